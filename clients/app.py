@@ -1,0 +1,84 @@
+"""The hospital's Flower ``ClientApp``: joins a job, then trains when asked.
+
+It runs the code of the site's own installation. What comes in is data (a job, parameters); what
+goes out is an update or a kind of refusal.
+"""
+
+import os
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
+
+import logging
+import traceback
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients.session import Session
+from clients.site import Site
+from fedmodel import wire
+from fedmodel.errors import FedmodelError, ProtocolError
+
+logger = logging.getLogger(__name__)
+
+_sites: dict[tuple[int, int], Site] = {}
+_sessions: dict[tuple[int, int], Session] = {}
+
+app = ClientApp()
+
+
+def register(run_id: int, node_id: int, site: Site) -> None:
+    """Tell this process which site a node is; whoever starts the app does it."""
+    _sites[(run_id, node_id)] = site
+
+
+def forget(run_id: int) -> None:
+    """Drop everything a run left in this process."""
+    for table in (_sites, _sessions):
+        for key in [k for k in table if k[0] == run_id]:
+            del table[key]
+
+
+@app.query("join")
+def join(message: Message, context: Context) -> Message:
+    """Check a job against the site's rules and prepare for it."""
+    key = (context.run_id, context.node_id)
+    try:
+        if key not in _sites:
+            raise ProtocolError("this node was started without a site")
+        _sessions[key] = Session(wire.decode_job(message.content), _sites[key])
+        reply = RecordDict({"config": ConfigRecord({"version": wire.VERSION, "joined": True})})
+        return Message(reply, reply_to=message)
+    except Exception as error:
+        return _refuse(error, message, key)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train one round and reply with the site's update."""
+    key = (context.run_id, context.node_id)
+    try:
+        if key not in _sessions:
+            raise ProtocolError("this site hasn't joined the job; send query.join first")
+        update = _sessions[key].train(wire.decode_order(message.content))
+        return Message(wire.encode_update(update), reply_to=message)
+    except Exception as error:
+        return _refuse(error, message, key)
+
+
+def _refuse(error: Exception, message: Message, key: tuple[int, int]) -> Message:
+    site = _sites[key].name if key in _sites else "?"
+    if isinstance(error, FedmodelError):
+        logger.warning("site %s: %s", site, error)
+    else:
+        # The message of an unknown error may quote a row; where it happened doesn't.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        logger.error(
+            "site %s: unexpected %s at %s:%s",
+            site,
+            type(error).__name__,
+            frame.filename,
+            frame.lineno,
+        )
+    return wire.encode_error(error, message)

@@ -1,0 +1,1 @@
+"""Hospitals jointly fine-tune a Hugging Face transformer under differential privacy."""

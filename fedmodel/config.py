@@ -1,0 +1,161 @@
+"""Plain mappings to frozen dataclasses and back, strictly.
+
+A configuration crosses a trust boundary (a coordinator sends a job to a hospital), so it is data
+only: no class paths, nothing is imported or evaluated because of it.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+import rfc8785
+
+from fedmodel.errors import ConfigError
+
+__all__ = ["build", "canonical", "digest", "field_type", "suggest", "to_mapping"]
+
+T = TypeVar("T")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the known word nearest to ``word``, or ``""``.
+
+    >>> suggest("epsilom", ["epsilon", "delta"])
+    " (did you mean 'epsilon'?)"
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def build(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
+    """Make a frozen dataclass from a plain mapping; nothing is guessed.
+
+    Args:
+        cls: the dataclass to make. Its fields may be ``bool``, ``int``, ``float``, ``str``, a
+            ``Literal``, ``tuple[X, ...]``, another dataclass, or any of them ``| None``.
+        mapping: keys are field names. A missing key takes the field's default.
+        where: dotted path of ``mapping`` in the whole configuration, for messages.
+
+    Returns:
+        The instance, after its own ``__post_init__`` checks.
+
+    Raises:
+        ConfigError: for an unknown or missing key (with the nearest known one) or a value of the
+            wrong type or outside its choices.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(
+            f"'{where or cls.__name__}' must be a mapping of keys to values, "
+            f"got {type(mapping).__name__}: {mapping!r}"
+        )
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    prefix = f"{where}." if where else ""
+    for key in mapping:
+        if key not in fields:
+            raise ConfigError(
+                f"unknown key '{prefix}{key}'{suggest(str(key), fields)}; "
+                f"known here: {', '.join(sorted(fields))}"
+            )
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in mapping:
+            values[name] = _convert(hints[name], mapping[name], prefix + name)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"missing key '{prefix}{name}' ({field_type(hints[name])})")
+    return cls(**values)
+
+
+def field_type(hint: Any) -> str:
+    """Say in words what a type hint accepts, for messages and help."""
+    if typing.get_origin(hint) is Literal:
+        return "one of " + "|".join(str(c) for c in typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(
+            "null" if a is type(None) else field_type(a) for a in typing.get_args(hint)
+        )
+    if typing.get_origin(hint) is tuple:
+        return f"a list of {field_type(typing.get_args(hint)[0])}"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        (inner,) = [a for a in args if a is not type(None)]
+        return _convert(inner, value, where)
+    if origin is Literal:
+        # YAML reads a bare `off`/`on` as a boolean; the choice is meant as written.
+        text = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+        if text not in args:
+            known = [str(a) for a in args]
+            raise ConfigError(
+                f"{where}={value!r} isn't a choice{suggest(str(value), known)}; "
+                f"expected one of: {', '.join(known)}"
+            )
+        return text
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise _wrong(hint, value, where)
+        return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else build(hint, value, where)
+    return _scalar(hint, value, where)
+
+
+def _scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) and hint is not bool:
+        raise _wrong(hint, value, where)
+    if not isinstance(value, hint):
+        # "1e-4" is text to YAML 1.1; a person means a number.
+        if hint is float and isinstance(value, str):
+            try:
+                return _scalar(float, float(value), where)
+            except ValueError:
+                pass
+        raise _wrong(hint, value, where)
+    if hint is float and not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number, got {value}")
+    return value
+
+
+def _wrong(hint: Any, value: Any, where: str) -> ConfigError:
+    return ConfigError(f"{where} must be {field_type(hint)}, got {value!r}")
+
+
+def to_mapping(obj: Any) -> Any:
+    """Return a dataclass as plain dicts, lists and scalars (tuples become lists)."""
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return {f.name: to_mapping(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
+    if isinstance(obj, Mapping):
+        return {str(k): to_mapping(v) for k, v in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [to_mapping(v) for v in obj]
+    return obj
+
+
+def canonical(obj: Any) -> bytes:
+    """Return the canonical JSON (RFC 8785) of a dataclass or plain value.
+
+    Raises:
+        ConfigError: if the value has no canonical form (NaN, an integer of 2**53 or more).
+    """
+    try:
+        return rfc8785.dumps(to_mapping(obj))
+    except rfc8785.CanonicalizationError as error:
+        raise ConfigError(f"no canonical JSON form: {error}") from error
+
+
+def digest(obj: Any) -> str:
+    """Return the SHA-256 (hex) of an object's canonical JSON."""
+    return hashlib.sha256(canonical(obj)).hexdigest()

@@ -1,0 +1,24 @@
+"""Rows: where they come from, which site has which, and what is refused.
+
+The library below it (``datasets``, ``pyarrow``) is imported only where rows are read or shared.
+"""
+
+from fedmodel.data.partition import Partition, hold_out, site_names, split
+from fedmodel.data.rows import Rows
+from fedmodel.data.sources import Source, Tables, check_site, check_test, labels_of, load
+from fedmodel.data.synthetic import clinical_notes
+
+__all__ = [
+    "Partition",
+    "Rows",
+    "Source",
+    "Tables",
+    "check_site",
+    "check_test",
+    "clinical_notes",
+    "hold_out",
+    "labels_of",
+    "load",
+    "site_names",
+    "split",
+]

@@ -1,0 +1,162 @@
+"""Folders and hub names, through the ``datasets`` library.
+
+A folder is read where it stands: nothing of it is copied into a cache, since a second copy of the
+rows on a disk is one more place to guard.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedmodel.data.rows import Rows
+from fedmodel.data.table import Columns, Table, problem
+from fedmodel.errors import DataError
+
+__all__ = ["read_folder", "read_hub"]
+
+_BATCH = 1000
+_SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
+
+
+def read_folder(path: Path, name: str, split: str | None, columns: Columns) -> Rows:
+    """Read a folder written by ``save_to_disk``, or one that ``load_dataset`` understands.
+
+    Args:
+        path: the folder.
+        name: what messages call it.
+        split: which split to take of several; None takes ``test`` or the only one.
+        columns: which columns to read.
+
+    Returns:
+        The rows of the split.
+
+    Raises:
+        DataError: for the first thing that isn't usable, with its row.
+    """
+    import datasets
+
+    saved = any((path / file).is_file() for file in _SAVED)
+
+    def opened() -> Any:
+        with _quiet():
+            if saved:
+                return datasets.load_from_disk(str(path))
+            return datasets.load_dataset(str(path), streaming=True)
+
+    found = _guarded(opened, name, "a folder of save_to_disk or of data files")
+    if isinstance(found, dict):
+        split = _split(name, list(found), split)
+        name = f"{name}[{split}]"
+        found = found[split]
+    return _collect(found, name, columns)
+
+
+def read_hub(
+    path: str, config: str | None, revision: str | None, split: str, columns: Columns
+) -> Rows:
+    """Read one split of a dataset of the Hugging Face hub (downloads it into its cache).
+
+    Args:
+        path: hub id, such as ``org/name``.
+        config: name of the configuration, where it has several.
+        revision: commit, tag or branch.
+        split: name of the split.
+        columns: which columns to read.
+
+    Returns:
+        The rows of the split.
+
+    Raises:
+        DataError: if it can't be loaded, or for the first row that isn't usable.
+    """
+    import datasets
+
+    def opened() -> Any:
+        with _quiet():
+            return datasets.load_dataset(path, config, revision=revision, split=split)
+
+    name = f"{path}[{split}]"
+    return _collect(_guarded(opened, name, "a dataset of the hub"), name, columns)
+
+
+def _guarded(opened: Callable[[], Any], name: str, expected: str) -> Any:
+    # The libraries below raise many types of errors, and some quote rows: only the type is told.
+    try:
+        return opened()
+    except Exception as error:
+        raise problem(
+            name,
+            "",
+            expected=expected,
+            got=f"an error in loading it ({type(error).__name__})",
+            fix="check the name, the split, the files and the network (data.train, data.name, "
+            "data.revision, data.train_split, data.test_split)",
+        ) from None
+
+
+def _split(name: str, known: list[str], wanted: str | None) -> str:
+    if wanted in known:
+        return str(wanted)
+    if wanted is None and "test" in known:
+        return "test"
+    if wanted is None and len(known) == 1:
+        return known[0]
+    raise problem(
+        name,
+        "",
+        expected=f"a split '{wanted or 'test'}'",
+        got=f"the splits: {', '.join(known)}",
+        fix="set data.train_split and data.test_split",
+    )
+
+
+def _collect(found: Any, name: str, columns: Columns) -> Rows:
+    table = Table(name, columns)
+    try:
+        for values in _values(found, table):
+            table.add(values)
+    except DataError:
+        raise
+    except Exception as error:
+        raise problem(
+            name,
+            f"after row {len(table)}" if len(table) else "",
+            expected="rows that can be read",
+            got=f"an error ({type(error).__name__})",
+            fix="write the files again; one of them may be damaged or cut off",
+        ) from None
+    return table.rows()
+
+
+def _values(found: Any, table: Table) -> Iterator[list[object]]:
+    # Files that are streamed may not know their columns before the first row.
+    features = found.features or dict.fromkeys(next(iter(found), ()))
+    if not features:
+        return
+    used = table.open(list(features))
+    names = [getattr(features[column], "names", None) for column in used]
+    found = found.with_format(None).select_columns(used)
+    for batch in found.iter(batch_size=_BATCH):
+        for row in zip(*(batch[column] for column in used), strict=True):
+            yield [_named(value, known) for value, known in zip(row, names, strict=True)]
+
+
+def _named(value: object, names: list[str] | None) -> object:
+    if names is None or not isinstance(value, int):
+        return value
+    return names[value] if 0 <= value < len(names) else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars, for as long as it lasts."""
+    import datasets
+
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

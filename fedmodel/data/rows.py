@@ -1,0 +1,90 @@
+"""Rows of one table, held by columns."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fedmodel.errors import DataError
+
+__all__ = ["Rows"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rows:
+    """Labelled texts; the columns are tuples of equal length.
+
+    The rows are secret: ``repr`` gives their number only, so that none ends up in a log.
+
+    Args:
+        texts: what the model reads.
+        labels: class names.
+        sites: the site each row belongs to, where known.
+        patients: the patient each row is about, where known.
+
+    Raises:
+        DataError: if the columns differ in length.
+
+    >>> Rows(["a", "b"], ["x", "y"])
+    Rows(2 rows)
+    """
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+    sites: Sequence[str] | None = None
+    patients: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("texts", "labels", "sites", "patients"):
+            column = getattr(self, name)
+            if column is None:
+                continue
+            if len(column) != len(self.texts):
+                raise DataError(
+                    f"columns of rows must be of equal length: expected {len(self.texts)} {name} "
+                    f"as there are texts, got {len(column)}; pass one value for each row"
+                )
+            object.__setattr__(self, name, tuple(column))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self)} rows)"
+
+    def take(self, indices: Iterable[int]) -> "Rows":
+        """Return the rows at ``indices`` (counted from 0), in that order."""
+        places = [int(i) for i in indices]
+
+        def chosen(column: Sequence[str] | None) -> list[str] | None:
+            return None if column is None else [column[i] for i in places]
+
+        return Rows(
+            [self.texts[i] for i in places],
+            [self.labels[i] for i in places],
+            chosen(self.sites),
+            chosen(self.patients),
+        )
+
+    @classmethod
+    def concat(cls, parts: Iterable["Rows"]) -> "Rows":
+        """Return the rows of all ``parts``, one part after another.
+
+        Raises:
+            DataError: if some parts have a site or patient column and others don't.
+        """
+        known = list(parts)
+
+        def joined(name: str) -> list[str] | None:
+            columns = [getattr(part, name) for part in known]
+            absent = sum(column is None for column in columns)
+            if absent not in (0, len(columns)):
+                raise DataError(
+                    f"rows can't be joined: expected {name} in all {len(columns)} parts or in "
+                    f"none, got {len(columns) - absent} with and {absent} without; load them "
+                    "with the same columns"
+                )
+            return None if absent else [value for column in columns for value in column]
+
+        if not known:
+            return cls((), ())
+        texts, labels = joined("texts"), joined("labels")
+        return cls(texts or (), labels or (), joined("sites"), joined("patients"))

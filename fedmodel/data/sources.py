@@ -1,0 +1,255 @@
+"""Where rows come from: files, folders, the hub, or made up.
+
+Every fault in a file is one ``DataError`` that names the file, the row (counted from 1, without the
+header) and what to do, and never shows the text of a row.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedmodel.data.read_csv import read_csv
+from fedmodel.data.read_datasets import read_folder, read_hub
+from fedmodel.data.read_jsonl import read_jsonl
+from fedmodel.data.read_parquet import read_parquet
+from fedmodel.data.rows import Rows
+from fedmodel.data.synthetic import clinical_notes
+from fedmodel.data.table import Columns, problem, shown
+from fedmodel.errors import ConfigError, DataError
+from fedmodel.seeds import Seed
+
+__all__ = ["Source", "Tables", "check_site", "check_test", "labels_of", "load"]
+
+_READERS = {"csv": read_csv, "jsonl": read_jsonl, "parquet": read_parquet}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the rows are.
+
+    Args:
+        kind: ``csv``, ``jsonl``, ``parquet``, ``folder`` (of ``save_to_disk``, or of files that
+            ``load_dataset`` understands), ``hub``, or ``synthetic`` (made-up clinical notes).
+        train: path of the file or folder, or the hub id.
+        test: path of the test file or folder. Without one, each site holds out rows of its own.
+        name: configuration of a hub dataset that has several.
+        revision: commit, tag or branch of a hub dataset.
+        train_split: split to train on, of a folder or hub dataset.
+        test_split: split to test on, of a folder or hub dataset.
+        text: column of the text.
+        label: column of the label.
+        site: column of the site.
+        patient: column of the patient.
+        test_fraction: share of its rows that a site holds out when there is no test file.
+        rows: how many synthetic rows.
+        test_rows: how many synthetic test rows, of other patients; 0: hold out instead.
+    """
+
+    kind: Literal["csv", "jsonl", "parquet", "folder", "hub", "synthetic"] = "synthetic"
+    train: str | None = None
+    test: str | None = None
+    name: str | None = None
+    revision: str | None = None
+    train_split: str = "train"
+    test_split: str | None = None
+    text: str = "text"
+    label: str = "label"
+    site: str | None = None
+    patient: str | None = None
+    test_fraction: float = 0.2
+    rows: int = 6000
+    test_rows: int = 1500
+
+    def __post_init__(self) -> None:
+        if self.kind != "synthetic" and not self.train:
+            what = "hub id" if self.kind == "hub" else "path"
+            raise ConfigError(f"data={self.kind} needs data.train=<{what}>")
+        if self.kind == "hub" and self.test:
+            raise ConfigError("data=hub takes its test rows from data.test_split, not data.test")
+        if self.text == self.label:
+            raise ConfigError(
+                f"data.text and data.label must be different columns, got '{self.text}' for both"
+            )
+        if not 0 < self.test_fraction < 1:
+            raise ConfigError(f"data.test_fraction must be in (0, 1), got {self.test_fraction}")
+        if self.rows < 1:
+            raise ConfigError(f"data.rows must be at least 1, got {self.rows}")
+        if self.test_rows < 0:
+            raise ConfigError(f"data.test_rows must not be negative, got {self.test_rows}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What was loaded; ``test`` is None where every site holds out rows of its own."""
+
+    train: Rows
+    test: Rows | None
+
+
+def load(source: Source, seed: Seed, sites: int) -> Tables:
+    """Load the training rows and, where there are any, the test rows.
+
+    Args:
+        source: where they are.
+        seed: of synthetic rows.
+        sites: how many sites synthetic rows come from.
+
+    Returns:
+        The rows, checked.
+
+    Raises:
+        DataError: for the first thing that isn't usable.
+    """
+    train = _train(source, seed, sites)
+    labels = labels_of(train, name=_called(source, test=False))
+    test = _test(source, seed, sites)
+    if test is not None:
+        check_test(test, labels, name=_called(source, test=True))
+    return Tables(train, test)
+
+
+def labels_of(train: Rows, *, name: str = "the training rows") -> tuple[str, ...]:
+    """Return the class names, sorted.
+
+    Args:
+        train: the training rows.
+        name: what the message calls them.
+
+    Raises:
+        DataError: if there are fewer than two classes.
+    """
+    labels = tuple(sorted(set(train.labels)))
+    if len(labels) < 2:
+        got = f"one class in all {len(train)} rows: {shown(labels[0])}" if labels else "no rows"
+        raise problem(
+            name,
+            "",
+            expected="at least two classes",
+            got=got,
+            fix="set data.label to the column of the label, or give rows of other classes",
+        )
+    return labels
+
+
+def check_test(test: Rows, labels: Sequence[str], *, name: str = "the test rows") -> None:
+    """Check that every label of the test rows is known from training.
+
+    Args:
+        test: the test rows.
+        labels: class names of the training rows.
+        name: what the message calls the test rows.
+
+    Raises:
+        DataError: for the first label that isn't, with its rows.
+    """
+    known = set(labels)
+    for row, label in enumerate(test.labels, start=1):
+        if label not in known:
+            rows = Counter(test.labels)[label]
+            vocabulary = ", ".join(shown(k) for k in list(labels)[:20])
+            raise problem(
+                name,
+                f"row {row}",
+                expected=f"a label of the training rows ({vocabulary})",
+                got=f"{shown(label)} ({rows} test rows have it)",
+                fix="correct the label, remove these rows or train on such rows too",
+            )
+
+
+def check_site(name: str, rows: Rows, batch_size: int) -> None:
+    """Check that a site has the rows for one batch.
+
+    Args:
+        name: the site.
+        rows: its training rows.
+        batch_size: rows in a step.
+
+    Raises:
+        DataError: if it has fewer.
+    """
+    if len(rows) < batch_size:
+        raise DataError(
+            f"site '{name}': expected at least {batch_size} training rows for one batch, got "
+            f"{len(rows)}; set train.batch_size={max(1, len(rows))} or lower, give the site more "
+            "rows, or take fewer sites"
+        )
+
+
+def _train(source: Source, seed: Seed, sites: int) -> Rows:
+    if source.kind == "synthetic":
+        return clinical_notes(source.rows, sites, seed)
+    columns = _columns(source, test=False)
+    where = source.train or ""
+    if source.kind == "hub":
+        return read_hub(where, source.name, source.revision, source.train_split, columns)
+    return _read(source, where, source.train_split, columns)
+
+
+def _test(source: Source, seed: Seed, sites: int) -> Rows | None:
+    if source.kind == "synthetic":
+        if not source.test_rows:
+            return None
+        return clinical_notes(source.test_rows, sites, seed, cohort="test")
+    columns = _columns(source, test=True)
+    if source.kind == "hub":
+        if source.test_split is None:
+            return None
+        return read_hub(
+            source.train or "", source.name, source.revision, source.test_split, columns
+        )
+    if source.test:
+        return _read(source, source.test, source.test_split, columns)
+    if source.kind == "folder" and source.test_split:
+        return _read(source, source.train or "", source.test_split, columns)
+    return None
+
+
+def _columns(source: Source, *, test: bool) -> Columns:
+    return Columns(
+        text=source.text,
+        label=source.label,
+        site=source.site,
+        patient=source.patient,
+        optional=test,
+    )
+
+
+def _called(source: Source, *, test: bool) -> str:
+    where = source.test if test and source.test else source.train
+    return where or ("the synthetic test rows" if test else "the synthetic rows")
+
+
+def _read(source: Source, where: str, split: str | None, columns: Columns) -> Rows:
+    path = Path(where).expanduser()
+    folder = source.kind == "folder"
+    try:
+        if not path.exists():
+            raise problem(
+                where,
+                "",
+                expected=f"a {'folder' if folder else 'file'}",
+                got="nothing at that path",
+                fix="correct data.train or data.test (a relative path starts at the working "
+                f"folder, {Path.cwd()})",
+            )
+        if folder != path.is_dir():
+            raise problem(
+                where,
+                "",
+                expected=f"a {'folder' if folder else 'file'} for data={source.kind}",
+                got="a file" if folder else "a folder",
+                fix="set data to the kind it is" if folder else "name the file, or set data=folder",
+            )
+        if folder:
+            return read_folder(path, where, split, columns)
+        return _READERS[source.kind](path, where, columns)
+    except OSError as error:
+        raise problem(
+            where,
+            "",
+            expected="a file that can be read",
+            got=f"an error of the system ({error.strerror or type(error).__name__})",
+            fix="check the path and its permissions",
+        ) from None

@@ -1,0 +1,83 @@
+"""Every error that fedmodel raises on purpose.
+
+::
+
+    FedmodelError                  anything below; ``exit_code`` is what the command line returns
+    ├── UsageError          (2)    fix the command or the configuration
+    │   ├── ConfigError            a key, a choice or a value in the configuration
+    │   ├── DataError              a file, a column or a row of the data
+    │   ├── ModelError             a model that is missing, unknown or unsuitable
+    │   └── MissingExtraError      an optional package that isn't installed
+    └── RunError            (1)    the job was understood, but failed or was refused
+        ├── RefusedError           a site's own rules said no
+        │   └── BudgetError        … because its privacy budget doesn't cover it
+        ├── PrivacyError           a guard found that a privacy promise would not hold
+        ├── ProtocolError          a message from another party isn't what the protocol says
+        ├── QuorumError            too few sites answered
+        └── RunFolderError         a run folder that can't be read, written or resumed
+
+One class for each fix the user can make. Messages say what was expected, what came and what to do;
+they never contain text from a data row (they give its number instead).
+"""
+
+
+class FedmodelError(Exception):
+    """Base of all errors that fedmodel raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(FedmodelError):
+    """The command, the configuration or an input must be changed by the user."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration key, choice or value isn't usable."""
+
+
+class DataError(UsageError):
+    """A data file, column or row isn't usable."""
+
+
+class ModelError(UsageError):
+    """A model can't be found or isn't suitable for the job."""
+
+
+class MissingExtraError(UsageError):
+    """An optional package is needed that isn't installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs an optional package that isn't installed; "
+            f"run: pip install 'fedmodel[{extra}]'"
+        )
+
+
+class RunError(FedmodelError):
+    """The job was understood but failed."""
+
+
+class RefusedError(RunError):
+    """A site's own rules refuse what was asked of it."""
+
+
+class BudgetError(RefusedError):
+    """A site's privacy budget doesn't cover what was asked of it."""
+
+
+class PrivacyError(RunError):
+    """A guard found that a privacy promise would not hold."""
+
+
+class ProtocolError(RunError):
+    """A message from another party isn't what the protocol says."""
+
+
+class QuorumError(RunError):
+    """Too few sites answered in a round."""
+
+
+class RunFolderError(RunError):
+    """A run folder can't be read, written or resumed."""

@@ -1,0 +1,77 @@
+"""The verb ``export``: a finished run's model as a Hugging Face folder with a model card."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedmodel.errors import ConfigError, RunFolderError
+from fedmodel.job import Job
+from fedmodel.runs import RunFolder, run_path
+
+__all__ = ["export_run", "main"]
+
+_FORMS = ("merged", "adapter")
+
+
+def main(mappings: Sequence[dict[str, Any]], *, given: Sequence[str] = ()) -> int:
+    """Export one run.
+
+    Args:
+        mappings: the composed configuration: ``run``, ``to`` and ``form``.
+        given: unused.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: for a missing or unknown value.
+    """
+    (mapping,) = mappings
+    for key, what in (("run", "the run's name or folder"), ("to", "a folder to write")):
+        if not mapping.get(key):
+            raise ConfigError(f"export needs {key}=<{what}>")
+    form = mapping.get("form")
+    if form not in _FORMS:
+        raise ConfigError(f"form={form} isn't a choice; expected one of: {', '.join(_FORMS)}")
+    to = export_run(run_path(mapping["run"]), Path(str(mapping["to"])), form)
+    print(f"exported to {to}")
+    return 0
+
+
+def export_run(run: Path, to: Path, form: str = "merged") -> Path:
+    """Write a run's final model so that plain transformers and peft load it.
+
+    Args:
+        run: the run folder.
+        to: folder to write; must not exist, or be empty.
+        form: ``merged`` or ``adapter``.
+
+    Returns:
+        ``to``.
+
+    Raises:
+        RunFolderError: if the run isn't finished.
+        ModelError: if the run's base model isn't found or isn't the one it trained.
+    """
+    folder = RunFolder.open(run)
+    summary = folder.summary()
+    if summary is None:
+        raise RunFolderError(
+            f"{run} isn't finished; finish it with: fedmodel simulate run={run} resume=true"
+        )
+    job = Job.from_mapping(folder.manifest["job"])
+    # The model libraries are slow to import; a wrong run folder should be told at once.
+    from fedmodel import models
+    from fedmodel.training.learner import pick_device, resident
+
+    learner = resident(job, pick_device("cpu"))
+    learner.load_vector(learner.layout.from_named(folder.model()))
+    card = models.model_card(
+        folder.manifest["job"],
+        summary,
+        form=form,
+        carries_code=models.carries_code(learner.module),
+        carries_base=form == "adapter" and job.model.source == "tiny",
+    )
+    models.export(learner.module, learner.tokenizer, to, form=form, card=card)
+    return to

@@ -1,0 +1,264 @@
+"""The Job: all that a federated run means, agreed by every party.
+
+It holds no path on anybody's machine (a model folder in a simulation excepted), no secret and no
+fact about one site's data. Two jobs with the same canonical JSON (RFC 8785) are the same job, and
+``job.sha256`` names it. Checks that need only the job happen here, at construction.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fedmodel import config
+from fedmodel.errors import ConfigError
+from fedmodel.seeds import Seed
+
+__all__ = ["Aggregation", "Federation", "Job", "Lora", "Model", "Privacy", "Train"]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Which network, for which task.
+
+    Args:
+        task: what the network is trained to do.
+        source: ``tiny`` (made from a configuration, random weights), ``minilm`` (the pretrained
+            weights in the optional package) or ``hub`` (``path``: a hub id or a folder).
+        path: hub id or folder, for ``hub``.
+        revision: commit, tag or branch of a hub model.
+        pooling: ``mean`` (attention-masked mean of the last hidden state and a linear head) or
+            ``cls`` (the architecture's own classification head).
+        normalize: scale the mean-pooled vector to length 1 before the head.
+        max_length: tokens kept of each text.
+        dropout: replaces every dropout probability of the architecture.
+        labels: class names in the order of the logits.
+        digest: SHA-256 of the starting weights; a site whose own differ refuses.
+    """
+
+    task: Literal["sequence-classification"] = "sequence-classification"
+    source: Literal["tiny", "minilm", "hub"] = "tiny"
+    path: str | None = None
+    revision: str | None = None
+    pooling: Literal["mean", "cls"] = "mean"
+    normalize: bool = True
+    max_length: int = 128
+    dropout: float = 0.0
+    labels: tuple[str, ...] = ()
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.source != "hub" or bool(self.path),
+            "model=hub needs model.path=<hub id or folder>",
+        )
+        _require(
+            self.max_length >= 2, f"model.max_length must be at least 2, got {self.max_length}"
+        )
+        _require(0 <= self.dropout < 1, f"model.dropout must be in [0, 1), got {self.dropout}")
+        _require(
+            len(set(self.labels)) == len(self.labels),
+            f"model.labels must differ from one another, got {list(self.labels)}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """Shape of the low-rank adapters (arXiv 2106.09685)."""
+
+    rank: int = 4
+    alpha: float = 4.0
+    target_modules: tuple[str, ...] | None = None
+    layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.rank >= 1, f"train.lora.rank must be at least 1, got {self.rank}")
+        _require(self.alpha > 0, f"train.lora.alpha must be > 0, got {self.alpha}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """How each site trains.
+
+    Args:
+        method: which parameters train: ``lora``, ``ffa`` (LoRA with A frozen, arXiv 2403.12313),
+            ``full`` or ``head``. Only they travel.
+        rounds: rounds of the federation.
+        steps: optimiser steps at each site in a round.
+        batch_size: rows in a step; under DP the *expected* number (each row is drawn
+            independently), a public number that never depends on the site's size.
+        physical_batch: rows in one forward pass; a performance knob without effect on the result.
+        optimizer: of the site.
+        lr: learning rate of the adapters or the body.
+        head_lr: learning rate of the classification head.
+        momentum: of SGD, or the first beta of AdamW.
+        weight_decay: decoupled for AdamW, L2 for SGD.
+        optimizer_state: ``reset`` at each round, or ``keep`` it at the site between rounds.
+        precision: ``bf16`` runs forward and backward under autocast.
+    """
+
+    method: Literal["lora", "ffa", "full", "head"] = "head"
+    rounds: int = 10
+    steps: int = 5
+    batch_size: int = 64
+    physical_batch: int = 32
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    head_lr: float = 1.0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    optimizer_state: Literal["reset", "keep"] = "reset"
+    precision: Literal["float32", "bf16"] = "float32"
+    lora: Lora = field(default_factory=Lora)
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "steps", "batch_size", "physical_batch"):
+            value = getattr(self, name)
+            _require(value >= 1, f"train.{name} must be at least 1, got {value}")
+        for name in ("lr", "head_lr", "weight_decay"):
+            value = getattr(self, name)
+            _require(value >= 0, f"train.{name} must not be negative, got {value}")
+        _require(0 <= self.momentum < 1, f"train.momentum must be in [0, 1), got {self.momentum}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy:
+    """What is promised to whom.
+
+    Args:
+        mechanism: ``none``, or ``dpsgd``: DP-SGD at each site (arXiv 1607.00133), every site
+            keeping the promise by itself.
+        unit: whose presence is hidden: one ``record`` (a row).
+        adjacency: neighbouring datasets differ by adding or removing one unit.
+        epsilon: the whole run's ε at each site.
+        delta: the δ it holds at; must be below 1/rows at every site.
+        clip: C, the L2 norm each unit's gradient is clipped to.
+    """
+
+    mechanism: Literal["none", "dpsgd"] = "none"
+    unit: Literal["record"] = "record"
+    adjacency: Literal["add-remove"] = "add-remove"
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.epsilon > 0, f"privacy.epsilon must be > 0, got {self.epsilon}")
+        _require(0 < self.delta < 1, f"privacy.delta must be in (0, 1), got {self.delta}")
+        _require(self.clip > 0, f"privacy.clip must be > 0, got {self.clip}")
+
+    @property
+    def private(self) -> bool:
+        """Whether any differential privacy is promised."""
+        return self.mechanism != "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregation:
+    """What the coordinator does with the mean of the updates.
+
+    Args:
+        optimizer: ``fedavg`` (arXiv 1602.05629), ``fedavgm`` (arXiv 1909.06335) or ``fedadam``
+            (arXiv 2003.00295).
+        weights: ``uniform``, or by the number of ``examples``. A private site doesn't tell its
+            size, so only ``uniform`` goes with DP.
+        lr: server learning rate of ``fedavgm`` and ``fedadam``.
+        momentum: of ``fedavgm``.
+        beta1: of ``fedadam``.
+        beta2: of ``fedadam``.
+        tau: adaptivity of ``fedadam``.
+    """
+
+    optimizer: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
+    weights: Literal["uniform", "examples"] = "uniform"
+    lr: float = 1.0
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, f"aggregation.lr must be > 0, got {self.lr}")
+        for name in ("momentum", "beta1", "beta2"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"aggregation.{name} must be in [0, 1), got {value}")
+        _require(self.tau > 0, f"aggregation.tau must be > 0, got {self.tau}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Federation:
+    """Who takes part in a round, and when the run stops.
+
+    Args:
+        sites: how many sites take part.
+        fraction: share of the sites that is sampled for each round.
+        quorum: share of the sampled sites whose updates a round needs.
+        below_quorum: ``stop`` the run, or ``skip`` the round (the model stays as it was).
+        patience: stop when the public test loss hasn't improved for so many rounds; needs a
+            public test set.
+    """
+
+    sites: int = 5
+    fraction: float = 1.0
+    quorum: float = 0.5
+    below_quorum: Literal["stop", "skip"] = "stop"
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.sites >= 1, f"federation.sites must be at least 1, got {self.sites}")
+        for name in ("fraction", "quorum"):
+            value = getattr(self, name)
+            _require(0 < value <= 1, f"federation.{name} must be in (0, 1], got {value}")
+        _require(
+            self.patience is None or self.patience >= 1,
+            f"federation.patience must be at least 1 or null, got {self.patience}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One federated run. See the parts for what each means."""
+
+    format: Literal["fedmodel.job/1"] = "fedmodel.job/1"
+    model: Model = field(default_factory=Model)
+    train: Train = field(default_factory=Train)
+    privacy: Privacy = field(default_factory=Privacy)
+    aggregation: Aggregation = field(default_factory=Aggregation)
+    federation: Federation = field(default_factory=Federation)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**53, f"seed must be in [0, 2**53), got {self.seed}")
+        _require(
+            not (self.privacy.private and self.aggregation.weights == "examples"),
+            "aggregation.weights=examples tells every site's number of rows, which DP promises to "
+            "hide; use aggregation.weights=uniform with privacy.mechanism="
+            f"{self.privacy.mechanism}",
+        )
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the job's canonical JSON: its name."""
+        return config.digest(self)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps a site takes in a whole run: what its noise is calibrated for."""
+        return self.train.rounds * self.train.steps
+
+    @property
+    def root_seed(self) -> Seed:
+        """Root of the reproducible randomness (never of noise)."""
+        return Seed(self.seed)
+
+    def to_json(self) -> bytes:
+        """Return the canonical JSON that travels and is hashed."""
+        return config.canonical(self)
+
+    @classmethod
+    def from_mapping(cls, mapping: dict[str, Any]) -> "Job":
+        """Build and check a job from a plain mapping (see :func:`fedmodel.config.build`)."""
+        return config.build(cls, mapping)

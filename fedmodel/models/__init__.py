@@ -1,0 +1,27 @@
+"""Models: loading, what trains, the flat layout of what travels, and export."""
+
+from fedmodel.models.adapters import attach, parameter_groups
+from fedmodel.models.card import model_card
+from fedmodel.models.export import carries_code, export
+from fedmodel.models.families import family, head_names, unwrap, with_positions
+from fedmodel.models.head import HeadView, head_only
+from fedmodel.models.layout import Layout
+from fedmodel.models.load import digest, load, load_tokenizer
+
+__all__ = [
+    "HeadView",
+    "Layout",
+    "attach",
+    "carries_code",
+    "digest",
+    "export",
+    "family",
+    "head_names",
+    "head_only",
+    "load",
+    "load_tokenizer",
+    "model_card",
+    "parameter_groups",
+    "unwrap",
+    "with_positions",
+]

@@ -1,0 +1,195 @@
+"""The model card of an exported folder, from plain mappings."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+__all__ = ["model_card"]
+
+_METHODS = {
+    "lora": "LoRA (arXiv 2106.09685) and the classification head",
+    "ffa": "LoRA with A frozen (FFA-LoRA, arXiv 2403.12313) and the classification head",
+    "full": "all parameters",
+    "head": "the classification head only",
+}
+
+
+def model_card(
+    job: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    *,
+    form: Literal["merged", "adapter"] = "merged",
+    carries_code: bool = False,
+    carries_base: bool = False,
+) -> str:
+    """Return ``README.md`` for an export: YAML front matter and Markdown.
+
+    Args:
+        job: the job as a plain mapping (``fedmodel.config.to_mapping``).
+        summary: the run's ``summary.json``; missing parts are said to be unknown.
+        form: as in :func:`fedmodel.models.export`.
+        carries_code: whether the folder holds ``modeling_fedmodel.py``.
+        carries_base: whether an adapter's folder holds its base model in ``base/``.
+    """
+    parts = [
+        _front(job, form),
+        _intro(job),
+        _training(job, summary),
+        _privacy(job, summary),
+        _evaluation(summary),
+        _loading(job, form, carries_code, carries_base or carries_code),
+        _limits(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _base(job: Mapping[str, Any]) -> str:
+    model = job["model"]
+    if model["source"] == "hub":
+        return str(model["path"])
+    return {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "tiny": "none (random weights)"}[
+        model["source"]
+    ]
+
+
+def _hub_id(job: Mapping[str, Any]) -> str | None:
+    name = _base(job)
+    plain = job["model"]["source"] != "tiny" and not name.startswith((".", "/", "~"))
+    return name if plain and name.count("/") <= 1 else None
+
+
+def _front(job: Mapping[str, Any], form: str) -> str:
+    # No `license`: that is for whoever publishes the model, and depends on the base model's.
+    tags = ["fedmodel", "federated-learning"]
+    if job["privacy"]["mechanism"] != "none":
+        tags.append("differential-privacy")
+    lines = [f"library_name: {'peft' if form == 'adapter' else 'transformers'}"]
+    lines += ["pipeline_tag: text-classification"]
+    if (base := _hub_id(job)) is not None:
+        lines += [f"base_model: {json.dumps(base)}"]
+    lines += ["tags:", *(f"- {tag}" for tag in tags)]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _intro(job: Mapping[str, Any]) -> str:
+    labels = ", ".join(_code(label) for label in job["model"]["labels"]) or "unknown"
+    return (
+        "# Text classifier trained across sites with fedmodel\n\n"
+        "The rows stayed at the sites that own them; the sites sent only parameter updates.\n\n"
+        f"Classes, in the order of the logits: {labels}."
+    )
+
+
+def _code(value: object) -> str:
+    """Return text as inline code that can't break out of it, nor out of a table."""
+    return "`" + " ".join(str(value).replace("`", "'").replace("|", "/").split()) + "`"
+
+
+def _number(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "unknown" if value is None else _code(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _training(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    model, train = job["model"], job["train"]
+    revision = f" at {_code(model['revision'])}" if model.get("revision") else ""
+    normal = ", scaled to length 1" if model["pooling"] == "mean" and model["normalize"] else ""
+    pooling = "mean of the tokens" if model["pooling"] == "mean" else "the architecture's own head"
+    rows = [
+        ("Base model", _code(_base(job)) + revision),
+        ("Pooling", pooling + normal),
+        ("Tokens read", str(model["max_length"])),
+        ("Trained", _METHODS[train["method"]]),
+        ("Sites", str(job["federation"]["sites"])),
+        ("Rounds", _number(summary.get("rounds", train["rounds"]))),
+        ("Steps of a site in a round", str(train["steps"])),
+        ("Batch size", f"{train['batch_size']}{_expected(job)}"),
+        ("Site optimiser", f"{train['optimizer']}, lr {train['lr']:g}, head {train['head_lr']:g}"),
+        ("Aggregation", job["aggregation"]["optimizer"]),
+        ("Job (SHA-256)", _code(summary.get("job_sha256", "unknown"))),
+    ]
+    return "## How it was trained\n\n" + _table(rows)
+
+
+def _expected(job: Mapping[str, Any]) -> str:
+    return " (expected; Poisson sampling)" if job["privacy"]["mechanism"] != "none" else ""
+
+
+def _privacy(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    asked = job["privacy"]
+    if asked["mechanism"] == "none":
+        return (
+            "## Privacy\n\n**No differential privacy.** The rows stayed at the sites, but the "
+            "weights may still reveal facts about single rows. Treat the model as confidential as "
+            "the data it was trained on."
+        )
+    spent = summary.get("privacy", {})
+    epsilon = spent.get("epsilon")
+    delta = _number(spent.get("delta", asked["delta"]))
+    rows = [
+        ("Unit", f"one {_code(spent.get('unit', asked['unit']))}"),
+        ("Neighbouring datasets", f"{_code(asked['adjacency'])} of one unit"),
+        ("Mechanism", _code(spent.get("mechanism", asked["mechanism"]))),
+        ("Clip norm", _number(asked["clip"])),
+        ("ε spent (the worst site's)", _number(epsilon)),
+        ("ε allowed", _number(asked["epsilon"])),
+        ("δ", delta),
+    ]
+    return (
+        "## Privacy\n\n"
+        + _table(rows)
+        + "\n\nWhat this says: whether or not any one unit was in a site's training data changes "
+        "the probability of any outcome of the run by a factor of at most e^ε, up to δ.\n\n"
+        "What it doesn't say: it doesn't cover a person who has several units, facts shared by "
+        "many rows, other runs on the same data (their ε add up), the evaluation figures below, or "
+        "settings chosen by looking at the data. It holds if the sites ran the code unchanged."
+    )
+
+
+def _evaluation(summary: Mapping[str, Any]) -> str:
+    final = summary.get("final") or {}
+    if not final:
+        return "## Evaluation\n\nNo evaluation was recorded."
+    words = {"majority": "accuracy of always saying the commonest class", "macro_f1": "macro F1"}
+    rows = [(words.get(name, _code(name)), _number(value)) for name, value in final.items()]
+    return "## Evaluation\n\nOn the run's test set:\n\n" + _table(rows)
+
+
+def _loading(job: Mapping[str, Any], form: str, code: bool, carried: bool) -> str:
+    trust = ", trust_remote_code=True" if code else ""
+    base = json.dumps(_base(job))
+    lines = ["from transformers import AutoModelForSequenceClassification, AutoTokenizer", ""]
+    lines += ['folder = "."  # where this file lies']
+    if form == "adapter":
+        lines.insert(0, "from peft import PeftModel")
+        count = len(job["model"]["labels"])
+        where = f'folder + "/base"{trust}' if carried else f"{base}, num_labels={count}"
+        lines += [f"base = AutoModelForSequenceClassification.from_pretrained({where})"]
+        lines += ["model = PeftModel.from_pretrained(base, folder)"]
+    else:
+        lines += [f"model = AutoModelForSequenceClassification.from_pretrained(folder{trust})"]
+    lines += ["tokenizer = AutoTokenizer.from_pretrained(folder)"]
+    block = "\n".join(["## How to load it", "", "```python", *lines, "```"])
+    if not code:
+        return block + "\n\nThe folder holds no code."
+    return block + (
+        "\n\n`trust_remote_code=True` lets transformers run `modeling_fedmodel.py` from this "
+        "folder (mean pooling and a linear head). Read it first: it is short and imports only "
+        "torch and transformers."
+    )
+
+
+def _limits() -> str:
+    return (
+        "## Limits\n\n"
+        "- Not a medical device. Check it on your own data before any use that touches a person.\n"
+        "- It was evaluated only as shown above; sites, groups and times that weren't in the data "
+        "can fare worse.\n"
+        "- Differential privacy costs accuracy, and more for rare classes.\n"
+        "- The licence is that of the base model and of whoever publishes this; none is set here."
+    )

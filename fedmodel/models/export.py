@@ -1,0 +1,124 @@
+"""A trained model as a folder that plain ``transformers`` and ``peft`` load."""
+
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fedmodel.errors import ModelError, RunFolderError
+from fedmodel.models import modeling
+from fedmodel.models.context import quiet
+from fedmodel.models.families import unwrap
+from fedmodel.models.modeling import FedmodelConfig
+
+__all__ = ["CODE_FILE", "carries_code", "export"]
+
+CODE_FILE = "modeling_fedmodel.py"
+"""Name of the copy of ``modeling.py`` in an exported folder."""
+
+
+def carries_code(model: nn.Module) -> bool:
+    """Return whether an export holds Python code, so that loading it needs the user's trust."""
+    return isinstance(unwrap(model).config, FedmodelConfig)
+
+
+def export(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    to: Path,
+    *,
+    form: Literal["merged", "adapter"],
+    card: str,
+) -> None:
+    """Write a trained model as a Hugging Face folder, whole or not at all.
+
+    ``merged`` is a complete model, LoRA merged into the weights. ``adapter`` is a peft adapter with
+    its head; the base model goes into ``base/`` unless it's a hub model with all its weights. The
+    model passed in isn't changed. Weights are safetensors.
+
+    Args:
+        model: as :func:`fedmodel.models.attach` returned it, with trained weights.
+        tokenizer: the one it was trained with.
+        to: folder to make; may exist if empty.
+        form: see above.
+        card: text of ``README.md``.
+
+    Raises:
+        ModelError: for ``adapter`` of a model without an adapter.
+        RunFolderError: if ``to`` exists with something in it, or can't be written.
+    """
+    if form == "adapter" and not hasattr(model, "peft_config"):
+        raise ModelError(
+            "form=adapter needs a model trained with train=lora or train=ffa; use form=merged"
+        )
+    with _folder(to) as folder, quiet():
+        if form == "adapter":
+            _save_adapter(model, folder)
+        else:
+            _save_model(_merged(model), folder)
+        tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _merged(model: nn.Module) -> PreTrainedModel:
+    if not hasattr(model, "peft_config"):
+        return unwrap(model)
+    whole: Any = copy.deepcopy(model)
+    return whole.merge_and_unload()  # type: ignore[no-any-return]
+
+
+def _save_model(net: PreTrainedModel, folder: Path) -> None:
+    net.save_pretrained(folder)
+    path = folder / "config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if carries_code(net):
+        module = Path(CODE_FILE).stem
+        values["auto_map"] = {
+            "AutoConfig": f"{module}.FedmodelConfig",
+            "AutoModelForSequenceClassification": f"{module}.FedmodelForSequenceClassification",
+        }
+        shutil.copyfile(modeling.__file__, folder / CODE_FILE)
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _save_adapter(model: Any, folder: Path) -> None:
+    inner = unwrap(model)
+    name = str(inner.config.name_or_path or "")
+    carried = carries_code(model) or not name or Path(name).exists()
+    # "auto" would ask the hub whether the vocabulary has changed; it never does here.
+    model.save_pretrained(folder, save_embedding_layers=False)
+    path = folder / "adapter_config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["base_model_name_or_path"] = "base" if carried else name
+    values["revision"] = None if carried else getattr(inner.config, "_commit_hash", None)
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if carried:
+        _save_model(copy.deepcopy(model).unload(), folder / "base")
+
+
+@contextmanager
+def _folder(to: Path) -> Iterator[Path]:
+    """Give a fresh folder beside ``to``; rename it to ``to`` at the end, or remove it."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise RunFolderError(f"{to} already exists and isn't an empty folder; choose another `to`")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))
+    except OSError as error:
+        raise RunFolderError(f"can't write beside {to}: {error.strerror}") from error
+    folder = scratch / "model"
+    folder.mkdir()  # with the user's umask, which mkdtemp's own folder doesn't have
+    try:
+        yield folder
+        folder.rename(to)
+    except OSError as error:
+        raise RunFolderError(f"{to} can't be written: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

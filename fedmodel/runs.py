@@ -1,0 +1,256 @@
+"""The run folder: what a run was, what it did and where it stopped, on disk.
+
+Every file is written beside its place and renamed into it after an fsync, so that a kill at any
+point leaves the old file or the new one. A checkpoint is a folder that is renamed into place whole.
+"""
+
+import datetime
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from fedmodel.errors import RunFolderError
+
+__all__ = ["Checkpoint", "RunFolder", "run_path", "write_atomic"]
+
+RUNS = Path("runs")
+SCHEMA = "fedmodel.run/1"
+_KEEP = 2  # checkpoints: the last, and the one before it in case a disk loses the last
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file by ``data``, or leave it as it was.
+
+    Raises:
+        RunFolderError: if the disk is full or the folder can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFolderError(
+            f"can't write {path}: {error.strerror}; free space or choose another run=…"
+        ) from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} is missing; is {path.parent} a run folder?") from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} can't be read ({error}); expected JSON") from error
+
+
+def to_json(value: Any) -> bytes:
+    """Return readable JSON text as bytes, refusing NaN."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The coordinator's state after a round.
+
+    Args:
+        round: the last finished round, 0 before the first.
+        parameters: name → array of the trainable parameters.
+        optimizer: name → array of the server optimiser's state.
+        state: JSON-able rest (history for early stopping, traffic, seconds).
+    """
+
+    round: int
+    parameters: dict[str, NDArray[Any]]
+    optimizer: dict[str, NDArray[Any]]
+    state: dict[str, Any]
+
+
+def run_path(name: str | None) -> Path:
+    """Return the folder a run's name means: ``runs/NAME``, or a path as it is.
+
+    Without a name, the date and time.
+    """
+    if name is None:
+        return RUNS / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    path = Path(str(name))
+    return path if path.is_absolute() or len(path.parts) > 1 else RUNS / path
+
+
+class RunFolder:
+    """One run's folder. Make it with :meth:`create` or :meth:`open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, manifest: Mapping[str, Any]) -> "RunFolder":
+        """Make a new run folder with its manifest.
+
+        Raises:
+            RunFolderError: if there is one already, or it can't be written.
+        """
+        if path.exists() and any(path.iterdir()):
+            raise RunFolderError(
+                f"{path} exists already; choose another run=NAME, or continue it with resume=true"
+            )
+        folder = cls(path)
+        write_atomic(path / "manifest.json", to_json({"schema": SCHEMA, **manifest}))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Open an existing run folder.
+
+        Raises:
+            RunFolderError: if it isn't one, or of a schema this version doesn't know.
+        """
+        folder = cls(path)
+        schema = folder.manifest.get("schema")
+        if schema != SCHEMA:
+            raise RunFolderError(f"{path} has schema {schema!r}; this version reads {SCHEMA!r}")
+        return folder
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the run is: configuration, job, versions."""
+        manifest = _read_json(self.path / "manifest.json")
+        if not isinstance(manifest, dict):
+            raise RunFolderError(f"{self.path}/manifest.json isn't a JSON object")
+        return manifest
+
+    def ledger(self, party: str) -> Path:
+        """Return the path of a party's spend ledger."""
+        return self.path / "ledger" / f"{party}.jsonl"
+
+    def site_state(self, party: str) -> Path:
+        """Return the folder of what a simulated site keeps for itself between rounds."""
+        return self.path / "sites" / party
+
+    # -- metrics: one line per round -------------------------------------------------------------
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the metrics of the finished rounds, in order."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        rows = []
+        for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+            if not line:
+                continue
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                raise RunFolderError(f"{path} line {number} isn't JSON") from None
+        return rows
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Write the metrics of all finished rounds."""
+        lines = [json.dumps(row, allow_nan=False) for row in rows]
+        write_atomic(self.path / "metrics.jsonl", "".join(f"{x}\n" for x in lines).encode())
+
+    # -- summary ---------------------------------------------------------------------------------
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``: its presence says that the run came to its end."""
+        write_atomic(self.path / "summary.json", to_json(dict(summary)))
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the summary of a finished run, else ``None``."""
+        path = self.path / "summary.json"
+        return dict(_read_json(path)) if path.exists() else None
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint whole or not at all, and drop all but the last two."""
+        root = self.path / "checkpoints"
+        final = root / f"round-{checkpoint.round:04d}"
+        temporary = root / f".{final.name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        write_atomic(temporary / "model.safetensors", save(checkpoint.parameters))
+        write_atomic(temporary / "server.safetensors", save(checkpoint.optimizer))
+        state = {"round": checkpoint.round, **checkpoint.state}
+        write_atomic(temporary / "state.json", to_json(state))
+        try:
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(temporary, final)
+            _sync_folder(root)
+        except OSError as error:
+            raise RunFolderError(f"can't write {final}: {error.strerror}") from error
+        for old in self._rounds()[:-_KEEP]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _rounds(self) -> list[Path]:
+        found = (self.path / "checkpoints").glob("round-*")
+        return sorted(found, key=lambda p: int(p.name.removeprefix("round-")))
+
+    def last_checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint, ``None`` if the run had none.
+
+        Raises:
+            RunFolderError: if it is damaged.
+        """
+        rounds = self._rounds()
+        if not rounds:
+            return None
+        path = rounds[-1]
+        state = _read_json(path / "state.json")
+        return Checkpoint(
+            round=int(state.pop("round")),
+            parameters=load_arrays(path / "model.safetensors"),
+            optimizer=load_arrays(path / "server.safetensors"),
+            state=state,
+        )
+
+    def write_model(self, parameters: dict[str, NDArray[np.float32]]) -> None:
+        """Write the final trainable parameters to ``model/``."""
+        write_atomic(self.path / "model" / "trained.safetensors", save(parameters))
+
+    def model(self) -> dict[str, NDArray[Any]]:
+        """Return the final trainable parameters.
+
+        Raises:
+            RunFolderError: if the run isn't finished or the file is damaged.
+        """
+        path = self.path / "model" / "trained.safetensors"
+        if not path.exists():
+            raise RunFolderError(
+                f"{self.path} has no finished model; finish it with "
+                f"'fedmodel simulate run={self.path.name} resume=true'"
+            )
+        return load_arrays(path)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read named arrays from a safetensors file.
+
+    Raises:
+        RunFolderError: if it is missing, truncated or not safetensors.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"{path} can't be read ({error}); expected safetensors") from error

@@ -1,0 +1,1 @@
+"""Local training at one site, plain or differentially private, and evaluation."""

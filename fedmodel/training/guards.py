@@ -1,0 +1,123 @@
+"""Checks that a privacy promise would really hold for this network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedmodel.errors import PrivacyError
+from fedmodel.seeds import Seed
+from fedmodel.training.dpsgd import per_example_gradients
+from fedmodel.training.examples import Examples
+from fedmodel.training.learner import Learner
+from fedmodel.training.tasks import example_losses
+
+__all__ = ["preflight"]
+
+_TOLERANCE = {"float32": 1e-3, "bf16": 5e-2}
+_NUDGE = 0.02
+
+
+def preflight(learner: Learner, examples: Examples) -> None:
+    """Compare per-example gradients with one example at a time, on a few real rows.
+
+    Libraries can get per-example gradients wrong without an error (a shared layer, an input without
+    a batch dimension), and then clipping bounds nothing. So before the first private step: three
+    rows in a batch against the same rows alone by plain autograd, for every trainable parameter.
+    The weights are nudged first, since adapters start at zero and would hide mistakes.
+
+    Raises:
+        PrivacyError: naming the parameter, if any differs by more than 0.1 % (5 % in bf16).
+    """
+    if learner.preflight_passed or len(examples) == 0:
+        return
+    rows = _pick(examples)
+    learner.module.train()
+    before = learner.flatten()
+    try:
+        nudge = Seed(0).child("preflight").numpy().standard_normal(before.size) * _NUDGE
+        learner.load_vector((before + nudge).astype(np.float32))
+        with _same_randomness():
+            batched = _batched(learner, examples, rows)
+        for i, row in enumerate(rows):
+            _compare(learner, batched, i, _alone(learner, examples, row))
+    finally:
+        learner.load_vector(before)
+    learner.preflight_passed = True
+
+
+def _pick(examples: Examples) -> NDArray[np.int64]:
+    order = np.argsort(examples.lengths, kind="stable")
+    # The shortest, one in the middle and the longest: two lengths wherever there are two.
+    return np.unique(order[[0, len(order) // 2, len(order) - 1]])
+
+
+@contextmanager
+def _same_randomness() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def _dropout_off(learner: Learner) -> None:
+    for module in learner.module.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+
+
+def _batched(learner: Learner, examples: Examples, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+    _dropout_off(learner)
+    names = dict(learner.module.named_parameters())
+    with per_example_gradients(learner.trained):
+        try:
+            example_losses(learner, examples.batch(rows), examples.labels(rows)).sum().backward()
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise PrivacyError(
+                f"per-example gradients fail for this model ({type(error).__name__}); "
+                "choose another train.method (head and lora work for most models)"
+            ) from error
+        found = {
+            name: p.grad_sample.detach().float().clone()
+            for name, p in names.items()
+            if p.requires_grad and isinstance(getattr(p, "grad_sample", None), Tensor)
+        }
+    learner.module.zero_grad(set_to_none=True)
+    for name, p in names.items():
+        if p.requires_grad and (name not in found or found[name].shape[0] != len(rows)):
+            raise PrivacyError(
+                f"'{name}' has no gradient row for each example, so it can't be clipped per "
+                "example; freeze it (another train.method or train.lora.target_modules)"
+            )
+    return found
+
+
+def _alone(learner: Learner, examples: Examples, row: int) -> dict[str, Tensor]:
+    one = np.array([row])
+    example_losses(learner, examples.batch(one), examples.labels(one)).sum().backward()
+    grads = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.detach().float().clone()
+        for name, p in learner.module.named_parameters()
+        if p.requires_grad
+    }
+    learner.module.zero_grad(set_to_none=True)
+    return grads
+
+
+def _compare(
+    learner: Learner, batched: dict[str, Tensor], i: int, alone: dict[str, Tensor]
+) -> None:
+    # Relative to the largest gradient of the example: a parameter whose true gradient is zero
+    # would make any rounding look infinite.
+    scale = max(float(g.abs().max()) for g in alone.values()) or 1.0
+    for name, expected in alone.items():
+        error = float((batched[name][i] - expected).abs().max()) / scale
+        if not error <= _TOLERANCE[learner.precision]:
+            raise PrivacyError(
+                f"the per-example gradient of '{name}' is wrong for this model (relative error "
+                f"above {_TOLERANCE[learner.precision]:g} against one example at a time), so "
+                "clipping would not bound a row; freeze it (another train.method or "
+                "train.lora.target_modules)"
+            )

@@ -1,0 +1,101 @@
+"""The network a party holds in memory: built once, loaded with new parameters every round."""
+
+import functools
+import logging
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fedmodel.errors import ConfigError, ModelError
+from fedmodel.job import Job, Model, Train
+from fedmodel.models import adapters, families, head, layout, load
+from fedmodel.seeds import Seed
+from fedmodel.update import Vector
+
+__all__ = ["Learner", "pick_device", "resident"]
+
+logger = logging.getLogger(__name__)
+
+
+def pick_device(choice: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: if ``cuda`` is asked for and there is none.
+    """
+    if choice == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda, but PyTorch sees no CUDA device; use device=auto or cpu")
+    return torch.device(choice)
+
+
+class Learner:
+    """A model with its adapters, the order of its trainable parameters, and a forward pass.
+
+    A batch is a dict of tensors: ``input_ids`` and ``attention_mask`` of shape ``[B, T]``, or, when
+    only a linear head trains on a frozen body, ``features`` ``[B, H]``.
+    """
+
+    def __init__(self, model: Model, train: Train, seed: Seed, device: torch.device) -> None:
+        base = load.load(model, seed.child("model"))
+        self.module = adapters.attach(base, train, seed.child("adapters"))
+        self.digest = load.digest(self.module)
+        self.module.to(device)
+        self.tokenizer = load.load_tokenizer(model)
+        self.layout = layout.Layout.of(self.module)
+        self.head = head.head_only(self.module) if train.method == "head" else None
+        self.precision = train.precision
+        self.device = device
+        self.task = model.task
+        self.initial = self.flatten()
+        self.preflight_passed = False
+
+    @property
+    def trained(self) -> nn.Module:
+        """The smallest module that holds every trainable parameter."""
+        return self.module if self.head is None else self.head.linear
+
+    def logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return float32 logits ``[B, classes]``; under autocast when the job says bf16."""
+        with torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
+        ):
+            if self.head is not None:
+                out = self.head.logits(batch["features"])
+            else:
+                out = self.module(**families.with_positions(self.module, batch)).logits
+        return out.float()
+
+    def flatten(self) -> Vector:
+        """Return the trainable parameters as one float32 vector."""
+        return self.layout.flatten(self.module)
+
+    def load_vector(self, vector: Vector) -> None:
+        """Set the trainable parameters from one float32 vector."""
+        self.layout.load_vector(self.module, vector)
+
+
+@functools.lru_cache(maxsize=2)
+def _resident(model: Model, train: Train, seed: Seed, device: torch.device) -> Learner:
+    return Learner(model, train, seed, device)
+
+
+def resident(job: Job, device: torch.device) -> Learner:
+    """Return this process's learner for a job, made on first use.
+
+    In a simulation the coordinator and all sites share it: every use begins by loading a vector.
+
+    Raises:
+        ModelError: if the starting weights are not the ones the job names.
+    """
+    # Only what shapes the network may be part of the key, so that a sweep reuses the body.
+    shape = Train(method=job.train.method, lora=job.train.lora, precision=job.train.precision)
+    learner = _resident(replace(job.model, digest=""), shape, job.root_seed, device)
+    if job.model.digest and learner.digest != job.model.digest:
+        raise ModelError(
+            f"the starting weights differ from the job's: expected SHA-256 "
+            f"{job.model.digest[:16]}…, got {learner.digest[:16]}…; every party needs the same model files and versions"
+        )
+    return learner

@@ -1,0 +1,137 @@
+"""One site's part of a round: a few optimiser steps on its own rows, as an update."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.optim import Optimizer
+
+from fedmodel.errors import RunError
+from fedmodel.job import Job
+from fedmodel.privacy.plan import Plan
+from fedmodel.seeds import Entropy, Seed
+from fedmodel.training import optim
+from fedmodel.training.examples import Examples
+from fedmodel.training.learner import Learner
+from fedmodel.training.tasks import example_losses
+from fedmodel.update import Vector
+
+__all__ = ["Result", "shuffled", "train"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a round of local training leaves at the site.
+
+    Args:
+        change: parameters after minus before, float32 ``[trainable]``.
+        loss: mean training loss, ``None`` when private: it would be a release of its own.
+        optimizer: with its state, for those who keep it.
+    """
+
+    change: Vector
+    loss: float | None
+    optimizer: Optimizer
+
+
+def shuffled(seed: Seed, rows: int, batch: int, steps: int) -> Iterator[NDArray[np.int64]]:
+    """Yield ``steps`` batches of row numbers, each epoch in a new random order.
+
+    >>> sorted(int(i) for part in shuffled(Seed(0), 4, 2, 2) for i in part)
+    [0, 1, 2, 3]
+    """
+    generator = seed.numpy()
+    order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+    for _ in range(steps):
+        while len(order) < batch:
+            order = np.concatenate([order, generator.permutation(rows)])
+        yield order[:batch]
+        order = order[batch:]
+
+
+def train(
+    learner: Learner,
+    examples: Examples,
+    job: Job,
+    *,
+    vector: Vector,
+    steps: int,
+    plan: Plan | None,
+    seed: Seed,
+    entropy: Entropy,
+    state: Path | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> Result:
+    """Train from ``vector`` for ``steps`` steps.
+
+    Args:
+        learner: the network.
+        examples: the site's rows.
+        job: what was agreed.
+        vector: the round's starting parameters, float32 ``[trainable]``.
+        steps: optimiser steps.
+        plan: the privacy plan, or ``None`` without privacy. Its spend must already be on disk.
+        seed: order of batches and dropout, for this site and round; never for noise.
+        entropy: private sampling and noise.
+        state: optimiser state to start from, when it is kept between rounds.
+        on_step: called after each step.
+
+    Raises:
+        RunError: if training without privacy diverges to NaN or infinity.
+    """
+    learner.load_vector(vector)
+    optimizer = optim.make(learner.module, job.train)
+    if state is not None:
+        optim.load_state(optimizer, state)
+    loss: float | None = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed.child("dropout").value)
+        if plan is None:
+            loss = _plain_steps(learner, examples, job, optimizer, steps, seed, on_step)
+        else:
+            from fedmodel.training import dpsgd  # Opacus is slow to import: only when needed
+
+            dpsgd.private_steps(
+                learner,
+                examples,
+                plan,
+                optimizer,
+                steps=steps,
+                physical_batch=job.train.physical_batch,
+                entropy=entropy,
+                on_step=on_step,
+            )
+    change = learner.flatten() - vector
+    if not np.isfinite(change).all():
+        raise RunError(
+            "local training diverged (the parameters became infinite or NaN); "
+            "lower train.lr and train.head_lr"
+        )
+    return Result(change=change, loss=loss, optimizer=optimizer)
+
+
+def _plain_steps(
+    learner: Learner,
+    examples: Examples,
+    job: Job,
+    optimizer: Optimizer,
+    steps: int,
+    seed: Seed,
+    on_step: Callable[[], None],
+) -> float:
+    learner.module.train()
+    total = 0.0
+    batch = min(job.train.batch_size, len(examples))
+    for rows in shuffled(seed.child("batches"), len(examples), batch, steps):
+        optimizer.zero_grad(set_to_none=True)
+        for part in examples.chunks(rows, job.train.physical_batch):
+            losses = example_losses(learner, examples.batch(part), examples.labels(part))
+            (losses.sum() / len(rows)).backward()
+            total += float(losses.detach().sum()) / len(rows)
+        optimizer.step()
+        on_step()
+    optimizer.zero_grad(set_to_none=True)
+    return total / steps

@@ -1,0 +1,70 @@
+"""What one site contributes to a round, as a value that can be added."""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmodel.errors import ProtocolError
+
+__all__ = ["Update", "Vector"]
+
+# Trainable parameters, or a change of them: one flat float32 array.
+Vector: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """A weighted sum of parameter changes and metrics over one or more sites.
+
+    Adding two updates adds their fields, so that the mean over any set of sites is the sum
+    divided by its weight. Make one site's update with :meth:`of`.
+
+    Args:
+        vector: float32, shape ``[trainable parameters]``: the sum of weight times change.
+        weight: the sum of weights, > 0 and finite.
+        metrics: name → the sum of weight times value.
+    """
+
+    vector: Vector
+    weight: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.vector.ndim != 1 or self.vector.dtype != np.float32:
+            raise ProtocolError(
+                "an update's vector must be one flat float32 array, "
+                f"got {self.vector.dtype} of shape {self.vector.shape}"
+            )
+        if not (np.isfinite(self.weight) and self.weight > 0):
+            raise ProtocolError(f"an update's weight must be finite and > 0, got {self.weight}")
+
+    @classmethod
+    def of(
+        cls, change: Vector, weight: float = 1.0, metrics: dict[str, float] | None = None
+    ) -> "Update":
+        """Return one site's contribution: its parameters after minus before, and its weight."""
+        vector = change if weight == 1.0 else change * np.float32(weight)
+        values = {name: weight * value for name, value in (metrics or {}).items()}
+        return cls(vector=vector, weight=weight, metrics=values)
+
+    def mean(self) -> "Update":
+        """Return the weighted mean as an update of weight 1."""
+        return Update(
+            vector=self.vector / np.float32(self.weight),
+            weight=1.0,
+            metrics={name: value / self.weight for name, value in self.metrics.items()},
+        )
+
+    def __add__(self, other: "Update") -> "Update":
+        if self.vector.shape != other.vector.shape:
+            raise ProtocolError(
+                f"updates of different sizes: {self.vector.size} and {other.vector.size} parameters"
+            )
+        names = self.metrics.keys() & other.metrics.keys()
+        return Update(
+            vector=self.vector + other.vector,
+            weight=self.weight + other.weight,
+            metrics={n: self.metrics[n] + other.metrics[n] for n in sorted(names)},
+        )

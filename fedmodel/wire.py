@@ -1,0 +1,221 @@
+"""Protocol messages ↔ Flower records. Everything from outside is checked here, once.
+
+Each content carries a version. Vectors travel as one float32 array; the job travels as its
+canonical JSON. An error reply says a kind and, only where it holds no fact about rows, a reason.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fedmodel.errors import (
+    BudgetError,
+    ConfigError,
+    FedmodelError,
+    ModelError,
+    ProtocolError,
+    RefusedError,
+)
+from fedmodel.job import Job
+from fedmodel.update import Update
+
+__all__ = [
+    "Failure",
+    "Order",
+    "decode_error",
+    "decode_job",
+    "decode_order",
+    "decode_update",
+    "encode_error",
+    "encode_job",
+    "encode_order",
+    "encode_update",
+    "pack",
+]
+
+VERSION = "fedmodel.wire/1"
+_MAX_JOB = 1 << 20
+_UNEXPECTED = 200
+# Kinds of refusal a coordinator may learn, and whether the message may travel with them.
+_KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
+    (201, BudgetError, True),
+    (202, RefusedError, True),
+    (203, ProtocolError, True),
+    (204, ConfigError, True),
+    (205, ModelError, True),
+    (206, FedmodelError, False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the coordinator asks of a site in a round.
+
+    Args:
+        round: number of the round, from 1.
+        job_sha256: which job this belongs to.
+        vector: the current trainable parameters, float32 ``[trainable]``, read-only.
+    """
+
+    round: int
+    job_sha256: str
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a site gave no update: a kind that is safe to show, and whether its budget is spent."""
+
+    reason: str
+    budget: bool = False
+
+
+def pack(vector: NDArray[np.float32]) -> Array:
+    """Serialise a vector once; the result can go into many messages."""
+    return Array(np.ascontiguousarray(vector, dtype=np.float32))
+
+
+def _unpack(content: RecordDict) -> NDArray[np.float32]:
+    record = content.array_records.get("arrays")
+    if record is None or set(record) != {"vector"}:
+        raise ProtocolError("expected one array named 'vector'")
+    array = record["vector"]
+    try:
+        vector = array.numpy()
+    except Exception as error:
+        raise ProtocolError(f"the vector can't be read ({type(error).__name__})") from error
+    if vector.dtype != np.float32 or vector.ndim != 1:
+        raise ProtocolError(
+            f"expected a flat float32 vector, got {vector.dtype} with {vector.ndim} dimensions"
+        )
+    return vector
+
+
+def _config(content: RecordDict) -> ConfigRecord:
+    record = content.config_records.get("config")
+    if record is None:
+        raise ProtocolError("expected a configuration record named 'config'")
+    if record.get("version") != VERSION:
+        raise ProtocolError(
+            f"expected version {VERSION!r}, got {str(record.get('version'))[:40]!r}; "
+            "install the same fedmodel version everywhere"
+        )
+    return record
+
+
+def _field(record: ConfigRecord, name: str, kind: type) -> Any:
+    value = record.get(name)
+    if type(value) is not kind:
+        raise ProtocolError(f"field '{name}': expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def encode_job(job: Job) -> RecordDict:
+    """Return the content that offers a job to a site."""
+    text = job.to_json().decode()
+    return RecordDict({"config": ConfigRecord({"version": VERSION, "job": text})})
+
+
+def decode_job(content: RecordDict) -> Job:
+    """Return the job in a message, strictly checked.
+
+    Raises:
+        ProtocolError: if it isn't canonical JSON of a job this version understands.
+    """
+    text = _field(_config(content), "job", str)
+    if len(text) > _MAX_JOB:
+        raise ProtocolError(f"a job of {len(text)} characters; at most {_MAX_JOB} are accepted")
+    try:
+        mapping = json.loads(text)
+        job = Job.from_mapping(mapping)
+    except (ValueError, RecursionError, ConfigError) as error:
+        raise ProtocolError(f"not a job this version understands: {error}") from error
+    if job.to_json().decode() != text:
+        raise ProtocolError("the job isn't in canonical JSON (RFC 8785)")
+    return job
+
+
+def encode_order(round_: int, job_sha256: str, vector: Array) -> RecordDict:
+    """Return the content of a train message."""
+    return RecordDict(
+        {
+            "arrays": ArrayRecord({"vector": vector}),
+            "config": ConfigRecord({"version": VERSION, "round": round_, "job": job_sha256}),
+        }
+    )
+
+
+def decode_order(content: RecordDict) -> Order:
+    """Return the order in a train message.
+
+    Raises:
+        ProtocolError: if it is malformed or its vector isn't finite.
+    """
+    record = _config(content)
+    vector = _unpack(content)
+    if not np.isfinite(vector).all():
+        raise ProtocolError("the parameters hold NaN or infinity")
+    round_ = _field(record, "round", int)
+    if round_ < 1:
+        raise ProtocolError(f"round must be at least 1, got {round_}")
+    return Order(round=round_, job_sha256=_field(record, "job", str), vector=vector)
+
+
+def encode_update(update: Update) -> RecordDict:
+    """Return the content of a reply that carries a site's update."""
+    return RecordDict(
+        {
+            "arrays": ArrayRecord({"vector": pack(update.vector)}),
+            "metrics": MetricRecord({"weight": update.weight, **update.metrics}),
+            "config": ConfigRecord({"version": VERSION}),
+        }
+    )
+
+
+def decode_update(content: RecordDict, size: int) -> Update:
+    """Return the update in a reply.
+
+    Args:
+        content: from outside.
+        size: how many parameters it must have.
+
+    Raises:
+        ProtocolError: if it is malformed, of another size, or not finite.
+    """
+    _config(content)
+    vector = _unpack(content)
+    if vector.size != size:
+        raise ProtocolError(f"expected an update of {size} parameters, got {vector.size}")
+    if not np.isfinite(vector).all():
+        raise ProtocolError("the update holds NaN or infinity")
+    record = content.metric_records.get("metrics")
+    if record is None:
+        raise ProtocolError("expected a metric record named 'metrics'")
+    metrics: dict[str, float] = {}
+    for name, value in record.items():
+        if isinstance(value, list) or not np.isfinite(value):
+            raise ProtocolError(f"metric '{name[:40]}' must be one finite number")
+        metrics[name] = float(value)
+    if "weight" not in metrics:
+        raise ProtocolError("the update has no weight")
+    return Update(vector=vector, weight=metrics.pop("weight"), metrics=metrics)
+
+
+def encode_error(error: Exception, reply_to: Message) -> Message:
+    """Return the reply that says why there is no update, without facts about rows."""
+    for code, kind, tell in _KINDS:
+        if isinstance(error, kind):
+            reason = str(error) if tell else f"{type(error).__name__}: see the site's own log"
+            return Message(Error(code, reason), reply_to=reply_to)
+    reason = f"unexpected {type(error).__name__}: see the site's own log"
+    return Message(Error(_UNEXPECTED, reason), reply_to=reply_to)
+
+
+def decode_error(error: Error) -> Failure:
+    """Return why a site gave no update."""
+    reason = (error.reason or f"error {error.code}").replace("\n", " ")[:400]
+    return Failure(reason=reason, budget=error.code == _KINDS[0][0])

@@ -1,0 +1,1 @@
+"""The coordinator's side: sees sums and released models, never a row."""

@@ -1,0 +1,194 @@
+"""The run at the coordinator: join, then train, aggregate, evaluate and save, round by round."""
+
+import math
+import time
+from typing import Any
+
+from flwr.app import Array, Message
+from flwr.serverapp import Grid
+
+from fedmodel import wire
+from fedmodel.errors import QuorumError, RunFolderError
+from fedmodel.runs import Checkpoint
+from fedmodel.update import Vector
+from server.collect import Collected, collect
+from server.release import ServerOptimizer
+from server.session import Coordinator
+
+__all__ = ["run"]
+
+_MIN_IMPROVEMENT = 1e-4  # nats of test loss that count as better
+
+
+class _Run:
+    """The mutable state between two rounds: all of it is in a checkpoint."""
+
+    def __init__(self, grid: Grid, coordinator: Coordinator) -> None:
+        self.grid = grid
+        self.c = coordinator
+        self.job = coordinator.job
+        self.optimizer = ServerOptimizer(self.job.aggregation)
+        self.vector: Vector = coordinator.initial
+        self.round = 0
+        self.rows: list[dict[str, Any]] = []
+        self.best_loss = math.inf
+        self.stale = 0
+        self.stopped: str | None = None
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Continue from the last checkpoint, if there is one."""
+        folder = self.c.folder
+        last = folder.last_checkpoint() if folder else None
+        if folder is None or last is None:
+            return
+        self.vector = self.c.from_named(last.parameters)
+        if self.vector.size != self.c.initial.size:
+            raise RunFolderError(
+                f"{folder.path}: the checkpoint has {self.vector.size} parameters, this job has "
+                f"{self.c.initial.size}; the run folder was changed"
+            )
+        self.optimizer.restore(last.optimizer)
+        self.round = last.round
+        best = last.state.get("best_loss")
+        self.best_loss = math.inf if best is None else float(best)
+        self.stale = int(last.state.get("stale", 0))
+        self.stopped = last.state.get("stopped")
+        self.rows = [row for row in folder.metrics() if row["round"] <= self.round]
+
+    def save(self) -> None:
+        """Write metrics and checkpoint; the checkpoint comes last and decides where a resume is."""
+        folder = self.c.folder
+        if folder is None:
+            return
+        folder.write_metrics(self.rows)
+        state = {
+            "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
+            "stale": self.stale,
+            "stopped": self.stopped,
+        }
+        folder.save_checkpoint(
+            Checkpoint(
+                round=self.round,
+                parameters=self.c.named(self.vector),
+                optimizer=self.optimizer.state(),
+                state=state,
+            )
+        )
+
+    # -- one round -------------------------------------------------------------------------------
+
+    def sample(self, nodes: list[int]) -> list[int]:
+        """Choose the nodes of the next round, reproducibly."""
+        count = max(1, math.ceil(self.job.federation.fraction * len(nodes)))
+        if count == len(nodes):
+            return nodes
+        generator = self.job.root_seed.child("sampling", self.round + 1).numpy()
+        return sorted(int(n) for n in generator.choice(nodes, size=count, replace=False))
+
+    def train(self, nodes: list[int], vector: Array) -> Collected:
+        """Ask the nodes to train and collect their updates."""
+        content = wire.encode_order(self.round + 1, self.job.sha256, vector)
+        messages = [Message(content, n, "train", group_id=str(self.round + 1)) for n in nodes]
+        replies = self.grid.send_and_receive(messages, timeout=self.c.timeout)
+        return collect(replies, nodes, self.vector.size)
+
+    def play(self, nodes: list[int]) -> None:
+        """Play one round; sets ``stopped`` when the run must end."""
+        started = time.perf_counter()
+        chosen = self.sample(nodes)
+        self.c.reporter.round_started(self.round + 1, len(chosen))
+        got = self.train(chosen, wire.pack(self.vector))
+        needed = max(1, math.ceil(self.job.federation.quorum * len(chosen)))
+        enough = got.mean is not None and got.updates >= needed
+        if not enough and got.budgets_spent:
+            self.stopped = f"privacy budgets are spent after round {self.round}"
+            return
+        if not enough and self.job.federation.below_quorum == "stop":
+            raise QuorumError(_below(self.round + 1, got, needed, len(chosen)))
+        self.round += 1
+        row: dict[str, Any] = {"round": self.round, "updates": got.updates, "asked": len(chosen)}
+        if enough and got.mean is not None:
+            self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector)
+            row |= got.mean.metrics
+        row |= self.evaluate()
+        row["failures"] = {str(node): f.reason for node, f in got.failures.items()}
+        self.rows.append(row)
+        self.save()
+        self.c.outcome.round_seconds.append(time.perf_counter() - started)
+        self.c.reporter.round_ended(self.round, row)
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate on the public test set and decide about early stopping."""
+        if self.c.evaluate is None:
+            return {}
+        metrics = self.c.evaluate(self.vector)
+        self.stale += 1
+        if metrics["loss"] < self.best_loss - _MIN_IMPROVEMENT:
+            self.best_loss, self.stale = metrics["loss"], 0
+        patience = self.job.federation.patience
+        if patience is not None and self.stale >= patience:
+            self.stopped = f"test loss hasn't improved for {patience} round(s)"
+        return metrics
+
+
+def _below(number: int, got: Collected, needed: int, asked: int) -> str:
+    reasons = "; ".join(sorted({f.reason for f in got.failures.values()})) or "no reason given"
+    return (
+        f"round {number}: {got.updates} of {asked} sites gave an update, {needed} are needed "
+        f"(federation.quorum): {reasons}. Mend the sites and continue with resume=true"
+    )
+
+
+def _join(grid: Grid, coordinator: Coordinator) -> list[int]:
+    """Offer the job to every node; return those that joined.
+
+    Raises:
+        QuorumError: if too few did.
+    """
+    nodes = sorted(grid.get_node_ids())
+    content = wire.encode_job(coordinator.job)
+    replies = grid.send_and_receive(
+        [Message(content, n, "query.join") for n in nodes], timeout=coordinator.timeout
+    )
+    answers = {r.metadata.src_node_id: r for r in replies}
+    outcome: dict[int, str | None] = {}
+    for node in nodes:
+        reply = answers.get(node)
+        if reply is None:
+            outcome[node] = "no answer in time"
+        else:
+            outcome[node] = wire.decode_error(reply.error).reason if reply.has_error() else None
+    coordinator.outcome.refused = {n: r for n, r in outcome.items() if r is not None}
+    coordinator.reporter.joined(outcome)
+    joined = [n for n in nodes if outcome[n] is None]
+    needed = max(1, math.ceil(coordinator.job.federation.quorum * len(nodes)))
+    if len(joined) < needed:
+        reasons = "; ".join(sorted(set(coordinator.outcome.refused.values())))
+        raise QuorumError(
+            f"{len(joined)} of {len(nodes)} sites joined, {needed} are needed "
+            f"(federation.quorum): {reasons or 'no site is connected'}"
+        )
+    return joined
+
+
+def run(grid: Grid, coordinator: Coordinator) -> Vector:
+    """Play all rounds that are left and return the final parameters.
+
+    Raises:
+        QuorumError: if too few sites join or answer and the job says ``stop``.
+        RunFolderError: if the run can't be written or continued.
+    """
+    state = _Run(grid, coordinator)
+    state.restore()
+    last = coordinator.job.train.rounds
+    if state.round < last and state.stopped is None:
+        nodes = _join(grid, coordinator)
+        while state.round < last and state.stopped is None:
+            state.play(nodes)
+    coordinator.outcome.rounds = state.round
+    coordinator.outcome.stopped = state.stopped if state.round < last else None
+    if coordinator.evaluate is not None:
+        coordinator.outcome.final = coordinator.evaluate(state.vector)
+    return state.vector

@@ -1,0 +1,1 @@
+"""A researcher's machine: plays all parts at once, through the real server and clients apps."""

@@ -1,0 +1,161 @@
+"""All parties of a simulated run, wired to the real apps over a ``LoopbackGrid``."""
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from flwr.app import Context, RecordDict
+from flwr.supercore.run import Run
+
+import clients.app
+import server.app
+from clients.site import Site
+from fedmodel.data import Rows, check_test, hold_out, labels_of, load, split
+from fedmodel.errors import DataError
+from fedmodel.job import Job
+from fedmodel.runs import RunFolder
+from fedmodel.seeds import Seed
+from fedmodel.training import examples as rows_as_tensors
+from fedmodel.training.evaluate import evaluate
+from fedmodel.training.learner import Learner, pick_device, resident
+from fedmodel.update import Vector
+from server.session import Coordinator, Outcome, Reporter
+from simulations.loopback import LoopbackGrid, Traffic
+from simulations.scenario import Scenario
+
+__all__ = ["Parties", "gather", "play"]
+
+_FIRST_NODE = 2
+_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}")
+
+
+@dataclass(slots=True, kw_only=True)
+class Parties:
+    """A scenario with its rows handed out and its job complete.
+
+    Args:
+        job: with labels and model digest.
+        sites: name → training rows.
+        test: rows the coordinator evaluates on.
+        public_test: whether they are public, not held out from the sites.
+        learner: this process's model.
+    """
+
+    job: Job
+    sites: dict[str, Rows]
+    test: Rows
+    public_test: bool
+    learner: Learner
+    traffic: Traffic = field(default_factory=Traffic)
+
+
+def gather(scenario: Scenario) -> Parties:
+    """Load the rows, hand them to the sites and complete the job.
+
+    Raises:
+        DataError: if the rows aren't usable.
+        ModelError: if the model isn't.
+    """
+    seed = Seed(scenario.job.seed).child("data")
+    tables = load(scenario.source, seed, scenario.partition.sites)
+    labels = labels_of(tables.train)
+    sites = split(tables.train, scenario.partition, seed.child("partition"))
+    for name in sites:
+        if not _SITE_NAME.fullmatch(name):
+            raise DataError(
+                f"site name {name[:40]!r} can't name a file; use letters, digits, space, _ . -"
+            )
+    test = tables.test
+    if test is None:
+        held = {}
+        for name, rows in sites.items():
+            fraction = scenario.source.test_fraction
+            sites[name], held[name] = hold_out(rows, fraction, seed.child("test", name))
+        test = Rows.concat(held.values())
+        check_test(test, labels)
+    job = replace(
+        scenario.job,
+        model=replace(scenario.job.model, labels=labels),
+        federation=replace(scenario.job.federation, sites=len(sites)),
+    )
+    learner = resident(job, pick_device(scenario.device))
+    job = replace(job, model=replace(job.model, digest=learner.digest))
+    return Parties(
+        job=job, sites=sites, test=test, public_test=tables.test is not None, learner=learner
+    )
+
+
+def _sites(
+    parties: Parties, folder: RunFolder, device: str, on_step: Callable[[], None]
+) -> list[Site]:
+    return [
+        Site(
+            name=name,
+            rows=rows,
+            device=device,
+            ledger=folder.ledger(name),
+            state=folder.site_state(name),
+            run=folder.path.name,
+            on_step=on_step,
+        )
+        for name, rows in sorted(parties.sites.items())
+    ]
+
+
+def play(
+    parties: Parties,
+    folder: RunFolder,
+    device: str,
+    reporter: Reporter,
+    on_step: Callable[[], None] = lambda: None,
+) -> tuple[Vector, Outcome, dict[int, Site]]:
+    """Run the job through the real apps.
+
+    Args:
+        parties: who takes part.
+        folder: where the run is written; a run that was begun there is continued.
+        device: of the sites.
+        reporter: who is told how it goes.
+        on_step: called after every local step of a site.
+
+    Returns:
+        The final parameters, how the run ended, and node id → site.
+    """
+    run_id = secrets.randbits(62) + 1
+    sites = dict(enumerate(_sites(parties, folder, device, on_step), start=_FIRST_NODE))
+    contexts = {n: Context(run_id, n, {}, RecordDict(), {}) for n in sites}
+    grid = LoopbackGrid(clients.app.app, contexts, Run.create_empty(run_id))
+    coordinator = Coordinator(
+        job=parties.job,
+        folder=folder,
+        initial=parties.learner.initial,
+        named=parties.learner.layout.named,
+        from_named=parties.learner.layout.from_named,
+        evaluate=_evaluator(parties),
+        reporter=reporter,
+    )
+    for node, site in sites.items():
+        clients.app.register(run_id, node, site)
+    server.app.register(run_id, coordinator)
+    try:
+        server.app.app(grid, Context(run_id, 1, {}, RecordDict(), {}))
+        vector = server.app.take_result(run_id)
+    finally:
+        clients.app.forget(run_id)
+        server.app.forget(run_id)
+    parties.traffic = grid.traffic
+    return vector, coordinator.outcome, sites
+
+
+def _evaluator(parties: Parties) -> Callable[[Vector], dict[str, float]]:
+    model = parties.job.model
+    tensors = rows_as_tensors.prepare(
+        parties.learner, parties.test.texts, parties.test.labels, model.labels, model.max_length
+    )
+
+    def on_test(vector: Vector) -> dict[str, float]:
+        parties.learner.load_vector(vector)
+        return evaluate(parties.learner, tensors)
+
+    return on_test

@@ -1,0 +1,205 @@
+"""The verb ``simulate``: from a composed configuration to a finished run folder."""
+
+import datetime
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from clients.site import Site
+from fedmodel import config
+from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
+from fedmodel.job import Job
+from fedmodel.runs import RunFolder, run_path
+from server.session import Outcome
+from simulations.display import Display, summary_tables, sweep_table
+from simulations.federation import Parties, gather, play
+from simulations.scenario import Scenario
+
+__all__ = ["main", "simulate"]
+
+_PACKAGES = ("torch", "transformers", "opacus", "peft", "flwr", "dp-accounting")
+
+
+def main(
+    mappings: Sequence[dict[str, Any]],
+    *,
+    given: Sequence[str] = (),
+    labels: Sequence[str] | None = None,
+) -> int:
+    """Run one job, or each job of a sweep.
+
+    Args:
+        mappings: composed configurations.
+        given: keys that stood on the command line (a resume compares only those).
+        labels: what tells a sweep's jobs apart; ``None`` for a single job.
+
+    Returns:
+        The exit code.
+    """
+    console = Console()
+    if labels is None:
+        simulate(mappings[0], console, given=given)
+        return 0
+    # Every job is checked before the first one runs.
+    for mapping in mappings:
+        Scenario.from_mapping(mapping)
+    results: list[tuple[str, Mapping[str, Any] | str]] = []
+    failed = 0
+    base = run_path(mappings[0].get("run"))
+    for number, (mapping, label) in enumerate(zip(mappings, labels, strict=True)):
+        console.rule(f"[{number + 1}/{len(mappings)}] {label}")
+        path = base.with_name(f"{base.name}-{number:03d}")
+        try:
+            results.append((label, simulate({**mapping, "run": str(path)}, console)))
+        except FedmodelError as error:
+            console.print(f"failed: {error}", style="red", markup=False)
+            results.append((label, f"failed: {type(error).__name__}"))
+            failed = max(failed, error.exit_code)
+    console.print(sweep_table(results))
+    return failed
+
+
+def simulate(
+    mapping: dict[str, Any], console: Console, *, given: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Run (or resume) one job and return its summary.
+
+    Raises:
+        FedmodelError: if the job can't be run; what it had done stays in the run folder.
+    """
+    started = time.perf_counter()
+    path = run_path(mapping.get("run"))
+    if mapping.get("resume"):
+        folder, scenario = _reopen(path, mapping, given)
+        if (finished := folder.summary()) is not None:
+            console.print(f"{path} is finished already")
+            return finished
+    else:
+        folder, scenario = None, Scenario.from_mapping(mapping)
+        if path.exists() and any(path.iterdir()):
+            raise RunFolderError(
+                f"{path} exists already; choose another run=NAME, or continue it with resume=true"
+            )
+    parties = gather(scenario)
+    if folder is None:
+        folder = RunFolder.create(path, _manifest(mapping, parties.job))
+    elif folder.manifest["job_sha256"] != parties.job.sha256:
+        raise RunFolderError(
+            f"{path} can't be continued: its job is {folder.manifest['job_sha256'][:16]}…, what "
+            f"its configuration gives now is {parties.job.sha256[:16]}…; the data files, the model "
+            "files or the fedmodel version have changed since"
+        )
+    summary = _play(parties, folder, scenario.device, console, started)
+    for table in summary_tables(summary, {n: len(r) for n, r in parties.sites.items()}):
+        console.print(table)
+    _say_more(summary, parties, console)
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+    return summary
+
+
+def _reopen(
+    path: Path, mapping: dict[str, Any], given: Sequence[str]
+) -> tuple[RunFolder, Scenario]:
+    folder = RunFolder.open(path)
+    kept = folder.manifest["config"]
+    asked = [k for k in given if k not in {"run", "resume", "device"}]
+    ours, theirs = (
+        config.to_mapping({k: v for k, v in m.items() if k not in {"run", "resume", "device"}})
+        for m in (mapping, kept)
+    )
+    if asked and ours != theirs:
+        raise ConfigError(
+            f"resume=true continues {path} as it was begun, but {', '.join(asked)} would change "
+            "it; leave these out, or start another run=NAME"
+        )
+    device = mapping["device"] if "device" in given else kept["device"]
+    return folder, Scenario.from_mapping({**kept, "device": device})
+
+
+def _manifest(mapping: dict[str, Any], job: Job) -> dict[str, Any]:
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "fedmodel": version("fedmodel"),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "job_sha256": job.sha256,
+        "job": config.to_mapping(job),
+        "config": config.to_mapping({**mapping, "resume": False}),
+    }
+
+
+def _play(
+    parties: Parties, folder: RunFolder, device: str, console: Console, started: float
+) -> dict[str, Any]:
+    train = parties.job.train
+    with Display(console, train.rounds, train.steps) as display:
+        vector, outcome, sites = play(parties, folder, device, display, display.step)
+    folder.write_model(parties.learner.layout.named(vector))
+    summary = _summarise(parties, outcome, sites, time.perf_counter() - started)
+    folder.write_summary(summary)
+    return summary
+
+
+def _summarise(
+    parties: Parties, outcome: Outcome, sites: dict[int, Site], total: float
+) -> dict[str, Any]:
+    job = parties.job
+    train_s = sum(site.train_seconds for site in sites.values())
+    spent = {
+        site.name: _spent(job, site, outcome.rounds, outcome.refused.get(node))
+        for node, site in sites.items()
+    }
+    epsilons = [s["epsilon"] for s in spent.values() if s["epsilon"] is not None]
+    return {
+        "schema": "fedmodel.summary/1",
+        "job_sha256": job.sha256,
+        "rounds": outcome.rounds,
+        "stopped": outcome.stopped,
+        "test": "public" if parties.public_test else "held out from the sites",
+        "final": outcome.final,
+        "privacy": {
+            "mechanism": job.privacy.mechanism,
+            "unit": job.privacy.unit,
+            "adjacency": job.privacy.adjacency,
+            "delta": job.privacy.delta if job.privacy.private else None,
+            "epsilon": max(epsilons) if epsilons else None,
+            "sites": spent,
+        },
+        "time": {"total_s": total, "train_s": train_s, "overhead_s": total - train_s},
+        "traffic": {"bytes_up": parties.traffic.up, "bytes_down": parties.traffic.down},
+    }
+
+
+def _spent(job: Job, site: Site, rounds: int, refused: str | None) -> dict[str, Any]:
+    if not job.privacy.private:
+        steps = 0 if refused else rounds * job.train.steps
+        return {"epsilon": None, "steps": steps, "refused": refused}
+    from fedmodel.privacy import Ledger, claim
+
+    spends = Ledger(site.ledger).spends(job=job.sha256)
+    epsilon = claim(spends, job.privacy.delta).epsilon if spends else 0.0
+    return {"epsilon": epsilon, "steps": sum(s.steps for s in spends), "refused": refused}
+
+
+def _say_more(summary: dict[str, Any], parties: Parties, console: Console) -> None:
+    if summary["stopped"]:
+        console.print(f"stopped early: {summary['stopped']}", style="yellow")
+    smallest = min(len(rows) for rows in parties.sites.values())
+    if parties.job.privacy.private and parties.job.train.method != "head" and smallest < 1000:
+        console.print(
+            f"The smallest site has {smallest} rows: under DP a federation of that size is often "
+            "served best by train=head; compare with it.",
+            style="yellow",
+        )
+
+
+if __name__ == "__main__":
+    sys.exit("run it as: fedmodel simulate …")

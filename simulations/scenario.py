@@ -1,0 +1,111 @@
+"""What a researcher asks for: the job plus what stands in for the real world around it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedmodel import config
+from fedmodel.data import Partition, Source
+from fedmodel.errors import ConfigError
+from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
+
+__all__ = ["Scenario"]
+
+_DEFAULT_SITES = 5
+_OUTSIDE = {"run", "resume"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One simulation.
+
+    Args:
+        job: what the parties agree on; its labels and model digest are filled in from the data.
+        source: where the rows come from.
+        partition: how they are spread over the sites.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    job: Job
+    source: Source
+    partition: Partition
+    device: Literal["auto", "cpu", "cuda"]
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> "Scenario":
+        """Build and check a scenario from the composed configuration.
+
+        Raises:
+            ConfigError: for an unknown key, a wrong value, or parts that don't go together.
+        """
+        rest = {k: v for k, v in mapping.items() if k not in _OUTSIDE}
+        parts = {k: dict(_part(rest, k)) for k in ("model", "data", "federation", "aggregation")}
+        privacy = config.build(Privacy, _part(rest, "privacy"), "privacy")
+        source = config.build(Source, parts["data"], "data")
+        sites = parts["federation"].pop("sites", None) or _DEFAULT_SITES
+        partition = config.build(
+            Partition,
+            {
+                "kind": parts["federation"].pop("partition", "natural"),
+                "alpha": parts["federation"].pop("alpha", 0.5),
+                "sites": sites,
+            },
+            "federation",
+        )
+        job = config.build(
+            Job,
+            {
+                "model": _model(parts["model"]),
+                "train": config.build(Train, _part(rest, "train"), "train"),
+                "privacy": privacy,
+                "aggregation": _aggregation(parts["aggregation"], privacy),
+                "federation": config.build(
+                    Federation, {**parts["federation"], "sites": sites}, "federation"
+                ),
+                "seed": rest.pop("seed", 0),
+            },
+        )
+        device = rest.pop("device", "auto")
+        for known in ("model", "data", "federation", "aggregation", "privacy", "train"):
+            rest.pop(known, None)
+        if rest:
+            known_keys = ["model", "data", "train", "privacy", "aggregation", "federation"]
+            known_keys += ["seed", "device", "run", "resume"]
+            key = next(iter(rest))
+            raise ConfigError(f"unknown key '{key}'{config.suggest(key, known_keys)}")
+        if device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"device must be auto, cpu or cuda, got {device!r}")
+        scenario = cls(job=job, source=source, partition=partition, device=device)
+        scenario._check_early_stopping()
+        return scenario
+
+    def _check_early_stopping(self) -> None:
+        # Held-out rows are the sites' own: stopping by them would release something about them.
+        public = bool(self.source.test or self.source.test_split) or (
+            self.source.kind == "synthetic" and self.source.test_rows > 0
+        )
+        if self.job.federation.patience is not None and not public:
+            raise ConfigError(
+                "federation.patience stops early by a public test set, but the test rows would be "
+                "held out from the sites' own; give data.test=PATH or leave patience null"
+            )
+
+
+def _part(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = mapping.get(name) or {}
+    if not isinstance(part, Mapping):
+        raise ConfigError(f"{name}={part!r} isn't a choice; see fedmodel simulate --help")
+    return part
+
+
+def _model(part: dict[str, Any]) -> Model:
+    # `model.path=…` alone says clearly enough that another model is meant.
+    if part.get("path"):
+        part["source"] = "hub"
+    return config.build(Model, part, "model")
+
+
+def _aggregation(part: dict[str, Any], privacy: Privacy) -> Aggregation:
+    if part.get("weights") == "auto":
+        part["weights"] = "uniform" if privacy.private else "examples"
+    return config.build(Aggregation, part, "aggregation")
