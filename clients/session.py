@@ -4,15 +4,15 @@ import logging
 import time
 from pathlib import Path
 
-from fedmodel.privacy.ledger import Ledger
-from fedmodel.privacy.plan import Plan, make_plan
 from safetensors.torch import save
 
 from clients import rules
 from clients.site import Site
 from fedmodel.errors import BudgetError, PrivacyError, ProtocolError
 from fedmodel.job import Job
-from fedmodel.privacy.accounting import Budget
+from fedmodel.privacy.budget import Budget
+from fedmodel.privacy.ledger import Ledger
+from fedmodel.privacy.plan import Plan, make_plan
 from fedmodel.runs import write_atomic
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training import local, optim
@@ -119,12 +119,12 @@ class Session:
                 "it takes no further step"
             )
         self.ledger.spend(
+            self.plan,
+            steps,
             run=self.site.run,
             job=self.job.sha256,
             site=self.site.name,
             round=round_,
-            steps=steps,
-            plan=self.plan,
         )
         return steps
 

@@ -182,7 +182,8 @@ def _spent(job: Job, site: Site, rounds: int, refused: str | None) -> dict[str, 
     if not job.privacy.private:
         steps = 0 if refused else rounds * job.train.steps
         return {"epsilon": None, "steps": steps, "refused": refused}
-    from fedmodel.privacy import Ledger, claim
+    from fedmodel.privacy.accounting import claim
+    from fedmodel.privacy.ledger import Ledger
 
     spends = Ledger(site.ledger).spends(job=job.sha256)
     epsilon = claim(spends, job.privacy.delta).epsilon if spends else 0.0

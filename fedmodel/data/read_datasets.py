@@ -4,6 +4,10 @@ A folder is read where it stands: nothing of it is copied into a cache, since a 
 rows on a disk is one more place to guard.
 """
 
+import gc
+import logging
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,17 +43,19 @@ def read_folder(path: Path, name: str, split: str | None, columns: Columns) -> R
     saved = any((path / file).is_file() for file in _SAVED)
 
     def opened() -> Any:
-        with _quiet():
-            if saved:
-                return datasets.load_from_disk(str(path))
-            return datasets.load_dataset(str(path), streaming=True)
+        if saved:
+            return datasets.load_from_disk(str(path))
+        # Even a stream leaves a lock file where its cache would be.
+        with tempfile.TemporaryDirectory() as nowhere:
+            return datasets.load_dataset(str(path), streaming=True, cache_dir=nowhere)
 
-    found = _guarded(opened, name, "a folder of save_to_disk or of data files")
-    if isinstance(found, dict):
-        split = _split(name, list(found), split)
-        name = f"{name}[{split}]"
-        found = found[split]
-    return _collect(found, name, columns)
+    with _quiet():
+        found = _guarded(opened, name, "a folder of save_to_disk or of data files")
+        if isinstance(found, dict):
+            split = _split(name, list(found), split)
+            name = f"{name}[{split}]"
+            found = found[split]
+        return _collect(found, name, columns)
 
 
 def read_hub(
@@ -73,26 +79,28 @@ def read_hub(
     import datasets
 
     def opened() -> Any:
-        with _quiet():
-            return datasets.load_dataset(path, config, revision=revision, split=split)
+        return datasets.load_dataset(path, config, revision=revision, split=split)
 
     name = f"{path}[{split}]"
-    return _collect(_guarded(opened, name, "a dataset of the hub"), name, columns)
+    with _quiet():
+        return _collect(_guarded(opened, name, "a dataset of the hub"), name, columns)
 
 
 def _guarded(opened: Callable[[], Any], name: str, expected: str) -> Any:
-    # The libraries below raise many types of errors, and some quote rows: only the type is told.
+    # The libraries below raise many types of errors, and some quote rows: only the type is told,
+    # and the error itself isn't kept as a cause.
     try:
         return opened()
     except Exception as error:
-        raise problem(
-            name,
-            "",
-            expected=expected,
-            got=f"an error in loading it ({type(error).__name__})",
-            fix="check the name, the split, the files and the network (data.train, data.name, "
-            "data.revision, data.train_split, data.test_split)",
-        ) from None
+        fault = type(error).__name__
+    raise problem(
+        name,
+        "",
+        expected=expected,
+        got=f"an error in loading it ({fault})",
+        fix="check the name, the split, the files and the network (data.train, data.name, "
+        "data.revision, data.train_split, data.test_split)",
+    )
 
 
 def _split(name: str, known: list[str], wanted: str | None) -> str:
@@ -113,19 +121,22 @@ def _split(name: str, known: list[str], wanted: str | None) -> str:
 
 def _collect(found: Any, name: str, columns: Columns) -> Rows:
     table = Table(name, columns)
+    fault = ""
     try:
         for values in _values(found, table):
             table.add(values)
     except DataError:
         raise
     except Exception as error:
+        fault = type(error).__name__
+    if fault:
         raise problem(
             name,
             f"after row {len(table)}" if len(table) else "",
             expected="rows that can be read",
-            got=f"an error ({type(error).__name__})",
+            got=f"an error ({fault})",
             fix="write the files again; one of them may be damaged or cut off",
-        ) from None
+        )
     return table.rows()
 
 
@@ -150,13 +161,19 @@ def _named(value: object, names: list[str] | None) -> object:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without progress bars, for as long as it lasts."""
+    """Without progress bars and the library's own log, which may quote what it can't read."""
     import datasets
 
-    shown = datasets.is_progress_bar_enabled()
+    shown, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL + 1)
+    # It leaves files open for the collector to find, which warns of each.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            yield
+        finally:
+            gc.collect()
+            datasets.logging.set_verbosity(level)
+            if shown:
+                datasets.enable_progress_bars()

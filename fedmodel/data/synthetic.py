@@ -29,7 +29,7 @@ _NOTES = (0.20, 0.45, 0.65, 0.80, 0.92)
 _MOST_PATIENTS = 5_000_000
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # How often a phrase comes from the note's own class, and from one that resembles it.
-_OWN, _OTHER = 0.37, 0.13
+_OWN, _OTHER = 0.41, 0.13
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,28 +175,36 @@ def _note(label: str, person: _Patient, style: Style, u: list[float]) -> str:
             own = words[""]
         return own[int(which * len(own))]
 
+    def another(kind: str, source: float, which: float, *said: str) -> str:
+        phrase = pick(kind, source, which)
+        return phrase if phrase not in said else pick(kind, source, (which + 0.5) % 1)
+
     course = lexicon.COURSES[int(u[1] * len(lexicon.COURSES))].format(n=2 + int(u[2] * 12))
-    complaint = style.complaint.format(
-        a=pick("symptoms", u[3], u[4]),
-        b=pick("symptoms", u[5], u[6]),
-        c=pick("symptoms", u[7], u[8]),
-        course=course,
-    )
+    a = pick("symptoms", u[3], u[4])
+    b = another("symptoms", u[5], u[6], a)
+    c = another("symptoms", u[7], u[8], a, b)
+    complaint = style.complaint.format(a=a, b=b, c=c, course=course)
     context = lexicon.CONTEXTS[int(u[9] * len(lexicon.CONTEXTS))]
     history = f"History of {pick('histories', u[10], u[11])}" + (
         f"; {context}." if u[12] < 0.5 else "."
     )
-    vitals = style.vitals.format(
-        t=f"{36.1 + 1.4 * u[14] + (1.2 * u[15] if label == 'infectious' else 0):.1f}",
-        p=58 + int(u[16] * 50),
-        s=98 + int(u[17] * 70),
-        d=55 + int(u[18] * 40),
-        o=90 + int(u[19] * 10),
+    vitals = (
+        ""
+        if u[29] < 0.3
+        else style.vitals.format(
+            t=f"{36.1 + 1.4 * u[14] + (1.2 * u[15] if label == 'infectious' else 0):.1f}",
+            p=58 + int(u[16] * 50),
+            s=98 + int(u[17] * 70),
+            d=55 + int(u[18] * 40),
+            o=90 + int(u[19] * 10),
+        )
     )
-    findings = f"Noted: {pick('findings', u[20], u[21])} and {pick('findings', u[22], u[23])}."
-    plan = f"For {pick('drugs', u[24], u[25])} and {pick('drugs', u[26], u[27])}."
-    if u[28] < 0.6:
-        plan += " " + lexicon.CLOSINGS[int(u[29] * len(lexicon.CLOSINGS))]
+    a = pick("findings", u[20], u[21])
+    findings = f"Noted: {a} and {another('findings', u[22], u[23], a)}."
+    a = pick("drugs", u[24], u[25])
+    plan = f"For {a} and {another('drugs', u[26], u[27], a)}."
+    if u[12] >= 0.6:
+        plan += " " + lexicon.CLOSINGS[int(u[28] * len(lexicon.CLOSINGS))]
     body = style.written([complaint, history, vitals, findings, plan])
     if u[30] < 0.5:
         body = _mistyped(body, 2 * u[30])

@@ -49,7 +49,7 @@ class Style:
 
     def written(self, sections: list[str]) -> str:
         """Join the sections in this site's order, with its headers and casing."""
-        body = " ".join([self.headers[i] + sections[i] for i in self.order])
+        body = " ".join([self.headers[i] + sections[i] for i in self.order if sections[i]])
         return body.lower() if self.lower else body
 
 

@@ -64,7 +64,10 @@ def export(
         else:
             _save_model(_merged(model), folder)
         tokenizer.save_pretrained(folder)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        readme = folder / "README.md"
+        readme.unlink(missing_ok=True)
+        readme.write_text(card, encoding="utf-8")
+        _share_permissions(folder, readme)
 
 
 def _merged(model: nn.Module) -> PreTrainedModel:
@@ -76,8 +79,9 @@ def _merged(model: nn.Module) -> PreTrainedModel:
 
 def _save_model(net: PreTrainedModel, folder: Path) -> None:
     net.save_pretrained(folder)
-    path = folder / "config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for part in (values, values.get("encoder", {})):
+        part.pop("_name_or_path", None)  # a path on this machine, which is nobody else's business
     if carries_code(net):
         module = Path(CODE_FILE).stem
         values["auto_map"] = {
@@ -85,7 +89,7 @@ def _save_model(net: PreTrainedModel, folder: Path) -> None:
             "AutoModelForSequenceClassification": f"{module}.FedmodelForSequenceClassification",
         }
         shutil.copyfile(modeling.__file__, folder / CODE_FILE)
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _write(folder / "config.json", values)
 
 
 def _save_adapter(model: Any, folder: Path) -> None:
@@ -94,13 +98,26 @@ def _save_adapter(model: Any, folder: Path) -> None:
     carried = carries_code(model) or not name or Path(name).exists()
     # "auto" would ask the hub whether the vocabulary has changed; it never does here.
     model.save_pretrained(folder, save_embedding_layers=False)
-    path = folder / "adapter_config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    # peft keeps sets and repeats names; a list in order is the same file each time.
+    for key in ("target_modules", "modules_to_save"):
+        values[key] = sorted(set(values[key]))
     values["base_model_name_or_path"] = "base" if carried else name
     values["revision"] = None if carried else getattr(inner.config, "_commit_hash", None)
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _write(folder / "adapter_config.json", values)
     if carried:
         _save_model(copy.deepcopy(model).unload(), folder / "base")
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _share_permissions(folder: Path, card: Path) -> None:
+    # safetensors makes files that only their owner can read, whatever the umask.
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(card.stat().st_mode)
 
 
 @contextmanager

@@ -115,10 +115,21 @@ def _config(model: job.Model, source: Source | None) -> PreTrainedConfig:
     _set_dropout(body, model.dropout)
     if hasattr(body, "use_cache"):
         body.use_cache = False
-    if source is not None and body.model_type not in OFFSET:
-        # A decoder's own head looks for the last token that isn't padding, so both must agree.
-        body.pad_token_id = load_tokenizer(model).pad_token_id
+    if source is not None:
+        _match_tokenizer(body, load_tokenizer(model))
     return config  # type: ignore[no-any-return]
+
+
+def _match_tokenizer(body: PreTrainedConfig, tokenizer: Any) -> None:
+    rows = getattr(body, "vocab_size", None)
+    if isinstance(rows, int) and len(tokenizer) > rows:
+        raise ModelError(
+            f"the tokenizer knows {len(tokenizer)} tokens, but the model only {rows}; "
+            "they don't belong together"
+        )
+    if body.model_type not in OFFSET:
+        # A decoder's own head looks for the last token that isn't padding, so both must agree.
+        body.pad_token_id = tokenizer.pad_token_id
 
 
 def _check_fit(model: job.Model, body: PreTrainedConfig) -> None:

@@ -35,10 +35,11 @@ def encoder_loader(config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
     Raises:
         ValueError: if transformers has no such encoder.
     """
-    two_stacks = bool(getattr(config, "is_encoder_decoder", False))
-    auto = AutoModelForTextEncoding if two_stacks else AutoModel
-    mapping: Any = MODEL_FOR_TEXT_ENCODING_MAPPING if two_stacks else MODEL_MAPPING
-    if type(config) not in mapping:
+    # Asked first, because T5's is another class; its encoder also unsets `is_encoder_decoder`.
+    text: Any = MODEL_FOR_TEXT_ENCODING_MAPPING
+    every: Any = MODEL_MAPPING
+    auto, mapping = (AutoModelForTextEncoding, text) if type(config) in text else (AutoModel, every)
+    if type(config) not in mapping or (mapping is every and config.is_encoder_decoder):
         raise ValueError(f"transformers has no text encoder for model type '{config.model_type}'")
     known = inspect.signature(mapping[type(config)]).parameters
     return auto, {"add_pooling_layer": False} if "add_pooling_layer" in known else {}

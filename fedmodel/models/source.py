@@ -121,7 +121,8 @@ def _message(source: Source | None, what: str, error: Exception) -> str:
         )
     if isinstance(error, ImportError):
         return start + "a package it needs isn't installed" + detail
-    if source is not None and source.hub and isinstance(error, OSError):
+    about_files = isinstance(error, ValueError | KeyError | RuntimeError)
+    if source is not None and source.hub and (isinstance(error, OSError) or not about_files):
         return start + _unreachable(source) + detail
     return start + f"expected {_EXPECTED[what]}" + detail
 

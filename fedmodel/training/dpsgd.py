@@ -5,6 +5,7 @@ noise from the operating system's entropy, norms in float32, examples whose grad
 dropped, and empty batches as steps of noise alone.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -70,14 +71,13 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
     def add_noise(self) -> None:
         """Set ``p.grad`` to the clipped sum plus N(0, (noise multiplier * C)^2) per coordinate."""
         params = self.params
-        count = sum(p.numel() for p in params)
-        normals = torch.from_numpy(noise.gaussian(self._entropy, count))
-        normals *= self.noise_multiplier * self.max_grad_norm
+        total = torch.cat([p.summed_grad.flatten() for p in params]).cpu().numpy()
+        std = self.noise_multiplier * self.max_grad_norm
+        noised = torch.from_numpy(noise.add_gaussian(self._entropy, total, std))
         start = 0
         for p in params:
-            part = normals[start : start + p.numel()].view(p.shape)
-            # Added in float64: rounding the noise to float32 first would coarsen its grid.
-            p.grad = (p.summed_grad.double() + part.to(p.device)).to(p.dtype)
+            part = noised[start : start + p.numel()]
+            p.grad = part.view(p.shape).to(device=p.device, dtype=p.dtype)
             start += p.numel()
 
 
@@ -92,7 +92,10 @@ def per_example_gradients(module: nn.Module) -> Iterator[None]:
             "row changes another's gradient; freeze it or use another model"
         ) from error
     try:
-        yield
+        with warnings.catch_warnings():
+            # True for a first layer, which has no input to differentiate; its hook works all the same.
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            yield
     finally:
         hooks.cleanup()
 

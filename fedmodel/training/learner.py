@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from fedmodel import models
 from fedmodel.errors import ConfigError, ModelError
 from fedmodel.job import Job, Model, Train
-from fedmodel.models import adapters, families, head, layout, load
 from fedmodel.seeds import Seed
 from fedmodel.update import Vector
 
@@ -39,13 +39,13 @@ class Learner:
     """
 
     def __init__(self, model: Model, train: Train, seed: Seed, device: torch.device) -> None:
-        base = load.load(model, seed.child("model"))
-        self.module = adapters.attach(base, train, seed.child("adapters"))
-        self.digest = load.digest(self.module)
+        base = models.load(model, seed.child("model"))
+        self.module = models.attach(base, train, seed.child("adapters"))
+        self.digest = models.digest(self.module)
         self.module.to(device)
-        self.tokenizer = load.load_tokenizer(model)
-        self.layout = layout.Layout.of(self.module)
-        self.head = head.head_only(self.module) if train.method == "head" else None
+        self.tokenizer = models.load_tokenizer(model)
+        self.layout = models.Layout.of(self.module)
+        self.head = models.head_only(self.module) if train.method == "head" else None
         self.precision = train.precision
         self.device = device
         self.task = model.task
@@ -65,7 +65,7 @@ class Learner:
             if self.head is not None:
                 out = self.head.logits(batch["features"])
             else:
-                out = self.module(**families.with_positions(self.module, batch)).logits
+                out = self.module(**models.with_positions(self.module, batch)).logits
         return out.float()
 
     def flatten(self) -> Vector:
@@ -96,6 +96,7 @@ def resident(job: Job, device: torch.device) -> Learner:
     if job.model.digest and learner.digest != job.model.digest:
         raise ModelError(
             f"the starting weights differ from the job's: expected SHA-256 "
-            f"{job.model.digest[:16]}…, got {learner.digest[:16]}…; every party needs the same model files and versions"
+            f"{job.model.digest[:16]}…, got {learner.digest[:16]}…; every party needs the same "
+            "model files and package versions"
         )
     return learner

@@ -1,0 +1,96 @@
+"""Whatever the bytes, a reader returns rows or raises a DataError."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from fedmodel.data.read_csv import read_csv
+from fedmodel.data.read_jsonl import read_jsonl
+from fedmodel.data.table import Columns
+from fedmodel.errors import DataError
+
+COLUMNS = Columns(text="text", label="label", site="site", optional=True)
+FUZZ = settings(
+    max_examples=200,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+# Pieces that mean something to a parser, among bytes that don't.
+PIECES = st.one_of(
+    st.binary(max_size=8),
+    st.sampled_from(
+        [
+            b",",
+            b'"',
+            b'""',
+            b"\n",
+            b"\r\n",
+            b"\r",
+            b"\0",
+            b"\xef\xbb\xbf",
+            b"\xc3",
+            b"\xe2\x80\xa8",
+            b'{"text": "a", "label": "b"}',
+            b"{",
+            b"}",
+            b"[",
+            b"\\ud800",
+            b"NaN",
+            b"1e999",
+            b"null",
+        ]
+    ),
+)
+CONTENT = st.lists(PIECES, max_size=20).map(b"".join)
+
+
+@FUZZ
+@given(start=st.sampled_from([b"", b"text,label\n", b'text,label,site\na,"b\n']), rest=CONTENT)
+@example(start=b"text,label\n", rest=b"a\rb,c")
+def test_csv(tmp_path: Path, start: bytes, rest: bytes) -> None:
+    path = tmp_path / "fuzz.csv"
+    path.write_bytes(start + rest)
+    with contextlib.suppress(DataError):
+        assert len(read_csv(path, "fuzz.csv", COLUMNS)) > 0
+
+
+@FUZZ
+@given(start=st.sampled_from([b"", b'{"text": "a", "label": 1}\n']), rest=CONTENT)
+def test_jsonl(tmp_path: Path, start: bytes, rest: bytes) -> None:
+    path = tmp_path / "fuzz.jsonl"
+    path.write_bytes(start + rest)
+    with contextlib.suppress(DataError):
+        assert len(read_jsonl(path, "fuzz.jsonl", COLUMNS)) > 0
+
+
+@FUZZ
+@given(
+    rows=st.lists(
+        st.tuples(*[st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)] * 2)
+        .filter(lambda row: not any(value.isspace() for value in row)),
+        min_size=1,
+        max_size=5,
+    )
+)  # fmt: skip
+def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    def quoted(value: str) -> str:
+        return '"' + value.replace('"', '""') + '"'
+
+    path = tmp_path / "round.csv"
+    lines = ["text,label", *(",".join(map(quoted, row)) for row in rows)]
+    path.write_text("\n".join(lines), encoding="utf-8", newline="")
+    read = read_csv(path, "round.csv", COLUMNS)
+    assert list(zip(read.texts, read.labels, strict=True)) == rows
+
+
+def test_the_fuzz_reaches_rows(tmp_path: Path) -> None:
+    path = tmp_path / "fuzz.csv"
+    path.write_bytes(b"text,label\na,b\n\nc,d")
+    assert len(read_csv(path, "fuzz.csv", COLUMNS)) == 2
+    path.write_bytes(b"text,label\na\0,b\n")
+    with pytest.raises(DataError):
+        read_csv(path, "fuzz.csv", COLUMNS)

@@ -1,0 +1,216 @@
+"""Exported folders are read by plain transformers and peft in a process without fedmodel."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from fedmodel import job
+from fedmodel.config import to_mapping
+from fedmodel.errors import ModelError, RunFolderError
+from fedmodel.models import attach, digest, export, load, load_tokenizer, model_card
+from fedmodel.seeds import Seed
+
+TEXTS = ["Chest pain for two days.", "no fever", "a very much longer note about nothing at all"]
+
+PLAIN = (
+    f"TEXTS = {TEXTS!r}"
+    + """
+import sys
+sys.modules["fedmodel"] = None
+import torch
+torch.set_num_threads(1)
+from safetensors.torch import save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+for line in sys.argv[1].split(";"):
+    folder, form, code = line.split(",")
+    trust = {"trust_remote_code": True} if code == "yes" else {}
+    if form == "adapter":
+        from peft import PeftModel
+        net = AutoModelForSequenceClassification.from_pretrained(folder + "/base", **trust)
+        net = PeftModel.from_pretrained(net, folder)
+    else:
+        net = AutoModelForSequenceClassification.from_pretrained(folder, **trust)
+    assert net.config.id2label == {0: "a", 1: "b", 2: "c"}, net.config.id2label
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        save_file({"logits": net.eval()(**batch).logits}, folder + ".out")
+"""
+)
+
+
+def _trained(model: job.Model, method: str) -> Any:
+    net = attach(load(model, Seed(1)), job.Train(method=method), Seed(2))  # type: ignore[arg-type]
+    made = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.requires_grad:
+                p.add_(torch.randn(p.shape, generator=made) * 0.1)
+    return net.eval()
+
+
+def _logits(net: nn.Module, model: job.Model) -> torch.Tensor:
+    inputs: Any = load_tokenizer(model)(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        return net(**inputs).logits  # type: ignore[no-any-return]
+
+
+def test_plain_libraries_give_the_same_logits(model_of: Any, tmp_path: Path) -> None:
+    cases = [
+        ("tiny", pooling, method, form)
+        for pooling in ("mean", "cls")
+        for method in ("lora", "ffa", "head", "full")
+        for form in ("merged", "adapter")
+        if form == "merged" or method in ("lora", "ffa")
+    ]
+    cases += [("gpt2", "cls", "lora", "merged"), ("roberta", "cls", "lora", "adapter")]
+    cases += [("t5", "mean", "lora", "merged"), ("modernbert", "mean", "ffa", "adapter")]
+    expected, lines = {}, []
+    for kind, pooling, method, form in cases:
+        if kind == "tiny":
+            model = job.Model(labels=("a", "b", "c"), pooling=pooling, max_length=12)  # type: ignore[arg-type]
+        else:
+            model = model_of(kind, pooling, max_length=12)
+        net = _trained(model, method)
+        before, to = digest(net), tmp_path / f"{kind}-{pooling}-{method}-{form}"
+        export(net, load_tokenizer(model), to, form=form, card="# card\n")  # type: ignore[arg-type]
+        assert digest(net) == before
+        _check_files(to, pooling, form)
+        for path in to.rglob("*.json"):
+            assert not model.path or model.path not in path.read_text(), path
+        expected[to] = _logits(net, model)
+        lines.append(f"{to},{form},{'yes' if pooling == 'mean' else 'no'}")
+    _run(lines, tmp_path)
+    for folder, logits in expected.items():
+        got = load_file(f"{folder}.out")["logits"]
+        assert logits.std() > 1e-3
+        torch.testing.assert_close(got, logits, rtol=1e-5, atol=1e-5, msg=folder.name)
+
+
+def _run(lines: list[str], tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PLAIN, ";".join(lines)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _check_files(folder: Path, pooling: str, form: str) -> None:
+    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert not [n for n in names if n.endswith((".bin", ".pt", ".pkl", ".ckpt"))]
+    model = "base/" if form == "adapter" else ""
+    assert {"README.md", "tokenizer.json", model + "config.json"} <= names
+    assert model + "model.safetensors" in names
+    assert (model + "modeling_fedmodel.py" in names) == (pooling == "mean")
+    assert ("adapter_model.safetensors" in names) == (form == "adapter")
+    assert (folder / "README.md").read_text() == "# card\n"
+    assert len({p.stat().st_mode for p in folder.rglob("*") if p.is_file()}) == 1
+    assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_an_export_can_be_trained_on(tmp_path: Path) -> None:
+    model = job.Model(labels=("a", "b", "c"))
+    net = _trained(model, "lora")
+    export(net, load_tokenizer(model), tmp_path / "m", form="merged", card="")
+    again = job.Model(source="hub", path=str(tmp_path / "m"), labels=("a", "b", "c"))
+    torch.testing.assert_close(_logits(load(again, Seed(9)), again), _logits(net, model))
+    other = job.Model(source="hub", path=str(tmp_path / "m"), labels=("x", "y"))
+    assert _logits(load(other, Seed(9)), other).tolist() == [[0, 0]] * 3
+    with pytest.raises(ModelError, match=r"model\.pooling=mean"):
+        load(
+            job.Model(source="hub", path=str(tmp_path / "m"), labels=("a", "b"), pooling="cls"),
+            Seed(1),
+        )
+
+
+@pytest.mark.parametrize("method", ["head", "full"])
+def test_no_adapter_to_export(method: str, tmp_path: Path) -> None:
+    model = job.Model(labels=("a", "b"))
+    with pytest.raises(ModelError, match="form=merged"):
+        export(
+            _trained(model, method), load_tokenizer(model), tmp_path / "m", form="adapter", card=""
+        )
+    assert not any(tmp_path.iterdir())
+
+
+def test_existing_folders(tmp_path: Path) -> None:
+    model = job.Model(labels=("a", "b"))
+    net, tokenizer = _trained(model, "head"), load_tokenizer(model)
+    full, empty, file = tmp_path / "full", tmp_path / "empty", tmp_path / "file"
+    full.mkdir()
+    (full / "x").write_text("kept")
+    empty.mkdir()
+    file.write_text("kept")
+    for target in (full, file):
+        with pytest.raises(RunFolderError, match="already exists"):
+            export(net, tokenizer, target, form="merged", card="")
+    with pytest.raises(RunFolderError, match="can't write"):
+        export(net, tokenizer, file / "below", form="merged", card="")
+    export(net, tokenizer, empty, form="merged", card="")
+    assert (empty / "config.json").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file", "full"]
+    assert [p.name for p in full.iterdir()] == ["x"]
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    model = job.Model(labels=("a", "b"))
+    broken: Any = object()
+    with pytest.raises(AttributeError):
+        export(_trained(model, "head"), broken, tmp_path / "m", form="merged", card="")
+    assert not any(tmp_path.iterdir())
+
+
+def test_adapter_of_a_hub_model_refers_to_it(model_of: Any, tmp_path: Path) -> None:
+    net = _trained(model_of("roberta", "cls"), "lora")
+    net.get_base_model().config.name_or_path = "FacebookAI/roberta-base"
+    net.get_base_model().config._commit_hash = "abc"
+    export(net, load_tokenizer(model_of("roberta")), tmp_path / "m", form="adapter", card="")
+    text = (tmp_path / "m" / "adapter_config.json").read_text()
+    assert '"base_model_name_or_path": "FacebookAI/roberta-base"' in text
+    assert '"revision": "abc"' in text
+    assert not (tmp_path / "m" / "base").exists()
+
+
+def test_card_with_privacy() -> None:
+    model = job.Model(source="hub", path="google/bert", labels=("a|b", "`c`"))
+    private = job.Privacy(mechanism="dpsgd", epsilon=3, clip=0.5)
+    summary = {
+        "job_sha256": "0f",
+        "rounds": 7,
+        "final": {"accuracy": 0.91234, "majority": 0.5},
+        "privacy": {"unit": "record", "mechanism": "dpsgd", "delta": 1e-5, "epsilon": 2.98},
+    }
+    mapping = to_mapping(job.Job(model=model, privacy=private, train=job.Train(method="ffa")))
+    card = model_card(mapping, summary, form="adapter")
+    front = card.split("---")[1]
+    assert 'base_model: "google/bert"' in front
+    assert "differential-privacy" in front
+    assert "pipeline_tag: text-classification" in front
+    assert "license" not in front
+    for text in ("2.98", "1e-05", "add-remove", "0.5", "0.9123", "| Rounds | 7 |", "`a/b`, `'c'`"):
+        assert text in card
+    assert "trust_remote_code" not in card
+    assert 'from_pretrained("google/bert", num_labels=2)' in card
+
+
+def test_card_without_privacy_says_so() -> None:
+    mapping = to_mapping(job.Job(model=job.Model(labels=("a", "b"))))
+    card = model_card(mapping, {}, carries_code=True)
+    assert "**No differential privacy.**" in card
+    assert "base_model:" not in card
+    assert "trust_remote_code=True" in card
+    assert "No evaluation was recorded." in card
+    base = model_card(mapping, {}, form="adapter", carries_code=True)
+    assert 'folder + "/base", trust_remote_code=True' in base

@@ -1,0 +1,93 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedmodel import cli
+from fedmodel._paths import conf_dir
+from fedmodel.errors import ConfigError
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fedmodel.cli", *args], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("args", [["--help"], ["simulate", "--help"], ["export", "--help"]])
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    code = (
+        "import sys; from fedmodel import cli; rc = cli.main(sys.argv[1:]);"
+        "heavy = {'torch', 'hydra', 'flwr', 'numpy', 'rich', 'datasets'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else rc)"
+    )
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage: fedmodel" in done.stdout
+    assert time.perf_counter() - started < 60  # no more than a hang guard
+
+
+def test_help_lists_every_group_and_choice() -> None:
+    text = run("simulate", "--help").stdout
+    for path in conf_dir().glob("*/*.yaml"):
+        if path.parent.name != "recipe":
+            assert f"{path.parent.name}={path.stem}" in text
+    for key in ("train.rounds=", "privacy.epsilon=", "data.rows=", "federation.partition=", "run="):
+        assert key in text
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["simulat"], "unknown verb 'simulat' (did you mean 'simulate'?)"),
+        (["simulate", "trian.lr=1"], "unknown key 'trian.lr' (did you mean 'train.lr'?)"),
+        (["simulate", "train.lrr=1"], "unknown key 'train.lrr' (did you mean 'train.lr'?)"),
+        (["simulate", "train=lroa"], "train=lroa isn't a choice (did you mean 'lora'?)"),
+        (["simulate", "privacy=recrod"], "did you mean 'record'?"),
+        (["simulate", "train.optimizer=adam"], "did you mean 'adamw'?"),
+        (["simulate", "train.rounds=ten"], "train.rounds must be a whole number, got 'ten'"),
+        (["simulate", "device=gpu"], "device must be auto, cpu or cuda"),
+        (["simulate", "nonsense"], "expected key=value"),
+        (["simulate", "data=csv"], "data=csv needs data.train=<path>"),
+        (["simulate", "data=csv", "data.train=nowhere.csv"], "nowhere.csv"),
+        (["simulate", "-m", "seed=0,1", "train.rounds=0"], "train.rounds must be at least 1"),
+        (["export"], "export needs run="),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    args: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(args) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_expands_to_every_combination() -> None:
+    assert cli.expand(["a=1,2", "b=x", "c=u,v"]) == [
+        ["a=1", "b=x", "c=u"],
+        ["a=1", "b=x", "c=v"],
+        ["a=2", "b=x", "c=u"],
+        ["a=2", "b=x", "c=v"],
+    ]
+    assert cli.expand(["train.lora.layers=[4,5]"]) == [["train.lora.layers=[4,5]"]]
+    with pytest.raises(ConfigError, match="key=value"):
+        cli.expand(["a"])
+
+
+def test_the_command_line_outranks_the_recipe() -> None:
+    plain = cli.compose("simulate", [])
+    changed = cli.compose("simulate", ["train.lr=0.125"])
+    assert plain["train"]["lr"] != 0.125
+    assert changed["train"]["lr"] == 0.125

@@ -1,0 +1,127 @@
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedmodel import wire
+from fedmodel.errors import BudgetError, DataError, FedmodelError, ProtocolError
+from fedmodel.job import Job
+from fedmodel.update import Update
+
+
+@pytest.fixture(autouse=True)
+def _identity() -> None:
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1
+
+
+def test_round_trips() -> None:
+    job = Job.from_mapping({"model": {"labels": ["a", "b"]}})
+    assert wire.decode_job(wire.encode_job(job)) == job
+    vector = np.arange(5, dtype=np.float32)
+    order = wire.decode_order(wire.encode_order(3, job.sha256, wire.pack(vector)))
+    assert (order.round, order.job_sha256) == (3, job.sha256)
+    np.testing.assert_array_equal(order.vector, vector)
+    update = wire.decode_update(wire.encode_update(Update.of(vector, 2.0, {"loss": 1.5})), 5)
+    np.testing.assert_array_equal(update.vector, 2 * vector)
+    assert (update.weight, update.metrics) == (2.0, {"loss": 3.0})
+
+
+def _update(**change: Any) -> RecordDict:
+    parts: dict[str, Any] = {
+        "arrays": ArrayRecord({"vector": wire.pack(np.ones(2, np.float32))}),
+        "metrics": MetricRecord({"weight": 1.0}),
+        "config": ConfigRecord({"version": wire.VERSION}),
+    } | change
+    return RecordDict({k: v for k, v in parts.items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (_update(config=None), "configuration record"),
+        (_update(config=ConfigRecord({"version": "fedmodel.wire/0"})), "expected version"),
+        (_update(arrays=None), "one array named 'vector'"),
+        (_update(arrays=ArrayRecord({"v": Array(np.ones(2, np.float32))})), "one array named"),
+        (_update(arrays=ArrayRecord({"vector": Array(np.ones(2))})), "flat float32"),
+        (_update(arrays=ArrayRecord({"vector": Array(np.ones(3, np.float32))})), "of 2 parameters"),
+        (
+            _update(arrays=ArrayRecord({"vector": Array(np.array([1, np.nan], np.float32))})),
+            "NaN or infinity",
+        ),
+        (
+            _update(arrays=ArrayRecord({"vector": Array("float32", (2,), "numpy.ndarray", b"x")})),
+            "can't be read",
+        ),
+        (_update(metrics=None), "metric record"),
+        (_update(metrics=MetricRecord({"loss": 1.0})), "no weight"),
+        (_update(metrics=MetricRecord({"weight": 0.0})), "finite and > 0"),
+        (_update(metrics=MetricRecord({"weight": float("nan")})), "one finite number"),
+        (_update(metrics=MetricRecord({"weight": [1.0]})), "one finite number"),
+    ],
+)
+def test_malformed_updates_are_refused_by_name(content: RecordDict, says: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        wire.decode_update(content, 2)
+    assert says in str(caught.value)
+
+
+def test_a_job_must_be_canonical_and_known() -> None:
+    text = Job().to_json().decode()
+    for bad in (text + " ", text.replace('"seed":0', '"seed":0,"extra":1'), "{", "[]", "[" * 9999):
+        config = ConfigRecord({"version": wire.VERSION, "job": bad})
+        with pytest.raises(ProtocolError):
+            wire.decode_job(RecordDict({"config": config}))
+
+
+scalars = st.one_of(st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=20), st.booleans())
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    config=st.dictionaries(st.sampled_from(["version", "round", "job", "x"]), scalars),
+    data=st.binary(max_size=200),
+    stype=st.sampled_from(["numpy.ndarray", "x"]),
+    good_version=st.booleans(),
+)
+def test_only_typed_errors_escape_the_parsers(
+    config: dict[str, Any], data: bytes, stype: str, good_version: bool
+) -> None:
+    if good_version:
+        config["version"] = wire.VERSION
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({"vector": Array("float32", (2,), stype, data)}),
+            "config": ConfigRecord(config),
+        }
+    )
+    for parse in (wire.decode_order, wire.decode_job, lambda c: wire.decode_update(c, 2)):
+        with contextlib.suppress(FedmodelError):
+            parse(content)  # type: ignore[operator]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_array_is_refused_or_read_as_floats(data: st.DataObject) -> None:
+    good = wire.pack(np.arange(4, dtype=np.float32)).data
+    place = data.draw(st.integers(0, len(good) - 1))
+    byte = data.draw(st.integers(0, 255))
+    bad = good[:place] + bytes([byte]) + good[place + 1 :]
+    content = _update(arrays=ArrayRecord({"vector": Array("float32", (4,), "numpy.ndarray", bad)}))
+    with contextlib.suppress(ProtocolError):
+        assert wire.decode_update(content, 4).vector.dtype == np.float32
+
+
+def test_errors_travel_without_facts_about_rows() -> None:
+    message = Message(RecordDict(), 7, "train")
+    told = wire.encode_error(BudgetError("the budget is spent"), message).error
+    assert wire.decode_error(told) == wire.Failure(reason="the budget is spent", budget=True)
+    for error in (DataError("row 17 has label XYZ"), RuntimeError("row 17 has label XYZ")):
+        hidden = wire.decode_error(wire.encode_error(error, message).error)
+        assert "17" not in hidden.reason
+        assert type(error).__name__ in hidden.reason
+        assert not hidden.budget
