@@ -2,7 +2,7 @@
 
 from clients.site import Site
 from fedmodel.data import check_site
-from fedmodel.errors import RefusedError
+from fedmodel.errors import DataError, RefusedError
 from fedmodel.job import Job
 
 __all__ = ["check"]
@@ -13,12 +13,18 @@ def check(job: Job, site: Site) -> None:
 
     Raises:
         RefusedError: for a job whose labels lack one of the site's.
-        DataError: for a site with fewer rows than a batch needs.
+        DataError: for a site with fewer rows than the job or, without DP, a batch needs. (A
+            private batch draws each row independently, so it needs no number of them.)
     """
-    check_site(site.name, site.rows, job.train.batch_size)
+    if len(site.rows) < job.federation.min_rows:
+        raise DataError(
+            f"site '{site.name}': expected at least {job.federation.min_rows} training rows "
+            f"(federation.min_rows), got {len(site.rows)}; give it more rows or leave it out"
+        )
+    if not job.privacy.private:
+        check_site(site.name, site.rows, job.train.batch_size)
     unknown = set(site.rows.labels) - set(job.model.labels)
     if unknown:
         raise RefusedError(
-            f"this site has {len(unknown)} label(s) that the job doesn't list; agree on "
-            "model.labels first"
+            "this site has labels that the job doesn't list; agree on model.labels first"
         )

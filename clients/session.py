@@ -11,6 +11,7 @@ from clients.site import Site
 from fedmodel.errors import BudgetError, PrivacyError, ProtocolError
 from fedmodel.job import Job
 from fedmodel.privacy.budget import Budget
+from fedmodel.privacy.entries import SpendEntry
 from fedmodel.privacy.ledger import Ledger
 from fedmodel.privacy.plan import Plan, make_plan
 from fedmodel.runs import write_atomic
@@ -125,8 +126,15 @@ class Session:
             job=self.job.sha256,
             site=self.site.name,
             round=round_,
+            attempt=1 + self._attempts(round_),
         )
         return steps
+
+    def _attempts(self, round_: int) -> int:
+        """Return how often a round was begun before: a crash makes the coordinator ask again."""
+        entries = self.ledger.entries() if self.ledger else ()
+        found = (e for e in entries if isinstance(e, SpendEntry) and e.round == round_)
+        return sum(e.run == self.site.run and e.job == self.job.sha256 for e in found)
 
     # -- optimiser state, for those who keep it between rounds ----------------------------------
 

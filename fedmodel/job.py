@@ -33,6 +33,7 @@ class Model:
         pooling: ``mean`` (attention-masked mean of the last hidden state and a linear head) or
             ``cls`` (the architecture's own classification head).
         normalize: scale the mean-pooled vector to length 1 before the head.
+        head_bias: whether the mean-pooled head adds a bias. Without one, less noise is added in all.
         max_length: tokens kept of each text.
         dropout: replaces every dropout probability of the architecture.
         labels: class names in the order of the logits.
@@ -45,6 +46,7 @@ class Model:
     revision: str | None = None
     pooling: Literal["mean", "cls"] = "mean"
     normalize: bool = True
+    head_bias: bool = False
     max_length: int = 128
     dropout: float = 0.0
     labels: tuple[str, ...] = ()
@@ -67,7 +69,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """Shape of the low-rank adapters (arXiv 2106.09685)."""
+    """Shape of the low-rank adapters (arXiv 2106.09685).
+
+    Args:
+        rank: r, of A and B.
+        alpha: the adapters' output is scaled by alpha / rank.
+        target_modules: names of the layers that get one; ``None``: the family's query and value.
+        layers: transformer layers that get adapters, -1 for the last; ``None``: all.
+    """
 
     rank: int = 4
     alpha: float = 4.0
@@ -88,8 +97,9 @@ class Train:
             ``full`` or ``head``. Only they travel.
         rounds: rounds of the federation.
         steps: optimiser steps at each site in a round.
-        batch_size: rows in a step; under DP the *expected* number (each row is drawn
-            independently), a public number that never depends on the site's size.
+        batch_size: rows in a step. Under DP each row is drawn independently, on average so many or
+            the whole site if that is smaller, and the sum is always divided by this public number,
+            never by one that depends on the site's size.
         physical_batch: rows in one forward pass; a performance knob without effect on the result.
         optimizer: of the site.
         lr: learning rate of the adapters or the body.
@@ -197,6 +207,7 @@ class Federation:
         fraction: share of the sites that is sampled for each round.
         quorum: share of the sampled sites whose updates a round needs.
         below_quorum: ``stop`` the run, or ``skip`` the round (the model stays as it was).
+        min_rows: a site with fewer rows takes no part.
         patience: stop when the public test loss hasn't improved for so many rounds; needs a
             public test set.
     """
@@ -205,10 +216,12 @@ class Federation:
     fraction: float = 1.0
     quorum: float = 0.5
     below_quorum: Literal["stop", "skip"] = "stop"
+    min_rows: int = 16
     patience: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.sites >= 1, f"federation.sites must be at least 1, got {self.sites}")
+        _require(self.min_rows >= 1, f"federation.min_rows must be at least 1, got {self.min_rows}")
         for name in ("fraction", "quorum"):
             value = getattr(self, name)
             _require(0 < value <= 1, f"federation.{name} must be in (0, 1], got {value}")

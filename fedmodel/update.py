@@ -1,5 +1,7 @@
 """What one site contributes to a round, as a value that can be added."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -37,7 +39,7 @@ class Update:
                 "an update's vector must be one flat float32 array, "
                 f"got {self.vector.dtype} of shape {self.vector.shape}"
             )
-        if not (np.isfinite(self.weight) and self.weight > 0):
+        if not (math.isfinite(self.weight) and self.weight > 0):
             raise ProtocolError(f"an update's weight must be finite and > 0, got {self.weight}")
 
     @classmethod
@@ -49,6 +51,22 @@ class Update:
         values = {name: weight * value for name, value in (metrics or {}).items()}
         return cls(vector=vector, weight=weight, metrics=values)
 
+    @classmethod
+    def total(cls, updates: Sequence["Update"]) -> "Update":
+        """Return the sum of one or more updates, in their order."""
+        first, *others = updates
+        vector, weight, metrics = first.vector.copy(), first.weight, first.metrics
+        for other in others:
+            if other.vector.shape != vector.shape:
+                raise ProtocolError(
+                    f"updates of different sizes: {vector.size} and {other.vector.size} parameters"
+                )
+            vector += other.vector
+            weight += other.weight
+            names = sorted(metrics.keys() & other.metrics.keys())
+            metrics = {name: metrics[name] + other.metrics[name] for name in names}
+        return cls(vector=vector, weight=weight, metrics=dict(metrics))
+
     def mean(self) -> "Update":
         """Return the weighted mean as an update of weight 1."""
         return Update(
@@ -58,13 +76,4 @@ class Update:
         )
 
     def __add__(self, other: "Update") -> "Update":
-        if self.vector.shape != other.vector.shape:
-            raise ProtocolError(
-                f"updates of different sizes: {self.vector.size} and {other.vector.size} parameters"
-            )
-        names = self.metrics.keys() & other.metrics.keys()
-        return Update(
-            vector=self.vector + other.vector,
-            weight=self.weight + other.weight,
-            metrics={n: self.metrics[n] + other.metrics[n] for n in sorted(names)},
-        )
+        return Update.total((self, other))

@@ -4,8 +4,11 @@ Each content carries a version. Vectors travel as one float32 array; the job tra
 canonical JSON. An error reply says a kind and, only where it holds no fact about rows, a reason.
 """
 
+import functools
 import json
+import math
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,7 @@ __all__ = [
 
 VERSION = "fedmodel.wire/1"
 _MAX_JOB = 1 << 20
+_NPY = "numpy.ndarray"  # Flower's name for the .npy format
 _UNEXPECTED = 200
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
@@ -76,16 +80,41 @@ class Failure:
 
 def pack(vector: NDArray[np.float32]) -> Array:
     """Serialise a vector once; the result can go into many messages."""
-    return Array(np.ascontiguousarray(vector, dtype=np.float32))
+    flat = np.ascontiguousarray(vector, dtype="<f4")
+    if flat.ndim != 1:
+        return Array(flat)
+    return Array("float32", flat.shape, _NPY, b"".join((_npy_header(flat.size), flat.data)))
+
+
+@functools.lru_cache(maxsize=8)
+def _npy_header(size: int) -> bytes:
+    """Return what ``numpy.save`` writes before a flat float32 array of this size."""
+    buffer = BytesIO()
+    fields = {"descr": "<f4", "fortran_order": False, "shape": (size,)}
+    np.lib.format.write_array_header_1_0(buffer, fields)
+    return buffer.getvalue()
+
+
+def _read(array: Array) -> NDArray[Any]:
+    """Return the array, read-only; a view of its bytes if they are what :func:`pack` writes."""
+    data = array.data
+    size = (len(data) - len(_npy_header(0))) // 4
+    if array.stype == _NPY and type(data) is bytes and size > 0:
+        header = _npy_header(size)
+        if len(data) == len(header) + 4 * size and data.startswith(header):
+            return np.frombuffer(data, dtype="<f4", offset=len(header))
+    # Anything else that the format allows, however numpy reads it.
+    vector = array.numpy()
+    vector.flags.writeable = False
+    return vector
 
 
 def _unpack(content: RecordDict) -> NDArray[np.float32]:
-    record = content.array_records.get("arrays")
-    if record is None or set(record) != {"vector"}:
+    record = content.get("arrays")
+    if not isinstance(record, ArrayRecord) or len(record) != 1 or "vector" not in record:
         raise ProtocolError("expected one array named 'vector'")
-    array = record["vector"]
     try:
-        vector = array.numpy()
+        vector = _read(record["vector"])
     except Exception as error:
         raise ProtocolError(f"the vector can't be read ({type(error).__name__})") from error
     if vector.dtype != np.float32 or vector.ndim != 1:
@@ -96,8 +125,8 @@ def _unpack(content: RecordDict) -> NDArray[np.float32]:
 
 
 def _config(content: RecordDict) -> ConfigRecord:
-    record = content.config_records.get("config")
-    if record is None:
+    record = content.get("config")
+    if not isinstance(record, ConfigRecord):
         raise ProtocolError("expected a configuration record named 'config'")
     if record.get("version") != VERSION:
         raise ProtocolError(
@@ -192,14 +221,17 @@ def decode_update(content: RecordDict, size: int) -> Update:
         raise ProtocolError(f"expected an update of {size} parameters, got {vector.size}")
     if not np.isfinite(vector).all():
         raise ProtocolError("the update holds NaN or infinity")
-    record = content.metric_records.get("metrics")
-    if record is None:
+    record = content.get("metrics")
+    if not isinstance(record, MetricRecord):
         raise ProtocolError("expected a metric record named 'metrics'")
     metrics: dict[str, float] = {}
     for name, value in record.items():
-        if isinstance(value, list) or not np.isfinite(value):
+        try:
+            metrics[name] = float(value)  # type: ignore[arg-type]
+        except (TypeError, OverflowError):
+            metrics[name] = math.nan
+        if not math.isfinite(metrics[name]):
             raise ProtocolError(f"metric '{name[:40]}' must be one finite number")
-        metrics[name] = float(value)
     if "weight" not in metrics:
         raise ProtocolError("the update has no weight")
     return Update(vector=vector, weight=metrics.pop("weight"), metrics=metrics)

@@ -46,25 +46,30 @@ def collect(replies: Iterable[Message], asked: Iterable[int], size: int) -> Coll
     out = Collected()
     expected = set(asked)
     answers: dict[int, Message] = {}
+    repeated: set[int] = set()
     for reply in replies:
         node = reply.metadata.src_node_id
-        if node in expected and node not in answers:
+        if node in answers:
+            repeated.add(node)
+        if node in expected:
             answers[node] = reply
-    total: Update | None = None
+    updates: list[Update] = []
     for node in sorted(expected):
         if node not in answers:
             out.failures[node] = wire.Failure(reason="no answer in time")
+            continue
+        if node in repeated:
+            # Taking one of them would make the result depend on which came first.
+            out.failures[node] = wire.Failure(reason="answered more than once")
             continue
         reply = answers[node]
         if reply.has_error():
             out.failures[node] = wire.decode_error(reply.error)
             continue
         try:
-            update = wire.decode_update(reply.content, size)
+            updates.append(wire.decode_update(reply.content, size))
         except ProtocolError as error:
             out.failures[node] = wire.Failure(reason=f"malformed update: {error}")
-            continue
-        total = update if total is None else total + update
-        out.updates += 1
-    out.mean = None if total is None else total.mean()
+    out.updates = len(updates)
+    out.mean = Update.total(updates).mean() if updates else None
     return out

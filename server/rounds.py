@@ -27,6 +27,7 @@ class _Run:
         self.grid = grid
         self.c = coordinator
         self.job = coordinator.job
+        self.job_sha256 = self.job.sha256
         self.optimizer = ServerOptimizer(self.job.aggregation)
         self.vector: Vector = coordinator.initial
         self.round = 0
@@ -89,7 +90,7 @@ class _Run:
 
     def train(self, nodes: list[int], vector: Array) -> Collected:
         """Ask the nodes to train and collect their updates."""
-        content = wire.encode_order(self.round + 1, self.job.sha256, vector)
+        content = wire.encode_order(self.round + 1, self.job_sha256, vector)
         messages = [Message(content, n, "train", group_id=str(self.round + 1)) for n in nodes]
         replies = self.grid.send_and_receive(messages, timeout=self.c.timeout)
         return collect(replies, nodes, self.vector.size)

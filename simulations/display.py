@@ -1,5 +1,7 @@
 """What a person sees of a run: progress while it goes, a summary when it ends."""
 
+import html
+import io
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -9,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["Display", "summary_tables", "sweep_table"]
+__all__ = ["Display", "report_page", "summary_tables", "sweep_table"]
 
 _STEP_INTERVAL = 0.1  # seconds between redraws, so that tiny steps don't pay for the display
 
@@ -148,3 +150,13 @@ def sweep_table(results: list[tuple[str, Mapping[str, Any] | str]]) -> Table:
             f"{summary['time']['total_s']:.1f}",
         )
     return table
+
+
+def report_page(tables: list[Table], title: str) -> str:
+    """Return a self-contained HTML page of the tables, for ``report.html``."""
+    recorder = Console(record=True, file=io.StringIO(), width=100)
+    for table in tables:
+        recorder.print(table)
+    theme = f"<h1>{html.escape(title)}</h1>"
+    page = recorder.export_html(inline_styles=True)
+    return page.replace("<body>", f"<body>\n{theme}", 1)

@@ -4,8 +4,8 @@ What a client gets is a copy of the message's structure, so that none can write 
 the arrays' bytes are immutable and shared, so that nothing big is copied.
 """
 
+import copy
 import logging
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -27,7 +27,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 __all__ = ["LoopbackGrid", "Traffic"]
 
-T = TypeVar("T")
+R = TypeVar("R", ConfigRecord, MetricRecord)
 
 logger = logging.getLogger(__name__)
 
@@ -48,20 +48,26 @@ def isolated(content: RecordDict) -> tuple[RecordDict, int]:
     out, size = RecordDict(), 0
     for name, record in content.items():
         if isinstance(record, ArrayRecord):
-            arrays = {k: Array(a.dtype, a.shape, a.stype, a.data) for k, a in record.items()}
-            size += sum(len(a.data) for a in arrays.values())
-            out[name] = ArrayRecord(arrays)
+            arrays = record.copy()
+            for key, array in record.items():
+                arrays[key] = Array(array.dtype, tuple(array.shape), array.stype, array.data)
+                size += len(array.data)
+            out[name] = arrays
         elif isinstance(record, MetricRecord):
             size += 8 * len(record)
-            out[name] = MetricRecord({k: _copy(v) for k, v in record.items()})
+            out[name] = _copy(record)
         else:
             size += sum(len(v) if isinstance(v, str | bytes) else 8 for v in record.values())
-            out[name] = ConfigRecord({k: _copy(v) for k, v in record.items()})
+            out[name] = _copy(record)
     return out, size
 
 
-def _copy(value: T) -> T:
-    return list(value) if isinstance(value, list) else value  # type: ignore[return-value]
+def _copy(record: R) -> R:
+    copied = record.copy()  # its values were checked when they were put in
+    for name, value in record.items():
+        if isinstance(value, list):
+            copied[name] = value.copy()
+    return copied
 
 
 class LoopbackGrid(Grid):
@@ -130,11 +136,12 @@ class LoopbackGrid(Grid):
     def _deliver(self, message: Message) -> Message:
         self._counter += 1
         # Flower numbers messages when they reach its server; a reply refers to that number.
-        message.metadata.__dict__["_message_id"] = f"{uuid.uuid4().hex}-{self._counter}"
+        message.metadata.__dict__["_message_id"] = f"loopback-{self._counter}"
         content, size = isolated(message.content)
         self.traffic.down += size
         node = message.metadata.dst_node_id
-        delivered = Message(content, metadata=message.metadata)  # type: ignore[call-overload]
+        metadata = copy.copy(message.metadata)
+        delivered = Message(content, metadata=metadata)  # type: ignore[call-overload]
         TaskIdentity.node_id = node
         try:
             if node not in self._contexts:
@@ -150,4 +157,5 @@ class LoopbackGrid(Grid):
             return reply
         content, size = isolated(reply.content)
         self.traffic.up += size
-        return Message(content, metadata=reply.metadata)  # type: ignore[call-overload]
+        answer: Message = Message(content, metadata=reply.metadata)  # type: ignore[call-overload]
+        return answer

@@ -16,9 +16,9 @@ from clients.site import Site
 from fedmodel import config
 from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
 from fedmodel.job import Job
-from fedmodel.runs import RunFolder, run_path
+from fedmodel.runs import RunFolder, run_path, write_atomic
 from server.session import Outcome
-from simulations.display import Display, summary_tables, sweep_table
+from simulations.display import Display, report_page, summary_tables, sweep_table
 from simulations.federation import Parties, gather, play
 from simulations.scenario import Scenario
 
@@ -97,8 +97,11 @@ def simulate(
             "files or the fedmodel version have changed since"
         )
     summary = _play(parties, folder, scenario.device, console, started)
-    for table in summary_tables(summary, {n: len(r) for n, r in parties.sites.items()}):
+    tables = summary_tables(summary, {n: len(r) for n, r in parties.sites.items()})
+    for table in tables:
         console.print(table)
+    page = report_page(tables, f"fedmodel run {folder.path.name}")
+    write_atomic(folder.path / "report.html", page.encode())
     _say_more(summary, parties, console)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return summary

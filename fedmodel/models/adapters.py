@@ -140,10 +140,13 @@ def _layers(model: PreTrainedModel, wanted: tuple[int, ...] | None) -> list[int]
         return None
     config = getattr(model.config, "encoder", model.config)
     count = int(config.num_hidden_layers)
-    wrong = [layer for layer in wanted if not 0 <= layer < count]
+    wrong = [layer for layer in wanted if not -count <= layer < count]
     if wrong:
-        raise ModelError(f"train.lora.layers: expected layers of 0 to {count - 1}, got {wrong}")
-    return list(wanted)
+        raise ModelError(
+            f"train.lora.layers: expected layers of 0 to {count - 1}, or -1 for the last and so on, "
+            f"got {wrong}"
+        )
+    return sorted({layer % count for layer in wanted})
 
 
 def _freeze_unused(model: Any) -> None:

@@ -56,6 +56,8 @@ def load(model: job.Model, seed: Seed) -> PreTrainedModel:
     with quiet(), seeded(seed.child("model")):
         config = _config(model, source)
         net: Any = (_pooled if model.pooling == "mean" else _native)(model, source, config)
+        if model.source == "tiny":
+            tiny.prepare(net.eval())
     return net.eval()  # type: ignore[no-any-return]
 
 
@@ -173,28 +175,36 @@ def _pooled(model: job.Model, source: Source | None, config: Any) -> PreTrainedM
     encoder = _read(auto, source, config, arguments, allowed=("pooler",))
     name = source.name if source is not None else ""
     outer = FedmodelConfig(
-        encoder=encoder.config, normalize=model.normalize, name_or_path=name, **_labels(model)
+        encoder=encoder.config,
+        normalize=model.normalize,
+        head_bias=model.head_bias,
+        name_or_path=name,
+        **_labels(model),
     )
     with torch.device("meta"):  # the encoder it makes is replaced at once
         net = FedmodelForSequenceClassification(outer)
     net.encoder = encoder
-    net.classifier = _zero_head(encoder.config.hidden_size, len(model.labels))
+    net.classifier = _zero_head(encoder.config.hidden_size, model)
     return net
 
 
-def _zero_head(width: int, classes: int) -> nn.Linear:
-    head = nn.Linear(width, classes)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+def _zero_head(width: int, model: job.Model) -> nn.Linear:
+    head = nn.Linear(width, len(model.labels), bias=model.head_bias)
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
     return head
 
 
 def _own_export(model: job.Model, source: Source | None, config: Any) -> PreTrainedModel:
-    same = tuple(config.id2label.values()) == model.labels
+    same = tuple(config.id2label.values()) == model.labels and (
+        config.head_bias == model.head_bias
+    )
     net = _read(FedmodelForSequenceClassification, source, config, {}, allowed=())
-    net.config.update({"normalize": model.normalize, **_labels(model)})
+    net.config.update(
+        {"normalize": model.normalize, "head_bias": model.head_bias, **_labels(model)}
+    )
     if not same:
-        net.classifier = _zero_head(net.classifier.in_features, len(model.labels))
+        net.classifier = _zero_head(net.classifier.in_features, model)
         net.num_labels = len(model.labels)
     return net  # type: ignore[no-any-return]
 

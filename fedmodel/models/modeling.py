@@ -52,6 +52,7 @@ class FedmodelConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         encoder: the encoder's own configuration (or it as a dict with ``model_type``).
         pooling: only ``mean`` exists.
         normalize: scale the pooled vector to length 1 before the head.
+        head_bias: whether the head adds a bias.
         **kwargs: of ``PreTrainedConfig``; ``id2label`` gives the number of classes.
     """
 
@@ -64,6 +65,7 @@ class FedmodelConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         encoder: PreTrainedConfig | dict[str, Any] | None = None,
         pooling: str = "mean",
         normalize: bool = True,
+        head_bias: bool = True,
         **kwargs: Any,
     ) -> None:
         if isinstance(encoder, dict):
@@ -74,6 +76,7 @@ class FedmodelConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.encoder = encoder if encoder is not None else AutoConfig.for_model("bert")
         self.pooling = pooling
         self.normalize = normalize
+        self.head_bias = head_bias
         super().__init__(**kwargs)
 
 
@@ -92,7 +95,9 @@ class FedmodelForSequenceClassification(PreTrainedModel):  # type: ignore[no-unt
         auto, arguments = encoder_loader(config.encoder)
         self.num_labels = int(config.num_labels or 0)
         self.encoder = auto.from_config(config.encoder, **arguments)
-        self.classifier = nn.Linear(config.encoder.hidden_size, self.num_labels)
+        self.classifier = nn.Linear(
+            config.encoder.hidden_size, self.num_labels, bias=config.head_bias
+        )
         self._accepts = frozenset(inspect.signature(self.encoder.forward).parameters)
         self.post_init()  # type: ignore[no-untyped-call]
 

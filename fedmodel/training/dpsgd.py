@@ -93,7 +93,7 @@ def per_example_gradients(module: nn.Module) -> Iterator[None]:
         ) from error
     try:
         with warnings.catch_warnings():
-            # True for a first layer, which has no input to differentiate; its hook works all the same.
+            # True for a first layer: it has no input to differentiate, and its hook works anyway.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
             yield
     finally:
@@ -136,9 +136,8 @@ def private_steps(
                 _empty_batch(private)
             for number, part in enumerate(parts, start=1):
                 private.zero_grad(set_to_none=True)
-                example_losses(
-                    learner, examples.batch(part), examples.labels(part)
-                ).sum().backward()
+                losses = example_losses(learner, examples.batch(part), examples.labels(part))
+                torch.autograd.backward(losses.sum())
                 _check_rows(private, len(part))
                 private.signal_skip_step(do_skip=number < len(parts))
                 private.step()

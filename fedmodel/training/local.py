@@ -129,7 +129,7 @@ def _plain_steps(
         optimizer.zero_grad(set_to_none=True)
         for part in examples.chunks(rows, job.train.physical_batch):
             losses = example_losses(learner, examples.batch(part), examples.labels(part))
-            (losses.sum() / len(rows)).backward()
+            torch.autograd.backward(losses.sum() / len(rows))
             total += float(losses.detach().sum()) / len(rows)
         optimizer.step()
         on_step()

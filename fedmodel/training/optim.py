@@ -52,6 +52,7 @@ def load_state(optimizer: Optimizer, path: Path) -> None:
         for key, value in load_file(path).items():
             number, name = key.split(".", 1)
             state.setdefault(int(number), {})[name] = value
+        _check_shapes(optimizer, state)
         whole = optimizer.state_dict()
         optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
     except Exception as error:
@@ -59,3 +60,12 @@ def load_state(optimizer: Optimizer, path: Path) -> None:
             f"{path} doesn't hold this optimiser's state ({type(error).__name__}); "
             "delete the run folder and start again"
         ) from error
+
+
+def _check_shapes(optimizer: Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
+    # PyTorch takes any shape here and fails, or broadcasts, at the next step.
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, values in state.items():
+        shapes = {parameters[number].shape, torch.Size()}
+        if number < 0 or any(value.shape not in shapes for value in values.values()):
+            raise ValueError(f"parameter {number} has another shape")

@@ -1,0 +1,1 @@
+"""Measurements with goals: each prints a table and writes JSON (see ``report``)."""

@@ -1,0 +1,328 @@
+"""One site, spoken to through its real Flower app."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Context, Message, RecordDict
+
+from clients import app as site_app
+from clients.site import Site
+from fedmodel import wire
+from fedmodel.data import Rows
+from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
+from fedmodel.privacy import Ledger, noise
+from fedmodel.privacy.entries import SpendEntry
+from fedmodel.training.learner import Learner, resident
+from fedmodel.update import Update
+
+RUN, NODE = 77, 5
+SECRET = "zebrafinch"
+TEXTS = [f"{SECRET} note {i} of a patient with {'fever' if i % 2 else 'pain'}" for i in range(16)]
+LABELS = ["ab"[i % 2] for i in range(16)]
+PLAIN = Job(
+    model=Model(labels=("a", "b"), max_length=16),
+    train=Train(method="head", rounds=4, steps=2, batch_size=8, momentum=0.5),
+)
+PRIVATE = replace(PLAIN, privacy=Privacy(mechanism="dpsgd", epsilon=3.0, delta=1e-3))
+
+
+class Talk:
+    """Says things to a site, as a coordinator would."""
+
+    def __init__(self, folder: Path, **site: Any) -> None:
+        values: dict[str, Any] = {
+            "name": "north",
+            "rows": Rows(TEXTS, LABELS),
+            "device": "cpu",
+            "ledger": folder / "ledger" / "north.jsonl",
+            "state": folder / "state",
+            "run": "test",
+        }
+        self.site = Site(**(values | site))
+        self.job = PLAIN
+        self.register()
+
+    def register(self) -> None:
+        site_app.register(RUN, NODE, self.site)
+
+    def send(self, kind: str, content: RecordDict) -> Message:
+        message = Message(content, NODE, kind)
+        message.metadata.__dict__["_message_id"] = "m"
+        return site_app.app(message, Context(RUN, NODE, {}, RecordDict(), {}))
+
+    def join(self, job: Job) -> Message:
+        self.job = job
+        return self.send("query.join", wire.encode_job(job))
+
+    @property
+    def learner(self) -> Learner:
+        return resident(self.job, torch.device("cpu"))
+
+    def order(self, round_: int = 1, **change: Any) -> Message:
+        vector = change.get("vector", self.learner.initial)
+        sha256 = change.get("job", self.job.sha256)
+        return self.send("train", wire.encode_order(round_, sha256, wire.pack(vector)))
+
+    def train(self, round_: int = 1) -> Update:
+        reply = self.order(round_)
+        assert not reply.has_error(), reply.error
+        return wire.decode_update(reply.content, self.learner.layout.total)
+
+    def spent(self) -> int:
+        return sum(s.steps for s in Ledger(self.site.ledger).spends())
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Talk]:
+    yield Talk(tmp_path)
+    site_app.forget(RUN)
+
+
+@pytest.fixture
+def draws(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collect, each time noise is drawn, how many steps the ledger on disk holds."""
+    seen: list[int] = []
+    real = noise.add_gaussian
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(talk.spent())
+        return real(*arguments)
+
+    monkeypatch.setattr(noise, "add_gaussian", watched)
+    return seen
+
+
+def refusal(reply: Message, kind: str) -> str:
+    codes = {k.__name__: code for code, k, _ in wire._KINDS} | {"unexpected": wire._UNEXPECTED}
+    assert reply.has_error()
+    assert reply.error.code == codes[kind]
+    assert SECRET not in str(reply.error)
+    return reply.error.reason or ""
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+def test_training_before_joining_is_refused(talk: Talk) -> None:
+    assert "join first" in refusal(talk.order(), "ProtocolError").replace("query.join", "join")
+
+
+def test_a_node_without_a_site_is_refused(talk: Talk) -> None:
+    site_app.forget(RUN)
+    assert "without a site" in refusal(talk.join(PLAIN), "ProtocolError")
+
+
+@pytest.mark.parametrize("job", [PLAIN, PRIVATE], ids=["plain", "private"])
+def test_orders_that_do_not_belong_are_refused_and_cost_nothing(job: Job, talk: Talk) -> None:
+    assert not talk.join(job).has_error()
+    size = talk.learner.layout.total
+    bad = np.full(size, np.nan, np.float32)
+    for reply, says in [
+        (talk.order(job="0" * 64), "another job"),
+        (talk.order(job=replace(job, seed=1).sha256), "another job"),
+        (talk.order(round_=5), "rounds 1 to 4"),
+        (talk.order(round_=0), "at least 1"),
+        (talk.order(vector=np.zeros(size + 1, np.float32)), f"expected {size} parameters"),
+        (talk.order(vector=bad), "NaN or infinity"),
+    ]:
+        assert says in refusal(reply, "ProtocolError")
+    assert talk.spent() == 0
+    assert not talk.site.state.exists()
+
+
+@pytest.mark.parametrize("least", [1, 16], ids=["fewer than a batch", "fewer than min_rows"])
+def test_a_site_with_too_few_rows_refuses_without_telling_how_many(
+    least: int, tmp_path: Path
+) -> None:
+    talk = Talk(tmp_path, rows=Rows(TEXTS[:6], LABELS[:6]))
+    job = replace(PLAIN, federation=Federation(min_rows=least))
+    assert refusal(talk.join(job), "FedmodelError") == "DataError: see the site's own log"
+    assert "join" in refusal(talk.order(), "ProtocolError")
+
+
+def test_labels_that_the_job_does_not_know_are_refused_and_not_told(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, rows=Rows(TEXTS, [*LABELS[:-2], SECRET, "rare"]))
+    reason = refusal(talk.join(PLAIN), "RefusedError")
+    assert "rare" not in reason
+    assert not any(c.isdigit() for c in reason)
+
+
+def test_other_starting_weights_are_refused(talk: Talk) -> None:
+    job = replace(PLAIN, model=replace(PLAIN.model, digest="0" * 64))
+    assert "starting weights differ" in refusal(talk.join(job), "ModelError")
+
+
+def test_a_delta_too_large_for_the_site_is_refused_without_its_size(talk: Talk) -> None:
+    job = replace(PRIVATE, privacy=replace(PRIVATE.privacy, delta=0.1))
+    assert refusal(talk.join(job), "FedmodelError") == "DeltaError: see the site's own log"
+
+
+# -- what is told ------------------------------------------------------------------------------
+
+
+def test_a_tokeniser_that_quotes_a_row_is_not_quoted(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(texts: list[str], **_: Any) -> Any:
+        raise ValueError(f"can't read {texts[0]}")
+
+    monkeypatch.setattr(talk.learner, "tokenizer", broken)
+    assert "unexpected ValueError" in refusal(talk.join(PLAIN), "unexpected")
+    assert SECRET not in caplog.text
+    assert "ValueError" in caplog.text
+
+
+@pytest.mark.parametrize("job", [PLAIN, PRIVATE], ids=["plain", "private"])
+def test_a_crash_in_training_that_quotes_a_row_is_not_quoted(
+    job: Job, talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash() -> None:
+        raise KeyError(TEXTS[3])
+
+    talk.join(job)
+    talk.site.on_step = crash
+    refusal(talk.order(), "unexpected")
+    assert SECRET not in caplog.text
+    assert SECRET not in repr(talk.site)
+
+
+def test_a_plain_update_tells_its_loss_and_as_asked_its_size(talk: Talk) -> None:
+    talk.join(PLAIN)
+    update = talk.train()
+    assert (update.weight, set(update.metrics)) == (1.0, {"train_loss"})
+    talk.join(replace(PLAIN, aggregation=Aggregation(weights="examples")))
+    assert talk.train().weight == len(TEXTS)
+
+
+def test_a_private_update_tells_neither_loss_nor_size(talk: Talk) -> None:
+    talk.join(PRIVATE)
+    reply = talk.order()
+    assert dict(reply.content.metric_records["metrics"]) == {"weight": 1.0}
+    assert dict(reply.content.config_records["config"]) == {"version": wire.VERSION}
+    assert set(reply.content) == {"arrays", "metrics", "config"}
+
+
+# -- what is spent -----------------------------------------------------------------------------
+
+
+def test_the_spend_is_on_disk_before_the_noise_is_drawn(talk: Talk, draws: list[int]) -> None:
+    talk.join(PRIVATE)
+    assert talk.spent() == 0
+    talk.train(1)
+    talk.train(2)
+    assert draws == [2, 2, 4, 4]
+    entries = Ledger(talk.site.ledger).entries()
+    found = [(e.round, e.attempt, e.steps) for e in entries if isinstance(e, SpendEntry)]
+    assert found == [(1, 1, 2), (2, 1, 2)]
+    assert all(
+        (e.site, e.run, e.job) == ("north", "test", PRIVATE.sha256)
+        for e in entries
+        if isinstance(e, SpendEntry)
+    )
+
+
+def test_without_a_ledger_no_noise_is_drawn(talk: Talk, draws: list[int]) -> None:
+    talk.join(PRIVATE)
+    talk.site.ledger.mkdir(parents=True)  # a folder where the file should be
+    refusal(talk.order(), "FedmodelError")
+    assert draws == []
+
+
+def test_a_crash_is_charged_and_the_next_try_is_another_attempt(
+    talk: Talk, draws: list[int]
+) -> None:
+    def crash() -> None:
+        raise RuntimeError("power cut")
+
+    talk.join(PRIVATE)
+    talk.site.on_step = crash
+    refusal(talk.order(), "unexpected")
+    assert talk.spent() == 2
+    talk.site.on_step = lambda: None
+    talk.train(1)
+    entries = Ledger(talk.site.ledger).entries()
+    found = [(e.round, e.attempt) for e in entries if isinstance(e, SpendEntry)]
+    assert found == [(1, 1), (1, 2)]
+
+
+def test_a_spent_budget_refuses_and_draws_no_noise(talk: Talk, draws: list[int]) -> None:
+    talk.join(PRIVATE)
+    for round_ in (1, 2, 2, 3):  # round 2 is asked for twice: it costs twice
+        talk.train(round_)
+    assert (talk.spent(), len(draws)) == (8, 8)
+    for round_ in (4, 1):
+        reason = refusal(talk.order(round_), "BudgetError")
+        assert "budget" in reason
+    assert wire.decode_error(talk.order(4).error).budget
+    assert (talk.spent(), len(draws)) == (8, 8)
+
+
+def test_a_new_process_remembers_what_was_spent(talk: Talk) -> None:
+    talk.join(PRIVATE)
+    for round_ in (1, 2, 3, 4):
+        talk.train(round_)
+    site_app.forget(RUN)
+    talk.register()
+    talk.join(PRIVATE)
+    refusal(talk.order(4), "BudgetError")
+
+
+def test_what_is_left_of_a_round_is_taken(talk: Talk, draws: list[int]) -> None:
+    talk.join(PRIVATE)
+    session = site_app._sessions[(RUN, NODE)]
+    assert session.plan is not None
+    assert session.ledger is not None
+    session.ledger.spend(session.plan, 7, run="test", job=PRIVATE.sha256, site="north", round=1)
+    talk.train(2)
+    assert draws == [8]
+
+
+def test_without_privacy_there_is_no_ledger(talk: Talk, draws: list[int]) -> None:
+    talk.join(PLAIN)
+    talk.train()
+    assert draws == []
+    assert not talk.site.ledger.exists()
+
+
+# -- what is kept ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_kept_optimiser_goes_on_after_a_restart(optimizer: Any, tmp_path: Path) -> None:
+    kept = replace(PLAIN, train=replace(PLAIN.train, optimizer=optimizer, optimizer_state="keep"))
+    found: dict[str, Any] = {}
+    for name, job, restart in (
+        ("whole", kept, False),
+        ("restarted", kept, True),
+        ("reset", replace(kept, train=replace(kept.train, optimizer_state="reset")), False),
+    ):
+        talk = Talk(tmp_path / name)
+        talk.join(job)
+        talk.train(1)
+        if restart:
+            site_app.forget(RUN)
+            talk.register()
+            talk.join(job)
+        found[name] = talk.train(2).vector
+        found[f"{name} files"] = sorted(p.name for p in talk.site.state.glob("*"))
+        site_app.forget(RUN)
+    assert found["whole"].tobytes() == found["restarted"].tobytes()
+    assert found["whole"].tobytes() != found["reset"].tobytes()
+    assert found["reset files"] == []
+    assert found["whole files"] == ["optimizer-0001.safetensors", "optimizer-0002.safetensors"]
+
+
+def test_a_repeated_round_starts_from_the_state_before_it(tmp_path: Path) -> None:
+    talk = Talk(tmp_path)
+    talk.join(replace(PLAIN, train=replace(PLAIN.train, optimizer_state="keep")))
+    talk.train(1)
+    first, again = talk.train(2), talk.train(2)
+    assert first.vector.tobytes() == again.vector.tobytes()
+    talk.train(4)
+    assert len(list(talk.site.state.glob("*"))) == 2
+    site_app.forget(RUN)

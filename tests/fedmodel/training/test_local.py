@@ -1,0 +1,165 @@
+"""Plain local training against an ordinary PyTorch loop."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from fedmodel.errors import RunError
+from fedmodel.job import Job
+from fedmodel.seeds import Entropy, Seed
+from fedmodel.training import local
+from fedmodel.training.learner import Learner
+
+SEED = Seed(11)
+
+
+def naive_change(
+    learner: Learner, texts: list[str], labels: torch.Tensor, job: Job, vector: Any
+) -> tuple[Any, list[str]]:
+    """Train the whole network by the textbook; also return the parameters' names."""
+    learner.load_vector(vector)
+    module, train = learner.module.train(), job.train
+    named = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    groups = [
+        {"params": [p for n, p in named.items() if "classifier" in n], "lr": train.head_lr},
+        {"params": [p for n, p in named.items() if "classifier" not in n], "lr": train.lr},
+    ]
+    kind: Any = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[train.optimizer]
+    arguments: dict[str, Any] = {"weight_decay": train.weight_decay}
+    if train.optimizer == "sgd":
+        arguments["momentum"] = train.momentum
+    optimizer = kind([g for g in groups if g["params"]], **arguments)
+    for rows in local.shuffled(SEED.child("batches"), len(texts), train.batch_size, train.steps):
+        picked = [texts[i] for i in rows]
+        batch = learner.tokenizer(
+            picked, padding=True, truncation=True, max_length=16, return_tensors="pt"
+        )
+        optimizer.zero_grad()
+        out = module(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        torch.autograd.backward(cross_entropy(out.logits, labels[torch.from_numpy(rows)]))
+        optimizer.step()
+    module.zero_grad(set_to_none=True)
+    return learner.flatten() - vector, sorted(named)
+
+
+OPTIMISERS: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer": "sgd", "lr": 0.05, "head_lr": 0.4, "momentum": 0.8, "weight_decay": 0.01},
+    "adamw": {"optimizer": "adamw", "lr": 1e-3, "head_lr": 1e-2, "weight_decay": 0.1},
+}
+
+
+@pytest.mark.parametrize("method", ["head", "ffa", "lora", "full"])
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_a_round_equals_a_plain_loop(
+    method: str,
+    optimizer: str,
+    learner_of: Any,
+    examples_of: Any,
+    job_of: Any,
+    start_of: Any,
+    texts: list[str],
+) -> None:
+    learner: Learner = learner_of(method)
+    examples, vector = examples_of(learner), start_of(learner)
+    job = job_of(method=method, steps=4, batch_size=5, **OPTIMISERS[optimizer])
+    result = local.train(
+        learner, examples, job, vector=vector, steps=4, plan=None, seed=SEED, entropy=Entropy()
+    )
+    labels = examples.labels(np.arange(len(texts)))
+    expected, _ = naive_change(learner, texts, labels, job, vector)
+    changed = learner.layout.named(result.change)
+    for name, wanted in learner.layout.named(expected).items():
+        if optimizer == "adamw" and name.endswith("key.bias"):
+            continue  # its true gradient is zero, and AdamW turns the rounding into full steps
+        scale = float(np.abs(expected).max())
+        np.testing.assert_allclose(
+            changed[name], wanted, rtol=2e-3, atol=2e-4 * scale, err_msg=name
+        )
+    assert np.abs(result.change).max() > 1e-4
+    assert result.loss is not None
+    assert 0 < result.loss < 5
+
+
+@pytest.mark.parametrize("method", ["head", "lora"])
+def test_the_size_of_physical_batches_has_no_effect(
+    method: str, learner_of: Any, examples_of: Any, job_of: Any, start_of: Any
+) -> None:
+    learner = learner_of(method)
+    examples, vector = examples_of(learner), start_of(learner)
+    found = [
+        local.train(
+            learner,
+            examples,
+            job_of(method=method, steps=3, batch_size=8, physical_batch=size, lr=0.2),
+            vector=vector,
+            steps=3,
+            plan=None,
+            seed=SEED,
+            entropy=Entropy(),
+        )
+        for size in (3, 64)
+    ]
+    np.testing.assert_allclose(found[0].change, found[1].change, atol=2e-6)
+    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(10, 4), (7, 7), (5, 2), (3, 1)])
+def test_every_epoch_has_each_row_once(rows: int, batch: int) -> None:
+    epochs = 4
+    parts = list(local.shuffled(SEED, rows, batch, rows * epochs // batch))
+    assert all(len(p) == batch for p in parts)
+    order = np.concatenate(parts)
+    whole = len(order) // rows
+    assert whole >= epochs - 1
+    for epoch in order[: whole * rows].reshape(whole, rows):
+        assert sorted(epoch) == list(range(rows))
+    again = np.concatenate(list(local.shuffled(SEED, rows, batch, rows * epochs // batch)))
+    np.testing.assert_array_equal(order, again)
+
+
+def test_another_seed_gives_another_order() -> None:
+    one, two = (np.concatenate(list(local.shuffled(Seed(s), 50, 10, 5))) for s in (1, 2))
+    assert (one != two).any()
+
+
+def test_training_does_not_disturb_the_processs_generator(
+    learner_of: Any, examples_of: Any, job_of: Any
+) -> None:
+    learner = learner_of("head")
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    run: Callable[..., Any] = local.train
+    run(
+        learner,
+        examples_of(learner),
+        job_of(batch_size=4),
+        vector=learner.initial,
+        steps=1,
+        plan=None,
+        seed=SEED,
+        entropy=Entropy(),
+    )
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_divergence_is_an_error_that_names_the_fix(
+    learner_of: Any, examples_of: Any, job_of: Any, start_of: Any
+) -> None:
+    learner = learner_of("head")
+    job = job_of(batch_size=4, head_lr=1e30, weight_decay=1.0, steps=5)
+    with pytest.raises(RunError, match=r"lower train\.lr"):
+        local.train(
+            learner,
+            examples_of(learner),
+            job,
+            vector=start_of(learner),
+            steps=5,
+            plan=None,
+            seed=SEED,
+            entropy=Entropy(),
+        )

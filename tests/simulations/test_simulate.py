@@ -1,0 +1,162 @@
+"""The verb ``simulate``, whole: through the real apps, on small data."""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fedmodel import cli
+from fedmodel.errors import DataError, QuorumError, RunFolderError
+from fedmodel.privacy import Ledger, epsilon
+from rich.console import Console
+from simulations.run import simulate
+
+FAST = ["debug=fast", "train=head"]
+
+
+def run(tmp_path: Path, *overrides: str, name: str = "run") -> tuple[dict[str, Any], Path, str]:
+    folder = tmp_path / name
+    console = Console(file=io.StringIO(), width=100)
+    mapping = cli.compose("simulate", [*FAST, *overrides, f"run='{folder}'"])
+    summary = simulate(mapping, console, given=[])
+    return summary, folder, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_run_folder_keeps_its_contract(tmp_path: Path) -> None:
+    summary, folder, text = run(tmp_path, "privacy=record")
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["job_sha256"] == summary["job_sha256"]
+    assert set(summary["final"]) == {"accuracy", "macro_f1", "loss", "majority"}
+    assert set(summary["time"]) == {"total_s", "train_s", "overhead_s"}
+    assert summary["traffic"]["bytes_up"] > 0
+    rows = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["round"] for r in rows] == [1, 2]
+    assert (folder / "checkpoints" / "round-0002" / "model.safetensors").exists()
+    assert (folder / "model" / "trained.safetensors").exists()
+    assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+    for name, site in summary["privacy"]["sites"].items():
+        spends = Ledger(folder / "ledger" / f"{name}.jsonl").spends()
+        assert sum(s.steps for s in spends) == site["steps"] == 2
+        assert 0 < site["epsilon"] <= 8
+        assert name in text
+    assert summary["privacy"]["epsilon"] == max(
+        s["epsilon"] for s in summary["privacy"]["sites"].values()
+    )
+
+
+def test_the_claimed_epsilon_is_the_ledgers(tmp_path: Path) -> None:
+    summary, folder, _ = run(tmp_path, "privacy=record", "privacy.epsilon=2")
+    for name, site in summary["privacy"]["sites"].items():
+        spends = Ledger(folder / "ledger" / f"{name}.jsonl").spends()
+        assert site["epsilon"] == pytest.approx(epsilon(spends, 1e-4), rel=1e-9)
+        assert site["epsilon"] == pytest.approx(2, rel=0.01)
+
+
+def test_no_text_of_a_row_reaches_the_run_folder(tmp_path: Path) -> None:
+    _, folder, text = run(tmp_path, "privacy=record")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert b"MRN" not in path.read_bytes(), path
+    assert "MRN" not in text
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path: Path) -> None:
+    models = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(tmp_path, "privacy=none", f"seed={seed}", name=name)
+        models.append((tmp_path / name / "model" / "trained.safetensors").read_bytes())
+    assert models[0] == models[1] != models[2]
+
+
+def test_private_runs_never_repeat_their_noise(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run(tmp_path, "privacy=record", name=name)
+    one, two = (tmp_path / n / "model" / "trained.safetensors" for n in ("a", "b"))
+    assert one.read_bytes() != two.read_bytes()
+
+
+def write_csv(path: Path, rows: list[tuple[str, str, str]]) -> Path:
+    lines = ["hospital,note,dx", *(",".join(row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def csv_args(path: Path) -> list[str]:
+    return [
+        "data=csv",
+        f"data.train='{path}'",
+        "data.text=note",
+        "data.label=dx",
+        "data.site=hospital",
+        "train.batch_size=4",
+    ]
+
+
+def test_a_csv_without_a_test_file_holds_out_some_of_every_site(tmp_path: Path) -> None:
+    rows = [(f"h{i % 3}", f"note {i} " + "pain " * (i % 2), f"d{i % 2}") for i in range(60)]
+    summary, _, _ = run(tmp_path, *csv_args(write_csv(tmp_path / "x.csv", rows)), "privacy=none")
+    assert summary["test"] == "held out from the sites"
+    assert set(summary["privacy"]["sites"]) == {"h0", "h1", "h2"}
+
+
+def test_early_stopping_by_the_sites_own_rows_is_refused(tmp_path: Path) -> None:
+    rows = [(f"h{i % 3}", f"note {i}", f"d{i % 2}") for i in range(60)]
+    args = csv_args(write_csv(tmp_path / "x.csv", rows))
+    with pytest.raises(Exception, match="public test set"):
+        run(tmp_path, *args, "federation.patience=1")
+
+
+def test_a_site_that_is_too_small_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    rows = [(f"h{i % 2}", f"note {i}", f"d{i // 2 % 2}") for i in range(60)]
+    rows += [("tiny", f"note {i}", f"d{i}") for i in range(2)]
+    args = [*csv_args(write_csv(tmp_path / "x.csv", rows)), "privacy=none"]
+    summary, _, text = run(tmp_path, *args)
+    assert summary["privacy"]["sites"]["tiny"]["refused"]
+    assert summary["privacy"]["sites"]["tiny"]["steps"] == 0
+    assert summary["rounds"] == 2
+    assert "refused" in text
+    with pytest.raises(QuorumError, match=r"2 of 3 sites joined, 3 are needed"):
+        run(tmp_path, *args, "federation.quorum=1", name="strict")
+
+
+def test_a_site_name_cant_leave_the_run_folder(tmp_path: Path) -> None:
+    rows = [(f"../h{i % 2}", f"note {i}", f"d{i // 2 % 2}") for i in range(40)]
+    with pytest.raises(DataError, match="can't name a file"):
+        run(tmp_path, *csv_args(write_csv(tmp_path / "x.csv", rows)))
+
+
+def test_a_finished_run_isnt_overwritten_or_run_again(tmp_path: Path) -> None:
+    run(tmp_path, "privacy=none")
+    with pytest.raises(RunFolderError, match="resume=true"):
+        run(tmp_path, "privacy=none")
+    summary, _, text = run(tmp_path, "resume=true")
+    assert "finished already" in text
+    assert summary["rounds"] == 2
+
+
+def test_a_sweep_runs_every_job_and_shows_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    args = ["simulate", "-m", *FAST, "privacy=none,record", "run=s"]
+    assert cli.main(args) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"privacy=none.*%", out)
+    assert re.search(r"privacy=record.*%", out)
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["s-000", "s-001"]
+
+
+@pytest.mark.parametrize("optimizer", ["fedavg", "fedavgm", "fedadam"])
+def test_every_server_optimizer_runs(tmp_path: Path, optimizer: str) -> None:
+    summary, _, _ = run(tmp_path, f"aggregation={optimizer}", "privacy=none")
+    assert summary["final"]["loss"] > 0
+
+
+@pytest.mark.parametrize("method", ["lora", "ffa", "full"])
+def test_every_method_trains_privately(tmp_path: Path, method: str) -> None:
+    summary, _, _ = run(tmp_path, f"train={method}", "privacy=record", "data.rows=120")
+    assert summary["privacy"]["epsilon"] <= 8
