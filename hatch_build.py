@@ -10,7 +10,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class AppFolders(BuildHookInterface):  # type: ignore[misc]
+class AppFolders(BuildHookInterface[Any]):
     """Adds ``server``, ``clients``, ``simulations`` and ``conf`` to a standard wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

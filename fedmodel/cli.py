@@ -82,9 +82,15 @@ def _run(verb: str, rest: list[str]) -> int:
     module, _, name = VERBS[verb][0].partition(":")
     entry: Callable[..., int] = getattr(importlib.import_module(module), name)
     if sweep:
-        return entry([mapping for _, mapping in jobs], labels=[" ".join(o) for o, _ in jobs])
+        return entry([mapping for _, mapping in jobs], labels=_labels(combinations))
     given = [o.split("=", 1)[0].lstrip("+~") for o in overrides]
     return entry([jobs[0][1]], given=given)
+
+
+def _labels(combinations: list[list[str]]) -> list[str]:
+    """Return what tells each job of a sweep from the others."""
+    shared = set.intersection(*(set(c) for c in combinations)) if len(combinations) > 1 else set()
+    return [" ".join(o for o in c if o not in shared) for c in combinations]
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:

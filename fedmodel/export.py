@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.job import Job
@@ -10,7 +10,8 @@ from fedmodel.runs import RunFolder, run_path
 
 __all__ = ["export_run", "main"]
 
-_FORMS = ("merged", "adapter")
+Form: TypeAlias = Literal["merged", "adapter"]
+_FORMS: dict[str, Form] = {"merged": "merged", "adapter": "adapter"}
 
 
 def main(mappings: Sequence[dict[str, Any]], *, given: Sequence[str] = ()) -> int:
@@ -30,15 +31,16 @@ def main(mappings: Sequence[dict[str, Any]], *, given: Sequence[str] = ()) -> in
     for key, what in (("run", "the run's name or folder"), ("to", "a folder to write")):
         if not mapping.get(key):
             raise ConfigError(f"export needs {key}=<{what}>")
-    form = mapping.get("form")
-    if form not in _FORMS:
-        raise ConfigError(f"form={form} isn't a choice; expected one of: {', '.join(_FORMS)}")
+    form = _FORMS.get(str(mapping.get("form")))
+    if form is None:
+        known = ", ".join(_FORMS)
+        raise ConfigError(f"form={mapping.get('form')} isn't a choice; expected one of: {known}")
     to = export_run(run_path(mapping["run"]), Path(str(mapping["to"])), form)
     print(f"exported to {to}")
     return 0
 
 
-def export_run(run: Path, to: Path, form: str = "merged") -> Path:
+def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
     """Write a run's final model so that plain transformers and peft load it.
 
     Args:

@@ -33,7 +33,7 @@ class Model:
         pooling: ``mean`` (attention-masked mean of the last hidden state and a linear head) or
             ``cls`` (the architecture's own classification head).
         normalize: scale the mean-pooled vector to length 1 before the head.
-        head_bias: whether the mean-pooled head adds a bias. Without one, less noise is added in all.
+        head_bias: whether the mean-pooled head adds a bias. Without one, less noise is added.
         max_length: tokens kept of each text.
         dropout: replaces every dropout probability of the architecture.
         labels: class names in the order of the logits.

@@ -58,7 +58,7 @@ def gather(scenario: Scenario) -> Parties:
         ModelError: if the model isn't.
     """
     seed = Seed(scenario.job.seed).child("data")
-    tables = load(scenario.source, seed, scenario.partition.sites)
+    tables = load(scenario.source, seed, scenario.job.federation.sites)
     labels = labels_of(tables.train)
     sites = split(tables.train, scenario.partition, seed.child("partition"))
     for name in sites:

@@ -42,16 +42,7 @@ class Scenario:
         parts = {k: dict(_part(rest, k)) for k in ("model", "data", "federation", "aggregation")}
         privacy = config.build(Privacy, _part(rest, "privacy"), "privacy")
         source = config.build(Source, parts["data"], "data")
-        sites = parts["federation"].pop("sites", None) or _DEFAULT_SITES
-        partition = config.build(
-            Partition,
-            {
-                "kind": parts["federation"].pop("partition", "natural"),
-                "alpha": parts["federation"].pop("alpha", 0.5),
-                "sites": sites,
-            },
-            "federation",
-        )
+        partition = _partition(parts["federation"], source)
         job = config.build(
             Job,
             {
@@ -60,7 +51,9 @@ class Scenario:
                 "privacy": privacy,
                 "aggregation": _aggregation(parts["aggregation"], privacy),
                 "federation": config.build(
-                    Federation, {**parts["federation"], "sites": sites}, "federation"
+                    Federation,
+                    {**parts["federation"], "sites": partition.sites or _DEFAULT_SITES},
+                    "federation",
                 ),
                 "seed": rest.pop("seed", 0),
             },
@@ -103,6 +96,15 @@ def _model(part: dict[str, Any]) -> Model:
     if part.get("path"):
         part["source"] = "hub"
     return config.build(Model, part, "model")
+
+
+def _partition(federation: dict[str, Any], source: Source) -> Partition:
+    kind = federation.pop("partition", "natural")
+    sites = federation.pop("sites", None)
+    if sites is None and (kind != "natural" or source.kind == "synthetic"):
+        sites = _DEFAULT_SITES
+    alpha = federation.pop("alpha", 0.5)
+    return config.build(Partition, {"kind": kind, "alpha": alpha, "sites": sites}, "federation")
 
 
 def _aggregation(part: dict[str, Any], privacy: Privacy) -> Aggregation:

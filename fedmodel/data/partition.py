@@ -21,19 +21,26 @@ class Partition:
     Args:
         kind: ``natural`` (the site column says), ``iid``, or ``dirichlet``: label-skewed (arXiv
             1905.12022).
-        sites: how many sites.
+        sites: how many sites; for ``natural``, ``None`` takes as many as the column names.
         alpha: concentration of ``dirichlet``; small is skewed.
     """
 
     kind: Literal["natural", "iid", "dirichlet"] = "natural"
-    sites: int = 5
+    sites: int | None = 5
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.sites < 1:
+        if self.sites is None and self.kind != "natural":
+            raise ConfigError(f"federation.partition={self.kind} needs federation.sites=<number>")
+        if self.sites is not None and self.sites < 1:
             raise ConfigError(f"federation.sites must be at least 1, got {self.sites}")
         if not 0.001 <= self.alpha <= 1e6:
             raise ConfigError(f"federation.alpha must be in [0.001, 1e6], got {self.alpha}")
+
+    @property
+    def count(self) -> int:
+        """How many sites to make, where they aren't those of a column."""
+        return self.sites or 1
 
 
 def site_names(count: int) -> list[str]:
@@ -66,17 +73,17 @@ def split(rows: Rows, partition: Partition, seed: Seed) -> dict[str, Rows]:
     if partition.kind == "natural":
         return _natural(rows, partition.sites)
     units = _units(rows)
-    if len(units) < partition.sites:
+    if len(units) < partition.count:
         what = "rows" if rows.patients is None else "patients"
         raise DataError(
-            f"{partition.sites} sites need at least as many {what}, got {len(units)}; set "
+            f"{partition.count} sites need at least as many {what}, got {len(units)}; set "
             f"federation.sites={max(1, len(units))} or lower, or give more rows"
         )
     order = [int(i) for i in seed.child("order").numpy().permutation(len(units))]
     parts = _shared([rows.labels[units[i][0]] for i in order], partition, seed)
     return {
         name: rows.take(sorted(row for place in part for row in units[order[place]]))
-        for name, part in zip(site_names(partition.sites), parts, strict=True)
+        for name, part in zip(site_names(partition.count), parts, strict=True)
     }
 
 
@@ -114,7 +121,7 @@ def hold_out(rows: Rows, fraction: float, seed: Seed) -> tuple[Rows, Rows]:
     return rows.take(sorted(train)), rows.take(sorted(test))
 
 
-def _natural(rows: Rows, sites: int) -> dict[str, Rows]:
+def _natural(rows: Rows, sites: int | None) -> dict[str, Rows]:
     if rows.sites is None:
         raise DataError(
             "federation.partition=natural needs a column that names each row's site, got none; set "
@@ -123,7 +130,7 @@ def _natural(rows: Rows, sites: int) -> dict[str, Rows]:
     at: dict[str, list[int]] = {}
     for index, site in enumerate(rows.sites):
         at.setdefault(site, []).append(index)
-    if len(at) != sites:
+    if sites not in (None, len(at)):
         raise DataError(
             f"federation.sites={sites}, but the site column names {len(at)} sites; set "
             f"federation.sites={len(at)}, or federation.partition=iid to share the rows anew"
@@ -151,15 +158,15 @@ def _shared(labels: Sequence[str], partition: Partition, seed: Seed) -> list[lis
 
     def parts(partitioner: Any) -> list[list[int]]:
         partitioner.dataset = datasets.Dataset.from_dict(units)
-        loaded = (partitioner.load_partition(i) for i in range(partition.sites))
+        loaded = (partitioner.load_partition(i) for i in range(partition.count))
         return [list(part["place"]) for part in loaded]
 
     if partition.kind == "iid":
-        return parts(IidPartitioner(num_partitions=partition.sites))
-    smallest = max(1, min(10, len(labels) // (2 * partition.sites)))
+        return parts(IidPartitioner(num_partitions=partition.count))
+    smallest = max(1, min(10, len(labels) // (2 * partition.count)))
     for attempt in range(_ATTEMPTS):
         dirichlet = DirichletPartitioner(
-            num_partitions=partition.sites,
+            num_partitions=partition.count,
             partition_by="label",
             alpha=float(partition.alpha),
             min_partition_size=smallest,
@@ -174,7 +181,7 @@ def _shared(labels: Sequence[str], partition: Partition, seed: Seed) -> list[lis
             except ValueError:
                 continue
     raise DataError(
-        f"no split among {partition.sites} sites with at least {smallest} rows or patients each "
+        f"no split among {partition.count} sites with at least {smallest} rows or patients each "
         f"was found at federation.alpha={partition.alpha}; raise federation.alpha or lower "
         "federation.sites"
     )

@@ -143,8 +143,8 @@ def _layers(model: PreTrainedModel, wanted: tuple[int, ...] | None) -> list[int]
     wrong = [layer for layer in wanted if not -count <= layer < count]
     if wrong:
         raise ModelError(
-            f"train.lora.layers: expected layers of 0 to {count - 1}, or -1 for the last and so on, "
-            f"got {wrong}"
+            f"train.lora.layers: expected layers of 0 to {count - 1} (or -1 for the last and so "
+            f"on), got {wrong}"
         )
     return sorted({layer % count for layer in wanted})
 

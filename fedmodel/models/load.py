@@ -196,9 +196,7 @@ def _zero_head(width: int, model: job.Model) -> nn.Linear:
 
 
 def _own_export(model: job.Model, source: Source | None, config: Any) -> PreTrainedModel:
-    same = tuple(config.id2label.values()) == model.labels and (
-        config.head_bias == model.head_bias
-    )
+    same = tuple(config.id2label.values()) == model.labels and (config.head_bias == model.head_bias)
     net = _read(FedmodelForSequenceClassification, source, config, {}, allowed=())
     net.config.update(
         {"normalize": model.normalize, "head_bias": model.head_bias, **_labels(model)}

@@ -7,6 +7,7 @@ continuation, so that any English text is tokenised.
 
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,7 +49,7 @@ def prepare(model: PreTrainedModel) -> None:
     projection of the bag of words), and the last layer's bias takes away what all texts share, as
     measured on twenty made-up notes that come with the package.
     """
-    body = model.base_model
+    body: Any = model.base_model
     body.get_input_embeddings().weight.normal_(0.0, 1.0)
     texts = files("fedmodel.models").joinpath("tiny_sample.txt").read_text(encoding="utf-8")
     sample = tokenizer(config().max_position_embeddings)(

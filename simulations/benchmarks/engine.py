@@ -4,7 +4,7 @@ All do the same work (see ``workload``) and must end with the same parameters:
 
 - *bare*: fedmodel's local training function called directly, and the mean of the changes;
 - *fedmodel*: the real ``server.app`` and ``clients.app`` over a ``LoopbackGrid``;
-- *Flower's engine*: ``run_simulation`` and ``FedAvg`` with one Ray worker, around the same function.
+- *Flower's engine*: ``run_simulation``, ``FedAvg`` and one Ray worker, around the same function.
 
 *Overhead* is an engine's seconds per round minus those of the bare loop next to it. CPU seconds are
 user plus system time of the process and everything below it, Ray's daemons and workers included.
@@ -37,6 +37,16 @@ _MISSING = "Flower's own engine is left out: pip install 'fedmodel[bench]'"
 _TOLERANCE = 1e-4
 _SMALLEST = 1e-6  # seconds: what an overhead lost in the noise is taken to be
 
+# what is shown, way, kind of seconds, beside which way, goal
+_RATIOS: tuple[tuple[str, str, str, str, float | None], ...] = (
+    ("fedmodel / bare loop", "fedmodel", "CPU", "bare", 1.3),
+    ("fedmodel / bare loop", "fedmodel", "wall", "bare", None),
+    ("fedmodel with run folder / bare loop", "recorded", "CPU", "bare", None),
+    ("fedmodel with run folder / bare loop", "recorded", "wall", "bare", None),
+    ("fedmodel / hand-written PyTorch", "fedmodel", "CPU", "handwritten", None),
+    ("bare loop / hand-written PyTorch", "bare", "CPU", "handwritten", None),
+)
+
 Costs = dict[str, list[Cost]]
 
 
@@ -68,46 +78,40 @@ def in_process(work: Workload, repetitions: int, costs: Costs) -> Vector:
     return final
 
 
-def _over(costs: Costs, name: str, kind: str, base: str = "bare") -> tuple[float, float]:
+def _seconds(costs: Costs, way: str, kind: str) -> list[float]:
+    return [cost.cpu if kind == "CPU" else cost.wall for cost in costs[way]]
+
+
+def _median(costs: Costs, way: str, kind: str) -> float:
+    return statistics.median(_seconds(costs, way, kind))
+
+
+def _over(costs: Costs, way: str, kind: str, base: str = "bare") -> tuple[float, float]:
     """Return the medians of ratio and difference between a way and another beside it."""
-    pairs = [
-        (getattr(x, kind), getattr(y, kind)) for x, y in zip(costs[name], costs[base], strict=True)
-    ]
+    pairs = list(zip(_seconds(costs, way, kind), _seconds(costs, base, kind), strict=True))
     return statistics.median(x / y for x, y in pairs), statistics.median(x - y for x, y in pairs)
-
-
-def _median(costs: Costs, name: str, kind: str) -> float:
-    return statistics.median(getattr(cost, kind) for cost in costs[name])
 
 
 def figures(costs: Costs, work: Workload, start: float) -> list[Figure]:
     """Return the figures of all ways that were measured."""
     out = []
-    ratio, overhead = _over(costs, "fedmodel", "cpu")
-    out.append(Figure(name="fedmodel / bare loop, CPU", value=ratio, unit="x", goal=1.3))
-    for label, way, kind, base in (
-        ("fedmodel / bare loop, wall", "fedmodel", "wall", "bare"),
-        ("fedmodel with run folder / bare loop, CPU", "recorded", "cpu", "bare"),
-        ("fedmodel with run folder / bare loop, wall", "recorded", "wall", "bare"),
-        ("fedmodel / hand-written PyTorch, CPU", "fedmodel", "cpu", "handwritten"),
-        ("bare loop / hand-written PyTorch, CPU", "bare", "cpu", "handwritten"),
-    ):
-        out.append(Figure(name=label, value=_over(costs, way, kind, base)[0], unit="x"))
-    each = 1e6 * overhead / work.sites
-    out.append(Figure(name="fedmodel overhead per client and round, CPU", value=each, unit="µs"))
-    if "flower" in costs:
-        for kind in ("cpu", "wall"):
+    for label, way, kind, base, goal in _RATIOS:
+        ratio = _over(costs, way, kind, base)[0]
+        out.append(Figure(name=f"{label}, {kind}", value=ratio, unit="x", goal=goal))
+    for kind in ("CPU", "wall"):
+        ours = max(_over(costs, "fedmodel", kind)[1], _SMALLEST)
+        label = f"overhead per client and round, {kind}"
+        out.append(Figure(name=f"fedmodel {label}", value=1e6 * ours / work.sites, unit="µs"))
+        if "flower" in costs:
             theirs = _median(costs, "flower", kind) - _median(costs, "bare", kind)
-            ours = max(_over(costs, "fedmodel", kind)[1], _SMALLEST)
-            name = f"Flower's engine / fedmodel, overhead, {kind if kind == 'wall' else 'CPU'}"
-            out.append(Figure(name=name, value=theirs / ours, unit="x", goal=10.0, better="higher"))
-        theirs = 1e6 * (_median(costs, "flower", "cpu") - _median(costs, "bare", "cpu"))
-        name = "Flower's engine overhead per client and round, CPU"
-        out.append(Figure(name=name, value=theirs / work.sites, unit="µs"))
+            each = 1e6 * theirs / work.sites
+            out.append(Figure(name=f"Flower's engine {label}", value=each, unit="µs"))
+            ratio, name = theirs / ours, f"Flower's engine / fedmodel, overhead, {kind}"
+            out.append(Figure(name=name, value=ratio, unit="x", goal=10.0, better="higher"))
     for way in costs:
-        for kind in ("cpu", "wall"):
-            name = f"{way}, {kind if kind == 'wall' else 'CPU'} per round"
-            out.append(Figure(name=name, value=_median(costs, way, kind), unit="s"))
+        for kind in ("CPU", "wall"):
+            value = _median(costs, way, kind)
+            out.append(Figure(name=f"{way}, {kind} per round", value=value, unit="s"))
     out.append(Figure(name="start-up to first round", value=start, unit="s", goal=3.0))
     return out
 

@@ -10,6 +10,7 @@ import torch
 from flwr.app import Context, RecordDict
 from flwr.supercore.run import Run
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import clients.app
 import server.app
@@ -46,14 +47,13 @@ def handwritten(work: Workload, clock: Clock) -> Vector:
     everything = np.arange(work.rows)
     data = [(e.batch(everything)["features"], e.labels(everything)) for e in ready.examples]
     classes, width = len(ready.job.model.labels), data[0][0].shape[1]
+    bias = ready.learner.initial.size - classes * width
 
     def train(site: int, round_: int, vector: Vector) -> tuple[Vector, float]:
         features, labels = data[site]
-        linear = torch.nn.Linear(width, classes)
-        with torch.no_grad():  # the vector is sorted by name: bias, then weight
-            start = torch.from_numpy(vector.copy())
-            linear.bias.copy_(start[:classes])
-            linear.weight.copy_(start[classes:].view(classes, width))
+        linear = torch.nn.Linear(width, classes, bias=bias > 0)
+        with torch.no_grad():
+            vector_to_parameters(torch.from_numpy(vector.copy()), _sorted(linear))
         optimizer = torch.optim.SGD(linear.parameters(), lr=ready.job.train.head_lr)
         seed = ready.job.root_seed.child("site", str(site), round_).child("batches")
         size, total = ready.job.train.batch_size, 0.0
@@ -64,11 +64,14 @@ def handwritten(work: Workload, clock: Clock) -> Vector:
             torch.autograd.backward(loss)
             total += loss.item()
             optimizer.step()
-        with torch.no_grad():
-            after = torch.cat((linear.bias, linear.weight.flatten())).numpy()
+        after = parameters_to_vector(_sorted(linear)).detach().numpy()
         return after - vector, total / work.steps
 
     return bare(work, clock, train)
+
+
+def _sorted(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [parameter for _, parameter in sorted(module.named_parameters())]
 
 
 class _Reporter(Silent):

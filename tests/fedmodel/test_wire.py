@@ -101,7 +101,7 @@ def test_only_typed_errors_escape_the_parsers(
     )
     for parse in (wire.decode_order, wire.decode_job, lambda c: wire.decode_update(c, 2)):
         with contextlib.suppress(FedmodelError):
-            parse(content)  # type: ignore[operator]
+            parse(content)
 
 
 @settings(max_examples=300, deadline=None)

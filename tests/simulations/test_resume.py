@@ -3,14 +3,17 @@
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fedmodel.privacy import Ledger, epsilon
 
 KILLS = 10
@@ -18,8 +21,9 @@ _LIMIT = 120.0  # seconds: a guard against hanging, not a measurement
 
 JOB = [
     "train=head",
-    "data.rows=300",
-    "data.test_rows=60",
+    "data.rows=150",
+    "data.test_rows=20",
+    "federation.sites=3",
     "train.rounds=40",
     "train.batch_size=8",
     "aggregation=fedadam",
@@ -28,36 +32,89 @@ JOB = [
     "train.momentum=0.5",
     "train.optimizer_state=keep",
 ]
-# The run's own process, with a pause at every round so that a kill meets every part of one.
-PROGRAM = """
-import os, sys, time
-os.environ["OMP_NUM_THREADS"] = "1"
-from fedmodel import cli
-from fedmodel import runs
+# A process that has imported everything once and forks a process per run, so that a test with
+# twenty runs doesn't import PyTorch twenty times. At every fsync of a folder a run pauses, so that
+# kills meet every part of a round.
+FORKS = """
+import json, os, sys, time
+import torch
+torch.set_num_threads(1)
+import simulations.run, clients.app, fedmodel.training.dpsgd, sklearn.metrics
+from fedmodel import cli, runs
 real = runs._sync_folder
 def slow(folder):
     time.sleep(0.01)
     real(folder)
     time.sleep(0.01)
 runs._sync_folder = slow
-sys.exit(cli.main(sys.argv[1:]))
+for line in sys.stdin:
+    order = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(order["cwd"])
+        out = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        code = 70
+        try:
+            code = cli.main(order["args"])
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
-def start(args: list[str], cwd: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "simulate", *args],
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )
+class Forks:
+    """Starts runs as processes of their own."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", FORKS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        )
+
+    def start(self, args: list[str], cwd: Path) -> int:
+        """Start a run and return its process id; :meth:`wait` must follow."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise AssertionError
+        stdin.write(json.dumps({"args": ["simulate", *args], "cwd": str(cwd)}) + "\n")
+        stdin.flush()
+        return int(stdout.readline())
+
+    def ended(self) -> bool:
+        """Return whether the run has ended by itself."""
+        stdout = self._process.stdout
+        return stdout is not None and bool(select.select([stdout], [], [], 0)[0])
+
+    def wait(self) -> int:
+        """Wait for the run and return its exit code (negative: the signal that killed it)."""
+        stdout = self._process.stdout
+        if stdout is None or not select.select([stdout], [], [], _LIMIT)[0]:
+            raise AssertionError("the run hangs")
+        return int(stdout.readline())
+
+    def finish(self, args: list[str], cwd: Path) -> None:
+        """Run to the end."""
+        self.start(args, cwd)
+        assert self.wait() == 0, (cwd / "output").read_text()
+
+    def close(self) -> None:
+        """Stop the process that forks."""
+        self._process.kill()
+        self._process.communicate()
 
 
-def finish(args: list[str], cwd: Path) -> None:
-    process = start(args, cwd)
-    _, error = process.communicate(timeout=_LIMIT)
-    assert process.returncode == 0, error.decode()
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    made = Forks()
+    yield made
+    made.close()
 
 
 def rounds_done(folder: Path) -> int:
@@ -65,37 +122,29 @@ def rounds_done(folder: Path) -> int:
     return max(found, default=0)
 
 
-def kill_somewhere(args: list[str], folder: Path, chance: random.Random) -> bool:
+def kill_somewhere(forks: Forks, args: list[str], folder: Path, chance: random.Random) -> bool:
     """Start (or resume) the run and kill it a random moment after its next round began."""
     before = rounds_done(folder)
-    process = start(args, folder.parents[1])
+    pid = forks.start(args, folder.parents[1])
     limit = time.monotonic() + _LIMIT
-    while process.poll() is None and time.monotonic() < limit:
-        if rounds_done(folder) > before:
-            break
+    while not forks.ended() and time.monotonic() < limit and rounds_done(folder) <= before:
         time.sleep(0.002)
     time.sleep(chance.uniform(0, 0.25))
-    killed = process.poll() is None
-    if killed:
-        process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=_LIMIT)
-    return killed
+    if not forks.ended():
+        os.kill(pid, signal.SIGKILL)
+    return forks.wait() == -signal.SIGKILL
 
 
-def killed_run(cwd: Path, job: list[str], seed: int) -> tuple[Path, int]:
+def killed_run(forks: Forks, cwd: Path, job: list[str], seed: int) -> tuple[Path, int]:
     folder = cwd / "runs" / "killed"
     chance = random.Random(seed)
     kills = 0
     args = [*job, "run=killed"]
-    for _ in range(3 * KILLS):
-        if kills == KILLS:
-            break
+    while kills < KILLS and kill_somewhere(forks, args, folder, chance):
+        kills += 1
         if (folder / "manifest.json").exists():
             args = ["run=killed", "resume=true"]
-        if not kill_somewhere(args, folder, chance):
-            break
-        kills += 1
-    finish(["run=killed", "resume=true"], cwd)
+    forks.finish(["run=killed", "resume=true"], cwd)
     return folder, kills
 
 
@@ -104,11 +153,11 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def test_without_privacy_a_killed_and_resumed_run_ends_bit_for_bit_the_same(
-    tmp_path: Path,
+    forks: Forks, tmp_path: Path
 ) -> None:
     job = [*JOB, "privacy=none"]
-    finish([*job, "run=whole"], tmp_path)
-    folder, kills = killed_run(tmp_path, job, seed=1)
+    forks.finish([*job, "run=whole"], tmp_path)
+    folder, kills = killed_run(forks, tmp_path, job, seed=1)
     assert kills >= KILLS
     whole = tmp_path / "runs" / "whole"
     one, other = (f / "model" / "trained.safetensors" for f in (whole, folder))
@@ -117,13 +166,14 @@ def test_without_privacy_a_killed_and_resumed_run_ends_bit_for_bit_the_same(
     assert summary(whole)["final"] == summary(folder)["final"]
 
 
-def test_with_privacy_a_killed_run_never_reports_less_than_it_spent(tmp_path: Path) -> None:
-    folder, kills = killed_run(tmp_path, [*JOB, "privacy=record"], seed=2)
+def test_with_privacy_a_killed_run_never_reports_less_than_it_spent(
+    forks: Forks, tmp_path: Path
+) -> None:
+    folder, kills = killed_run(forks, tmp_path, [*JOB, "privacy=record"], seed=2)
     assert kills >= KILLS
     told = summary(folder)
     for name, site in told["privacy"]["sites"].items():
-        ledger = Ledger(folder / "ledger" / f"{name}.jsonl")
-        spends = ledger.spends()
+        spends = Ledger(folder / "ledger" / f"{name}.jsonl").spends()
         # Every attempt of every round is charged, and together they keep the promise.
         assert site["steps"] == sum(s.steps for s in spends)
         assert site["epsilon"] == pytest.approx(epsilon(spends, 1e-4))
@@ -133,18 +183,16 @@ def test_with_privacy_a_killed_run_never_reports_less_than_it_spent(tmp_path: Pa
         assert "budgets are spent" in told["stopped"]
 
 
-def test_a_resume_that_would_change_the_job_is_refused(tmp_path: Path) -> None:
-    finish(["debug=fast", "train=head", "privacy=none", "run=a"], tmp_path)
+def test_a_resume_that_would_change_the_job_is_refused(forks: Forks, tmp_path: Path) -> None:
+    forks.finish(["debug=fast", "train=head", "privacy=none", "run=a"], tmp_path)
     (tmp_path / "runs" / "a" / "summary.json").unlink()
-    process = start(["run=a", "resume=true", "train.head_lr=3"], tmp_path)
-    _, error = process.communicate(timeout=_LIMIT)
-    assert process.returncode == 2
-    assert b"train.head_lr would change it" in error
-    finish(["run=a", "resume=true"], tmp_path)
+    forks.start(["run=a", "resume=true", "train.head_lr=3"], tmp_path)
+    assert forks.wait() == 2
+    assert "train.head_lr would change it" in (tmp_path / "output").read_text()
+    forks.finish(["run=a", "resume=true"], tmp_path)
 
 
-def test_a_resume_of_nothing_says_so(tmp_path: Path) -> None:
-    process = start(["run=nothing", "resume=true"], tmp_path)
-    _, error = process.communicate(timeout=_LIMIT)
-    assert process.returncode == 1
-    assert b"is missing; is" in error
+def test_a_resume_of_nothing_says_so(forks: Forks, tmp_path: Path) -> None:
+    forks.start(["run=nothing", "resume=true"], tmp_path)
+    assert forks.wait() == 1
+    assert "is missing; is" in (tmp_path / "output").read_text()

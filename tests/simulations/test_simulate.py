@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from fedmodel import cli
 from fedmodel.errors import DataError, QuorumError, RunFolderError
 from fedmodel.privacy import Ledger, epsilon
-from rich.console import Console
 from simulations.run import simulate
 
 FAST = ["debug=fast", "train=head"]

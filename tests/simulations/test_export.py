@@ -1,0 +1,87 @@
+"""The verb ``export``: a run's model, loaded with plain transformers and peft."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from rich.console import Console
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from fedmodel import cli
+from fedmodel.export import export_run
+from fedmodel.job import Job
+from fedmodel.runs import RunFolder
+from fedmodel.training.learner import pick_device, resident
+from simulations.run import simulate
+
+TEXTS = ["Chest pain since yesterday.", "Cough and fever, no pain at all."]
+
+
+def trained(tmp_path: Path, *overrides: str) -> tuple[Path, torch.Tensor]:
+    folder = tmp_path / "run"
+    args = ["debug=fast", "data.rows=160", "data.test_rows=40", *overrides, f"run='{folder}'"]
+    simulate(cli.compose("simulate", args), Console(file=io.StringIO()))
+    opened = RunFolder.open(folder)
+    learner = resident(Job.from_mapping(opened.manifest["job"]), pick_device("cpu"))
+    learner.load_vector(learner.layout.from_named(opened.model()))
+    learner.module.eval()
+    batch = learner.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = learner.module(**batch).logits
+    return folder, logits
+
+
+def logits_of(model: Any, folder: Path) -> torch.Tensor:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+        return model.eval()(**batch).logits  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> None:
+    folder, expected = trained(tmp_path, "train=ffa", f"model.pooling={pooling}")
+    to = export_run(folder, tmp_path / "out")
+    assert (to / "modeling_fedmodel.py").exists() == (pooling == "mean")
+    model = AutoModelForSequenceClassification.from_pretrained(
+        to, trust_remote_code=pooling == "mean"
+    )
+    torch.testing.assert_close(logits_of(model, to), expected, atol=1e-5, rtol=1e-4)
+    assert set(model.config.label2id) == set(
+        RunFolder.open(folder).manifest["job"]["model"]["labels"]
+    )
+
+
+def test_an_adapter_export_gives_the_same_logits(tmp_path: Path) -> None:
+    folder, expected = trained(tmp_path, "train=lora")
+    to = export_run(folder, tmp_path / "out", form="adapter")
+    base = AutoModelForSequenceClassification.from_pretrained(to / "base", trust_remote_code=True)
+    model = PeftModel.from_pretrained(base, to)
+    torch.testing.assert_close(logits_of(model, to), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_card_tells_the_privacy_that_was_spent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = trained(tmp_path, "train=head", "privacy.epsilon=2")
+    to = tmp_path / "out"
+    assert cli.main(["export", f"run='{folder}'", f"to='{to}'"]) == 0
+    assert "exported to" in capsys.readouterr().out
+    summary = RunFolder.open(folder).summary()
+    assert summary is not None
+    card = (to / "README.md").read_text()
+    assert f"| {summary['privacy']['epsilon']:.4g} |" in card
+    assert "trust_remote_code" in card
+    assert cli.main(["export", f"run='{folder}'", f"to='{to}'"]) == 1
+    assert "already exists" in capsys.readouterr().err
+    assert cli.main(["export", f"run='{folder}'", f"to='{to}2'", "form=adapter"]) == 2
+
+
+def test_an_unfinished_run_isnt_exported(tmp_path: Path) -> None:
+    folder, _ = trained(tmp_path, "train=head")
+    (folder / "summary.json").unlink()
+    with pytest.raises(Exception, match="resume=true"):
+        export_run(folder, tmp_path / "out")

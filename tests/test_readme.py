@@ -1,0 +1,74 @@
+"""The README's commands run as they stand there (made small), and its links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fedmodel import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SHARED = ROOT.parent / "shared"
+SMALL = ["debug=fast", "data.rows=200", "data.test_rows=40"]
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("fedmodel ")]
+
+
+def small(command: list[str]) -> list[str]:
+    """Return the same command on a tiny model and few rounds."""
+    if command[0] != "simulate" or "resume=true" in command:
+        return command
+    kept = [re.sub("^model=minilm$", "model=tiny", part) for part in command]
+    named = {part.split("=")[0] for part in kept}
+    return kept + [part for part in SMALL if part.split("=")[0] not in named]
+
+
+@pytest.fixture
+def _beside_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if SHARED.exists():
+        (tmp_path / "shared").symlink_to(SHARED)
+    (tmp_path / "checkout").mkdir()
+    monkeypatch.chdir(tmp_path / "checkout")
+
+
+@pytest.mark.usefixtures("_beside_shared")
+def test_every_command_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    found = commands()
+    assert len(found) >= 8
+    for command in found:
+        if "../shared" in " ".join(command) and not SHARED.exists():
+            continue
+        code = cli.main(small(command))
+        assert code == 0, f"{command}: {capsys.readouterr().err}"
+
+
+def test_the_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/threat-model.md", "docs/run-folder.md"])
+def test_links_and_python_blocks_are_right(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("http") or (ROOT / page).parent.joinpath(target).exists(), target
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        compile(block, page, "exec")
+
+
+@pytest.mark.usefixtures("_beside_shared")
+def test_an_auditor_can_recompute_the_claim_as_the_document_says() -> None:
+    args = ["simulate", *SMALL, "train=head", "privacy=record", "run=demo"]
+    assert cli.main(args) == 0
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/run-folder.md").read_text(), flags=re.DOTALL
+    )
+    shown: list[object] = []
+    exec(block.replace("print(", "shown.append("), {"shown": shown})
+    assert 0 < getattr(shown[0], "epsilon", 0) <= 8
