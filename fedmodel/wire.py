@@ -44,6 +44,8 @@ VERSION = "fedmodel.wire/1"
 _MAX_JOB = 1 << 20
 _NPY = "numpy.ndarray"  # Flower's name for the .npy format
 _UNEXPECTED = 200
+_LARGEST = 1e30
+_HEAVIEST = 1e12  # rows
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
     (201, BudgetError, True),
@@ -219,8 +221,9 @@ def decode_update(content: RecordDict, size: int) -> Update:
     vector = _unpack(content)
     if vector.size != size:
         raise ProtocolError(f"expected an update of {size} parameters, got {vector.size}")
-    if not np.isfinite(vector).all():
-        raise ProtocolError("the update holds NaN or infinity")
+    # Together with the limit on weights this keeps every sum of updates finite in float32.
+    if vector.size and not float(np.abs(vector).max()) <= _LARGEST:
+        raise ProtocolError(f"the update holds NaN, infinity or a number above {_LARGEST:g}")
     record = content.get("metrics")
     if not isinstance(record, MetricRecord):
         raise ProtocolError("expected a metric record named 'metrics'")
@@ -234,6 +237,8 @@ def decode_update(content: RecordDict, size: int) -> Update:
             raise ProtocolError(f"metric '{name[:40]}' must be one finite number")
     if "weight" not in metrics:
         raise ProtocolError("the update has no weight")
+    if metrics["weight"] > _HEAVIEST:
+        raise ProtocolError(f"the update's weight is above {_HEAVIEST:g}")
     return Update(vector=vector, weight=metrics.pop("weight"), metrics=metrics)
 
 

@@ -32,13 +32,16 @@ class Collected:
         return bool(self.failures) and all(f.budget for f in self.failures.values())
 
 
-def collect(replies: Iterable[Message], asked: Iterable[int], size: int) -> Collected:
+def collect(
+    replies: Iterable[Message], asked: Iterable[int], size: int, *, uniform: bool = False
+) -> Collected:
     """Sum the updates in the order of node ids, so that the result doesn't depend on arrival.
 
     Args:
         replies: what came back.
         asked: the nodes that were asked; the missing ones count as failures.
         size: parameters an update must have.
+        uniform: every update must have weight 1: no site can make itself count for more.
 
     Returns:
         The mean and the failures. A malformed or repeated reply is a failure of its sender.
@@ -67,9 +70,15 @@ def collect(replies: Iterable[Message], asked: Iterable[int], size: int) -> Coll
             out.failures[node] = wire.decode_error(reply.error)
             continue
         try:
-            updates.append(wire.decode_update(reply.content, size))
+            updates.append(_checked(wire.decode_update(reply.content, size), uniform))
         except ProtocolError as error:
             out.failures[node] = wire.Failure(reason=f"malformed update: {error}")
     out.updates = len(updates)
     out.mean = Update.total(updates).mean() if updates else None
     return out
+
+
+def _checked(update: Update, uniform: bool) -> Update:
+    if uniform and update.weight != 1.0:
+        raise ProtocolError(f"expected weight 1, got {update.weight:g}")
+    return update

@@ -93,7 +93,8 @@ class _Run:
         content = wire.encode_order(self.round + 1, self.job_sha256, vector)
         messages = [Message(content, n, "train", group_id=str(self.round + 1)) for n in nodes]
         replies = self.grid.send_and_receive(messages, timeout=self.c.timeout)
-        return collect(replies, nodes, self.vector.size)
+        uniform = self.job.aggregation.weights == "uniform"
+        return collect(replies, nodes, self.vector.size, uniform=uniform)
 
     def play(self, nodes: list[int]) -> None:
         """Play one round; sets ``stopped`` when the run must end."""

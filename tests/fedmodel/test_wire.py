@@ -51,7 +51,7 @@ def _update(**change: Any) -> RecordDict:
         (_update(arrays=ArrayRecord({"vector": Array(np.ones(3, np.float32))})), "of 2 parameters"),
         (
             _update(arrays=ArrayRecord({"vector": Array(np.array([1, np.nan], np.float32))})),
-            "NaN or infinity",
+            "NaN, infinity or a number above",
         ),
         (
             _update(arrays=ArrayRecord({"vector": Array("float32", (2,), "numpy.ndarray", b"x")})),

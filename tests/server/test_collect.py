@@ -120,3 +120,21 @@ def test_spent_budgets_are_told_from_other_failures() -> None:
     assert collect(spent, [2, 3], SIZE).budgets_spent
     assert not collect(spent, [2, 3, 4], SIZE).budgets_spent
     assert not collect([update(2)], [2], SIZE).budgets_spent
+
+
+def test_under_uniform_weights_no_site_can_count_for_more() -> None:
+    replies = [update(2), update(3, 1e6)]
+    got = collect(replies, [2, 3], SIZE, uniform=True)
+    assert got.mean is not None
+    np.testing.assert_array_equal(got.mean.vector, change(2))
+    assert "expected weight 1" in got.failures[3].reason
+
+
+def test_updates_so_large_that_their_sum_overflows_are_their_senders_failures() -> None:
+    huge = Update(vector=np.full(SIZE, 3e38, np.float32), weight=1.0)
+    heavy = Update(vector=change(3), weight=1e300)
+    replies = [reply(n, wire.encode_update(u)) for n, u in ((2, huge), (3, heavy), (4, huge))]
+    got = collect([*replies, update(5)], [2, 3, 4, 5], SIZE)
+    assert sorted(got.failures) == [2, 3, 4]
+    assert got.mean is not None
+    assert np.isfinite(got.mean.vector).all()
