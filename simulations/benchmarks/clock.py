@@ -4,17 +4,23 @@ import contextlib
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import ParamSpec, TypeVar
 
-__all__ = ["Clock", "Cost", "cpu_seconds"]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+__all__ = ["Clock", "Cost", "cpu_seconds", "time_call"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds of one round."""
+    """Seconds of one round, and those of them inside the local training function."""
 
     wall: float
     cpu: float
+    training_wall: float
+    training_cpu: float
 
 
 def cpu_seconds() -> float:
@@ -34,6 +40,13 @@ def cpu_seconds() -> float:
     return total
 
 
+def time_call(function: Callable[[], T]) -> tuple[T, float, float]:
+    """Return a function's result, and the wall and CPU seconds of this thread in it."""
+    wall, cpu = time.perf_counter(), time.thread_time()
+    result = function()
+    return result, time.perf_counter() - wall, time.thread_time() - cpu
+
+
 class Clock:
     """Notes the end of two rounds; the rounds between them are measured.
 
@@ -49,14 +62,30 @@ class Clock:
         self._rounds = (warm, total)
         self._cpu = cpu
         self._marks: dict[int, Cost] = {}
+        self._training = [0.0, 0.0]
+
+    def trained(self, wall: float, cpu: float) -> None:
+        """Add seconds that the training function took, wherever it ran."""
+        self._training[0] += wall
+        self._training[1] += cpu
+
+    def timed(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return the training function with its seconds added at each call."""
+
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+            result, wall, cpu = time_call(lambda: function(*args, **kwargs))
+            self.trained(wall, cpu)
+            return result
+
+        return wrapped
 
     def round_ended(self, number: int) -> None:
         """Note the time, if the clock starts or stops after this round."""
         if number in self._rounds:
-            self._marks[number] = Cost(time.perf_counter(), self._cpu())
+            self._marks[number] = Cost(time.perf_counter(), self._cpu(), *self._training)
 
     def cost(self) -> Cost:
         """Return the mean cost of a measured round."""
         first, last = self._rounds
-        start, stop, rounds = self._marks[first], self._marks[last], last - first
-        return Cost((stop.wall - start.wall) / rounds, (stop.cpu - start.cpu) / rounds)
+        pairs = zip(astuple(self._marks[first]), astuple(self._marks[last]), strict=True)
+        return Cost(*((stop - start) / (last - first) for start, stop in pairs))

@@ -6,9 +6,10 @@ All do the same work (see ``workload``) and must end with the same parameters:
 - *fedmodel*: the real ``server.app`` and ``clients.app`` over a ``LoopbackGrid``;
 - *Flower's engine*: ``run_simulation``, ``FedAvg`` and one Ray worker, around the same function.
 
-*Overhead* is an engine's seconds per round minus those of the bare loop next to it. CPU seconds are
-user plus system time of the process and everything below it, Ray's daemons and workers included.
-Start-up and the first rounds are not in them. The ways alternate, and medians are shown.
+*Overhead* is an engine's seconds per round minus those inside the training function in the same
+run (Ray's worker reports them with its update). CPU seconds are user plus system time of the
+process and everything below it, Ray's daemons and workers included. Start-up and the first round
+are in none of them. The ways alternate, and medians are shown.
 """
 
 import os
@@ -86,24 +87,31 @@ def _median(costs: Costs, way: str, kind: str) -> float:
     return statistics.median(_seconds(costs, way, kind))
 
 
-def _over(costs: Costs, way: str, kind: str, base: str = "bare") -> tuple[float, float]:
-    """Return the medians of ratio and difference between a way and another beside it."""
-    pairs = list(zip(_seconds(costs, way, kind), _seconds(costs, base, kind), strict=True))
-    return statistics.median(x / y for x, y in pairs), statistics.median(x - y for x, y in pairs)
+def _ratio(costs: Costs, way: str, kind: str, base: str) -> float:
+    """Return the median of the ratios between a way and the other beside it."""
+    pairs = zip(_seconds(costs, way, kind), _seconds(costs, base, kind), strict=True)
+    return statistics.median(x / y for x, y in pairs)
+
+
+def _overhead(costs: Costs, way: str, kind: str) -> float:
+    """Return the median of a round's seconds outside the training function."""
+    if kind == "CPU":
+        return statistics.median(c.cpu - c.training_cpu for c in costs[way])
+    return statistics.median(c.wall - c.training_wall for c in costs[way])
 
 
 def figures(costs: Costs, work: Workload, start: float) -> list[Figure]:
     """Return the figures of all ways that were measured."""
     out = []
     for label, way, kind, base, goal in _RATIOS:
-        ratio = _over(costs, way, kind, base)[0]
+        ratio = _ratio(costs, way, kind, base)
         out.append(Figure(name=f"{label}, {kind}", value=ratio, unit="x", goal=goal))
     for kind in ("CPU", "wall"):
-        ours = max(_over(costs, "fedmodel", kind)[1], _SMALLEST)
+        ours = max(_overhead(costs, "fedmodel", kind), _SMALLEST)
         label = f"overhead per client and round, {kind}"
         out.append(Figure(name=f"fedmodel {label}", value=1e6 * ours / work.sites, unit="µs"))
         if "flower" in costs:
-            theirs = _median(costs, "flower", kind) - _median(costs, "bare", kind)
+            theirs = _overhead(costs, "flower", kind)
             each = 1e6 * theirs / work.sites
             out.append(Figure(name=f"Flower's engine {label}", value=each, unit="µs"))
             ratio, name = theirs / ours, f"Flower's engine / fedmodel, overhead, {kind}"

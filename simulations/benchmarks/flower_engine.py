@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import warnings
-from dataclasses import astuple
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from fedmodel.update import Vector
-from simulations.benchmarks.clock import Clock, Cost
+from simulations.benchmarks.clock import Clock, Cost, time_call
 from simulations.benchmarks.workload import Workload
 
 __all__ = ["available", "measure"]
@@ -56,11 +56,11 @@ def _client_app(work: Workload) -> ClientApp:
         site = int(context.node_config["partition-id"])
         round_ = int(message.content.config_records["config"]["server-round"])  # type: ignore[arg-type]
         vector = message.content.array_records["arrays"]["vector"].numpy()
-        change, loss = ready.train(site, round_, vector)
+        (change, _), wall, cpu = time_call(lambda: ready.train(site, round_, vector))
         content = RecordDict(
             {
                 "arrays": ArrayRecord({"vector": Array(vector + change)}),
-                "metrics": MetricRecord({"num-examples": work.rows, "train_loss": loss}),
+                "metrics": MetricRecord({"num-examples": work.rows, "wall": wall, "cpu": cpu}),
             }
         )
         return Message(content, reply_to=message)
@@ -76,8 +76,18 @@ def _server_app(work: Workload, clock: Clock, out: Path) -> ServerApp:
         def round_ended(number: int, arrays: ArrayRecord) -> None:
             clock.round_ended(number)
 
+        def add_up(contents: list[RecordDict], _: str) -> MetricRecord:
+            found = [content.metric_records["metrics"] for content in contents]
+            wall = sum(float(f["wall"]) for f in found)  # type: ignore[arg-type]
+            cpu = sum(float(f["cpu"]) for f in found)  # type: ignore[arg-type]
+            clock.trained(wall, cpu)
+            return MetricRecord({"wall": wall, "cpu": cpu})
+
         strategy = FedAvg(
-            fraction_evaluate=0.0, min_train_nodes=work.sites, min_available_nodes=work.sites
+            fraction_evaluate=0.0,
+            min_train_nodes=work.sites,
+            min_available_nodes=work.sites,
+            train_metrics_aggr_fn=add_up,
         )
         initial = ArrayRecord({"vector": Array(work.prepare().learner.initial)})
         result = strategy.start(grid, initial, num_rounds=work.total, evaluate_fn=round_ended)
@@ -102,8 +112,7 @@ def _run(work: Workload, out: Path) -> None:
                 "init_args": {"num_cpus": _WORKERS, "include_dashboard": False},
             },
         )
-    wall, cpu = astuple(clock.cost())
-    out.write_text(json.dumps({"wall": wall, "cpu": cpu}))
+    out.write_text(json.dumps(asdict(clock.cost())))
 
 
 if __name__ == "__main__":

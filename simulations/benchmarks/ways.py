@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 import clients.app
 import server.app
 from fedmodel.runs import RunFolder
-from fedmodel.training.local import shuffled
+from fedmodel.training import local
 from fedmodel.update import Vector
 from server.session import Coordinator, Silent
 from simulations.benchmarks.clock import Clock
@@ -30,12 +31,12 @@ LocalTraining = Callable[[int, int, Vector], tuple[Vector, float]]
 def bare(work: Workload, clock: Clock, train: LocalTraining | None = None) -> Vector:
     """Call the local training function directly and add the mean of the changes; nothing else."""
     ready = work.prepare()
-    train = train or ready.train
+    timed = clock.timed(train or ready.train)
     vector = ready.learner.initial
     for round_ in range(1, work.total + 1):
         total = np.zeros_like(vector)
         for site in range(work.sites):
-            total += train(site, round_, vector)[0]
+            total += timed(site, round_, vector)[0]
         vector = vector + total / np.float32(work.sites)
         clock.round_ended(round_)
     return vector
@@ -57,7 +58,7 @@ def handwritten(work: Workload, clock: Clock) -> Vector:
         optimizer = torch.optim.SGD(linear.parameters(), lr=ready.job.train.head_lr)
         seed = ready.job.root_seed.child("site", str(site), round_).child("batches")
         size, total = ready.job.train.batch_size, 0.0
-        for rows in shuffled(seed, work.rows, size, work.steps):
+        for rows in local.shuffled(seed, work.rows, size, work.steps):
             optimizer.zero_grad(set_to_none=True)
             index = torch.from_numpy(rows)
             loss = cross_entropy(linear(features[index]), labels[index])
@@ -107,7 +108,8 @@ def fedmodel(work: Workload, clock: Clock, folder: Path, *, record: bool = False
     server.app.register(run_id, coordinator)
     try:
         grid = LoopbackGrid(clients.app.app, contexts, Run.create_empty(run_id))
-        server.app.app(grid, Context(run_id, 1, {}, RecordDict(), {}))
+        with patch.object(local, "train", clock.timed(local.train)):
+            server.app.app(grid, Context(run_id, 1, {}, RecordDict(), {}))
         return server.app.take_result(run_id)
     finally:
         clients.app.forget(run_id)

@@ -1,9 +1,6 @@
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
 import pytest
 import torch
@@ -45,15 +42,6 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 }
 
 ModelOf = Callable[..., job.Model]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    # Threads that wait for one another cost minutes on these tiny models when cores are busy.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

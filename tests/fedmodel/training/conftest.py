@@ -1,7 +1,6 @@
 """What the training tests share: a tiny network per method, and a dozen short texts."""
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 
 from fedmodel.job import Job, Model, Train
 from fedmodel.privacy import Plan
-from fedmodel.seeds import Entropy, Seed
+from fedmodel.seeds import Seed
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
 
@@ -33,33 +32,6 @@ TEXTS = (
     "routine check",
 )
 LABELS = tuple(NAMES[(i * i + i // 3) % 3] for i in range(len(TEXTS)))
-
-
-class FakeEntropy(Entropy):
-    """Bytes that repeat from run to run, so that a statistical test can't flake."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self._state = hashlib.sha256(str(seed).encode()).digest()
-
-    def bytes(self, count: int) -> bytes:
-        out = b""
-        while len(out) < count:
-            self._state = hashlib.sha256(self._state).digest()
-            out += self._state
-        return out[:count]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def fake() -> Entropy:
-    return FakeEntropy()
 
 
 @functools.cache

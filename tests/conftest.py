@@ -1,0 +1,40 @@
+"""What all tests share."""
+
+import hashlib
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+
+import pytest
+import torch
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedmodel.seeds import Entropy
+
+# Threads that wait for one another cost minutes on tiny models when cores are busy.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _identity() -> None:
+    # A Flower message can't be made without one; a grid sets its own.
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1
+
+
+class FakeEntropy(Entropy):
+    """Bytes that repeat from run to run, so that a statistical test can't flake."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._state = hashlib.sha256(str(seed).encode()).digest()
+
+    def bytes(self, count: int) -> bytes:
+        out = b""
+        while len(out) < count:
+            self._state = hashlib.sha256(self._state).digest()
+            out += self._state
+        return out[:count]
+
+
+@pytest.fixture
+def fake() -> Entropy:
+    return FakeEntropy()
