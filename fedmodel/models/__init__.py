@@ -4,11 +4,13 @@ from fedmodel.models.adapters import attach, parameter_groups
 from fedmodel.models.card import model_card
 from fedmodel.models.export import carries_code, export
 from fedmodel.models.families import family, head_names, unwrap, with_positions
+from fedmodel.models.frozen import FrozenPrefix, frozen_prefix
 from fedmodel.models.head import HeadView, head_only
 from fedmodel.models.layout import Layout
 from fedmodel.models.load import digest, load, load_tokenizer
 
 __all__ = [
+    "FrozenPrefix",
     "HeadView",
     "Layout",
     "attach",
@@ -16,6 +18,7 @@ __all__ = [
     "digest",
     "export",
     "family",
+    "frozen_prefix",
     "head_names",
     "head_only",
     "load",

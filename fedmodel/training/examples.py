@@ -1,13 +1,14 @@
-"""Rows as tensors: token ids for a whole network, cached features for a linear head."""
+"""Rows as tensors: token ids, and what a frozen body makes of them, computed once."""
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fedmodel.errors import DataError
 from fedmodel.training.learner import Learner
@@ -15,9 +16,30 @@ from fedmodel.training.learner import Learner
 __all__ = ["Examples", "prepare"]
 
 _EMBED_BATCH = 32
-_CACHE_ENTRIES = 64
-# Features of frozen bodies, shared by all runs of this process; they never touch the disk.
-_features: OrderedDict[tuple[str, str, str], Tensor] = OrderedDict()
+_LARGEST = 2 << 30  # bytes of hidden states kept for one party; above that they're recomputed
+_CACHE = 4 << 30  # bytes kept for later runs of this process
+
+# One party's features [rows, H], or the hidden states [tokens, H] of each row.
+Kept = Tensor | list[Tensor]
+# What frozen bodies made of texts, for all runs of this process; it never touches the disk.
+_kept: OrderedDict[tuple[str, ...], Kept] = OrderedDict()
+
+
+def _bytes(kept: Kept) -> int:
+    return sum(t.nbytes for t in kept) if isinstance(kept, list) else kept.nbytes
+
+
+def _remember(key: tuple[str, ...], compute: Callable[[], Kept | None]) -> Kept | None:
+    """Return what is kept under a key, computing it on first use; the oldest make room."""
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key]
+    made = compute()
+    if made is not None:
+        _kept[key] = made
+        while sum(map(_bytes, _kept.values())) > _CACHE and len(_kept) > 1:
+            _kept.popitem(last=False)
+    return made
 
 
 class Examples:
@@ -31,6 +53,7 @@ class Examples:
         self._pad_id = pad_id
         self._device = device
         self._features: Tensor | None = None
+        self._hidden: list[Tensor] | None = None
         self.lengths = np.array([len(t) for t in tokens], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -47,7 +70,11 @@ class Examples:
         """Return the model's input for some rows (see :class:`~.learner.Learner`)."""
         if self._features is not None:
             return {"features": self._features[torch.from_numpy(indices).to(self._device)]}
-        return self._pad([self._tokens[i] for i in indices])
+        tokens = self._pad([self._tokens[i] for i in indices])
+        if self._hidden is None:
+            return tokens
+        hidden = pad_sequence([self._hidden[i] for i in indices], batch_first=True)
+        return {**tokens, "hidden": hidden}
 
     def _pad(self, rows: Sequence[NDArray[np.int64]]) -> dict[str, Tensor]:
         width = max(len(r) for r in rows)
@@ -68,18 +95,19 @@ class Examples:
             yield ordered[start : start + size]
 
     def embed(self, learner: Learner, texts_digest: str) -> None:
-        """Compute the frozen body's features once; later batches are ``features``."""
-        if learner.head is None:
-            return
-        key = (learner.digest, texts_digest, learner.precision)
-        if key not in _features:
-            _features[key] = self._compute(learner)
-            while len(_features) > _CACHE_ENTRIES:
-                _features.popitem(last=False)
-        _features.move_to_end(key)
-        self._features = _features[key].to(self._device)
+        """Run the frozen part of the network once per row; later batches carry its output."""
+        if learner.head is not None:
+            key: tuple[str, ...] = ("features", learner.digest, texts_digest, learner.precision)
+            kept = _remember(key, lambda: self._compute_features(learner))
+            if isinstance(kept, Tensor):
+                self._features = kept.to(self._device)
+        elif learner.frozen is not None:
+            key = ("hidden", learner.frozen.digest, texts_digest, str(learner.frozen.depth))
+            kept = _remember(key, lambda: self._compute_hidden(learner))
+            if isinstance(kept, list) and learner.frozen is not None:
+                self._hidden = kept
 
-    def _compute(self, learner: Learner) -> Tensor:
+    def _compute_features(self, learner: Learner) -> Tensor:
         head = learner.head
         if head is None:
             raise DataError("features exist only for a linear head on a frozen body")
@@ -90,6 +118,16 @@ class Examples:
                 out = torch.empty(len(self), features.shape[1], device=features.device)
             out[torch.from_numpy(part)] = features
         return torch.zeros(0, 0) if out is None else out
+
+    def _compute_hidden(self, learner: Learner) -> list[Tensor] | None:
+        rows: dict[int, Tensor] = {}
+        for part in self.chunks(np.arange(len(self)), _EMBED_BATCH):
+            hidden = learner.hidden(self.batch(part))
+            if hidden is None or int(self.lengths.sum()) * hidden.shape[-1] * 4 > _LARGEST:
+                return None
+            for i, row in zip(part, hidden.float(), strict=True):
+                rows[int(i)] = row[: self.lengths[i]].clone()
+        return [rows[i] for i in range(len(self))]
 
 
 def prepare(

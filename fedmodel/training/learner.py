@@ -34,8 +34,9 @@ def pick_device(choice: str) -> torch.device:
 class Learner:
     """A model with its adapters, the order of its trainable parameters, and a forward pass.
 
-    A batch is a dict of tensors: ``input_ids`` and ``attention_mask`` of shape ``[B, T]``, or, when
-    only a linear head trains on a frozen body, ``features`` ``[B, H]``.
+    A batch is a dict of tensors: ``input_ids`` and ``attention_mask`` of shape ``[B, T]``, with
+    ``hidden`` ``[B, T, H]`` when frozen layers are skipped; or, when only a linear head trains on a
+    frozen body, just ``features`` ``[B, H]``.
     """
 
     def __init__(self, model: Model, train: Train, seed: Seed, device: torch.device) -> None:
@@ -46,11 +47,15 @@ class Learner:
         self.tokenizer = models.load_tokenizer(model)
         self.layout = models.Layout.of(self.module)
         self.head = models.head_only(self.module) if train.method == "head" else None
+        # With dropout the frozen layers' output differs each time, so it can't be kept.
+        skip = self.head is None and model.dropout == 0
+        self.frozen = models.frozen_prefix(self.module) if skip else None
         self.precision = train.precision
         self.device = device
         self.task = model.task
         self.initial = self.flatten()
         self.preflight_passed = False
+        self._frozen_checked = False
 
     @property
     def trained(self) -> nn.Module:
@@ -64,9 +69,31 @@ class Learner:
         ):
             if self.head is not None:
                 out = self.head.logits(batch["features"])
+            elif self.frozen is not None and "hidden" in batch:
+                with self.frozen.skipped(batch["hidden"]):
+                    out = self.module(**self._inputs(batch)).logits
             else:
-                out = self.module(**models.with_positions(self.module, batch)).logits
+                out = self.module(**self._inputs(batch)).logits
         return out.float()
+
+    def _inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        tokens = {name: value for name, value in batch.items() if name != "hidden"}
+        return models.with_positions(self.module, tokens)
+
+    def hidden(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """Return what the lowest trained layer reads for a batch, where that can be kept.
+
+        The first call checks on its batch that skipping the frozen layers changes nothing.
+        """
+        if self.frozen is None:
+            return None
+        inputs = self._inputs(batch)
+        if not self._frozen_checked:
+            self._frozen_checked = True
+            if not self.frozen.agrees(inputs):
+                self.frozen = None
+                return None
+        return self.frozen.hidden(inputs)
 
     def flatten(self) -> Vector:
         """Return the trainable parameters as one float32 vector."""

@@ -11,6 +11,7 @@ import warnings
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
@@ -78,8 +79,8 @@ def _server_app(work: Workload, clock: Clock, out: Path) -> ServerApp:
 
         def add_up(contents: list[RecordDict], _: str) -> MetricRecord:
             found = [content.metric_records["metrics"] for content in contents]
-            wall = sum(float(f["wall"]) for f in found)  # type: ignore[arg-type]
-            cpu = sum(float(f["cpu"]) for f in found)  # type: ignore[arg-type]
+            wall = sum(cast(float, f["wall"]) for f in found)
+            cpu = sum(cast(float, f["cpu"]) for f in found)
             clock.trained(wall, cpu)
             return MetricRecord({"wall": wall, "cpu": cpu})
 

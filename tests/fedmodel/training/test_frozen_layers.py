@@ -1,0 +1,60 @@
+"""Keeping what frozen layers compute changes the time a round takes, not its result."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedmodel.job import Job, Lora, Model, Train
+from fedmodel.seeds import Seed
+from fedmodel.training import local
+from fedmodel.training.examples import prepare
+from fedmodel.training.guards import preflight
+from fedmodel.training.learner import Learner
+
+NAMES = ("a", "b")
+
+
+@pytest.mark.parametrize("method", ["lora", "ffa"])
+def test_a_round_is_the_same_with_and_without(method: Any, texts: list[str], fake: Any) -> None:
+    train = Train(method=method, lr=0.5, head_lr=1.0, batch_size=4, lora=Lora(layers=(-1,)))
+    model = Model(labels=NAMES, max_length=16)
+    learner = Learner(model, train, Seed(0), torch.device("cpu"))
+    labels = [NAMES[i % 2] for i in range(len(texts))]
+    kept = prepare(learner, texts, labels, NAMES, 16)
+    assert "hidden" in kept.batch(np.array([0, 1]))
+    plain = copy.copy(kept)
+    plain._hidden = None
+    preflight(learner, kept)
+    nudge = np.random.default_rng(5).standard_normal(learner.initial.size) * 0.02
+    vector = (learner.initial + nudge).astype(np.float32)
+
+    def change(examples: Any) -> Any:
+        return local.train(
+            learner,
+            examples,
+            Job(model=model, train=train),
+            vector=vector,
+            steps=4,
+            plan=None,
+            seed=Seed(3),
+            entropy=fake,
+        ).change
+
+    first = change(kept)
+    assert np.abs(first).max() > 1e-3
+    np.testing.assert_allclose(first, change(plain), atol=1e-5)
+
+
+def test_dropout_or_too_little_memory_runs_the_whole_network(
+    texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Train(method="lora", lora=Lora(layers=(-1,)))
+    wet = Learner(Model(labels=NAMES, dropout=0.1), train, Seed(0), torch.device("cpu"))
+    dry = Learner(Model(labels=NAMES), train, Seed(9), torch.device("cpu"))
+    monkeypatch.setattr("fedmodel.training.examples._LARGEST", 1000)
+    for learner in (wet, dry):
+        examples = prepare(learner, texts, ["a"] * len(texts), NAMES, 16)
+        assert set(examples.batch(np.array([0]))) == {"input_ids", "attention_mask"}
