@@ -38,6 +38,7 @@ class Session:
     def __init__(self, job: Job, site: Site) -> None:
         rules.check(job, site)
         self.job = job
+        self.job_sha256 = job.sha256
         self.site = site
         self.learner = resident(job, pick_device(site.device))
         self.examples = rows_as_tensors.prepare(
@@ -71,7 +72,7 @@ class Session:
             ProtocolError: for an order of another job or another number of parameters.
             BudgetError: if no step is left in the site's budget.
         """
-        if order.job_sha256 != self.job.sha256:
+        if order.job_sha256 != self.job_sha256:
             raise ProtocolError("the order belongs to another job than the one this site joined")
         if not 1 <= order.round <= self.job.train.rounds:
             raise ProtocolError(
@@ -112,7 +113,7 @@ class Session:
             return self.job.train.steps
         if self.ledger is None:
             raise PrivacyError("a private session without a ledger")
-        budget = Budget(self.plan, self.ledger.spends(job=self.job.sha256))
+        budget = Budget(self.plan, self.ledger.spends(job=self.job_sha256))
         steps = budget.affordable(self.job.train.steps)
         if steps == 0:
             raise BudgetError(
@@ -123,7 +124,7 @@ class Session:
             self.plan,
             steps,
             run=self.site.run,
-            job=self.job.sha256,
+            job=self.job_sha256,
             site=self.site.name,
             round=round_,
             attempt=1 + self._attempts(round_),
@@ -134,7 +135,7 @@ class Session:
         """Return how often a round was begun before: a crash makes the coordinator ask again."""
         entries = self.ledger.entries() if self.ledger else ()
         found = (e for e in entries if isinstance(e, SpendEntry) and e.round == round_)
-        return sum(e.run == self.site.run and e.job == self.job.sha256 for e in found)
+        return sum(e.run == self.site.run and e.job == self.job_sha256 for e in found)
 
     # -- optimiser state, for those who keep it between rounds ----------------------------------
 

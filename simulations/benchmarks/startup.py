@@ -1,8 +1,8 @@
 """Seconds from the end of the imports to the first train message of ``fedmodel simulate``.
 
 ``python -m simulations.benchmarks.startup FOLDER`` runs one job; :func:`measure` starts that in a
-process of its own. What is imported after ``simulations.run`` (Hydra, the model's architecture)
-counts as start-up.
+process of its own. What is imported later than Hydra and ``simulations.run`` (such as the
+model's architecture) counts as start-up.
 """
 
 import subprocess
@@ -31,6 +31,8 @@ def measure(folder: Path) -> float:
 
 
 def _run(folder: Path) -> int:
+    import hydra  # noqa: F401
+
     from fedmodel import cli
     from simulations import run
     from simulations.display import Display
