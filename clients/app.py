@@ -69,6 +69,9 @@ def train(message: Message, context: Context) -> Message:
 
 def _refuse(error: Exception, message: Message, key: tuple[int, int]) -> Message:
     site = _sites[key].name if key in _sites else "?"
+    if key in _sites:
+        known = isinstance(error, FedmodelError)
+        _sites[key].refusal = str(error) if known else f"unexpected {type(error).__name__}"
     if isinstance(error, FedmodelError):
         logger.warning("site %s: %s", site, error)
     else:

@@ -47,6 +47,7 @@ class Session:
             site.rows.labels,
             job.model.labels,
             job.model.max_length,
+            uses=job.total_steps * min(job.train.batch_size, len(site.rows)),
         )
         self.plan: Plan | None = None
         self.ledger: Ledger | None = None
@@ -146,11 +147,13 @@ class Session:
         """Return the newest state from before a round: a site may have missed some."""
         if self.job.train.optimizer_state == "reset":
             return None
-        older = [p for p in self._state_files() if p < self._state_file(round_)]
+        limit = self._state_file(round_).name
+        older = [p for p in self._state_files() if (len(p.name), p.name) < (len(limit), limit)]
         return older[-1] if older else None
 
     def _state_files(self) -> list[Path]:
-        return sorted(self.site.state.glob("optimizer-*.safetensors"))
+        found = self.site.state.glob("optimizer-*.safetensors")
+        return sorted(found, key=lambda p: (len(p.name), p.name))
 
     def _keep_state(self, round_: int, result: local.Result) -> None:
         if self.job.train.optimizer_state == "reset":

@@ -23,8 +23,9 @@ class Site:
         run: name of the run, for the ledger.
         entropy: real randomness for sampling and noise.
         on_step: called after each local step (a progress display).
-        train_seconds: time spent in local training so far. It stays here: with Poisson sampling
-            it tells about the number of sampled rows.
+        train_seconds: time spent so far in local training. It stays here: with Poisson sampling it
+            tells about the number of sampled rows.
+        refusal: why it refused, in its own words; what travels says less.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Site:
     entropy: Entropy = field(default_factory=Entropy)
     on_step: Callable[[], None] = lambda: None
     train_seconds: float = 0.0
+    refusal: str | None = None
 
     def __repr__(self) -> str:
         return f"Site(name={self.name!r})"

@@ -35,9 +35,10 @@ def _first_comment(path: Path) -> str:
     return ""
 
 
-def _commented_keys(path: Path, prefix: str) -> list[str]:
-    """Return ``key=default  meaning`` for every key with a comment behind it, nested ones too."""
-    out, parents = [], [prefix] if prefix else []
+def _keys(path: Path, prefix: str = "") -> dict[str, tuple[str, str]]:
+    """Return dotted key → (value, comment behind it) of a YAML file of plain mappings."""
+    out: dict[str, tuple[str, str]] = {}
+    parents = [prefix] if prefix else []
     base = len(parents)
     for line in path.read_text(encoding="utf-8").splitlines():
         body = line.strip()
@@ -47,9 +48,7 @@ def _commented_keys(path: Path, prefix: str) -> list[str]:
         key, _, rest = body.partition(":")
         value, _, comment = rest.partition("  # ")
         parents = [*parents[: base + depth], key]
-        if comment:
-            name = f"{'.'.join(parents)}={value.strip()}"
-            out.append(f"  {name:<36} {comment.strip()}")
+        out[".".join(parents)] = (value.strip(), comment.strip())
     return out
 
 
@@ -67,7 +66,7 @@ def verb(name: str, text: str, conf: Path) -> str:
     if groups:
         lines[0] = f"usage: fedmodel {name} [-m] [group=choice ...] [key=value ...]"
         lines.append("groups (* is the default):")
-    keys = _commented_keys(primary, "")
+    keys = _keys(primary)
     for group, default in groups.items():
         for path in sorted((conf / group).glob("*.yaml")):
             mark = "*" if path.stem == default else " "
@@ -75,8 +74,16 @@ def verb(name: str, text: str, conf: Path) -> str:
             lines.append(f" {mark}{choice:<22} {_first_comment(path)}")
         shown = conf / group / f"{default}.yaml"
         if shown.exists():
-            keys += _commented_keys(shown, group)
-    lines += ["", "keys and their defaults:", *keys]
+            keys |= _keys(shown, group)
+    # The recipe of the default choices outranks them, here as in the run.
+    recipe = conf / "recipe" / f"{groups.get('train')}_{groups.get('privacy')}.yaml"
+    tuned = _keys(recipe) if recipe.exists() else {}
+    lines += ["", "keys and their defaults:"]
+    for key, (value, comment) in keys.items():
+        if comment:
+            lines.append(f"  {f'{key}={tuned.get(key, (value,))[0]}':<36} {comment}")
+    if groups:
+        lines.append("  (other choices of train and privacy bring rates and rounds of their own)")
     if groups:
         lines += ["", f"  -m right after the verb sweeps: fedmodel {name} -m privacy=none,record"]
     return "\n".join(lines)

@@ -47,8 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fedmodel: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("fedmodel: interrupted; continue with resume=true", file=sys.stderr)
+        print("fedmodel: interrupted; a run goes on with run=NAME resume=true", file=sys.stderr)
         return 130
+    except OSError as error:
+        print(f"fedmodel: {error}", file=sys.stderr)
+        return 1
 
 
 def _dispatch(args: list[str]) -> int:
@@ -77,14 +80,15 @@ def _run(verb: str, rest: list[str]) -> int:
     use_apps()
     sweep = bool(rest) and rest[0] in {"-m", "--multirun"}
     overrides = rest[1:] if sweep else rest
-    combinations = expand(overrides) if sweep else [overrides]
+    combinations = expand(overrides)
+    if not sweep and combinations != [overrides]:
+        raise ConfigError("several values for a key make a sweep: put -m right after the verb")
     jobs = [(combination, compose(verb, combination)) for combination in combinations]
     module, _, name = VERBS[verb][0].partition(":")
     entry: Callable[..., int] = getattr(importlib.import_module(module), name)
-    if sweep:
-        return entry([mapping for _, mapping in jobs], labels=_labels(combinations))
-    given = [o.split("=", 1)[0].lstrip("+~") for o in overrides]
-    return entry([jobs[0][1]], given=given)
+    given = [[o.split("=", 1)[0].lstrip("+~") for o in c] for c in combinations]
+    labels = _labels(combinations) if sweep else None
+    return entry([mapping for _, mapping in jobs], given=given, labels=labels)
 
 
 def _labels(combinations: list[list[str]]) -> list[str]:
@@ -102,6 +106,8 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
+    if "-m" in overrides or "--multirun" in overrides:
+        raise ConfigError("-m comes right after the verb: fedmodel simulate -m key=value,value")
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
@@ -133,6 +139,7 @@ def compose(verb: str, overrides: Sequence[str], conf: Path | None = None) -> di
     from omegaconf.errors import OmegaConfBaseException
 
     folder = conf or conf_dir()
+    _check_choices(overrides, folder)
     with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
         try:
             composed = hydra_compose(verb, overrides=list(overrides))
@@ -141,7 +148,7 @@ def compose(verb: str, overrides: Sequence[str], conf: Path | None = None) -> di
             raise _not_an_override(error) from error
         except (HydraException, OmegaConfBaseException) as error:
             known = OmegaConf.to_container(hydra_compose(verb), resolve=True)
-            raise _explain(error, overrides, known, folder) from error
+            raise _explain(error, known, folder) from error
     return {str(k): v for k, v in dict(plain).items()}  # type: ignore[arg-type]
 
 
@@ -151,22 +158,32 @@ def _flatten(mapping: Any, prefix: str = "") -> list[str]:
     return [k for key, value in mapping.items() for k in _flatten(value, f"{prefix}{key}.")]
 
 
-def _explain(error: Exception, overrides: Sequence[str], known: Any, folder: Path) -> ConfigError:
+def _check_choices(overrides: Sequence[str], folder: Path) -> None:
+    """Check the choices of groups: Hydra passes over an optional group's unknown choice.
+
+    Raises:
+        ConfigError: with the nearest choice.
+    """
     from fedmodel.config import suggest
 
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        choices = sorted(p.stem for p in (folder / key).glob("*.yaml"))
-        if choices and value not in choices:
-            return ConfigError(
+        choices = sorted(p.stem for p in (folder / key).glob("*.yaml")) if key else []
+        if choices and value not in (*choices, "null"):
+            raise ConfigError(
                 f"{key}={value} isn't a choice{suggest(value, choices)}; "
                 f"expected one of: {', '.join(choices)}"
             )
+
+
+def _explain(error: Exception, known: Any, folder: Path) -> ConfigError:
+    from fedmodel.config import suggest
+
     found = re.search(r"full_key: (\S+)", str(error)) or re.search(
         r"Could not override '([^']+)'", str(error)
     )
     if found:
-        keys = _flatten(known)
+        keys = [*_flatten(known), *known, *(p.name for p in folder.iterdir() if p.is_dir())]
         near = suggest(found[1], keys) or suggest(found[1], [k.rsplit(".", 1)[-1] for k in keys])
         return ConfigError(f"unknown key '{found[1]}'{near}; see fedmodel <verb> --help")
     return ConfigError(str(error).splitlines()[0])

@@ -14,12 +14,18 @@ Form: TypeAlias = Literal["merged", "adapter"]
 _FORMS: dict[str, Form] = {"merged": "merged", "adapter": "adapter"}
 
 
-def main(mappings: Sequence[dict[str, Any]], *, given: Sequence[str] = ()) -> int:
+def main(
+    mappings: Sequence[dict[str, Any]],
+    *,
+    given: Sequence[Sequence[str]] = (),
+    labels: object = None,
+) -> int:
     """Export one run.
 
     Args:
         mappings: the composed configuration: ``run``, ``to`` and ``form``.
         given: unused.
+        labels: unused; a sweep makes no sense here.
 
     Returns:
         The exit code.
@@ -27,6 +33,8 @@ def main(mappings: Sequence[dict[str, Any]], *, given: Sequence[str] = ()) -> in
     Raises:
         ConfigError: for a missing or unknown value.
     """
+    if len(mappings) != 1:
+        raise ConfigError("export writes one run at a time; leave -m out")
     (mapping,) = mappings
     for key, what in (("run", "the run's name or folder"), ("to", "a folder to write")):
         if not mapping.get(key):
@@ -35,7 +43,7 @@ def main(mappings: Sequence[dict[str, Any]], *, given: Sequence[str] = ()) -> in
     if form is None:
         known = ", ".join(_FORMS)
         raise ConfigError(f"form={mapping.get('form')} isn't a choice; expected one of: {known}")
-    to = export_run(run_path(mapping["run"]), Path(str(mapping["to"])), form)
+    to = export_run(run_path(mapping["run"]), Path(str(mapping["to"])).expanduser(), form)
     print(f"exported to {to}")
     return 0
 

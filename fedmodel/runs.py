@@ -4,11 +4,14 @@ Every file is written beside its place and renamed into it after an fsync, so th
 point leaves the old file or the new one. A checkpoint is a folder that is renamed into place whole.
 """
 
+import contextlib
 import datetime
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ __all__ = ["Checkpoint", "RunFolder", "run_path", "write_atomic"]
 
 RUNS = Path("runs")
 SCHEMA = "fedmodel.run/1"
-_KEEP = 2  # checkpoints: the last, and the one before it in case a disk loses the last
+_KEEP = 2  # checkpoints: the last, and the one before it for whoever wants to look back
 
 
 def _sync_folder(folder: Path) -> None:
@@ -51,7 +54,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunFolderError(
             f"can't write {path}: {error.strerror}; free space or choose another run=…"
         ) from error
@@ -79,7 +83,7 @@ class Checkpoint:
         round: the last finished round, 0 before the first.
         parameters: name → array of the trainable parameters.
         optimizer: name → array of the server optimiser's state.
-        state: JSON-able rest (history for early stopping, traffic, seconds).
+        state: JSON-able rest (for early stopping, and how often each site took part).
     """
 
     round: int
@@ -95,7 +99,7 @@ def run_path(name: str | None) -> Path:
     """
     if name is None:
         return RUNS / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    path = Path(str(name))
+    path = Path(str(name)).expanduser()
     return path if path.is_absolute() or len(path.parts) > 1 else RUNS / path
 
 
@@ -112,13 +116,52 @@ class RunFolder:
         Raises:
             RunFolderError: if there is one already, or it can't be written.
         """
-        if path.exists() and any(path.iterdir()):
-            raise RunFolderError(
-                f"{path} exists already; choose another run=NAME, or continue it with resume=true"
-            )
+        cls.check_new(path)
         folder = cls(path)
         write_atomic(path / "manifest.json", to_json({"schema": SCHEMA, **manifest}))
         return folder
+
+    @classmethod
+    def check_new(cls, path: Path) -> None:
+        """Check that there is no run at a path yet.
+
+        Raises:
+            RunFolderError: if something is there.
+        """
+        try:
+            # A kill during the very first write leaves only its temporary file: that is no run.
+            taken = path.exists() and any(
+                not (p.name.startswith(".") and p.name.endswith((".tmp", ".lock")))
+                for p in path.iterdir()
+            )
+        except OSError as error:
+            raise RunFolderError(
+                f"{path} can't be a run folder: {error.strerror}; choose another run=NAME"
+            ) from error
+        if taken:
+            raise RunFolderError(
+                f"{path} exists already; choose another run=NAME, or continue it with resume=true"
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from running this run at the same time.
+
+        Raises:
+            RunFolderError: if another one does.
+        """
+        handle = os.open(self.path / ".run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise RunFolderError(
+                f"{self.path} is being run by another process; wait for it or stop it"
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(handle)
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":

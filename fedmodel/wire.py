@@ -15,6 +15,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fedmodel._paths import source_digest
 from fedmodel.errors import (
     BudgetError,
     ConfigError,
@@ -46,13 +47,14 @@ _NPY = "numpy.ndarray"  # Flower's name for the .npy format
 _UNEXPECTED = 200
 _LARGEST = 1e30
 _HEAVIEST = 1e12  # rows
+_METRICS = ("weight", "train_loss")
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
     (201, BudgetError, True),
     (202, RefusedError, True),
     (203, ProtocolError, True),
     (204, ConfigError, True),
-    (205, ModelError, True),
+    (205, ModelError, False),  # tells about files at the site
     (206, FedmodelError, False),
 )
 
@@ -146,18 +148,27 @@ def _field(record: ConfigRecord, name: str, kind: type) -> Any:
 
 
 def encode_job(job: Job) -> RecordDict:
-    """Return the content that offers a job to a site."""
+    """Return the content that offers a job to a site, with the digest of this party's sources."""
     text = job.to_json().decode()
-    return RecordDict({"config": ConfigRecord({"version": VERSION, "job": text})})
+    record = ConfigRecord({"version": VERSION, "job": text, "sources": source_digest()})
+    return RecordDict({"config": record})
 
 
 def decode_job(content: RecordDict) -> Job:
     """Return the job in a message, strictly checked.
 
     Raises:
-        ProtocolError: if it isn't canonical JSON of a job this version understands.
+        ProtocolError: if it isn't canonical JSON of a job this version understands, or comes from
+            a party that runs other sources than this one.
     """
-    text = _field(_config(content), "job", str)
+    record = _config(content)
+    sources = _field(record, "sources", str)
+    if sources != source_digest():
+        raise ProtocolError(
+            f"the coordinator runs other code (sources {sources[:16]!r}) than this site "
+            f"({source_digest()[:16]}…); install the same fedmodel version everywhere"
+        )
+    text = _field(record, "job", str)
     if len(text) > _MAX_JOB:
         raise ProtocolError(f"a job of {len(text)} characters; at most {_MAX_JOB} are accepted")
     try:
@@ -229,6 +240,8 @@ def decode_update(content: RecordDict, size: int) -> Update:
         raise ProtocolError("expected a metric record named 'metrics'")
     metrics: dict[str, float] = {}
     for name, value in record.items():
+        if name not in _METRICS:
+            raise ProtocolError(f"unknown metric '{name[:40]}'; known: {', '.join(_METRICS)}")
         try:
             metrics[name] = float(value)  # type: ignore[arg-type]
         except (TypeError, OverflowError):
@@ -237,8 +250,8 @@ def decode_update(content: RecordDict, size: int) -> Update:
             raise ProtocolError(f"metric '{name[:40]}' must be one finite number")
     if "weight" not in metrics:
         raise ProtocolError("the update has no weight")
-    if metrics["weight"] > _HEAVIEST:
-        raise ProtocolError(f"the update's weight is above {_HEAVIEST:g}")
+    if not 1 <= metrics["weight"] <= _HEAVIEST:
+        raise ProtocolError(f"the update's weight must be in [1, {_HEAVIEST:g}]")
     return Update(vector=vector, weight=metrics.pop("weight"), metrics=metrics)
 
 

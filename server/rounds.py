@@ -8,7 +8,7 @@ from flwr.app import Array, Message
 from flwr.serverapp import Grid
 
 from fedmodel import wire
-from fedmodel.errors import QuorumError, RunFolderError
+from fedmodel.errors import QuorumError, RunError, RunFolderError
 from fedmodel.runs import Checkpoint
 from fedmodel.update import Vector
 from server.collect import Collected, collect
@@ -35,6 +35,7 @@ class _Run:
         self.best_loss = math.inf
         self.stale = 0
         self.stopped: str | None = None
+        self.updates: dict[int, int] = {}
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -56,6 +57,7 @@ class _Run:
         self.best_loss = math.inf if best is None else float(best)
         self.stale = int(last.state.get("stale", 0))
         self.stopped = last.state.get("stopped")
+        self.updates = {int(n): int(u) for n, u in last.state.get("updates", {}).items()}
         self.rows = [row for row in folder.metrics() if row["round"] <= self.round]
 
     def save(self) -> None:
@@ -68,6 +70,7 @@ class _Run:
             "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
             "stale": self.stale,
             "stopped": self.stopped,
+            "updates": {str(node): count for node, count in self.updates.items()},
         }
         folder.save_checkpoint(
             Checkpoint(
@@ -110,6 +113,8 @@ class _Run:
         if not enough and self.job.federation.below_quorum == "stop":
             raise QuorumError(_below(self.round + 1, got, needed, len(chosen)))
         self.round += 1
+        for node in chosen:
+            self.updates[node] = self.updates.get(node, 0) + (node not in got.failures)
         row: dict[str, Any] = {"round": self.round, "updates": got.updates, "asked": len(chosen)}
         if enough and got.mean is not None:
             self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector)
@@ -126,6 +131,11 @@ class _Run:
         if self.c.evaluate is None:
             return {}
         metrics = self.c.evaluate(self.vector)
+        if not all(math.isfinite(value) for value in metrics.values()):
+            raise RunError(
+                f"the model diverged in round {self.round} (its test loss isn't finite); lower "
+                "train.lr and train.head_lr, or aggregation.lr"
+            )
         self.stale += 1
         if metrics["loss"] < self.best_loss - _MIN_IMPROVEMENT:
             self.best_loss, self.stale = metrics["loss"], 0
@@ -190,6 +200,7 @@ def run(grid: Grid, coordinator: Coordinator) -> Vector:
         while state.round < last and state.stopped is None:
             state.play(nodes)
     coordinator.outcome.rounds = state.round
+    coordinator.outcome.updates = state.updates
     coordinator.outcome.stopped = state.stopped if state.round < last else None
     if coordinator.evaluate is not None:
         coordinator.outcome.final = coordinator.evaluate(state.vector)

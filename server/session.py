@@ -50,6 +50,7 @@ class Outcome:
         final: metrics of the final model on the public test set.
         refused: node id → why it didn't join.
         seconds: evaluation and aggregation time, by name.
+        updates: node id → rounds it gave an update in.
         round_seconds: wall seconds from a round's start to its end, one per round run here.
     """
 
@@ -57,6 +58,7 @@ class Outcome:
     stopped: str | None = None
     final: dict[str, float] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    updates: dict[int, int] = field(default_factory=dict)
     round_seconds: list[float] = field(default_factory=list)
 
 

@@ -2,6 +2,7 @@
 
 import html
 import io
+import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -87,31 +88,36 @@ class Display:
             self._console.print(f"round {number}/{self._rounds}: {note}", soft_wrap=True)
 
 
+def _up(epsilon: float) -> str:
+    """Return an ε with three decimals, rounded up: it is an upper bound."""
+    return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
+
+
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def summary_tables(summary: Mapping[str, Any], rows: Mapping[str, int]) -> list[Table]:
+def summary_tables(
+    summary: Mapping[str, Any], rows: Mapping[str, int] | None = None
+) -> list[Table]:
     """Return the per-site and the overall table.
 
     Args:
         summary: content of ``summary.json``.
-        rows: site → number of training rows: the researcher's own knowledge, not in the summary.
+        rows: site → number of training rows, for the researcher's own eyes: they are neither in the
+            summary nor in the page that goes with the run folder.
     """
     privacy, final, seconds = summary["privacy"], summary["final"], summary["time"]
     private = privacy["mechanism"] != "none"
     sites = Table(title="sites")
-    for name, side in (
-        ("site", "left"),
-        ("rows", "right"),
-        ("steps", "right"),
-        ("ε spent", "right"),
-    ):
-        sites.add_column(name, justify=side)  # type: ignore[arg-type]
+    sites.add_column("site")
+    for name in (*(["rows"] if rows else []), "steps", "ε spent"):
+        sites.add_column(name, justify="right")
     for name, site in privacy["sites"].items():
-        spent = f"{site['epsilon']:.3f}" if private else "no privacy"
+        spent = _up(site["epsilon"]) if private else "no privacy"
         note = f" (refused: {site['refused']})" if site["refused"] else ""
-        sites.add_row(name, str(rows[name]), f"{site['steps']}{note}", spent)
+        count = [str(rows[name])] if rows else []
+        sites.add_row(name, *count, f"{site['steps']}{note}", spent)
     overall = Table(title="overall", show_header=False)
     overall.add_column()
     overall.add_column(justify="right")
@@ -121,7 +127,7 @@ def summary_tables(summary: Mapping[str, Any], rows: Mapping[str, int]) -> list[
     overall.add_row("macro-F1", _percent(final["macro_f1"]))
     overall.add_row("test loss", f"{final['loss']:.3f}")
     if private:
-        claim = f"({privacy['epsilon']:.3f}, {privacy['delta']:g}) per {privacy['unit']}"
+        claim = f"({_up(privacy['epsilon'])}, {privacy['delta']:g}) per {privacy['unit']}"
         overall.add_row("(ε, δ), worst site", claim)
     overall.add_row("training", f"{seconds['train_s']:.1f} s")
     overall.add_row("everything else", f"{seconds['overhead_s']:.1f} s")
@@ -146,7 +152,7 @@ def sweep_table(results: list[tuple[str, Mapping[str, Any] | str]]) -> Table:
             _percent(final["accuracy"]),
             _percent(final["macro_f1"]),
             f"{final['loss']:.3f}",
-            "–" if epsilon is None else f"{epsilon:.2f}",
+            "–" if epsilon is None else _up(epsilon),
             f"{summary['time']['total_s']:.1f}",
         )
     return table

@@ -1,8 +1,10 @@
 """All parties of a simulated run, wired to the real apps over a ``LoopbackGrid``."""
 
+import hashlib
+import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from flwr.app import Context, RecordDict
@@ -12,7 +14,7 @@ import clients.app
 import server.app
 from clients.site import Site
 from fedmodel.data import Rows, check_test, hold_out, labels_of, load, split
-from fedmodel.errors import DataError
+from fedmodel.errors import ConfigError, DataError
 from fedmodel.job import Job
 from fedmodel.runs import RunFolder
 from fedmodel.seeds import Seed
@@ -27,7 +29,7 @@ from simulations.scenario import Scenario
 __all__ = ["Parties", "gather", "play"]
 
 _FIRST_NODE = 2
-_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}")
+_SITE_NAME = re.compile(r"\w[\w .'()&,-]{0,63}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class Parties:
         test: rows the coordinator evaluates on.
         public_test: whether they are public, not held out from the sites.
         learner: this process's model.
+        rows_sha256: of all rows.
+        traffic: what crossed the grid.
     """
 
     job: Job
@@ -47,6 +51,7 @@ class Parties:
     test: Rows
     public_test: bool
     learner: Learner
+    rows_sha256: str
     traffic: Traffic = field(default_factory=Traffic)
 
 
@@ -59,13 +64,8 @@ def gather(scenario: Scenario) -> Parties:
     """
     seed = Seed(scenario.job.seed).child("data")
     tables = load(scenario.source, seed, scenario.job.federation.sites)
-    labels = labels_of(tables.train)
     sites = split(tables.train, scenario.partition, seed.child("partition"))
-    for name in sites:
-        if not _SITE_NAME.fullmatch(name):
-            raise DataError(
-                f"site name {name[:40]!r} can't name a file; use letters, digits, space, _ . -"
-            )
+    _check_names(sites)
     test = tables.test
     if test is None:
         held = {}
@@ -73,7 +73,14 @@ def gather(scenario: Scenario) -> Parties:
             fraction = scenario.source.test_fraction
             sites[name], held[name] = hold_out(rows, fraction, seed.child("test", name))
         test = Rows.concat(held.values())
-        check_test(test, labels)
+    labels = labels_of(Rows.concat(sites.values()))
+    check_test(test, labels)
+    if scenario.job.federation.patience is not None and tables.test is None:
+        # Held-out rows are the sites' own: stopping by them would release something about them.
+        raise ConfigError(
+            "federation.patience stops early by a public test set, but the test rows are held out "
+            "from the sites' own; give data.test=PATH or leave patience null"
+        )
     job = replace(
         scenario.job,
         model=replace(scenario.job.model, labels=labels),
@@ -82,8 +89,31 @@ def gather(scenario: Scenario) -> Parties:
     learner = resident(job, pick_device(scenario.device))
     job = replace(job, model=replace(job.model, digest=learner.digest))
     return Parties(
-        job=job, sites=sites, test=test, public_test=tables.test is not None, learner=learner
+        job=job,
+        sites=sites,
+        test=test,
+        public_test=tables.test is not None,
+        learner=learner,
+        rows_sha256=_digest(sites, test),
     )
+
+
+def _check_names(sites: Mapping[str, Rows]) -> None:
+    for number, name in enumerate(sites, start=1):
+        if not _SITE_NAME.fullmatch(name):
+            # Not shown: a wrong data.site=… makes it some other column's text.
+            raise DataError(
+                f"the name of site {number} of {len(sites)} ({len(name)} characters) can't name a "
+                "file; use at most 64 letters, digits, spaces and _ . - ' ( ) & , and check that "
+                "data.site is the column of the site"
+            )
+
+
+def _digest(parties: Mapping[str, Rows], test: Rows) -> str:
+    """Return the SHA-256 of all rows, to notice at a resume that they changed."""
+    rows = [(name, r.texts, r.labels) for name, r in sorted(parties.items())]
+    whole = json.dumps([*rows, ("", test.texts, test.labels)], ensure_ascii=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def _sites(

@@ -30,14 +30,14 @@ _PACKAGES = ("torch", "transformers", "opacus", "peft", "flwr", "dp-accounting")
 def main(
     mappings: Sequence[dict[str, Any]],
     *,
-    given: Sequence[str] = (),
+    given: Sequence[Sequence[str]] = ((),),
     labels: Sequence[str] | None = None,
 ) -> int:
     """Run one job, or each job of a sweep.
 
     Args:
         mappings: composed configurations.
-        given: keys that stood on the command line (a resume compares only those).
+        given: keys that stood on the command line, for each job (a resume compares only those).
         labels: what tells a sweep's jobs apart; ``None`` for a single job.
 
     Returns:
@@ -45,7 +45,7 @@ def main(
     """
     console = Console()
     if labels is None:
-        simulate(mappings[0], console, given=given)
+        simulate(mappings[0], console, given=given[0])
         return 0
     # Every job is checked before the first one runs.
     for mapping in mappings:
@@ -53,12 +53,12 @@ def main(
     results: list[tuple[str, Mapping[str, Any] | str]] = []
     failed = 0
     base = run_path(mappings[0].get("run"))
-    for number, (mapping, label) in enumerate(zip(mappings, labels, strict=True)):
+    for number, (mapping, label, keys) in enumerate(zip(mappings, labels, given, strict=True)):
         console.rule(f"[{number + 1}/{len(mappings)}] {label}")
         path = base.with_name(f"{base.name}-{number:03d}")
         try:
-            results.append((label, simulate({**mapping, "run": str(path)}, console)))
-        except FedmodelError as error:
+            results.append((label, simulate({**mapping, "run": str(path)}, console, given=keys)))
+        except FedmodelError as error:  # the others still run
             console.print(f"failed: {error}", style="red", markup=False)
             results.append((label, f"failed: {type(error).__name__}"))
             failed = max(failed, error.exit_code)
@@ -75,36 +75,43 @@ def simulate(
         FedmodelError: if the job can't be run; what it had done stays in the run folder.
     """
     started = time.perf_counter()
+    mapping = _absolute(mapping)
     path = run_path(mapping.get("run"))
     if mapping.get("resume"):
+        if mapping.get("run") is None:
+            raise ConfigError("resume=true needs run=<the run's name or folder>")
         folder, scenario = _reopen(path, mapping, given)
         if (finished := folder.summary()) is not None:
             console.print(f"{path} is finished already")
             return finished
     else:
         folder, scenario = None, Scenario.from_mapping(mapping)
-        if path.exists() and any(path.iterdir()):
-            raise RunFolderError(
-                f"{path} exists already; choose another run=NAME, or continue it with resume=true"
-            )
+        RunFolder.check_new(path)
     parties = gather(scenario)
     if folder is None:
-        folder = RunFolder.create(path, _manifest(mapping, parties.job))
-    elif folder.manifest["job_sha256"] != parties.job.sha256:
-        raise RunFolderError(
-            f"{path} can't be continued: its job is {folder.manifest['job_sha256'][:16]}…, what "
-            f"its configuration gives now is {parties.job.sha256[:16]}…; the data files, the model "
-            "files or the fedmodel version have changed since"
-        )
-    summary = _play(parties, folder, scenario.device, console, started)
-    tables = summary_tables(summary, {n: len(r) for n, r in parties.sites.items()})
-    for table in tables:
+        folder = RunFolder.create(path, _manifest(mapping, parties))
+    else:
+        _check_unchanged(folder, parties)
+    with folder.locked():
+        summary = _play(parties, folder, scenario.device, console, started)
+    rows = {name: len(rows) for name, rows in parties.sites.items()}
+    for table in summary_tables(summary, rows):
         console.print(table)
-    page = report_page(tables, f"fedmodel run {folder.path.name}")
+    page = report_page(summary_tables(summary), f"fedmodel run {folder.path.name}")
     write_atomic(folder.path / "report.html", page.encode())
     _say_more(summary, parties, console)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return summary
+
+
+def _absolute(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Make paths absolute, so that a resume or export from another folder finds them."""
+    made = {k: dict(v) if isinstance(v, dict) else v for k, v in mapping.items()}
+    for part, key in (("data", "train"), ("data", "test"), ("model", "path")):
+        value = made[part].get(key) if isinstance(made.get(part), dict) else None
+        if isinstance(value, str) and Path(value).expanduser().exists():
+            made[part][key] = str(Path(value).expanduser().resolve())
+    return made
 
 
 def _reopen(
@@ -112,21 +119,43 @@ def _reopen(
 ) -> tuple[RunFolder, Scenario]:
     folder = RunFolder.open(path)
     kept = folder.manifest["config"]
-    asked = [k for k in given if k not in {"run", "resume", "device"}]
-    ours, theirs = (
-        config.to_mapping({k: v for k, v in m.items() if k not in {"run", "resume", "device"}})
-        for m in (mapping, kept)
-    )
-    if asked and ours != theirs:
+    changed = [
+        key
+        for key in given
+        if key not in {"run", "resume", "device"} and _at(mapping, key) != _at(kept, key)
+    ]
+    if changed:
         raise ConfigError(
-            f"resume=true continues {path} as it was begun, but {', '.join(asked)} would change "
-            "it; leave these out, or start another run=NAME"
+            f"resume=true continues {path} as it was begun, but {', '.join(changed)} would change "
+            "it; leave that out, or start another run=NAME"
         )
     device = mapping["device"] if "device" in given else kept["device"]
     return folder, Scenario.from_mapping({**kept, "device": device})
 
 
-def _manifest(mapping: dict[str, Any], job: Job) -> dict[str, Any]:
+def _at(mapping: Any, key: str) -> Any:
+    """Return the value at a dotted key, as plain data; ``None`` where there is none."""
+    for name in key.split("."):
+        mapping = mapping.get(name) if isinstance(mapping, Mapping) else None
+    return config.to_mapping(mapping)
+
+
+def _check_unchanged(folder: RunFolder, parties: Parties) -> None:
+    manifest = folder.manifest
+    for what, begun, now in (
+        ("fedmodel version", manifest["fedmodel"], version("fedmodel")),
+        ("rows", manifest["rows_sha256"], parties.rows_sha256),
+        ("job (by its model files)", manifest["job_sha256"], parties.job.sha256),
+    ):
+        if begun != now:
+            raise RunFolderError(
+                f"{folder.path} can't be continued: the {what} changed since it was begun "
+                f"({begun[:16]} then, {now[:16]} now); bring back what was, or start another run"
+            )
+
+
+def _manifest(mapping: dict[str, Any], parties: Parties) -> dict[str, Any]:
+    job = parties.job
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "fedmodel": version("fedmodel"),
@@ -134,6 +163,7 @@ def _manifest(mapping: dict[str, Any], job: Job) -> dict[str, Any]:
         "packages": {name: version(name) for name in _PACKAGES},
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
         "job_sha256": job.sha256,
+        "rows_sha256": parties.rows_sha256,
         "job": config.to_mapping(job),
         "config": config.to_mapping({**mapping, "resume": False}),
     }
@@ -157,7 +187,7 @@ def _summarise(
     job = parties.job
     train_s = sum(site.train_seconds for site in sites.values())
     spent = {
-        site.name: _spent(job, site, outcome.rounds, outcome.refused.get(node))
+        site.name: _spent(job, site, outcome.updates.get(node, 0), node in outcome.refused)
         for node, site in sites.items()
     }
     epsilons = [s["epsilon"] for s in spent.values() if s["epsilon"] is not None]
@@ -181,16 +211,16 @@ def _summarise(
     }
 
 
-def _spent(job: Job, site: Site, rounds: int, refused: str | None) -> dict[str, Any]:
+def _spent(job: Job, site: Site, updates: int, refused: bool) -> dict[str, Any]:
+    told = site.refusal if refused else None
     if not job.privacy.private:
-        steps = 0 if refused else rounds * job.train.steps
-        return {"epsilon": None, "steps": steps, "refused": refused}
+        return {"epsilon": None, "steps": updates * job.train.steps, "refused": told}
     from fedmodel.privacy.accounting import claim
     from fedmodel.privacy.ledger import Ledger
 
     spends = Ledger(site.ledger).spends(job=job.sha256)
     epsilon = claim(spends, job.privacy.delta).epsilon if spends else 0.0
-    return {"epsilon": epsilon, "steps": sum(s.steps for s in spends), "refused": refused}
+    return {"epsilon": epsilon, "steps": sum(s.steps for s in spends), "refused": told}
 
 
 def _say_more(summary: dict[str, Any], parties: Parties, console: Console) -> None:

@@ -68,20 +68,7 @@ class Scenario:
             raise ConfigError(f"unknown key '{key}'{config.suggest(key, known_keys)}")
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device must be auto, cpu or cuda, got {device!r}")
-        scenario = cls(job=job, source=source, partition=partition, device=device)
-        scenario._check_early_stopping()
-        return scenario
-
-    def _check_early_stopping(self) -> None:
-        # Held-out rows are the sites' own: stopping by them would release something about them.
-        public = bool(self.source.test or self.source.test_split) or (
-            self.source.kind == "synthetic" and self.source.test_rows > 0
-        )
-        if self.job.federation.patience is not None and not public:
-            raise ConfigError(
-                "federation.patience stops early by a public test set, but the test rows would be "
-                "held out from the sites' own; give data.test=PATH or leave patience null"
-            )
+        return cls(job=job, source=source, partition=partition, device=device)
 
 
 def _part(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -138,15 +138,18 @@ class Table:
     def _missing(self, name: str, present: Sequence[str], place: str) -> DataError:
         roles = {self._columns.text: "text", self._columns.label: "label"}
         role = roles.get(name, "site" if name == self._columns.site else "patient")
-        if any(_looks_like_data(column) for column in present):
+        wanted = {c for c in (self._columns.text, self._columns.label, self._columns.site) if c}
+        header = any(c in present or suggest(c, present) for c in wanted)
+        if not header or any(_looks_like_data(column) for column in present):
+            # Perhaps no header at all: then these are a row's values, which are not to be shown.
             got = f"{len(present)} columns whose names look like data"
             fix = f"begin the file with a line of column names, or set data.{role}"
         else:
             listed = ", ".join(present[:_MOST_NAMES]) + (", …" * (len(present) > _MOST_NAMES))
             got = f"the columns: {listed or '(none)'}"
             fix = f"set data.{role} to the column of the {role}{suggest(name, present)}"
-            if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
-                fix += "; the values must be separated by commas"
+        if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
+            fix += "; the values must be separated by commas"
         return problem(self.name, place, expected=f"a column '{name}'", got=got, fix=fix)
 
     def _refusal(self, index: int, value: object, place: str) -> DataError:

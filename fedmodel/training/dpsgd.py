@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fedmodel.errors import PrivacyError
-from fedmodel.privacy import noise, sampling
+from fedmodel.privacy import clipping, noise, sampling
 from fedmodel.privacy.plan import Plan
 from fedmodel.seeds import Entropy
 from fedmodel.training.examples import Examples
@@ -47,6 +47,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
             loss_reduction="mean",
         )
         self._entropy = entropy
+        self._noise_std = plan.noise_std
         self.dropped = 0
 
     def clip_and_accumulate(self) -> None:
@@ -58,12 +59,12 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         samples = [g.float() for g in self.grad_samples]
         squares = [g.flatten(1).square().sum(1) if g.shape[0] else g.new_zeros(0) for g in samples]
         norms = torch.stack(squares).sum(0).sqrt()
-        factors = (self.max_grad_norm * _ROUNDING / norms).clamp(max=1.0)
+        clip = self.max_grad_norm * _ROUNDING
+        factors = torch.from_numpy(clipping.factors(norms.cpu().numpy(), clip)).to(norms.device)
         bad = ~torch.isfinite(norms)
         if bool(bad.any()):
             self.dropped += int(bad.sum())
             samples = [torch.where(bad.view(-1, *[1] * (g.dim() - 1)), 0.0, g) for g in samples]
-            factors = torch.where(bad, 0.0, factors)
         for p, g in zip(self.params, samples, strict=True):
             total = torch.einsum("i,i...->...", factors, g)
             p.summed_grad = total if p.summed_grad is None else p.summed_grad + total
@@ -72,8 +73,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         """Set ``p.grad`` to the clipped sum plus N(0, (noise multiplier * C)^2) per coordinate."""
         params = self.params
         total = torch.cat([p.summed_grad.flatten() for p in params]).cpu().numpy()
-        std = self.noise_multiplier * self.max_grad_norm
-        noised = torch.from_numpy(noise.add_gaussian(self._entropy, total, std))
+        noised = torch.from_numpy(noise.add_gaussian(self._entropy, total, self._noise_std))
         start = 0
         for p in params:
             part = noised[start : start + p.numel()]

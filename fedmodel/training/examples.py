@@ -54,6 +54,7 @@ class Examples:
         self._device = device
         self._features: Tensor | None = None
         self._hidden: list[Tensor] | None = None
+        self._pending: tuple[Learner, str] | None = None
         self.lengths = np.array([len(t) for t in tokens], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -68,6 +69,7 @@ class Examples:
 
     def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         """Return the model's input for some rows (see :class:`~.learner.Learner`)."""
+        self._run_frozen()
         if self._features is not None:
             return {"features": self._features[torch.from_numpy(indices).to(self._device)]}
         tokens = self._pad([self._tokens[i] for i in indices])
@@ -94,18 +96,34 @@ class Examples:
         for start in range(0, len(ordered), size):
             yield ordered[start : start + size]
 
-    def embed(self, learner: Learner, texts_digest: str) -> None:
-        """Run the frozen part of the network once per row; later batches carry its output."""
-        if learner.head is not None:
-            key: tuple[str, ...] = ("features", learner.digest, texts_digest, learner.precision)
-            kept = _remember(key, lambda: self._compute_features(learner))
-            if isinstance(kept, Tensor):
-                self._features = kept.to(self._device)
-        elif learner.frozen is not None:
-            key = ("hidden", learner.frozen.digest, texts_digest, str(learner.frozen.depth))
-            kept = _remember(key, lambda: self._compute_hidden(learner))
-            if isinstance(kept, list) and learner.frozen is not None:
-                self._hidden = kept
+    def embed(self, learner: Learner, texts_digest: str, uses: int | None) -> None:
+        """Have the frozen part of the network run once per row, when the first batch is asked for.
+
+        Args:
+            learner: the network.
+            texts_digest: names these rows' tokens in the cache.
+            uses: how many rows will be asked for in all; fewer than there are rows isn't worth
+                keeping hidden states for. ``None``: many.
+        """
+        if learner.head is not None or (
+            learner.frozen is not None and (uses is None or uses >= len(self))
+        ):
+            self._pending = (learner, texts_digest)
+
+    def _run_frozen(self) -> None:
+        if self._pending is None:
+            return
+        (learner, texts), self._pending = self._pending, None
+        frozen = "" if learner.frozen is None else learner.frozen.digest
+        weights = frozen or learner.digest
+        kept = _remember(
+            (learner.reading, weights, texts, learner.precision),
+            lambda: self._compute_hidden(learner) if frozen else self._compute_features(learner),
+        )
+        if isinstance(kept, Tensor):
+            self._features = kept.to(self._device)
+        else:
+            self._hidden = kept
 
     def _compute_features(self, learner: Learner) -> Tensor:
         head = learner.head
@@ -136,8 +154,9 @@ def prepare(
     labels: Sequence[str],
     names: Sequence[str],
     max_length: int,
+    uses: int | None = None,
 ) -> Examples:
-    """Tokenise rows (and embed them, for a head on a frozen body).
+    """Tokenise rows; what a frozen body makes of them is computed once, at their first use.
 
     Args:
         learner: the network and its tokenizer.
@@ -145,6 +164,7 @@ def prepare(
         labels: one class name per row.
         names: class names in the order of the logits.
         max_length: tokens kept of each text.
+        uses: see :meth:`Examples.embed`.
 
     Raises:
         DataError: for a label that isn't among ``names``.
@@ -166,5 +186,5 @@ def prepare(
         learner.tokenizer.pad_token_id or 0,
         learner.device,
     )
-    examples.embed(learner, digest.hexdigest())
+    examples.embed(learner, digest.hexdigest(), uses)
     return examples

@@ -11,7 +11,7 @@ from fedmodel.errors import PrivacyError
 from fedmodel.seeds import Seed
 from fedmodel.training.dpsgd import per_example_gradients
 from fedmodel.training.examples import Examples
-from fedmodel.training.learner import Learner
+from fedmodel.training.learner import NUDGE, Learner
 from fedmodel.training.tasks import example_losses
 
 __all__ = ["preflight"]
@@ -19,7 +19,6 @@ __all__ = ["preflight"]
 # Of a parameter's own largest gradient, and of the largest of all parameters: what rounding may do
 # to a parameter whose true gradient is zero (measured: below 1e-6, and below 2e-3 in bf16).
 _TOLERANCE = {"float32": (1e-3, 1e-5), "bf16": (5e-2, 1e-2)}
-_NUDGE = 0.02
 
 
 def preflight(learner: Learner, examples: Examples) -> None:
@@ -37,10 +36,12 @@ def preflight(learner: Learner, examples: Examples) -> None:
     """
     if learner.preflight_passed or len(examples) == 0:
         return
+    _refuse_running_statistics(learner)
     rows = _pick(examples)
+    examples.batch(rows)  # runs frozen layers now: that would undo the settings made below
     before, precision = learner.flatten(), learner.precision
     try:
-        nudge = Seed(0).child("preflight").numpy().standard_normal(before.size) * _NUDGE
+        nudge = Seed(0).child("preflight").numpy().standard_normal(before.size) * NUDGE
         learner.load_vector((before + nudge).astype(np.float32))
         _dropout_off(learner)
         checks: tuple[Literal["float32"], Literal["float32", "bf16"]] = ("float32", precision)
@@ -52,7 +53,18 @@ def preflight(learner: Learner, examples: Examples) -> None:
         learner.precision = precision
         learner.module.zero_grad(set_to_none=True)
         learner.load_vector(before)
-    learner.preflight_passed = True
+    # One row alone can't show that rows mix; then the next site's rows are checked too.
+    learner.preflight_passed = len(rows) > 1
+
+
+def _refuse_running_statistics(learner: Learner) -> None:
+    # Also in frozen layers: in training they mix the rows of a batch.
+    for name, module in learner.module.named_modules():
+        if getattr(module, "track_running_stats", False):
+            raise PrivacyError(
+                f"'{name}' keeps statistics of the batch ({type(module).__name__}), so one row "
+                "changes another's gradient; use a model without batch normalisation"
+            )
 
 
 def _pick(examples: Examples) -> NDArray[np.int64]:

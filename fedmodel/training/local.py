@@ -88,7 +88,7 @@ def train(
         optim.load_state(optimizer, state)
     loss: float | None = None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed.child("dropout").value)
+        _seed_dropout(seed.child("dropout").value, learner.device)
         if plan is None:
             loss = _plain_steps(learner, examples, job, optimizer, steps, seed, on_step)
         else:
@@ -113,6 +113,13 @@ def train(
     return Result(change=change, loss=loss, optimizer=optimizer)
 
 
+def _seed_dropout(value: int, device: torch.device) -> None:
+    # Not torch.manual_seed: it seeds every backend there is and takes longer than a small step.
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(value)
+
+
 def _plain_steps(
     learner: Learner,
     examples: Examples,
@@ -124,8 +131,8 @@ def _plain_steps(
 ) -> float:
     learner.module.train()
     total = 0.0
-    batch = min(job.train.batch_size, len(examples))
-    for rows in shuffled(seed.child("batches"), len(examples), batch, steps):
+    order = shuffled(seed.child("batches"), len(examples), job.train.batch_size, steps)
+    for rows in order:
         optimizer.zero_grad(set_to_none=True)
         for part in examples.chunks(rows, job.train.physical_batch):
             losses = example_losses(learner, examples.batch(part), examples.labels(part))

@@ -55,6 +55,11 @@ def test_help_lists_every_group_and_choice() -> None:
         (["simulate", "nonsense"], "expected key=value"),
         (["simulate", "data=csv"], "data=csv needs data.train=<path>"),
         (["simulate", "data=csv", "data.train=nowhere.csv"], "nowhere.csv"),
+        (["simulate", "debug=slow"], "debug=slow isn't a choice"),
+        (["simulate", "modle=tiny"], "unknown key 'modle' (did you mean 'model'?)"),
+        (["simulate", "seed=0,1"], "put -m right after the verb"),
+        (["simulate", "seed=0,1", "-m"], "-m comes right after the verb"),
+        (["simulate", "resume=true"], "resume=true needs run="),
         (["simulate", "-m", "seed=0,1", "train.rounds=0"], "train.rounds must be at least 1"),
         (["export"], "export needs run="),
     ],
@@ -72,6 +77,13 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert says in error
     assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_the_defaults_that_a_run_has() -> None:
+    text = run("simulate", "--help").stdout
+    train = cli.compose("simulate", [])["train"]
+    for key in ("rounds", "steps", "batch_size", "lr", "head_lr"):
+        assert f"train.{key}={train[key]} " in text
 
 
 def test_a_sweep_expands_to_every_combination() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmodel import wire
+from fedmodel._paths import source_digest
 from fedmodel.errors import BudgetError, DataError, FedmodelError, ProtocolError
 from fedmodel.job import Job
 from fedmodel.update import Update
@@ -20,9 +21,10 @@ def test_round_trips() -> None:
     order = wire.decode_order(wire.encode_order(3, job.sha256, wire.pack(vector)))
     assert (order.round, order.job_sha256) == (3, job.sha256)
     np.testing.assert_array_equal(order.vector, vector)
-    update = wire.decode_update(wire.encode_update(Update.of(vector, 2.0, {"loss": 1.5})), 5)
+    sent = wire.encode_update(Update.of(vector, 2.0, {"train_loss": 1.5}))
+    update = wire.decode_update(sent, 5)
     np.testing.assert_array_equal(update.vector, 2 * vector)
-    assert (update.weight, update.metrics) == (2.0, {"loss": 3.0})
+    assert (update.weight, update.metrics) == (2.0, {"train_loss": 3.0})
 
 
 def _update(**change: Any) -> RecordDict:
@@ -52,8 +54,9 @@ def _update(**change: Any) -> RecordDict:
             "can't be read",
         ),
         (_update(metrics=None), "metric record"),
-        (_update(metrics=MetricRecord({"loss": 1.0})), "no weight"),
-        (_update(metrics=MetricRecord({"weight": 0.0})), "finite and > 0"),
+        (_update(metrics=MetricRecord({"train_loss": 1.0})), "no weight"),
+        (_update(metrics=MetricRecord({"weight": 0.0})), "must be in [1"),
+        (_update(metrics=MetricRecord({"weight": 1.0, "round": 3.0})), "unknown metric"),
         (_update(metrics=MetricRecord({"weight": float("nan")})), "one finite number"),
         (_update(metrics=MetricRecord({"weight": [1.0]})), "one finite number"),
     ],
@@ -67,9 +70,17 @@ def test_malformed_updates_are_refused_by_name(content: RecordDict, says: str) -
 def test_a_job_must_be_canonical_and_known() -> None:
     text = Job().to_json().decode()
     for bad in (text + " ", text.replace('"seed":0', '"seed":0,"extra":1'), "{", "[]", "[" * 9999):
-        config = ConfigRecord({"version": wire.VERSION, "job": bad})
+        fields = {"version": wire.VERSION, "job": bad, "sources": source_digest()}
+        config = ConfigRecord({**fields})
         with pytest.raises(ProtocolError):
             wire.decode_job(RecordDict({"config": config}))
+
+
+def test_a_coordinator_that_runs_other_code_is_refused() -> None:
+    content = wire.encode_job(Job())
+    content.config_records["config"]["sources"] = "0" * 64
+    with pytest.raises(ProtocolError, match="runs other code"):
+        wire.decode_job(content)
 
 
 scalars = st.one_of(st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=20), st.booleans())

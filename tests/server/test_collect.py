@@ -36,11 +36,11 @@ def update(node: int, weight: float = 1.0, **metrics: float) -> Message:
 
 def test_the_mean_is_weighted() -> None:
     weights = {2: 3.0, 3: 1.0, 4: 6.0}
-    got = collect([update(n, w, loss=float(n)) for n, w in weights.items()], weights, SIZE)
+    got = collect([update(n, w, train_loss=float(n)) for n, w in weights.items()], weights, SIZE)
     expected = sum(w * change(n).astype(np.float64) for n, w in weights.items()) / 10
     assert got.mean is not None
     np.testing.assert_allclose(got.mean.vector, expected, atol=1e-6)
-    assert got.mean.metrics["loss"] == pytest.approx((3 * 2 + 1 * 3 + 6 * 4) / 10)
+    assert got.mean.metrics["train_loss"] == pytest.approx((3 * 2 + 1 * 3 + 6 * 4) / 10)
     assert (got.updates, got.failures) == (3, {})
 
 
@@ -54,7 +54,7 @@ def test_the_order_of_arrival_has_no_effect_on_a_single_bit() -> None:
 
 
 def test_a_metric_that_some_do_not_give_is_not_averaged() -> None:
-    got = collect([update(2, loss=1.0), update(3)], [2, 3], SIZE)
+    got = collect([update(2, train_loss=1.0), update(3)], [2, 3], SIZE)
     assert got.mean is not None
     assert got.mean.metrics == {}
 

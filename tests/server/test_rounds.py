@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
 from fedmodel import wire
-from fedmodel.errors import BudgetError, QuorumError, RefusedError, RunFolderError
+from fedmodel.errors import BudgetError, QuorumError, RefusedError, RunError, RunFolderError
 from fedmodel.job import Aggregation, Federation, Job, Train
 from fedmodel.runs import RunFolder
 from fedmodel.update import Update, Vector
@@ -272,3 +272,8 @@ def test_failures_are_written_without_the_sites_words(tmp_path: Path) -> None:
     play(job_of(1), Sites(only(2, error=ValueError("SECRET ROW"))), folder=folder)
     assert "SECRET" not in (folder.path / "metrics.jsonl").read_text()
     assert folder.metrics()[0]["failures"] == {"2": "ValueError"}
+
+
+def test_a_model_that_diverges_ends_the_run_with_one_clear_error() -> None:
+    with pytest.raises(RunError, match=r"diverged in round 1.*lower train\.lr"):
+        play(job_of(3), Sites(), evaluate=lambda _: {"loss": float("inf")})

@@ -41,7 +41,9 @@ def run(folder: Path, job: Job, sites: dict[str, Rows]) -> Any:
     """Return initial and final parameters of a federation."""
     job = replace(job, federation=replace(job.federation, sites=len(sites)))
     learner = resident(job, CPU)
-    parties = Parties(job=job, sites=sites, test=ROWS, public_test=True, learner=learner)
+    parties = Parties(
+        job=job, sites=sites, test=ROWS, public_test=True, learner=learner, rows_sha256=""
+    )
     start = learner.initial.copy()
     vector, outcome, _ = play(parties, RunFolder.create(folder, {}), "cpu", Silent())
     assert outcome.rounds == job.train.rounds

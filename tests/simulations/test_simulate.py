@@ -12,6 +12,7 @@ from rich.console import Console
 from fedmodel import cli
 from fedmodel.errors import DataError, QuorumError, RunFolderError
 from fedmodel.privacy import Ledger, epsilon
+from fedmodel.runs import RunFolder
 from simulations.run import simulate
 
 FAST = ["debug=fast", "train=head"]
@@ -115,7 +116,7 @@ def test_a_site_that_is_too_small_is_refused_and_the_others_go_on(tmp_path: Path
     rows += [("tiny", f"note {i}", f"d{i}") for i in range(2)]
     args = [*csv_args(write_csv(tmp_path / "x.csv", rows)), "privacy=none"]
     summary, _, text = run(tmp_path, *args)
-    assert summary["privacy"]["sites"]["tiny"]["refused"]
+    assert "site 'tiny': expected at least 16" in summary["privacy"]["sites"]["tiny"]["refused"]
     assert summary["privacy"]["sites"]["tiny"]["steps"] == 0
     assert summary["rounds"] == 2
     assert "refused" in text
@@ -123,10 +124,85 @@ def test_a_site_that_is_too_small_is_refused_and_the_others_go_on(tmp_path: Path
         run(tmp_path, *args, "federation.quorum=1", name="strict")
 
 
-def test_a_site_name_cant_leave_the_run_folder(tmp_path: Path) -> None:
+def test_a_site_name_cant_leave_the_run_folder_and_isnt_shown(tmp_path: Path) -> None:
     rows = [(f"../h{i % 2}", f"note {i}", f"d{i // 2 % 2}") for i in range(40)]
-    with pytest.raises(DataError, match="can't name a file"):
+    with pytest.raises(DataError, match="can't name a file") as caught:
         run(tmp_path, *csv_args(write_csv(tmp_path / "x.csv", rows)))
+    assert "../h" not in str(caught.value)
+
+
+def test_sites_may_have_names_as_hospitals_have_them(tmp_path: Path) -> None:
+    names = ("Zürich", "St. Mary's")
+    rows = [(names[i % 2], f"note {i}", f"d{i // 2 % 2}") for i in range(40)]
+    summary, _, _ = run(tmp_path, *csv_args(write_csv(tmp_path / "x.csv", rows)), "privacy=none")
+    assert set(summary["privacy"]["sites"]) == set(names)
+
+
+def test_only_the_rounds_a_site_took_part_in_count(tmp_path: Path) -> None:
+    args = ["privacy=none", "federation.fraction=0.2"]
+    summary, _, _ = run(tmp_path, *args)
+    assert sum(s["steps"] for s in summary["privacy"]["sites"].values()) == 2
+
+
+def test_normalising_or_not_isnt_lost_in_the_cache(tmp_path: Path) -> None:
+    losses = [
+        run(tmp_path, "privacy=none", f"model.normalize={value}", name=value)[0]["final"]["loss"]
+        for value in ("true", "false")
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_the_report_page_has_no_row_counts(tmp_path: Path) -> None:
+    _, folder, text = run(tmp_path, "privacy=record")
+    assert "rows" in text
+    assert "rows" not in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300])
+def test_an_impossible_run_folder_is_one_clear_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError):
+        run(tmp_path, "privacy=none", name=name)
+
+
+def test_a_kill_during_the_first_write_leaves_no_dead_end(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".manifest.json.1.tmp").write_text("{")
+    summary, _, _ = run(tmp_path, "privacy=none")
+    assert summary["rounds"] == 2
+
+
+def unfinished(tmp_path: Path, *overrides: str) -> Path:
+    _, folder, _ = run(tmp_path, *overrides)
+    (folder / "summary.json").unlink()
+    return folder
+
+
+def test_a_resume_with_other_rows_is_refused(tmp_path: Path) -> None:
+    rows = [(f"h{i % 2}", f"note {i}", f"d{i // 2 % 2}") for i in range(60)]
+    path = write_csv(tmp_path / "x.csv", rows)
+    unfinished(tmp_path, *csv_args(path), "privacy=none")
+    write_csv(path, [("h0", "another note", "d0"), *rows[1:]])
+    with pytest.raises(RunFolderError, match="the rows changed"):
+        run(tmp_path, "resume=true")
+
+
+def test_a_run_that_another_process_runs_isnt_touched(tmp_path: Path) -> None:
+    folder = unfinished(tmp_path, "privacy=none")
+    with RunFolder(folder).locked(), pytest.raises(RunFolderError, match="another process"):
+        run(tmp_path, "resume=true")
+
+
+def test_a_sweep_cant_be_resumed_as_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["simulate", "-m", *FAST, "privacy=none,record", "run=s"]) == 0
+    again = ["simulate", "-m", *FAST, "privacy=record,none", "run=s", "resume=true"]
+    assert cli.main(again) == 2
+    assert "privacy would change it" in " ".join(capsys.readouterr().out.split())
+    same = ["simulate", "-m", *FAST, "privacy=none,record", "run=s", "resume=true"]
+    assert cli.main(same) == 0
 
 
 def test_a_finished_run_isnt_overwritten_or_run_again(tmp_path: Path) -> None:

@@ -186,7 +186,22 @@ def test_debertas_value_passes(deberta: Path, examples_of: Any) -> None:
 def test_it_needs_only_the_rows_there_are(count: int, learner_of: Any, examples_of: Any) -> None:
     learner = learner_of("head")
     guards.preflight(learner, examples_of(learner, count))
-    assert learner.preflight_passed
+    assert learner.preflight_passed == (count > 1)  # one row can't vouch for other sites
+
+
+def test_batch_statistics_are_refused_even_in_a_frozen_layer(
+    learner_of: Any, examples_of: Any
+) -> None:
+    learner = learner_of("lora")
+    examples = examples_of(learner)
+    learner.module.add_module("norm", torch.nn.BatchNorm1d(3))
+    for parameter in learner.module.get_submodule("norm").parameters():
+        parameter.requires_grad_(False)
+    try:
+        with pytest.raises(PrivacyError, match="statistics of the batch"):
+            guards.preflight(learner, examples)
+    finally:
+        del learner.module.norm
 
 
 def test_it_compares_texts_of_different_lengths(learner_of: Any, examples_of: Any) -> None:
