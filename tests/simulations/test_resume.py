@@ -186,7 +186,7 @@ def test_with_privacy_a_killed_run_never_reports_less_than_it_spent(
 def test_a_resume_that_would_change_the_job_is_refused(forks: Forks, tmp_path: Path) -> None:
     forks.finish(["debug=fast", "train=head", "privacy=none", "run=a"], tmp_path)
     (tmp_path / "runs" / "a" / "summary.json").unlink()
-    forks.start(["run=a", "resume=true", "train.head_lr=3"], tmp_path)
+    forks.start(["run=a", "resume=true", "train.head_lr=4"], tmp_path)
     assert forks.wait() == 2
     assert "train.head_lr would change it" in (tmp_path / "output").read_text()
     forks.finish(["run=a", "resume=true"], tmp_path)
