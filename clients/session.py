@@ -114,7 +114,9 @@ class Session:
             return self.job.train.steps
         if self.ledger is None:
             raise PrivacyError("a private session without a ledger")
-        budget = Budget(self.plan, self.ledger.spends(job=self.job_sha256))
+        entries = (e for e in self.ledger.entries() if isinstance(e, SpendEntry))
+        ours = [e for e in entries if e.job == self.job_sha256]
+        budget = Budget(self.plan, [e.spend() for e in ours])
         steps = budget.affordable(self.job.train.steps)
         if steps == 0:
             raise BudgetError(
@@ -128,15 +130,10 @@ class Session:
             job=self.job_sha256,
             site=self.site.name,
             round=round_,
-            attempt=1 + self._attempts(round_),
+            # A crash makes the coordinator ask for the same round again.
+            attempt=1 + sum(e.run == self.site.run and e.round == round_ for e in ours),
         )
         return steps
-
-    def _attempts(self, round_: int) -> int:
-        """Return how often a round was begun before: a crash makes the coordinator ask again."""
-        entries = self.ledger.entries() if self.ledger else ()
-        found = (e for e in entries if isinstance(e, SpendEntry) and e.round == round_)
-        return sum(e.run == self.site.run and e.job == self.job_sha256 for e in found)
 
     # -- optimiser state, for those who keep it between rounds ----------------------------------
 

@@ -5,6 +5,7 @@ fact about one site's data. Two jobs with the same canonical JSON (RFC 8785) are
 ``job.sha256`` names it. Checks that need only the job happen here, at construction.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,12 +13,21 @@ from fedmodel import config
 from fedmodel.errors import ConfigError
 from fedmodel.seeds import Seed
 
-__all__ = ["Aggregation", "Federation", "Job", "Lora", "Model", "Privacy", "Train"]
+__all__ = ["Aggregation", "Federation", "Job", "Lora", "Model", "Privacy", "Train", "show_epsilon"]
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+def show_epsilon(epsilon: float) -> str:
+    """Return an ε with three decimals, rounded up: it is an upper bound.
+
+    >>> show_epsilon(7.9951)
+    '7.996'
+    """
+    return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

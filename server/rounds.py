@@ -36,6 +36,7 @@ class _Run:
         self.stale = 0
         self.stopped: str | None = None
         self.updates: dict[int, int] = {}
+        self.metrics: dict[str, float] = {}  # of the current parameters, once evaluated
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class _Run:
         """Evaluate on the public test set and decide about early stopping."""
         if self.c.evaluate is None:
             return {}
-        metrics = self.c.evaluate(self.vector)
+        metrics = self.metrics = self.c.evaluate(self.vector)
         if not all(math.isfinite(value) for value in metrics.values()):
             raise RunError(
                 f"the model diverged in round {self.round} (its test loss isn't finite); lower "
@@ -203,5 +204,5 @@ def run(grid: Grid, coordinator: Coordinator) -> Vector:
     coordinator.outcome.updates = state.updates
     coordinator.outcome.stopped = state.stopped if state.round < last else None
     if coordinator.evaluate is not None:
-        coordinator.outcome.final = coordinator.evaluate(state.vector)
+        coordinator.outcome.final = state.metrics or coordinator.evaluate(state.vector)
     return state.vector

@@ -2,7 +2,6 @@
 
 import html
 import io
-import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from fedmodel.job import show_epsilon
 
 __all__ = ["Display", "report_page", "summary_tables", "sweep_table"]
 
@@ -88,11 +89,6 @@ class Display:
             self._console.print(f"round {number}/{self._rounds}: {note}", soft_wrap=True)
 
 
-def _up(epsilon: float) -> str:
-    """Return an ε with three decimals, rounded up: it is an upper bound."""
-    return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
-
-
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
@@ -114,7 +110,7 @@ def summary_tables(
     for name in (*(["rows"] if rows else []), "steps", "ε spent"):
         sites.add_column(name, justify="right")
     for name, site in privacy["sites"].items():
-        spent = _up(site["epsilon"]) if private else "no privacy"
+        spent = show_epsilon(site["epsilon"]) if private else "no privacy"
         note = f" (refused: {site['refused']})" if site["refused"] else ""
         count = [str(rows[name])] if rows else []
         sites.add_row(name, *count, f"{site['steps']}{note}", spent)
@@ -127,7 +123,7 @@ def summary_tables(
     overall.add_row("macro-F1", _percent(final["macro_f1"]))
     overall.add_row("test loss", f"{final['loss']:.3f}")
     if private:
-        claim = f"({_up(privacy['epsilon'])}, {privacy['delta']:g}) per {privacy['unit']}"
+        claim = f"({show_epsilon(privacy['epsilon'])}, {privacy['delta']:g}) per {privacy['unit']}"
         overall.add_row("(ε, δ), worst site", claim)
     overall.add_row("training", f"{seconds['train_s']:.1f} s")
     overall.add_row("everything else", f"{seconds['overhead_s']:.1f} s")
@@ -152,7 +148,7 @@ def sweep_table(results: list[tuple[str, Mapping[str, Any] | str]]) -> Table:
             _percent(final["accuracy"]),
             _percent(final["macro_f1"]),
             f"{final['loss']:.3f}",
-            "–" if epsilon is None else _up(epsilon),
+            "–" if epsilon is None else show_epsilon(epsilon),
             f"{summary['time']['total_s']:.1f}",
         )
     return table

@@ -1,9 +1,10 @@
 """The model card of an exported folder, from plain mappings."""
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
+
+from fedmodel.job import show_epsilon
 
 __all__ = ["model_card"]
 
@@ -92,13 +93,6 @@ def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _up(epsilon: object) -> str:
-    """Return an ε with three decimals, rounded up: it is an upper bound."""
-    if not isinstance(epsilon, float):
-        return _number(epsilon)
-    return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
-
-
 def _table(rows: list[tuple[str, str]]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
@@ -144,7 +138,10 @@ def _privacy(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         ("Neighbouring datasets", f"{_code(asked['adjacency'])} of one unit"),
         ("Mechanism", _code(spent.get("mechanism", asked["mechanism"]))),
         ("Clip norm", _number(asked["clip"])),
-        ("ε spent (the worst site's)", _up(epsilon)),
+        (
+            "ε spent (the worst site's)",
+            show_epsilon(epsilon) if isinstance(epsilon, float) else _number(epsilon),
+        ),
         ("ε allowed", _number(asked["epsilon"])),
         ("δ", delta),
     ]
