@@ -111,13 +111,15 @@ class Train:
             the whole site if that is smaller, and the sum is always divided by this public number,
             never by one that depends on the site's size.
         physical_batch: rows in one forward pass; a performance knob without effect on the result.
-        optimizer: of the site.
+        optimizer: of the site. ``adamw-bc`` is AdamW whose second moment has the noise's known
+            variance taken off (DP-AdamBC, arXiv 2312.14334); it needs DP.
         lr: learning rate of the adapters or the body.
         head_lr: learning rate of the classification head.
         momentum: of SGD, or the first beta of AdamW.
         weight_decay: decoupled for AdamW, L2 for SGD.
         optimizer_state: ``reset`` at each round, or ``keep`` it at the site between rounds.
         precision: ``bf16`` runs forward and backward under autocast.
+        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
     """
 
     method: Literal["lora", "ffa", "full", "head"] = "head"
@@ -125,13 +127,14 @@ class Train:
     steps: int = 5
     batch_size: int = 64
     physical_batch: int = 32
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "adamw-bc"] = "sgd"
     lr: float = 0.1
     head_lr: float = 1.0
     momentum: float = 0.0
     weight_decay: float = 0.0
     optimizer_state: Literal["reset", "keep"] = "reset"
     precision: Literal["float32", "bf16"] = "float32"
+    gradient_checkpointing: bool = False
     lora: Lora = field(default_factory=Lora)
 
     def __post_init__(self) -> None:
@@ -146,29 +149,72 @@ class Train:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Privacy:
-    """What is promised to whom.
+    """What is promised to whom. Every number here is public, and none follows from a site's rows.
 
     Args:
         mechanism: ``none``, or ``dpsgd``: DP-SGD at each site (arXiv 1607.00133), every site
             keeping the promise by itself.
-        unit: whose presence is hidden: one ``record`` (a row).
-        adjacency: neighbouring datasets differ by adding or removing one unit.
+        unit: whose presence is hidden: one ``record`` (a row), or one ``patient`` with all rows.
+        adjacency: neighbouring datasets differ by adding or removing one unit (``add-remove``), or
+            by exchanging one for another (``replace``, which costs more noise at equal ε).
         epsilon: the whole run's ε at each site.
-        delta: the δ it holds at; must be below 1/rows at every site.
+        delta: the δ it holds at; must be below 1/units at every site.
         clip: C, the L2 norm each unit's gradient is clipped to.
+        rate: probability with which a unit takes part in a step, the same at every site; the noise
+            is calibrated for it. ``None`` only until a job is complete.
+        rows_per_patient: at most so many rows of one patient enter a step, and an evaluation.
+        engine: how per-unit gradients are clipped: ``fast`` (one backward pass), or Opacus's
+            ``hooks`` or ``ghost``. The results agree; only time and memory differ.
+        clipping: one norm for all parameters (``flat``), C/√layers for each layer
+            (``per-layer``), or a norm that follows a quantile of the norms, found out under DP
+            (``adaptive``, arXiv 1905.03871).
+        clip_quantile: share of units that adaptive clipping leaves unclipped.
+        clip_rate: learning rate of the adaptive norm's logarithm, per step.
+        clip_noise: standard deviation of the noise on adaptive clipping's count of units.
+        decay: noise multiplier of the last round over that of the first; between them it
+            changes geometrically. 1: constant.
+        evaluation: when test rows are a site's own: ``noised`` counts after the last round, paid
+            for from the same ε, or ``suppressed``.
+        evaluation_noise: noise multiplier of that release.
     """
 
     mechanism: Literal["none", "dpsgd"] = "none"
-    unit: Literal["record"] = "record"
-    adjacency: Literal["add-remove"] = "add-remove"
+    unit: Literal["record", "patient"] = "record"
+    adjacency: Literal["add-remove", "replace"] = "add-remove"
     epsilon: float = 8.0
     delta: float = 1e-5
     clip: float = 1.0
+    rate: float | None = None
+    rows_per_patient: int = 8
+    engine: Literal["fast", "hooks", "ghost"] = "fast"
+    clipping: Literal["flat", "per-layer", "adaptive"] = "flat"
+    clip_quantile: float = 0.5
+    clip_rate: float = 0.2
+    clip_noise: float = 10.0
+    decay: float = 1.0
+    evaluation: Literal["noised", "suppressed"] = "noised"
+    evaluation_noise: float = 10.0
 
     def __post_init__(self) -> None:
-        _require(self.epsilon > 0, f"privacy.epsilon must be > 0, got {self.epsilon}")
-        _require(0 < self.delta < 1, f"privacy.delta must be in (0, 1), got {self.delta}")
-        _require(self.clip > 0, f"privacy.clip must be > 0, got {self.clip}")
+        for name in ("epsilon", "clip", "clip_rate", "clip_noise", "decay", "evaluation_noise"):
+            value = getattr(self, name)
+            _require(0 < value < math.inf, f"privacy.{name} must be > 0, got {value}")
+        for name in ("delta", "clip_quantile"):
+            value = getattr(self, name)
+            _require(0 < value < 1, f"privacy.{name} must be in (0, 1), got {value}")
+        _require(
+            self.rate is None or 0 < self.rate <= 1,
+            f"privacy.rate must be in (0, 1], got {self.rate}",
+        )
+        _require(
+            self.rows_per_patient >= 1,
+            f"privacy.rows_per_patient must be at least 1, got {self.rows_per_patient}",
+        )
+        _require(
+            self.engine != "ghost" or (self.unit == "record" and self.clipping == "flat"),
+            "privacy.engine=ghost clips rows by one norm only; use privacy.engine=fast for "
+            f"privacy.unit={self.unit} with privacy.clipping={self.clipping}",
+        )
 
     @property
     def private(self) -> bool:
@@ -260,6 +306,11 @@ class Job:
             "aggregation.weights=examples tells every site's number of rows, which DP promises to "
             "hide; use aggregation.weights=uniform with privacy.mechanism="
             f"{self.privacy.mechanism}",
+        )
+        _require(
+            self.privacy.private or self.train.optimizer != "adamw-bc",
+            "train.optimizer=adamw-bc corrects for the noise of DP, and this job has none; use "
+            "train.optimizer=adamw",
         )
 
     @property
