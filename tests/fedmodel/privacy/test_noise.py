@@ -11,86 +11,157 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
+from fedmodel._hazmat import Keystream, keystream
 from fedmodel.errors import PrivacyError
-from fedmodel.privacy import add_gaussian, clipped_sum, factors, gaussian, noise, poisson, sampling
+from fedmodel.privacy import clipped_sum, factors, gaussian, noise, poisson, sampling
 from fedmodel.seeds import Entropy
 
-N = 400_001
+N = 10_000_001
+TILE = 2 * noise._PAIRS
+Floats = NDArray[np.float64]
 
 
-def test_gaussian_is_standard_normal(fake: Entropy) -> None:
-    x = gaussian(fake, N)
-    assert x.shape == (N,)
-    assert x.dtype == np.float64
-    assert abs(x.mean()) < 4 / math.sqrt(N)
-    assert abs(x.var() - 1) < 4 * math.sqrt(2 / N)
-    assert abs(stats.skew(x)) < 4 * math.sqrt(6 / N)
-    assert abs(stats.kurtosis(x)) < 4 * math.sqrt(24 / N)
-    assert stats.kstest(x, "norm").pvalue > 1e-3
+@pytest.fixture(scope="module")
+def normals() -> Floats:
+    class Counter(Entropy):
+        def bytes(self, count: int) -> bytes:
+            return bytes(range(count))
+
+    return gaussian(Counter(), N)
 
 
-def test_gaussian_tails(fake: Entropy) -> None:
-    x = np.abs(gaussian(fake, N))
-    for bound in (2.0, 3.0, 4.0):
-        expected = 2 * N * stats.norm.sf(bound)
-        assert abs((x > bound).sum() - expected) < 5 * math.sqrt(expected)
+def test_normals_have_the_cdf(normals: Floats) -> None:
+    assert normals.shape == (N,)
+    assert stats.kstest(normals, "norm").pvalue > 1e-3
 
 
-def test_gaussian_coordinates_are_independent(fake: Entropy) -> None:
-    x = gaussian(fake, 1 << 18)
-    half = noise._TILE // 2  # a cosine and the sine of the same pairs
-    for lag in (1, 2, half, noise._TILE):
-        pairs = len(x) - lag
+@pytest.mark.parametrize("power", range(1, 9))
+def test_normals_have_the_moments(normals: Floats, power: int) -> None:
+    expected = 0.0 if power % 2 else float(math.prod(range(1, power, 2)))
+    spread = math.sqrt(math.prod(range(1, 2 * power, 2)) - expected**2)
+    assert abs((normals**power).mean() - expected) < 4 * spread / math.sqrt(N)
+
+
+@pytest.mark.parametrize("bound", [1.0, 2.0, 3.0, 4.0, 5.0])
+def test_normals_have_both_tails(normals: Floats, bound: float) -> None:
+    expected = stats.norm.sf(bound)
+    for found in ((normals > bound).sum(), (normals < -bound).sum()):
+        assert stats.binomtest(int(found), N, expected).pvalue > 1e-3
+
+
+def test_a_pair_is_independent(normals: Floats) -> None:
+    x, y = normals[:-1:2], normals[1::2]
+    assert stats.kstest((x**2 + y**2) / 2, "expon").pvalue > 1e-3
+    assert stats.kstest(np.arctan2(y, x), "uniform", args=(-math.pi, 2 * math.pi)).pvalue > 1e-3
+    bins = 128  # of equal probability in each direction
+    edges = stats.norm.ppf(np.arange(1, bins) / bins)
+    joint = np.bincount(np.searchsorted(edges, x) * bins + np.searchsorted(edges, y))
+    assert stats.chisquare(joint).pvalue > 1e-3
+
+
+def test_places_are_independent(normals: Floats) -> None:
+    # A pair, neighbouring pairs, and the same place in neighbouring tiles.
+    for lag in (1, 2, TILE):
+        a, b = normals[:-lag], normals[lag:]
         for f in (lambda v: v, np.abs, np.square):
-            assert abs(np.corrcoef(f(x[:-lag]), f(x[lag:]))[0, 1]) < 4.5 / math.sqrt(pairs)
+            found = np.corrcoef(f(a), f(b))[0, 1]
+            assert abs(found) < 4 / math.sqrt(N)
 
 
-def test_uniforms_at_both_ends(monkeypatch: pytest.MonkeyPatch, fake: Entropy) -> None:
-    for byte in (b"\x00", b"\xff"):
+class FixedStream:
+    """Words in place of a keystream; once they are used up, more of the last."""
 
-        def same(entropy: Entropy, count: int, byte: bytes = byte) -> bytearray:
-            return bytearray(byte * count)
+    def __init__(self, *words: int) -> None:
+        self._words = list(words)
 
-        monkeypatch.setattr(noise, "keystream", same)
-        x = gaussian(fake, 10)
-        assert np.isfinite(x).all()
-        assert np.abs(x).max() < 17.2
+    def fill(self, out: memoryview) -> None:
+        words = out.cast("q")
+        for i in range(len(words)):
+            words[i] = self._words.pop(0) if len(self._words) > 1 else self._words[0]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, noise._TILE - 1, noise._TILE, noise._TILE + 1])
-def test_gaussian_counts(count: int) -> None:
-    assert gaussian(Entropy(), count).shape == (count,)
+WORDS = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([-(2**63), 2**63 - 1, -(2**32), 2**32 - 1, -1, 0, 1, 2**53, 2**53 + 1]),
+)
+
+
+@given(radius=WORDS, angle=WORDS, third=WORDS)
+def test_values_are_accurate(radius: int, angle: int, third: int) -> None:
+    if np.finfo(np.longdouble).nmant < 60:
+        pytest.skip("there is nothing more precise to compare with")
+    (start, found), *rest = noise._tiles(FixedStream(radius, angle, third), 2, 1.0)  # type: ignore[arg-type]
+    assert (start, rest) == (0, [])
+    u = np.longdouble(abs(radius))
+    if abs(radius) < 2**32:
+        u = abs(u + np.longdouble(third | 1) * 2**-64)
+    assert u > 0
+    pi = np.longdouble("3.14159265358979323846264338327950288")
+    r = np.sqrt(-2 * np.log(u * np.longdouble(2.0**-63)))
+    a = pi * (np.longdouble(angle % 4096) / 2048 - 1 + np.longdouble(angle) / 2**75)
+    # Near radius 0 it is the rounding of u to float64 that counts.
+    bound = np.minimum(2.0**-49 * r + 2.0**-52 / np.maximum(r, 2.0**-30), 2.0**-25)
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() < 13.3
+    assert abs(found[0] - r * np.cos(a)) <= bound
+    assert abs(found[1] - r * np.sin(a)) <= bound
+
+
+def test_the_logarithm_is_accurate() -> None:
+    x = np.random.default_rng(0).random(1_000_000)
+    for u in (x, 1 - x * 2.0**-20, 2.0 ** (-120 * x)):
+        exact = np.log(u.astype(np.longdouble))
+        found = np.log(u)
+        assert (np.abs(found - exact) <= 4 * np.spacing(np.abs(found))).all()
+
+
+def test_small_radius_words_get_more_bits() -> None:
+    class Stream(FixedStream):
+        def fill(self, out: memoryview) -> None:
+            if not self._words:
+                Keystream(Entropy()).fill(out)
+            while self._words:
+                np.frombuffer(out, dtype=np.int64)[:] = self._words.pop()
+
+    (_, found), *_ = noise._tiles(Stream(5), 20_000, 1.0)  # type: ignore[arg-type]
+    u = np.exp(-(found[::2] ** 2 + found[1::2] ** 2) / 2) * 2.0**63
+    assert stats.kstest(u, "uniform", args=(4.5, 1)).pvalue > 1e-6
+    (_, found), *_ = noise._tiles(FixedStream(0), 4, 1.0)  # type: ignore[arg-type]
+    assert np.hypot(*found[:2]) == pytest.approx(math.sqrt(2 * 127 * math.log(2)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, TILE - 1, TILE, TILE + 1, 2 * TILE + 1])
+def test_gaussian_counts(count: int, fake: Entropy) -> None:
+    found = gaussian(fake, count)
+    assert found.shape == (count,)
+    assert np.unique(found).size == count
+    with pytest.raises(PrivacyError, match="≥ 0"):
+        gaussian(fake, -1)
 
 
 def test_two_draws_differ() -> None:
-    a, b = gaussian(Entropy(), 1000), gaussian(Entropy(), 1000)
-    assert not np.intersect1d(a, b).size
-    assert np.unique(gaussian(Entropy(), 3 * noise._TILE)).size > 3 * noise._TILE - 3
+    a, b = gaussian(Entropy(), 3 * TILE), gaussian(Entropy(), 3 * TILE)
+    assert np.unique(np.concatenate([a, b])).size == 6 * TILE
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_add_gaussian(fake: Entropy, dtype: type[np.floating]) -> None:
-    total = np.full((200, 300), 7.0, dtype=dtype)
-    noisy = add_gaussian(fake, total, 2.5)
-    assert noisy.dtype == dtype
-    assert noisy.shape == total.shape
-    assert (total == 7).all()
-    assert stats.kstest((noisy.ravel() - 7) / 2.5, "norm").pvalue > 1e-3
+def test_keystream_is_aes_256_in_counter_mode() -> None:
+    # NIST SP 800-38A, F.5.5: key, counter, and plaintext exclusive-or ciphertext.
+    key = "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4"
+    texts = (
+        ("6bc1bee22e409f96e93d7e117393172a", "601ec313775789a5b7a7f504bbf3d228"),
+        ("ae2d8a571e03ac9c9eb76fac45af8e51", "f443e3ca4d62b59aca84e990cacaf5c5"),
+    )
+    known = b"".join((int(p, 16) ^ int(c, 16)).to_bytes(16) for p, c in texts)
 
+    class Known(Entropy):
+        def bytes(self, count: int) -> bytes:
+            return bytes.fromhex(key) if count == 32 else bytes(range(0xF0, 0x100))
 
-@pytest.mark.parametrize("std", [0.0, -1.0, math.nan, math.inf])
-def test_no_noise_is_no_noise(std: float) -> None:
-    with pytest.raises(PrivacyError, match="std"):
-        add_gaussian(Entropy(), np.zeros(3), std)
-
-
-def test_noise_arguments_are_checked() -> None:
-    with pytest.raises(PrivacyError, match="float16"):
-        add_gaussian(Entropy(), np.zeros(3, dtype=np.float16), 1.0)
-    with pytest.raises(PrivacyError, match="finite"):
-        add_gaussian(Entropy(), np.array([1.0, np.nan]), 1.0)
-    with pytest.raises(PrivacyError, match="≥ 0"):
-        gaussian(Entropy(), -1)
+    assert keystream(Known(), 32) == known
+    stream, out = Keystream(Known()), bytearray(3 << 20)
+    for start, stop in ((0, 5), (5, 2 << 20), (2 << 20, 3 << 20)):
+        stream.fill(memoryview(out)[start:stop])
+    assert out == keystream(Known(), 3 << 20)
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.75])
