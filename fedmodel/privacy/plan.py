@@ -1,4 +1,4 @@
-"""One frozen object that says what is promised, and yields the event it is accounted by."""
+"""One frozen object that says what is promised, and yields the events it is accounted by."""
 
 import math
 from dataclasses import dataclass
@@ -6,141 +6,239 @@ from typing import Any, Literal
 
 from fedmodel import job
 from fedmodel.errors import ConfigError, PrivacyError
-from fedmodel.privacy.accounting import Spend
-from fedmodel.privacy.calibration import calibrate
+from fedmodel.privacy.adaptive import gradient_noise
+from fedmodel.privacy.calibration import Scaled, calibrate_schedule
+from fedmodel.privacy.spends import Adjacency, Spend
 
-__all__ = ["DeltaError", "Plan", "make_plan"]
+__all__ = ["DeltaError", "Plan", "check_delta", "make_plan"]
+
+_CHOICES = {
+    "unit": ("record", "patient"),
+    "adjacency": ("add-remove", "replace"),
+    "mechanism": ("dpsgd",),
+    "clipping": ("flat", "per-layer", "adaptive"),
+}
 
 
 class DeltaError(PrivacyError):
-    """δ is too large for a site. ``rows`` is its size: private, so not in the message."""
+    """δ is too large for a site. ``units`` is its size: private, so not in the message."""
 
-    def __init__(self, delta: float, rows: int) -> None:
+    def __init__(self, delta: float, units: int, unit: str = "record") -> None:
         super().__init__(
-            f"privacy.delta={delta:g} must be below 1/rows of this site: from there on it allows "
-            "one row to be published as it is; lower privacy.delta, or take part with more rows"
+            f"privacy.delta={delta:g} must be below 1/{unit}s of this site: from there on it "
+            f"allows one {unit} to be published as it is; lower privacy.delta, or take part with "
+            f"more {unit}s"
         )
-        self.rows = rows
+        self.units = units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one site promises for a whole run, and how the promise is kept.
+    """What each site promises for a whole run, and how the promise is kept.
 
-    Guarantee: when each of at most ``steps`` steps takes every unit independently with probability
-    ``rate``, clips its contribution to L2 norm ``clip``, sums, and adds Gaussian noise of standard
-    deviation :attr:`noise_std` to every coordinate of the sum, then the steps together are
-    (``epsilon``, ``delta``)-DP for the unit and the adjacency named. Sharp edges: clip per unit and
-    not per batch; sample by :func:`fedmodel.privacy.sampling.poisson` and don't shuffle; an empty
-    batch still takes noise and counts; divide by ``expected_batch``, never by the realised size.
+    Guarantee: when each of at most ``rounds``·``steps`` steps takes every unit independently with
+    probability ``rate``, bounds its contribution to L2 norm C, sums, and adds Gaussian noise of
+    standard deviation :meth:`noise_std` to every coordinate of the sum (with adaptive clipping,
+    and of ``clip_noise`` to the count), then the steps and the :meth:`evaluation` together are
+    (``epsilon``, ``delta``)-DP for the unit and the adjacency named. Sharp edges: clip per unit
+    and not per batch; sample by :func:`fedmodel.privacy.sampling.poisson` and don't shuffle; an
+    empty batch still takes noise and counts; divide by ``expected_batch``, never by the realised
+    size.
 
-    A plan stays at its site: ``rate`` and ``noise_multiplier`` follow from the site's size.
+    Nothing here follows from a site's rows: all sites of a job have the same plan, and it may be
+    published.
 
     Args:
-        unit: whose presence is hidden.
-        adjacency: neighbouring datasets differ by adding or removing one unit.
+        unit: whose presence is hidden: a ``record``, or a ``patient`` with all rows.
+        adjacency: neighbouring datasets differ by adding or removing one unit (``add-remove``) or
+            by exchanging one for another (``replace``). Noise is over C in both.
         mechanism: ``dpsgd`` (arXiv 1607.00133).
-        clip: C, the L2 norm of one unit's contribution.
-        noise_multiplier: standard deviation of the noise on the sum, over C.
+        clip: C, the L2 norm of one unit's contribution; with adaptive clipping, of the first.
+        noise_multiplier: of the first round's steps: standard deviation of the noise, over C.
+        decay: noise multiplier of the last round over that of the first; between them it changes
+            geometrically.
         rate: probability with which a unit takes part in a step, in (0, 1].
-        steps: of the whole run.
+        rounds: of the whole run.
+        steps: of a round.
         delta: δ of the promise.
         epsilon: ε of the promise.
         expected_batch: public divisor of the noised sum.
+        rows_per_patient: at most so many rows of a patient make up a contribution.
+        clipping: one norm for all parameters (``flat``), C/√layers for each (``per-layer``, which
+            together is C again), or one that follows the units' norms (``adaptive``).
+        clip_noise: standard deviation of the noise on adaptive clipping's count.
+        evaluation_noise: noise multiplier of one release over all test units after the last
+            round; ``None``: there is none.
 
     Raises:
         ConfigError: when a value isn't usable.
         PrivacyError: for a rate or a noise multiplier that can't be accounted.
     """
 
-    unit: Literal["record"]
-    adjacency: Literal["add-remove"]
+    unit: Literal["record", "patient"]
+    adjacency: Adjacency
     mechanism: Literal["dpsgd"]
     clip: float
     noise_multiplier: float
+    decay: float = 1.0
     rate: float
+    rounds: int
     steps: int
     delta: float
     epsilon: float
     expected_batch: int
+    rows_per_patient: int = 1
+    clipping: Literal["flat", "per-layer", "adaptive"] = "flat"
+    clip_noise: float = 10.0
+    evaluation_noise: float | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("unit", "record"),
-            ("adjacency", "add-remove"),
-            ("mechanism", "dpsgd"),
-        ):
-            if getattr(self, name) != known:
-                raise ConfigError(f"plan.{name} must be {known}, got {getattr(self, name)!r}")
-        for name in ("clip", "epsilon"):
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"plan.{name} must be {' or '.join(known)}, got {getattr(self, name)!r}"
+                )
+        for name in ("clip", "epsilon", "decay", "clip_noise"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"plan.{name} must be finite and > 0, got {getattr(self, name)}")
         if not 0 < self.delta < 1:
             raise ConfigError(f"plan.delta must be in (0, 1), got {self.delta}")
-        for name in ("steps", "expected_batch"):
+        for name in ("rounds", "steps", "expected_batch", "rows_per_patient"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"plan.{name} must be at least 1, got {getattr(self, name)}")
-        self.spend()
+        self.evaluation()
+        for round_ in (1, self.rounds):  # between them the noise is between theirs
+            self.spend(round_)
+            self.gradient_noise_multiplier(round_)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.rounds * self.steps
 
     @property
     def sensitivity(self) -> float:
-        """L2 distance between the clipped sums of two neighbouring datasets (add-remove): C."""
-        return self.clip
+        """L2 distance between the clipped sums of neighbours: C, or 2C for ``replace``."""
+        return self.clip if self.adjacency == "add-remove" else 2 * self.clip
 
-    @property
-    def noise_std(self) -> float:
-        """Standard deviation of the noise on each coordinate of the sum: σ·C.
+    def noise_at(self, round: int) -> float:
+        """Return the noise multiplier that a round's steps are accounted with (1, 2, …)."""
+        if not 1 <= round <= self.rounds:
+            raise PrivacyError(f"the plan has rounds 1 to {self.rounds}, got {round}")
+        return self.noise_multiplier * _decayed(self.decay, self.rounds, round)
+
+    def gradient_noise_multiplier(self, round: int) -> float:
+        """Return the standard deviation of the noise on the sum of gradients, over C.
+
+        With adaptive clipping it is above :meth:`noise_at`: the step pays for the count too.
+        """
+        noise = self.noise_at(round)
+        return gradient_noise(noise, self.clip_noise) if self.clipping == "adaptive" else noise
+
+    def noise_std(self, round: int, clip: float | None = None) -> float:
+        """Return the standard deviation of the noise on each coordinate of the sum.
 
         Neither the realised batch nor the size of the dataset enters.
+
+        Args:
+            round: 1, 2, …
+            clip: C of the step, where it isn't the plan's (adaptive clipping).
         """
-        return self.noise_multiplier * self.sensitivity
+        return self.gradient_noise_multiplier(round) * (self.clip if clip is None else clip)
 
-    def spend(self, steps: int | None = None) -> Spend:
-        """Return what so many steps spend (all of them by default)."""
-        return Spend(self.rate, self.noise_multiplier, self.steps if steps is None else steps)
+    def spend(self, round: int, steps: int | None = None) -> Spend:
+        """Return what so many steps of a round spend (all of them by default)."""
+        return Spend(self.rate, self.noise_at(round), self.steps if steps is None else steps)
 
-    def event(self, steps: int | None = None) -> Any:
-        """Return the ``dp_accounting`` event of so many steps (all of them by default)."""
-        return self.spend(steps).event()
+    def evaluation(self) -> Spend | None:
+        """Return what the private evaluation spends, if there is one. No unit is left out."""
+        return None if self.evaluation_noise is None else Spend(1.0, self.evaluation_noise, 1)
+
+    def spends(self) -> tuple[Spend, ...]:
+        """Return what the whole run spends: its rounds in order, then the evaluation."""
+        evaluation = self.evaluation()
+        rounds = tuple(self.spend(round_) for round_ in range(1, self.rounds + 1))
+        return rounds if evaluation is None else (*rounds, evaluation)
+
+    def event(self) -> Any:
+        """Return the ``dp_accounting`` event of the whole run."""
+        import dp_accounting as dp
+
+        return dp.ComposedDpEvent([spend.event() for spend in self.spends()])
 
 
-def make_plan(privacy: job.Privacy, *, rows: int, batch_size: int, steps: int) -> Plan:
-    """Return one site's plan, its noise calibrated so that all steps together keep ε.
-
-    The rate is batch_size/rows, at most 1, and from then on a constant of the run: as everywhere
-    in the literature, neighbouring datasets are compared at the same rate. The divisor is the
-    batch size, also where the site has fewer rows, so that it tells nothing about them.
+def make_plan(
+    privacy: job.Privacy, *, batch_size: int, rounds: int, steps: int, evaluate: bool
+) -> Plan:
+    """Return a job's plan, its noise calibrated so that all of the run together keeps ε.
 
     Args:
-        privacy: the job's promise; its mechanism must be private.
-        rows: units at this site, ≥ 1. Private.
-        batch_size: expected units in a step, ≥ 1. Public.
-        steps: of the whole run, ≥ 1. Public.
+        privacy: the job's promise; its mechanism must be private, and its rate known.
+        batch_size: expected units in a step, ≥ 1.
+        rounds: of the run, ≥ 1.
+        steps: of a round, ≥ 1.
+        evaluate: whether test rows are the sites' own, so that an evaluation is a release; none
+            is planned if the job suppresses it.
 
     Raises:
-        ConfigError: for a job without privacy, or a count below 1.
-        DeltaError: when δ ≥ 1/rows.
+        ConfigError: for a job without privacy or without a rate, or a count below 1.
         PrivacyError: when no noise keeps the promise.
     """
     if not privacy.private:
         raise ConfigError("privacy.mechanism=none has no plan; choose privacy=record")
-    if rows < 1:
-        raise ConfigError("a private site needs at least 1 row")
-    for name, value in (("batch_size", batch_size), ("steps", steps)):
+    if privacy.rate is None:
+        raise ConfigError(
+            f"privacy.rate isn't set: the probability with which a {privacy.unit} takes part in a "
+            "step is public and the same at every site; set it to about train.batch_size over the "
+            f"number of {privacy.unit}s that the sites have at least"
+        )
+    for name, value in (("batch_size", batch_size), ("rounds", rounds), ("steps", steps)):
         if value < 1:
-            raise ConfigError(f"{name} must be at least 1, got {value}")
-    if privacy.delta * rows >= 1:
-        raise DeltaError(privacy.delta, rows)
-    rate = min(1.0, batch_size / rows)
+            raise ConfigError(f"train.{name} must be at least 1, got {value}")
+    noise = privacy.evaluation_noise if evaluate and privacy.evaluation == "noised" else None
+    schedule = tuple(
+        Scaled(privacy.rate, _decayed(privacy.decay, rounds, round_), steps)
+        for round_ in range(1, rounds + 1)
+    )
+    fixed = () if noise is None else (Spend(1.0, noise, 1),)
     return Plan(
         unit=privacy.unit,
         adjacency=privacy.adjacency,
         mechanism="dpsgd",
         clip=privacy.clip,
-        noise_multiplier=calibrate(privacy.epsilon, privacy.delta, rate, steps),
-        rate=rate,
+        noise_multiplier=calibrate_schedule(
+            privacy.epsilon, privacy.delta, schedule, fixed, privacy.adjacency
+        ),
+        decay=privacy.decay,
+        rate=privacy.rate,
+        rounds=rounds,
         steps=steps,
         delta=privacy.delta,
         epsilon=privacy.epsilon,
         expected_batch=batch_size,
+        rows_per_patient=privacy.rows_per_patient,
+        clipping=privacy.clipping,
+        clip_noise=privacy.clip_noise,
+        evaluation_noise=noise,
     )
+
+
+def check_delta(privacy: job.Privacy, units: int) -> None:
+    """Check a promise against a site's own size, which no plan knows.
+
+    Args:
+        privacy: the job's promise.
+        units: records or patients at this site. Private.
+
+    Raises:
+        ConfigError: without any unit.
+        DeltaError: when δ ≥ 1/units.
+    """
+    if units < 1:
+        raise ConfigError(f"a private site needs at least 1 {privacy.unit}")
+    if privacy.delta * units >= 1:
+        raise DeltaError(privacy.delta, units, privacy.unit)
+
+
+def _decayed(decay: float, rounds: int, round_: int) -> float:
+    return 1.0 if rounds == 1 else float(decay ** ((round_ - 1) / (rounds - 1)))

@@ -13,7 +13,7 @@ from fedmodel._hazmat import keystream
 from fedmodel.errors import PrivacyError
 from fedmodel.seeds import Entropy
 
-__all__ = ["poisson"]
+__all__ = ["choose", "poisson"]
 
 _TILE = 1 << 17
 
@@ -50,3 +50,21 @@ def poisson(entropy: Entropy, rows: int, rate: float) -> NDArray[np.int64]:
         uniform = np.frombuffer(keystream(entropy, 8 * size), dtype="<u8")
         drawn.append(np.flatnonzero(uniform < below) + start)
     return np.concatenate(drawn)
+
+
+def choose(entropy: Entropy, rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Return at most ``limit`` of some rows, every subset of that size equally likely.
+
+    Args:
+        entropy: as for :func:`poisson`.
+        rows: int64, any length.
+        limit: ≥ 1.
+
+    Returns:
+        int64, ascending positions kept: ``rows`` itself where there are no more than ``limit``.
+    """
+    if len(rows) <= limit:
+        return rows
+    # Ties among 64-bit keys are rarer than 1e-12 here and only favour one subset a little.
+    keys = np.frombuffer(keystream(entropy, 8 * len(rows)), dtype="<u8")
+    return rows[np.sort(np.argsort(keys, kind="stable")[:limit])]
