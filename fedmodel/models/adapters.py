@@ -36,17 +36,35 @@ def attach(model: PreTrainedModel, train: job.Train, seed: Seed) -> nn.Module:
         ``model`` itself, or the peft model around it for ``lora`` and ``ffa``.
 
     Raises:
-        ModelError: if LoRA's target modules or layers aren't in the model, or its architecture is
-            unknown and none are named.
+        ModelError: if LoRA's target modules or layers, or modules to freeze, aren't in the model,
+            or its architecture is unknown and no target is named.
     """
     if train.method in ("lora", "ffa"):
-        return _lora(model, train, seed)
+        return _freeze(_lora(model, train, seed), train.frozen)
     model.requires_grad_(train.method == "full")
     if train.method == "full":
         _freeze_unused(model)
     else:
         for name in head_names(model):
             model.get_submodule(name).requires_grad_(True)
+    return _freeze(model, train.frozen)
+
+
+def _freeze(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
+    """Freeze the modules that end in one of the names."""
+    modules = dict(model.named_modules())
+    for wanted in names:
+        found = [module for name, module in modules.items() if _matches(name, (wanted,))]
+        if not found:
+            known = sorted(_last(tuple(modules)))
+            raise ModelError(
+                f"train.frozen: no module '{wanted}'{suggest(wanted, known)}; give the name of one "
+                "or its last part"
+            )
+        for module in found:
+            module.requires_grad_(False)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError("train.frozen leaves nothing to train; name fewer modules")
     return model
 
 

@@ -1,166 +1,162 @@
-"""DP-SGD at one site (Abadi et al. 2016, arXiv 1607.00133, Algorithm 1), on Opacus.
+"""DP-SGD at one site (Abadi et al. 2016, arXiv 1607.00133, Algorithm 1), on Opacus's optimiser.
 
-Per-example gradients, step scheduling and scaling are Opacus's. Ours: exact Poisson sampling and
-noise from the operating system's entropy, norms in float32, examples whose gradient isn't finite
-dropped, and empty batches as steps of noise alone.
+Scheduling and scaling of steps are Opacus's. Ours: exact Poisson sampling of units and noise from
+the operating system's entropy, one-pass clipping, norms in float32 or better, units whose gradient
+isn't finite dropped, and empty batches as steps of noise alone.
 """
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from opacus.grad_sample import GradSampleHooks
-from opacus.optimizers import DPOptimizer
-from torch import Tensor, nn
+from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch.optim import Optimizer
 
 from fedmodel.errors import PrivacyError
-from fedmodel.privacy import clipping, noise, sampling
+from fedmodel.job import Privacy
+from fedmodel.privacy import noise, sampling
 from fedmodel.privacy.plan import Plan
+from fedmodel.privacy.spends import Spend
 from fedmodel.seeds import Entropy
+from fedmodel.training import guards
+from fedmodel.training.clippers import Clipper, make_clipper
+from fedmodel.training.engines import Engine, make_engine
 from fedmodel.training.examples import Examples
+from fedmodel.training.fastclip import Groups
 from fedmodel.training.learner import Learner
 from fedmodel.training.tasks import example_losses
+from fedmodel.training.units import Batch
 
-__all__ = ["PrivateOptimizer", "per_example_gradients", "private_steps"]
-
-# Clipped norms are float32 sums; this keeps their rounding below the bound.
-_ROUNDING = 1 - 1e-6
+__all__ = ["Private", "PrivateOptimizer", "private_steps"]
 
 
-class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus's optimiser with noise from ``Entropy`` and clipping that drops bad examples.
+class PrivateOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
+    """Opacus's optimiser with noise from ``Entropy`` on sums that an engine has clipped.
 
     Args:
         optimizer: the optimiser that takes the step.
-        plan: clip, noise multiplier and expected batch size, all public.
+        plan: noise and expected batch size, all public.
+        round_: of the run; the noise may have a schedule.
+        clipper: whose current norm scales the noise.
         entropy: where the noise comes from; there is no seed.
     """
 
-    def __init__(self, optimizer: Optimizer, plan: Plan, entropy: Entropy) -> None:
+    def __init__(
+        self, optimizer: Optimizer, plan: Plan, round_: int, clipper: Clipper, entropy: Entropy
+    ) -> None:
         super().__init__(
             optimizer,
-            noise_multiplier=plan.noise_multiplier,
+            noise_multiplier=plan.gradient_noise_multiplier(round_),
             max_grad_norm=plan.clip,
             expected_batch_size=plan.expected_batch,
             loss_reduction="mean",
         )
-        self._entropy = entropy
-        self._noise_std = plan.noise_std
-        self.dropped = 0
+        self._plan, self._round = plan, round_
+        self._clipper, self._entropy = clipper, entropy
 
-    def clip_and_accumulate(self) -> None:
-        """Add ``sum_i g_i * min(1, C / ||g_i||)`` to ``p.summed_grad``.
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise on each coordinate of the clipped sum."""
+        return self._plan.noise_std(self._round, self._clipper.clip)
 
-        The norm is over all parameters and in float32, whatever the gradients' own type. An example
-        with an infinite or undefined gradient contributes nothing and is counted in ``dropped``.
-        """
-        samples = [g.float() for g in self.grad_samples]
-        squares = [g.flatten(1).square().sum(1) if g.shape[0] else g.new_zeros(0) for g in samples]
-        norms = torch.stack(squares).sum(0).sqrt()
-        clip = self.max_grad_norm * _ROUNDING
-        factors = torch.from_numpy(clipping.factors(norms.cpu().numpy(), clip)).to(norms.device)
-        bad = ~torch.isfinite(norms)
-        if bool(bad.any()):
-            self.dropped += int(bad.sum())
-            samples = [torch.where(bad.view(-1, *[1] * (g.dim() - 1)), 0.0, g) for g in samples]
-        for p, g in zip(self.params, samples, strict=True):
-            total = torch.einsum("i,i...->...", factors, g)
-            p.summed_grad = total if p.summed_grad is None else p.summed_grad + total
+    def accumulate(self) -> None:
+        """Do nothing: the engines add to ``p.summed_grad`` themselves."""
 
     def add_noise(self) -> None:
-        """Set ``p.grad`` to the clipped sum plus N(0, (noise multiplier * C)^2) per coordinate."""
-        params = self.params
-        total = torch.cat([p.summed_grad.flatten() for p in params]).cpu().numpy()
-        noised = torch.from_numpy(noise.add_gaussian(self._entropy, total, self._noise_std))
-        start = 0
-        for p in params:
-            part = noised[start : start + p.numel()]
-            p.grad = part.view(p.shape).to(device=p.device, dtype=p.dtype)
-            start += p.numel()
+        """Set ``p.grad`` to the clipped sum plus N(0, std²) per coordinate.
+
+        A parameter that no unit reached (nobody was drawn) gets noise alone.
+        """
+        std = self.noise_std
+        for p in self.params:
+            total = p.summed_grad
+            if total is None:
+                total = torch.zeros_like(p, dtype=torch.float32)
+            noise.add_gaussian_(self._entropy, total, std)
+            p.grad, p.summed_grad = total.to(p.dtype), None
+        # AdamW with bias correction takes the noise's share off its second moment.
+        self.original_optimizer.noise_variance = (std / self.expected_batch_size) ** 2
 
 
-@contextmanager
-def per_example_gradients(module: nn.Module) -> Iterator[None]:
-    """Within this context, a backward pass leaves ``p.grad_sample`` of shape ``[B, *p.shape]``."""
-    try:
-        hooks = GradSampleHooks(module, loss_reduction="sum")
-    except NotImplementedError as error:
-        raise PrivacyError(
-            "a trainable layer keeps running statistics of the batch (such as batch norm), so one "
-            "row changes another's gradient; freeze it or use another model"
-        ) from error
-    try:
-        with warnings.catch_warnings():
-            # True for a first layer: it has no input to differentiate, and its hook works anyway.
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            yield
-    finally:
-        hooks.cleanup()
+@dataclass(frozen=True, slots=True)
+class Private:
+    """What private steps leave behind at the site.
+
+    Args:
+        dropped: units left out because their gradient wasn't finite. Secret.
+        clip: where an adaptive norm got to; released.
+    """
+
+    dropped: int
+    clip: float
 
 
 def private_steps(
     learner: Learner,
     examples: Examples,
     plan: Plan,
+    privacy: Privacy,
     optimizer: Optimizer,
     *,
+    round_: int,
     steps: int,
     physical_batch: int,
     entropy: Entropy,
-    on_step: Callable[[], None],
-) -> PrivateOptimizer:
+    clip: float | None = None,
+    before_step: Callable[[Spend], None] = lambda spend: None,
+    on_step: Callable[[], None] = lambda: None,
+) -> Private:
     """Take ``steps`` DP-SGD steps.
 
     Args:
         learner: the network, already holding the round's parameters.
         examples: the site's own rows.
         plan: what was promised; its spend must be on disk before this is called.
+        privacy: of the job, for the choice of engine and clipping.
         optimizer: over the trainable parameters.
+        round_: of the run, from 1.
         steps: how many.
         physical_batch: rows in one forward pass.
         entropy: for sampling and noise.
+        clip: where an adaptive norm got to in the rounds before.
+        before_step: told what each step spends, before it is taken; may refuse.
         on_step: called after each step.
 
-    Returns:
-        The private optimiser, for its counters.
+    Raises:
+        PrivacyError: if a guard finds that the promise would not hold.
     """
-    private = PrivateOptimizer(optimizer, plan, entropy)
+    engine = make_engine(privacy.engine, learner.trained)
+    clipper = make_clipper(privacy, plan, learner.trained, entropy, clip)
+    private = PrivateOptimizer(optimizer, plan, round_, clipper, entropy)
+    guards.check_parameters(learner, private)
     learner.module.train()
-    with per_example_gradients(learner.trained):
+    with engine.attached(), guards.only_trained_move(learner):
         for _ in range(steps):
-            rows = sampling.poisson(entropy, len(examples), plan.rate)
-            parts = list(examples.chunks(rows, physical_batch))
-            if not parts:
-                _empty_batch(private)
-            for number, part in enumerate(parts, start=1):
-                private.zero_grad(set_to_none=True)
-                losses = example_losses(learner, examples.batch(part), examples.labels(part))
-                torch.autograd.backward(losses.sum())
-                _check_rows(private, len(part))
-                private.signal_skip_step(do_skip=number < len(parts))
-                private.step()
+            before_step(plan.spend(round_, 1))
             private.zero_grad(set_to_none=True)
+            drawn = sampling.poisson(entropy, len(examples.units), plan.rate)
+            limit = plan.rows_per_patient
+            seen = 0
+            for batch in examples.units.batches(drawn, physical_batch, limit, entropy):
+                _accumulate(learner, examples, batch, engine, clipper)
+                seen += batch.count
+            guards.check_count(seen, len(drawn))
+            private.step()
+            clipper.end_step()
             on_step()
-    return private
+        private.zero_grad(set_to_none=True)
+    return Private(clipper.dropped, clipper.clip)
 
 
-def _empty_batch(private: PrivateOptimizer) -> None:
-    # Poisson sampling drew nobody. The step still happens: leaving it out would tell that.
-    private.zero_grad(set_to_none=True)
-    for p in private.params:
-        p.grad_sample = p.new_zeros((0, *p.shape))
-    private.step()
-
-
-def _check_rows(private: PrivateOptimizer, expected: int) -> None:
-    for p in private.params:
-        sample = p.grad_sample
-        rows = sample.shape[0] if isinstance(sample, Tensor) else -1
-        if rows != expected:
-            raise PrivacyError(
-                "the per-example gradients don't have one row per example in a trainable parameter "
-                f"of shape {tuple(p.shape)} (expected one per example, got another number); this "
-                "model can't be trained privately with these adapters"
-            )
+def _accumulate(
+    learner: Learner, examples: Examples, batch: Batch, engine: Engine, clipper: Clipper
+) -> None:
+    """Add a batch's clipped gradients to ``p.summed_grad``."""
+    groups = Groups(torch.from_numpy(batch.unit).to(learner.device))
+    if groups.count != batch.count:
+        raise PrivacyError("a batch's units aren't numbered from 0 without gaps")
+    engine.begin(len(batch.rows))
+    losses = example_losses(learner, examples.batch(batch.rows), examples.labels(batch.rows))
+    # A unit's loss is the mean of its rows'.
+    engine.backward(losses / groups.spread(groups.sizes), groups)
+    engine.add(clipper.factors(engine.squares()))

@@ -4,12 +4,13 @@ import warnings
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
 from fedmodel.training.tasks import TASK_LOSSES
 
-__all__ = ["evaluate"]
+__all__ = ["count_correct", "evaluate"]
 
 _BATCH = 64
 
@@ -41,3 +42,14 @@ def evaluate(learner: Learner, examples: Examples) -> dict[str, float]:
         "loss": float(torch.cat(losses).double().mean()),
         "majority": float(np.bincount(y).max() / len(y)),
     }
+
+
+def count_correct(learner: Learner, examples: Examples, rows: NDArray[np.int64]) -> int:
+    """Return how many of the rows (by number, there may be none) the model gets right."""
+    learner.module.eval()
+    correct = 0
+    with torch.inference_mode():
+        for part in examples.chunks(rows, _BATCH):
+            guess = learner.logits(examples.batch(part)).argmax(dim=1)
+            correct += int((guess == examples.labels(part)).sum())
+    return correct

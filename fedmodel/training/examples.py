@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fedmodel.errors import DataError
 from fedmodel.training.learner import Learner
+from fedmodel.training.units import Units
 
 __all__ = ["Examples", "prepare"]
 
@@ -46,7 +47,12 @@ class Examples:
     """The examples of one party, ready for a learner. Sized; its content is secret."""
 
     def __init__(
-        self, tokens: list[NDArray[np.int64]], labels: Tensor, pad_id: int, device: torch.device
+        self,
+        tokens: list[NDArray[np.int64]],
+        labels: Tensor,
+        pad_id: int,
+        device: torch.device,
+        patients: Sequence[str] | None = None,
     ) -> None:
         self._tokens = tokens
         self._labels = labels.to(device)
@@ -56,6 +62,7 @@ class Examples:
         self._hidden: list[Tensor] | None = None
         self._pending: tuple[Learner, str] | None = None
         self.lengths = np.array([len(t) for t in tokens], dtype=np.int64)
+        self.units = Units(self.lengths, patients)
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -155,6 +162,7 @@ def prepare(
     names: Sequence[str],
     max_length: int,
     uses: int | None = None,
+    patients: Sequence[str] | None = None,
 ) -> Examples:
     """Tokenise rows; what a frozen body makes of them is computed once, at their first use.
 
@@ -165,6 +173,7 @@ def prepare(
         names: class names in the order of the logits.
         max_length: tokens kept of each text.
         uses: see :meth:`Examples.embed`.
+        patients: whose each row is, where patients are the unit of privacy.
 
     Raises:
         DataError: for a label that isn't among ``names``.
@@ -185,6 +194,7 @@ def prepare(
         torch.tensor([numbers[label] for label in labels], dtype=torch.int64),
         learner.tokenizer.pad_token_id or 0,
         learner.device,
+        patients,
     )
     examples.embed(learner, digest.hexdigest(), uses)
     return examples

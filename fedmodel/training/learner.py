@@ -3,6 +3,7 @@
 import functools
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,9 @@ class Learner:
         # Names all that decides what a frozen body makes of a text, besides its weights.
         self.reading = config.digest(replace(model, labels=(), digest="")) + str(device)
         self.module.to(device)
+        if train.gradient_checkpointing:
+            inner: Any = models.unwrap(self.module)
+            inner.gradient_checkpointing_enable({"use_reentrant": False})
         self.tokenizer = models.load_tokenizer(model)
         self.layout = models.Layout.of(self.module)
         self.head = models.head_only(self.module) if train.method == "head" else None
@@ -59,7 +63,7 @@ class Learner:
         self.device = device
         self.task = model.task
         self.initial = self.flatten()
-        self.preflight_passed = False
+        self.preflights_passed: set[str] = set()  # by engine
         self._frozen_checked = False
 
     @property
@@ -133,7 +137,8 @@ def resident(job: Job, device: torch.device) -> Learner:
         ModelError: if the starting weights are not the ones the job names.
     """
     # Only what shapes the network may be part of the key, so that a sweep reuses the body.
-    shape = Train(method=job.train.method, lora=job.train.lora, precision=job.train.precision)
+    kept = ("method", "lora", "precision", "frozen", "gradient_checkpointing")
+    shape = Train(**{name: getattr(job.train, name) for name in kept})
     learner = _resident(replace(job.model, digest=""), shape, job.root_seed, device)
     if job.model.digest and learner.digest != job.model.digest:
         raise ModelError(

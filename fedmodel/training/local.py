@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.optim import Optimizer
 
-from fedmodel.errors import RunError
+from fedmodel.errors import PrivacyError, RunError
 from fedmodel.job import Job
 from fedmodel.privacy.plan import Plan
+from fedmodel.privacy.spends import Spend
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import optim
 from fedmodel.training.examples import Examples
@@ -30,11 +31,13 @@ class Result:
         change: parameters after minus before, float32 ``[trainable]``.
         loss: mean training loss, ``None`` when private: it would be a release of its own.
         optimizer: with its state, for those who keep it.
+        clip: where an adaptive clip norm got to, ``None`` without one.
     """
 
     change: Vector
     loss: float | None
     optimizer: Optimizer
+    clip: float | None = None
 
 
 def shuffled(seed: Seed, rows: int, batch: int, steps: int) -> Iterator[NDArray[np.int64]]:
@@ -62,7 +65,10 @@ def train(
     plan: Plan | None,
     seed: Seed,
     entropy: Entropy,
+    round_: int = 1,
     state: Path | None = None,
+    clip: float | None = None,
+    before_step: Callable[[Spend], None] = lambda spend: None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Result:
     """Train from ``vector`` for ``steps`` steps.
@@ -76,7 +82,10 @@ def train(
         plan: the privacy plan, or ``None`` without privacy. Its spend must already be on disk.
         seed: order of batches and dropout, for this site and round; never for noise.
         entropy: private sampling and noise.
+        round_: of the run, for noise that changes from round to round.
         state: optimiser state to start from, when it is kept between rounds.
+        clip: where an adaptive clip norm got to in the rounds before.
+        before_step: told what each private step spends, before it is taken; may refuse.
         on_step: called after each step.
 
     Raises:
@@ -94,23 +103,39 @@ def train(
         else:
             from fedmodel.training import dpsgd  # Opacus is slow to import: only when needed
 
-            dpsgd.private_steps(
+            private = dpsgd.private_steps(
                 learner,
                 examples,
                 plan,
+                job.privacy,
                 optimizer,
+                round_=round_,
                 steps=steps,
                 physical_batch=job.train.physical_batch,
                 entropy=entropy,
+                clip=clip,
+                before_step=before_step,
                 on_step=on_step,
             )
+            clip = private.clip if job.privacy.clipping == "adaptive" else None
     change = learner.flatten() - vector
     if not np.isfinite(change).all():
         raise RunError(
             "local training diverged (the parameters became infinite or NaN); "
             "lower train.lr and train.head_lr"
         )
-    return Result(change=change, loss=loss, optimizer=optimizer)
+    if plan is not None:
+        _check_moved(learner, change, optimizer)
+    return Result(change=change, loss=loss, optimizer=optimizer, clip=clip)
+
+
+def _check_moved(learner: Learner, change: Vector, optimizer: Optimizer) -> None:
+    """Refuse an update in which a parameter stayed: noise moves every one of them."""
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    named = dict(learner.module.named_parameters())
+    for name, part in learner.layout.named(change).items():
+        if rates.get(id(named[name]), 0) > 0 and not part.any():
+            raise PrivacyError(f"'{name}' was to be trained, but didn't change")
 
 
 def _seed_dropout(value: int, device: torch.device) -> None:

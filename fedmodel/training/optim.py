@@ -1,6 +1,7 @@
 """A site's optimiser: two learning rates, and a state that survives as safetensors."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -11,9 +12,58 @@ from fedmodel.errors import RunFolderError
 from fedmodel.job import Train
 from fedmodel.models import adapters
 
-__all__ = ["load_state", "make", "state_tensors"]
+__all__ = ["AdamWBC", "load_state", "make", "state_tensors"]
 
 _ADAM_BETA2 = 0.999
+_FLOOR = 1e-8  # of the corrected second moment: γ' of arXiv 2312.14334
+
+
+class AdamWBC(Optimizer):
+    """AdamW whose second moment has the noise's known variance taken off.
+
+    DP-AdamBC (arXiv 2312.14334, Algorithm 1): the noise makes every v̂ larger by its variance, and
+    thereby Adam's steps nearly equal in all coordinates. The variance is public, so the correction
+    is post-processing and costs no privacy. Weight decay is decoupled, as in AdamW.
+
+    Args:
+        params: parameters or groups, as for any PyTorch optimiser.
+        lr: learning rate.
+        betas: of the first and the second moment.
+        weight_decay: decoupled.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, _ADAM_BETA2),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+        self.noise_variance = 0.0  # of each coordinate of the next gradient; set by who adds it
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take one step from ``p.grad``."""
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    zero = torch.zeros((), dtype=torch.float32)
+                    state.update(step=zero.clone(), noise=zero.clone())
+                    state.update(exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+                state["step"] += 1
+                count = int(state["step"])
+                state["noise"].mul_(beta2).add_(self.noise_variance * (1 - beta2))
+                mean = state["exp_avg"].lerp_(p.grad, 1 - beta1)
+                square = state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+                known = square.sub(float(state["noise"])).div_(1 - beta2**count).clamp_(min=_FLOOR)
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.addcdiv_(mean, known.sqrt_(), value=-group["lr"] / (1 - beta1**count))
 
 
 def make(module: nn.Module, train: Train) -> Optimizer:
@@ -27,6 +77,8 @@ def make(module: nn.Module, train: Train) -> Optimizer:
     if train.optimizer == "sgd":
         return SGD(groups, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
     betas = (train.momentum or 0.9, _ADAM_BETA2)
+    if train.optimizer == "adamw-bc":
+        return AdamWBC(groups, lr=train.lr, betas=betas, weight_decay=train.weight_decay)
     return AdamW(groups, lr=train.lr, betas=betas, weight_decay=train.weight_decay)
 
 

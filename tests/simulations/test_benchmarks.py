@@ -24,3 +24,22 @@ def test_the_quick_engine_benchmark_keeps_the_contract(tmp_path: Path) -> None:
     goals = {f["name"]: f["goal"] for f in report["figures"] if f["goal"] is not None}
     assert goals["fedmodel / bare loop, CPU"] == 1.3
     assert goals["start-up to first round"] == 3.0
+
+
+def test_the_quick_benchmark_of_a_private_step_keeps_the_contract(tmp_path: Path) -> None:
+    out = tmp_path / "dp.json"
+    command = [sys.executable, "-m", "simulations.benchmarks.dp_step", "--quick", "--turns", "1"]
+    done = subprocess.run(
+        [*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    names = [figure["name"] for figure in report["figures"]]
+    for method in ("full", "lora"):
+        for way in ("fast", "hooks", "ghost"):
+            assert any(n.startswith(f"{method}, {way} / no privacy, batch") for n in names)
+            assert any(n.startswith(f"{method}, {way} / no privacy, peak memory") for n in names)
+    for figure in report["figures"]:
+        assert figure.keys() == {"name", "value", "unit", "goal", "better"}
+        assert figure["value"] > 0
+        assert figure["goal"] is None  # tiny shapes have no goals

@@ -1,0 +1,186 @@
+"""The ways to get per-unit gradient norms and clipped sums; all give the same numbers.
+
+``fast`` is ours (:mod:`fedmodel.training.fastclip`). ``hooks`` and ``ghost`` are Opacus's: the
+first keeps every row's gradient, the second runs backward twice.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import torch
+from opacus.grad_sample import GradSampleHooks
+from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
+    GradSampleHooksFastGradientClipping,
+)
+from torch import Tensor, nn
+
+from fedmodel.errors import PrivacyError
+from fedmodel.training.fastclip import FastClip, Groups
+from fedmodel.training.fastclip.engine import Factors
+
+__all__ = ["Engine", "make_engine"]
+
+
+class Engine(Protocol):
+    """See :class:`fedmodel.training.fastclip.FastClip`, which says what each call does."""
+
+    parameters: list[nn.Parameter]
+
+    def attached(self) -> AbstractContextManager[None]:
+        """Within this context the module's layers take notes."""
+
+    def begin(self, rows: int) -> None:
+        """Forget the last batch; the next forward pass has so many rows."""
+
+    def backward(self, losses: Tensor, groups: Groups) -> None:
+        """Run the backward pass of the rows' losses."""
+
+    def squares(self) -> dict[nn.Parameter, Tensor]:
+        """Return every parameter's squared gradient norm per unit, float64 ``[U]``."""
+
+    def add(self, factors: Factors, *, keep: bool = False) -> None:
+        """Add every unit's gradient times its factor to ``p.summed_grad``."""
+
+
+class _Opacus:
+    """What the two engines of Opacus share."""
+
+    kind: type[GradSampleHooks]
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self._module = module
+        self._rows = 0
+        self._groups = Groups.records(0, torch.device("cpu"))
+        self._hooks: GradSampleHooks | None = None
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        try:
+            self._hooks = self.kind(self._module, loss_reduction="sum")
+        except NotImplementedError as error:
+            raise PrivacyError(
+                "a trainable layer keeps running statistics of the batch (such as batch norm), so "
+                "one row changes another's gradient; freeze it or use another model"
+            ) from error
+        try:
+            with warnings.catch_warnings():
+                # True for a first layer: it has no input to differentiate; its hook works anyway.
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                yield
+        finally:
+            self._hooks.cleanup()
+            self._hooks = None
+
+    def begin(self, rows: int) -> None:
+        self._rows = rows
+        for p in self.parameters:
+            p.grad = p.grad_sample = p._norm_sample = None  # type: ignore[attr-defined]
+
+    def _total(self, p: nn.Parameter) -> Tensor:
+        total: Tensor | None = getattr(p, "summed_grad", None)
+        return torch.zeros_like(p, dtype=torch.float32) if total is None else total
+
+
+class Hooks(_Opacus):
+    """Every row's gradient of every parameter in memory."""
+
+    kind = GradSampleHooks
+
+    def backward(self, losses: Tensor, groups: Groups) -> None:
+        """Run one backward pass; check that every parameter has a gradient row for each row."""
+        self._groups = groups
+        torch.autograd.backward(losses.sum())
+        for name, p in self._module.named_parameters():
+            sample = getattr(p, "grad_sample", None)
+            if p.requires_grad and (not isinstance(sample, Tensor) or len(sample) != self._rows):
+                raise PrivacyError(
+                    f"'{name}' has no gradient row for each example, so it can't be clipped per "
+                    "example; freeze it (another train.method or train.lora.target_modules), or "
+                    "try privacy.engine=fast"
+                )
+
+    def squares(self) -> dict[nn.Parameter, Tensor]:
+        """Return squared norms, float64 ``[U]``, from sums in float32."""
+        return {p: self._samples(p).square().flatten(1).sum(1).double() for p in self.parameters}
+
+    def add(self, factors: Factors, *, keep: bool = False) -> None:
+        """Add the weighted gradients; a factor of 0 leaves a unit out."""
+        for p in self.parameters:
+            own = factors[p] if isinstance(factors, dict) else factors
+            used = own != 0
+            part = torch.einsum("i,i...->...", own[used], self._samples(p)[used])
+            p.summed_grad = self._total(p).add_(part)  # type: ignore[attr-defined]
+            if not keep:
+                p.grad_sample = None  # type: ignore[attr-defined]
+
+    def _samples(self, p: nn.Parameter) -> Tensor:
+        return self._groups.sum(p.grad_sample.float())  # type: ignore[attr-defined]
+
+
+class Ghost(_Opacus):
+    """Norms from a first backward pass, the clipped sum from a second one."""
+
+    kind = GradSampleHooksFastGradientClipping
+
+    def backward(self, losses: Tensor, groups: Groups) -> None:
+        """Run the first backward pass, for the norms only."""
+        if not groups.single:
+            raise PrivacyError("privacy.engine=ghost clips rows only; use privacy.engine=fast")
+        self._losses = losses
+        torch.autograd.backward(losses.sum(), retain_graph=True)
+        for name, p in self._module.named_parameters():
+            norms = getattr(p, "_norm_sample", None)
+            if p.requires_grad and (not isinstance(norms, Tensor) or len(norms) != self._rows):
+                raise PrivacyError(
+                    f"'{name}' has no gradient norm for each example, so it can't be clipped per "
+                    "example; freeze it, or try privacy.engine=fast"
+                )
+            p.grad = None
+
+    def squares(self) -> dict[nn.Parameter, Tensor]:
+        """Return squared norms, float64 ``[U]``."""
+        return {p: p._norm_sample.double().square() for p in self.parameters}  # type: ignore[attr-defined]
+
+    def add(self, factors: Factors, *, keep: bool = False) -> None:
+        """Run the second backward pass, of the weighted losses, without hooks.
+
+        Raises:
+            PrivacyError: if a unit to leave out would spoil the sum.
+        """
+        if isinstance(factors, dict):
+            raise PrivacyError("privacy.engine=ghost clips by one norm for all parameters only")
+        if self._hooks is None:
+            raise PrivacyError("the engine isn't attached")
+        self._hooks.disable_hooks()
+        try:
+            torch.autograd.backward((self._losses * factors).sum(), retain_graph=keep)
+        finally:
+            self._hooks.enable_hooks()
+        for p in self.parameters:
+            if p.grad is not None:
+                if not bool(torch.isfinite(p.grad).all()):
+                    raise PrivacyError(
+                        "a row's gradient isn't finite, and privacy.engine=ghost can't leave it "
+                        "out; use privacy.engine=fast"
+                    )
+                p.summed_grad = self._total(p).add_(p.grad)  # type: ignore[attr-defined]
+            p.grad = None
+
+
+_ENGINES: dict[str, Callable[[nn.Module], Engine]] = {
+    "fast": FastClip,
+    "hooks": Hooks,
+    "ghost": Ghost,
+}
+
+
+def make_engine(name: str, module: nn.Module) -> Engine:
+    """Return the engine of a job's choice for a module's trainable parameters.
+
+    Raises:
+        PrivacyError: naming a layer that it can't clip per unit.
+    """
+    return _ENGINES[name](module)

@@ -1,0 +1,226 @@
+"""Which layers can be clipped in one pass, and how each is made to take notes."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedmodel.errors import PrivacyError
+from fedmodel.training.fastclip import functions
+from fedmodel.training.fastclip.parts import Direct, Looked, Outer
+
+if TYPE_CHECKING:
+    from fedmodel.training.fastclip.engine import FastClip
+
+__all__ = ["forward_of"]
+
+Forward = Callable[..., Any]
+
+
+def forward_of(module: nn.Module, name: str, engine: "FastClip") -> Forward:
+    """Return the forward pass that replaces a module's own while its units are clipped.
+
+    Args:
+        module: with trainable parameters of its own.
+        name: for errors.
+        engine: that takes the notes.
+
+    Raises:
+        PrivacyError: naming a layer that can't be clipped per unit.
+    """
+    for kind, maker in _MAKERS:
+        if isinstance(module, kind) and type(module).forward is kind.forward:
+            return maker(module, name, engine)
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # GPT-2's, weight transposed
+        return _conv1d(module, name, engine)
+    return _expanded(module, name, engine)
+
+
+def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {n: p for n, p in module.named_parameters(recurse=False) if p.requires_grad}
+
+
+def _cast(x: Tensor) -> Tensor:
+    """Return what autocast would feed a matrix product with."""
+    kind = x.device.type
+    if torch.is_autocast_enabled(kind) and x.is_floating_point():
+        return x.to(torch.get_autocast_dtype(kind))
+    return x
+
+
+def _small(left: Tensor, right: Tensor) -> bool:
+    """Whether every row's gradient takes less than what it is computed from (LoRA)."""
+    size = left.shape[2] * right.shape[2]
+    return 2 * size <= left.shape[1] * (left.shape[2] + right.shape[2])
+
+
+def _note_outer(engine: "FastClip", weight: nn.Parameter, left: Tensor, right: Tensor) -> None:
+    if left.shape[1] > 1 and _small(left, right):
+        grad = torch.bmm(left.float().transpose(1, 2), right.float())
+        engine.note(weight, Direct(grad))
+    else:
+        engine.note(weight, Outer(left, right))
+
+
+def _note_affine(
+    engine: "FastClip", name: str, module: nn.Module, transposed: bool
+) -> functions.Note:
+    weight: Any = module.weight
+    bias: Any = module.bias
+
+    def note(x: Tensor, gy: Tensor) -> None:
+        a, b = engine.by_row(x, name), engine.by_row(gy, name)
+        if weight.requires_grad:
+            _note_outer(engine, weight, *((a, b) if transposed else (b, a)))
+        if bias is not None and bias.requires_grad:
+            engine.note(bias, Direct(b.float().sum(1)))
+
+    return note
+
+
+def _linear(module: Any, name: str, engine: "FastClip") -> Forward:
+    note = _note_affine(engine, name, module, transposed=False)
+
+    def forward(input: Tensor) -> Tensor:
+        x = _cast(input)
+        bias = None if module.bias is None else module.bias.detach().to(x.dtype)
+        weight = module.weight.detach().to(x.dtype)
+        return functions.affine(x, engine.anchor, weight, bias, note)
+
+    return forward
+
+
+def _conv1d(module: Any, name: str, engine: "FastClip") -> Forward:
+    note = _note_affine(engine, name, module, transposed=True)
+
+    def forward(x: Tensor) -> Tensor:
+        x = _cast(x)
+        weight = module.weight.detach().to(x.dtype).t()
+        bias = module.bias.detach().to(x.dtype)
+        return functions.affine(x, engine.anchor, weight, bias, note)
+
+    return forward
+
+
+def _conv2d(module: Any, name: str, engine: "FastClip") -> Forward:
+    if module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
+        raise _unsupported(name, module)
+    note = _note_affine(engine, name, module, transposed=False)
+
+    def forward(input: Tensor) -> Tensor:
+        # A convolution is a linear layer on patches: [B, N, channels · height · width].
+        x = _cast(input)
+        patches = functional.unfold(
+            x, module.kernel_size, module.dilation, module.padding, module.stride
+        ).transpose(1, 2)
+        bias = None if module.bias is None else module.bias.detach().to(x.dtype)
+        weight = module.weight.detach().to(x.dtype).flatten(1)
+        out = functions.affine(patches, engine.anchor, weight, bias, note)
+        sizes = zip(
+            x.shape[2:],
+            module.kernel_size,
+            module.dilation,
+            module.padding,
+            module.stride,
+            strict=True,
+        )
+        shape = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, d, p, s in sizes]
+        return out.transpose(1, 2).reshape(len(x), -1, *shape)
+
+    return forward
+
+
+def _layer_norm(module: Any, name: str, engine: "FastClip") -> Forward:
+    weight, bias = module.weight, module.bias
+
+    def note(normal: Tensor, gy: Tensor) -> None:
+        b = engine.by_row(gy, name).float()
+        if weight is not None and weight.requires_grad:
+            a = engine.by_row(normal, name)
+            engine.note(weight, Direct(a.mul(b).sum(1)))
+        if bias is not None and bias.requires_grad:
+            engine.note(bias, Direct(b.sum(1)))
+
+    if len(module.normalized_shape) != 1:
+        raise _unsupported(name, module)
+
+    def forward(input: Tensor) -> Tensor:
+        x = input.float() if torch.is_autocast_enabled(input.device.type) else input
+        w, b = (None if p is None else p.detach() for p in (weight, bias))
+        shape = list(module.normalized_shape)
+        return functions.layer_norm(x, engine.anchor, shape, w, b, module.eps, note)
+
+    return forward
+
+
+def _rms_norm(module: Any, name: str, engine: "FastClip") -> Forward:
+    def forward(x: Tensor) -> Tensor:
+        engine.check_rows(x, name)
+        normal = functional.rms_norm(x, module.normalized_shape, None, module.eps)
+        return normal * engine.expanded(module.weight, x.dim(), name)
+
+    return forward
+
+
+def _embedding(module: Any, name: str, engine: "FastClip") -> Forward:
+    if module.max_norm is not None or module.scale_grad_by_freq or module.sparse:
+        raise _unsupported(name, module)
+
+    def note(ids: Tensor, gy: Tensor) -> None:
+        rows, grad = engine.by_row(ids.unsqueeze(-1), name).squeeze(2), engine.by_row(gy, name)
+        if module.padding_idx is not None:
+            # As in the layer's own backward pass: its padding row has no gradient.
+            grad = grad.masked_fill((rows == module.padding_idx).unsqueeze(2), 0.0)
+        engine.note(module.weight, Looked(rows, grad))
+
+    def forward(input: Tensor) -> Tensor:
+        return functions.lookup(engine.anchor, input, module.weight.detach(), note)
+
+    return forward
+
+
+def _expanded(module: nn.Module, name: str, engine: "FastClip") -> Forward:
+    """Give every row its own copy of parameters that a module broadcasts (RMSNorm, class tokens).
+
+    Autograd then makes the rows' gradients. That a module of an unknown class really broadcasts
+    is checked, as everything is, by the preflight.
+    """
+    own = module.forward
+    names, leaf = list(_trainable(module)), not any(True for _ in module.children())
+    for parameter in _trainable(module).values():
+        if parameter.dim() > 1 and parameter.shape[0] != 1:
+            raise _unsupported(name, module)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        tensors = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
+        dims = tensors[0].dim() if tensors else 2
+        if leaf and tensors:
+            engine.check_rows(tensors[0], name)
+        table: dict[str, Any] = module._parameters
+        kept = {n: table[n] for n in names}
+        try:
+            for n, p in kept.items():
+                table[n] = engine.expanded(p, dims, name)
+            return own(*args, **kwargs)
+        finally:
+            table.update(kept)
+
+    return forward
+
+
+def _unsupported(name: str, module: nn.Module) -> PrivacyError:
+    return PrivacyError(
+        f"'{name}' ({type(module).__name__}) can't be clipped per unit in one pass; freeze it "
+        "(another train.method or train.lora.target_modules), or try privacy.engine=hooks"
+    )
+
+
+_MAKERS: tuple[tuple[Any, Callable[[Any, str, "FastClip"], Forward]], ...] = (
+    (nn.Linear, _linear),
+    (nn.Embedding, _embedding),
+    (nn.LayerNorm, _layer_norm),
+    (nn.RMSNorm, _rms_norm),
+    (nn.Conv2d, _conv2d),
+)

@@ -1,0 +1,204 @@
+"""Before the first private step: per-unit gradients against one unit at a time, on real rows.
+
+Libraries can get per-unit gradients wrong without an error (a shared layer, an input without a
+batch dimension, a loss that is averaged over the batch), and then clipping bounds nothing.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedmodel.errors import PrivacyError
+from fedmodel.seeds import Seed
+from fedmodel.training.engines import Engine, make_engine
+from fedmodel.training.examples import Examples
+from fedmodel.training.fastclip import Groups
+from fedmodel.training.learner import NUDGE, Learner
+from fedmodel.training.tasks import example_losses
+
+__all__ = ["preflight"]
+
+# Of a parameter's own largest gradient, and of the largest of all parameters: what rounding may do
+# to a parameter whose true gradient is zero (measured: below 1e-6, and below 2e-3 in bf16).
+_TOLERANCE = {"float32": (1e-3, 1e-5), "bf16": (5e-2, 1e-2)}
+
+# What a layer that isn't made for per-unit gradients may raise.
+_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+
+
+def preflight(learner: Learner, examples: Examples, engine: str) -> None:
+    """Compare an engine's per-unit gradients and norms with plain autograd, on a few real rows.
+
+    Three rows of different lengths in a batch, against the same rows alone, for every trainable
+    parameter; the last two as one patient where patients are the unit. And the batch again with
+    its last row exchanged: the others' losses must stay. The weights are nudged first, since
+    adapters start at zero and would hide mistakes.
+
+    A job in bf16 is checked in float32 too, where rounding can't hide a mistake.
+
+    Raises:
+        PrivacyError: naming the parameter, if any differs by more than 0.1 % (5 % in bf16).
+    """
+    if engine in learner.preflights_passed or len(examples) == 0:
+        return
+    _refuse_running_statistics(learner)
+    rows = _pick(examples)
+    examples.batch(rows)  # runs frozen layers now: that would undo the settings made below
+    before, precision = learner.flatten(), learner.precision
+    try:
+        nudge = Seed(0).child("preflight").numpy().standard_normal(before.size) * NUDGE
+        learner.load_vector((before + nudge).astype(np.float32))
+        _dropout_off(learner)
+        checks: tuple[Literal["float32"], Literal["float32", "bf16"]] = ("float32", precision)
+        for learner.precision in dict.fromkeys(checks):
+            _check(learner, examples, rows, engine)
+    finally:
+        learner.precision = precision
+        learner.module.zero_grad(set_to_none=True)
+        for p in learner.module.parameters():
+            p.summed_grad = None  # type: ignore[attr-defined]
+        learner.load_vector(before)
+    # One row alone can't show that rows mix; then the next site's rows are checked too.
+    if len(rows) > 1:
+        learner.preflights_passed.add(engine)
+
+
+def _check(learner: Learner, examples: Examples, rows: NDArray[np.int64], engine: str) -> None:
+    _check_rows_stay_apart(learner, examples, rows)
+    alone = [_alone(learner, examples, row) for row in rows]
+    groups = [np.arange(len(rows))]
+    if len(examples.units) < len(examples) and len(rows) == 3:
+        groups.append(np.array([0, 1, 1]))
+    for unit in groups:
+        expected = [_sum(alone, unit == u) for u in range(int(unit.max()) + 1)]
+        _compare_all(learner, examples, rows, Groups(torch.from_numpy(unit)), engine, expected)
+
+
+def _refuse_running_statistics(learner: Learner) -> None:
+    # Also in frozen layers: in training they mix the rows of a batch.
+    for name, module in learner.module.named_modules():
+        if getattr(module, "track_running_stats", False):
+            raise PrivacyError(
+                f"'{name}' keeps statistics of the batch ({type(module).__name__}), so one row "
+                "changes another's gradient; use a model without batch normalisation"
+            )
+
+
+def _pick(examples: Examples) -> NDArray[np.int64]:
+    order = np.argsort(examples.lengths, kind="stable")
+    # The shortest, one in the middle and the longest: two lengths wherever there are two. Where
+    # the longest is as long as there are rows, one fewer: else lengths pass for rows.
+    places = sorted({0, len(order) // 2, len(order) - 1})
+    if int(examples.lengths.max()) == len(places) > 1:
+        places = places[1:]
+    return np.sort(order[places])
+
+
+def _dropout_off(learner: Learner) -> None:
+    # Attention draws its dropout in a function, asking its own `training`, so switching off the
+    # Dropout modules isn't enough; Opacus's hooks on a layer ask that layer's.
+    for module in learner.module.modules():
+        module.training = any(p.requires_grad for p in module.parameters(recurse=False))
+
+
+def _check_rows_stay_apart(learner: Learner, examples: Examples, rows: NDArray[np.int64]) -> None:
+    if len(rows) < 2:
+        return
+    # The longest row stays, so that the padding does; the shortest is exchanged.
+    other = rows.copy()
+    place = int(np.argmin(examples.lengths[rows]))
+    other[place] = rows[place - 1]
+    with torch.no_grad():
+        first, second = (
+            example_losses(learner, examples.batch(r), examples.labels(rows)) for r in (rows, other)
+        )
+    stay = torch.arange(len(rows), device=first.device) != place
+    relative, absolute = _TOLERANCE[learner.precision]
+    if not torch.allclose(first[stay], second[stay], rtol=relative / 10, atol=absolute):
+        raise PrivacyError(
+            "a row's loss changes when another row of the batch does, so no row's gradient is its "
+            "own; use a model without batch normalisation and without losses over the batch"
+        )
+
+
+Gradients = dict[str, Tensor]
+
+
+def _alone(learner: Learner, examples: Examples, row: int) -> Gradients:
+    one = np.array([row])
+    losses = example_losses(learner, examples.batch(one), examples.labels(one))
+    torch.autograd.backward(losses.sum())
+    grads = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.detach().float().clone()
+        for name, p in learner.module.named_parameters()
+        if p.requires_grad
+    }
+    learner.module.zero_grad(set_to_none=True)
+    return grads
+
+
+def _sum(alone: list[Gradients], chosen: NDArray[np.bool_]) -> Gradients:
+    parts = [grads for grads, own in zip(alone, chosen, strict=True) if own]
+    return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
+
+
+def _compare_all(
+    learner: Learner,
+    examples: Examples,
+    rows: NDArray[np.int64],
+    groups: Groups,
+    name: str,
+    expected: list[Gradients],
+) -> None:
+    engine = make_engine(name, learner.trained)
+    groups.unit = groups.unit.to(learner.device)
+    with engine.attached():
+        try:
+            engine.begin(len(rows))
+            losses = example_losses(learner, examples.batch(rows), examples.labels(rows))
+            engine.backward(losses, groups)
+            squares = torch.stack(list(engine.squares().values())).sum(0)
+        except _FAILURES as error:
+            raise PrivacyError(
+                f"per-example gradients fail for this model ({type(error).__name__}); "
+                "choose another train.method (head and lora work for most models) or "
+                "privacy.engine"
+            ) from error
+        for unit, alone in enumerate(expected):
+            _compare(learner, _one(learner, engine, groups, unit), float(squares[unit]), alone)
+
+
+def _one(learner: Learner, engine: Engine, groups: Groups, unit: int) -> Gradients:
+    """Return what the engine takes for one unit's gradient."""
+    named: dict[str, nn.Parameter] = {
+        n: p for n, p in learner.module.named_parameters() if p.requires_grad
+    }
+    for p in named.values():
+        p.summed_grad = None  # type: ignore[attr-defined]
+    factors = torch.zeros(groups.count, device=learner.device)
+    factors[unit] = 1.0
+    engine.add(factors, keep=True)
+    return {n: p.summed_grad for n, p in named.items()}  # type: ignore[attr-defined]
+
+
+def _compare(learner: Learner, found: Gradients, square: float, alone: Gradients) -> None:
+    relative, absolute = _TOLERANCE[learner.precision]
+    scale = max(float(g.abs().max()) for g in alone.values()) or 1.0
+    for name, expected in alone.items():
+        error = float((found[name] - expected).abs().max())
+        if not error <= relative * float(expected.abs().max()) + absolute * scale:
+            raise PrivacyError(
+                f"the per-example gradient of '{name}' is wrong for this model (relative error "
+                f"above {relative:g} against one example at a time), so clipping would not bound a "
+                "row; freeze it (another train.method or train.lora.target_modules), or try "
+                "another privacy.engine"
+            )
+    norm = sum(float(g.double().square().sum()) for g in alone.values()) ** 0.5
+    if not abs(square**0.5 - norm) <= (relative + absolute) * norm + 1e-9:
+        raise PrivacyError(
+            f"the norm of a row's gradient is wrong for this model (by more than {relative:g}), so "
+            "clipping would not bound a row; try another privacy.engine"
+        )
