@@ -1,7 +1,7 @@
-"""The hospital's Flower ``ClientApp``: joins a job, then trains when asked.
+"""The hospital's Flower ``ClientApp``: joins a job, trains when asked, evaluates once at the end.
 
 It runs the code of the site's own installation. What comes in is data (a job, parameters); what
-goes out is an update or a kind of refusal.
+goes out is an update, two noised counts or a kind of refusal.
 """
 
 import os
@@ -59,12 +59,27 @@ def train(message: Message, context: Context) -> Message:
     """Train one round and reply with the site's update."""
     key = (context.run_id, context.node_id)
     try:
-        if key not in _sessions:
-            raise ProtocolError("this site hasn't joined the job; send query.join first")
-        update = _sessions[key].train(wire.decode_order(message.content))
+        update = _session(key).train(wire.decode_order(message.content))
         return Message(wire.encode_update(update), reply_to=message)
     except Exception as error:
         return _refuse(error, message, key)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Evaluate the last parameters on the site's own test rows and reply with noised counts."""
+    key = (context.run_id, context.node_id)
+    try:
+        counts = _session(key).evaluate(wire.decode_order(message.content))
+        return Message(wire.encode_counts(counts), reply_to=message)
+    except Exception as error:
+        return _refuse(error, message, key)
+
+
+def _session(key: tuple[int, int]) -> Session:
+    if key not in _sessions:
+        raise ProtocolError("this site hasn't joined the job; send query.join first")
+    return _sessions[key]
 
 
 def _refuse(error: Exception, message: Message, key: tuple[int, int]) -> Message:

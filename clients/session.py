@@ -1,23 +1,25 @@
 """A site's part in one job: prepared once, then a few steps each round, each spent before taken."""
 
 import logging
+import math
 import time
-from pathlib import Path
 
 from safetensors.torch import save
 
 from clients import rules
+from clients.account import Account
+from clients.kept import Kept
 from clients.site import Site
-from fedmodel.errors import BudgetError, PrivacyError, ProtocolError
+from fedmodel.data import Rows
+from fedmodel.errors import ProtocolError
 from fedmodel.job import Job
-from fedmodel.privacy.budget import Budget
-from fedmodel.privacy.entries import SpendEntry
-from fedmodel.privacy.ledger import Ledger
-from fedmodel.privacy.plan import Plan, make_plan
-from fedmodel.runs import write_atomic
+from fedmodel.privacy.plan import Plan, check_delta, make_plan
 from fedmodel.training import examples as rows_as_tensors
-from fedmodel.training import local, optim
+from fedmodel.training import local, optim, release
+from fedmodel.training.evaluate import count_correct
+from fedmodel.training.examples import Examples
 from fedmodel.training.learner import pick_device, resident
+from fedmodel.training.release import Counts
 from fedmodel.update import Update, Vector
 from fedmodel.wire import Order
 
@@ -30,9 +32,11 @@ class Session:
     """One site in one job.
 
     Raises:
+        ConfigError: if the job isn't complete.
         RefusedError: if the site's rules say no.
+        DataError: if the site's rows don't fit the job.
         ModelError: if the site's starting weights aren't the job's.
-        PrivacyError: if per-example gradients would be wrong for this model.
+        PrivacyError: if per-unit gradients would be wrong for this model, or δ is too large.
     """
 
     def __init__(self, job: Job, site: Site) -> None:
@@ -41,30 +45,53 @@ class Session:
         self.job_sha256 = job.sha256
         self.site = site
         self.learner = resident(job, pick_device(site.device))
-        self.examples = rows_as_tensors.prepare(
-            self.learner,
-            site.rows.texts,
-            site.rows.labels,
-            job.model.labels,
-            job.model.max_length,
-            uses=job.total_steps * min(job.train.batch_size, len(site.rows)),
-        )
+        self.examples = self._prepare(site.rows, uses=self._uses())
         self.plan: Plan | None = None
-        self.ledger: Ledger | None = None
+        self.account: Account | None = None
+        self.held_out: Examples | None = None
+        self._optimizers = Kept(site.state, "optimizer", ".safetensors")
+        self._clips = Kept(site.state, "clip", ".txt")
         if job.privacy.private:
             self._prepare_privacy()
 
-    def _prepare_privacy(self) -> None:
-        from fedmodel.training import guards  # Opacus is slow to import: only when needed
-
-        self.plan = make_plan(
-            self.job.privacy,
-            rows=len(self.site.rows),
-            batch_size=self.job.train.batch_size,
-            steps=self.job.total_steps,
+    def _prepare(self, rows: Rows, uses: int | None) -> Examples:
+        model = self.job.model
+        patients = rows.patients if self.job.privacy.unit == "patient" else None
+        return rows_as_tensors.prepare(
+            self.learner,
+            rows.texts,
+            rows.labels,
+            model.labels,
+            model.max_length,
+            uses=uses,
+            patients=patients,
         )
-        guards.preflight(self.learner, self.examples)
-        self.ledger = Ledger(self.site.ledger)
+
+    def _uses(self) -> int:
+        """Return about how many rows the whole run asks for."""
+        rows, rate = len(self.site.rows), self.job.privacy.rate
+        batch = min(self.job.train.batch_size, rows)
+        if self.job.privacy.private and rate is not None:
+            batch = math.ceil(rate * rows)
+        return self.job.total_steps * batch
+
+    def _prepare_privacy(self) -> None:
+        from fedmodel.training import preflight  # Opacus is slow to import: only when needed
+
+        job, train = self.job, self.job.train
+        check_delta(job.privacy, rules.protected_units(job, self.site))
+        self.plan = make_plan(
+            job.privacy,
+            batch_size=train.batch_size,
+            rounds=train.rounds,
+            steps=train.steps,
+            evaluate=job.releases_evaluation,
+        )
+        preflight.preflight(self.learner, self.examples, job.privacy.engine)
+        # Tokenised before anything is spent on it: what can fail fails here.
+        if job.releases_evaluation and self.site.test:
+            self.held_out = self._prepare(self.site.test, uses=len(self.site.test))
+        self.account = Account(self.plan, self.site, self.job_sha256)
 
     def train(self, order: Order) -> Update:
         """Train one round from the order's parameters.
@@ -73,17 +100,10 @@ class Session:
             ProtocolError: for an order of another job or another number of parameters.
             BudgetError: if no step is left in the site's budget.
         """
-        if order.job_sha256 != self.job_sha256:
-            raise ProtocolError("the order belongs to another job than the one this site joined")
-        if not 1 <= order.round <= self.job.train.rounds:
-            raise ProtocolError(
-                f"the job has rounds 1 to {self.job.train.rounds}, the order is for {order.round}"
-            )
-        if order.vector.size != self.learner.layout.total:
-            raise ProtocolError(
-                f"expected {self.learner.layout.total} parameters, got {order.vector.size}"
-            )
-        steps = self._spend(order.round)
+        self._check(order)
+        steps, guard = self.job.train.steps, None
+        if self.account is not None:
+            steps, guard = self.account.spend_round(order.round, steps)
         started = time.perf_counter()
         result = local.train(
             self.learner,
@@ -94,12 +114,27 @@ class Session:
             plan=self.plan,
             seed=self.job.root_seed.child("site", self.site.name, order.round),
             entropy=self.site.entropy,
-            state=self._kept_state(order.round),
+            round_=order.round,
+            state=self._optimizers.before(order.round) if self._keeps else None,
+            clip=self._last_clip(order.round),
+            before_step=guard.before_step if guard is not None else lambda spend: None,
             on_step=self.site.on_step,
         )
         self.site.train_seconds += time.perf_counter() - started
-        self._keep_state(order.round, result)
+        self._keep(order.round, result)
         return self._update(result.change, result.loss)
+
+    def _check(self, order: Order) -> None:
+        if order.job_sha256 != self.job_sha256:
+            raise ProtocolError("the order belongs to another job than the one this site joined")
+        if not 1 <= order.round <= self.job.train.rounds:
+            raise ProtocolError(
+                f"the job has rounds 1 to {self.job.train.rounds}, the order is for {order.round}"
+            )
+        if order.vector.size != self.learner.layout.total:
+            raise ProtocolError(
+                f"expected {self.learner.layout.total} parameters, got {order.vector.size}"
+            )
 
     def _update(self, change: Vector, loss: float | None) -> Update:
         # A private site tells neither its size nor its loss: each would be a release of its own.
@@ -108,54 +143,47 @@ class Session:
             weight = float(len(self.examples))
         return Update.of(change, weight, {} if loss is None else {"train_loss": loss})
 
-    def _spend(self, round_: int) -> int:
-        """Write this round's steps to the ledger and return how many may be taken."""
-        if self.plan is None:
-            return self.job.train.steps
-        if self.ledger is None:
-            raise PrivacyError("a private session without a ledger")
-        entries = (e for e in self.ledger.entries() if isinstance(e, SpendEntry))
-        ours = [e for e in entries if e.job == self.job_sha256]
-        budget = Budget(self.plan, [e.spend() for e in ours])
-        steps = budget.affordable(self.job.train.steps)
-        if steps == 0:
-            raise BudgetError(
-                f"this site's budget for the job (ε = {self.plan.epsilon:g}) is spent; "
-                "it takes no further step"
+    def evaluate(self, order: Order) -> Counts:
+        """Tell, once and with noise, how the last parameters do on the site's own test rows.
+
+        Raises:
+            ProtocolError: for an order that doesn't belong, comes too early, or asks for what the
+                job hasn't agreed on.
+            BudgetError: if it was answered before, or the budget doesn't cover it.
+        """
+        self._check(order)
+        if self.account is None or not self.job.releases_evaluation:
+            raise ProtocolError(
+                "the job asks for no evaluation on the sites' own rows (that takes privacy, "
+                "federation.test=held-out and privacy.evaluation=noised)"
             )
-        self.ledger.spend(
-            self.plan,
-            steps,
-            run=self.site.run,
-            job=self.job_sha256,
-            site=self.site.name,
-            round=round_,
-            # A crash makes the coordinator ask for the same round again.
-            attempt=1 + sum(e.run == self.site.run and e.round == round_ for e in ours),
-        )
-        return steps
+        self.account.spend_evaluation(order.round)
+        privacy, entropy, correct, counted = self.job.privacy, self.site.entropy, 0, 0
+        if self.held_out is not None and self.site.test is not None:
+            patients = self.site.test.patients if privacy.unit == "patient" else None
+            rows = release.counted_rows(
+                len(self.held_out), patients, privacy.rows_per_patient, entropy
+            )
+            self.learner.load_vector(order.vector)
+            correct, counted = count_correct(self.learner, self.held_out, rows), len(rows)
+        # A site without a test row tells noise: that it has none is not for others to know.
+        return release.noised(correct, counted - correct, privacy, entropy)
 
-    # -- optimiser state, for those who keep it between rounds ----------------------------------
+    # -- what is kept between rounds -------------------------------------------------------------
 
-    def _state_file(self, round_: int) -> Path:
-        return self.site.state / f"optimizer-{round_:04d}.safetensors"
+    @property
+    def _keeps(self) -> bool:
+        return self.job.train.optimizer_state == "keep"
 
-    def _kept_state(self, round_: int) -> Path | None:
-        """Return the newest state from before a round: a site may have missed some."""
-        if self.job.train.optimizer_state == "reset":
+    def _last_clip(self, round_: int) -> float | None:
+        """Return where an adaptive clip norm got to, ``None`` before the first round."""
+        if self.job.privacy.clipping != "adaptive":
             return None
-        limit = self._state_file(round_).name
-        older = [p for p in self._state_files() if (len(p.name), p.name) < (len(limit), limit)]
-        return older[-1] if older else None
+        kept = self._clips.before(round_)
+        return None if kept is None else float(kept.read_text())
 
-    def _state_files(self) -> list[Path]:
-        found = self.site.state.glob("optimizer-*.safetensors")
-        return sorted(found, key=lambda p: (len(p.name), p.name))
-
-    def _keep_state(self, round_: int, result: local.Result) -> None:
-        if self.job.train.optimizer_state == "reset":
-            return
-        write_atomic(self._state_file(round_), save(optim.state_tensors(result.optimizer)))
-        # After a crash the coordinator repeats its last round, so the one before it stays.
-        for old in self._state_files()[:-2]:
-            old.unlink(missing_ok=True)
+    def _keep(self, round_: int, result: local.Result) -> None:
+        if self._keeps:
+            self._optimizers.write(round_, save(optim.state_tensors(result.optimizer)))
+        if result.clip is not None:
+            self._clips.write(round_, repr(float(result.clip)).encode())

@@ -17,6 +17,7 @@ class Site:
     Args:
         name: of the site.
         rows: its training rows.
+        test: rows it has held out from them; ``None`` where it was told of none.
         device: ``auto``, ``cpu`` or ``cuda``.
         ledger: file of its privacy spends; append-only.
         state: folder for what it keeps between rounds.
@@ -30,6 +31,7 @@ class Site:
 
     name: str
     rows: Rows
+    test: Rows | None = None
     device: str = "auto"
     ledger: Path
     state: Path

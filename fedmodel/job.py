@@ -119,6 +119,8 @@ class Train:
         weight_decay: decoupled for AdamW, L2 for SGD.
         optimizer_state: ``reset`` at each round, or ``keep`` it at the site between rounds.
         precision: ``bf16`` runs forward and backward under autocast.
+        frozen: modules that stay as they are under any method: names or their last parts, such as
+            ``relative_attention_bias``.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
     """
 
@@ -134,6 +136,7 @@ class Train:
     weight_decay: float = 0.0
     optimizer_state: Literal["reset", "keep"] = "reset"
     precision: Literal["float32", "bf16"] = "float32"
+    frozen: tuple[str, ...] = ()
     gradient_checkpointing: bool = False
     lora: Lora = field(default_factory=Lora)
 
@@ -266,6 +269,8 @@ class Federation:
         min_rows: a site with fewer rows takes no part.
         patience: stop when the public test loss hasn't improved for so many rounds; needs a
             public test set.
+        test: which rows the model is tested on: ``public`` ones, rows ``held-out`` at each site,
+            or ``none``. Filled in from the data.
     """
 
     sites: int = 5
@@ -274,6 +279,7 @@ class Federation:
     below_quorum: Literal["stop", "skip"] = "stop"
     min_rows: int = 16
     patience: int | None = None
+    test: Literal["public", "held-out", "none"] = "public"
 
     def __post_init__(self) -> None:
         _require(self.sites >= 1, f"federation.sites must be at least 1, got {self.sites}")
@@ -308,6 +314,15 @@ class Job:
             f"{self.privacy.mechanism}",
         )
         _require(
+            not (
+                self.privacy.private
+                and self.train.gradient_checkpointing
+                and self.privacy.engine != "fast"
+            ),
+            "train.gradient_checkpointing goes with privacy.engine=fast, not with "
+            f"{self.privacy.engine}",
+        )
+        _require(
             self.privacy.private or self.train.optimizer != "adamw-bc",
             "train.optimizer=adamw-bc corrects for the noise of DP, and this job has none; use "
             "train.optimizer=adamw",
@@ -322,6 +337,12 @@ class Job:
     def total_steps(self) -> int:
         """Optimiser steps a site takes in a whole run: what its noise is calibrated for."""
         return self.train.rounds * self.train.steps
+
+    @property
+    def releases_evaluation(self) -> bool:
+        """Whether each site is asked once, after the last round, for noised counts of its own."""
+        noised = self.privacy.private and self.privacy.evaluation == "noised"
+        return noised and self.federation.test == "held-out"
 
     @property
     def root_seed(self) -> Seed:

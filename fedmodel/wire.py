@@ -25,15 +25,18 @@ from fedmodel.errors import (
     RefusedError,
 )
 from fedmodel.job import Job
+from fedmodel.training.release import Counts
 from fedmodel.update import Update
 
 __all__ = [
     "Failure",
     "Order",
+    "decode_counts",
     "decode_error",
     "decode_job",
     "decode_order",
     "decode_update",
+    "encode_counts",
     "encode_error",
     "encode_job",
     "encode_order",
@@ -48,6 +51,7 @@ _UNEXPECTED = 200
 _LARGEST = 1e30
 _HEAVIEST = 1e12  # rows
 _METRICS = ("weight", "train_loss")
+_COUNTS = ("correct", "wrong")
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
     (201, BudgetError, True),
@@ -61,10 +65,10 @@ _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the coordinator asks of a site in a round.
+    """What the coordinator asks of a site: to train in a round, or to evaluate after the last.
 
     Args:
-        round: number of the round, from 1.
+        round: number of the round, from 1; for an evaluation, of the last one.
         job_sha256: which job this belongs to.
         vector: the current trainable parameters, float32 ``[trainable]``, read-only.
     """
@@ -76,7 +80,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a site gave no update: a kind that is safe to show, and whether its budget is spent."""
+    """Why a site gave no answer: a kind that is safe to show, and whether its budget is spent."""
 
     reason: str
     budget: bool = False
@@ -182,7 +186,7 @@ def decode_job(content: RecordDict) -> Job:
 
 
 def encode_order(round_: int, job_sha256: str, vector: Array) -> RecordDict:
-    """Return the content of a train message."""
+    """Return the content of a train or evaluate message."""
     return RecordDict(
         {
             "arrays": ArrayRecord({"vector": vector}),
@@ -192,7 +196,7 @@ def encode_order(round_: int, job_sha256: str, vector: Array) -> RecordDict:
 
 
 def decode_order(content: RecordDict) -> Order:
-    """Return the order in a train message.
+    """Return the order in a train or evaluate message.
 
     Raises:
         ProtocolError: if it is malformed or its vector isn't finite.
@@ -253,6 +257,34 @@ def decode_update(content: RecordDict, size: int) -> Update:
     if not 1 <= metrics["weight"] <= _HEAVIEST:
         raise ProtocolError(f"the update's weight must be in [1, {_HEAVIEST:g}]")
     return Update(vector=vector, weight=metrics.pop("weight"), metrics=metrics)
+
+
+def encode_counts(counts: Counts) -> RecordDict:
+    """Return the content of a reply that carries a site's noised counts."""
+    return RecordDict(
+        {
+            "metrics": MetricRecord({"correct": counts.correct, "wrong": counts.wrong}),
+            "config": ConfigRecord({"version": VERSION}),
+        }
+    )
+
+
+def decode_counts(content: RecordDict) -> Counts:
+    """Return the noised counts in a reply.
+
+    Raises:
+        ProtocolError: if it is malformed.
+    """
+    _config(content)
+    record = content.get("metrics")
+    if not isinstance(record, MetricRecord) or set(record) != set(_COUNTS):
+        raise ProtocolError(f"expected a metric record of just {' and '.join(_COUNTS)}")
+    values: dict[str, int] = {}
+    for name, value in record.items():
+        if type(value) is not int or abs(value) > _HEAVIEST:
+            raise ProtocolError(f"'{name}' must be a whole number of at most ±{_HEAVIEST:g}")
+        values[name] = value
+    return Counts(**values)
 
 
 def encode_error(error: Exception, reply_to: Message) -> Message:

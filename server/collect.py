@@ -1,15 +1,22 @@
-"""Replies of a round → one weighted mean (plain: the coordinator sees each update)."""
+"""Replies of a round → one weighted mean (plain: the coordinator sees each update).
 
-from collections.abc import Iterable
+And of an evaluation → each site's noised counts.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
+from fedmodel.training.release import Counts
 from fedmodel.update import Update
 
-__all__ = ["Collected", "collect"]
+__all__ = ["Collected", "collect", "collect_counts"]
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -46,7 +53,26 @@ def collect(
     Returns:
         The mean and the failures. A malformed or repeated reply is a failure of its sender.
     """
-    out = Collected()
+
+    def read(content: RecordDict) -> Update:
+        return _checked(wire.decode_update(content, size), uniform)
+
+    updates, failures = _read_all(replies, asked, read, "update")
+    mean = Update.total(updates).mean() if updates else None
+    return Collected(mean=mean, updates=len(updates), failures=failures)
+
+
+def collect_counts(
+    replies: Iterable[Message], asked: Iterable[int]
+) -> tuple[list[Counts], dict[int, wire.Failure]]:
+    """Return the noised counts of the sites that gave some, and why the others didn't."""
+    return _read_all(replies, asked, wire.decode_counts, "counts")
+
+
+def _read_all(
+    replies: Iterable[Message], asked: Iterable[int], read: Callable[[RecordDict], T], what: str
+) -> tuple[list[T], dict[int, wire.Failure]]:
+    """Return what was read, in the order of node ids, and node id → why there is nothing."""
     expected = set(asked)
     answers: dict[int, Message] = {}
     repeated: set[int] = set()
@@ -56,26 +82,25 @@ def collect(
             repeated.add(node)
         if node in expected:
             answers[node] = reply
-    updates: list[Update] = []
+    found: list[T] = []
+    failures: dict[int, wire.Failure] = {}
     for node in sorted(expected):
         if node not in answers:
-            out.failures[node] = wire.Failure(reason="no answer in time")
+            failures[node] = wire.Failure(reason="no answer in time")
             continue
         if node in repeated:
             # Taking one of them would make the result depend on which came first.
-            out.failures[node] = wire.Failure(reason="answered more than once")
+            failures[node] = wire.Failure(reason="answered more than once")
             continue
         reply = answers[node]
         if reply.has_error():
-            out.failures[node] = wire.decode_error(reply.error)
+            failures[node] = wire.decode_error(reply.error)
             continue
         try:
-            updates.append(_checked(wire.decode_update(reply.content, size), uniform))
+            found.append(read(reply.content))
         except ProtocolError as error:
-            out.failures[node] = wire.Failure(reason=f"malformed update: {error}")
-    out.updates = len(updates)
-    out.mean = Update.total(updates).mean() if updates else None
-    return out
+            failures[node] = wire.Failure(reason=f"malformed {what}: {error}")
+    return found, failures
 
 
 def _checked(update: Update, uniform: bool) -> Update:

@@ -1,5 +1,9 @@
-"""The run at the coordinator: join, then train, aggregate, evaluate and save, round by round."""
+"""The run at the coordinator: join, then train, aggregate, evaluate and save, round by round.
 
+After the last round the sites may be asked, once, for noised counts on their own test rows.
+"""
+
+import dataclasses
 import math
 import time
 from typing import Any
@@ -11,7 +15,8 @@ from fedmodel import wire
 from fedmodel.errors import QuorumError, RunError, RunFolderError
 from fedmodel.runs import Checkpoint
 from fedmodel.update import Vector
-from server.collect import Collected, collect
+from server.collect import Collected, collect, collect_counts
+from server.evaluation import Released, release
 from server.release import ServerOptimizer
 from server.session import Coordinator
 
@@ -36,6 +41,7 @@ class _Run:
         self.stale = 0
         self.stopped: str | None = None
         self.updates: dict[int, int] = {}
+        self.released: Released | None = None
         self.metrics: dict[str, float] = {}  # of the current parameters, once evaluated
 
     # -- checkpoints -----------------------------------------------------------------------------
@@ -59,6 +65,9 @@ class _Run:
         self.stale = int(last.state.get("stale", 0))
         self.stopped = last.state.get("stopped")
         self.updates = {int(n): int(u) for n, u in last.state.get("updates", {}).items()}
+        if (released := last.state.get("released")) is not None:
+            failures = {int(node): str(why) for node, why in released["failures"].items()}
+            self.released = Released(**{**released, "failures": failures})
         self.rows = [row for row in folder.metrics() if row["round"] <= self.round]
 
     def save(self) -> None:
@@ -72,6 +81,7 @@ class _Run:
             "stale": self.stale,
             "stopped": self.stopped,
             "updates": {str(node): count for node, count in self.updates.items()},
+            "released": None if self.released is None else dataclasses.asdict(self.released),
         }
         folder.save_checkpoint(
             Checkpoint(
@@ -145,6 +155,29 @@ class _Run:
             self.stopped = f"test loss hasn't improved for {patience} round(s)"
         return metrics
 
+    # -- after the last round --------------------------------------------------------------------
+
+    @property
+    def release_is_due(self) -> bool:
+        """Whether the sites are to be asked for noised counts now."""
+        ended = self.round == self.job.train.rounds or self.stopped is not None
+        asked = self.released is not None or self.round == 0
+        return ended and self.job.releases_evaluation and not asked
+
+    def release(self, nodes: list[int]) -> None:
+        """Ask the nodes, once, how the last model does on their own test rows.
+
+        Their budgets pay for one answer. So what came is kept at once; if it is lost in a crash
+        before that, the sites refuse to repeat it, and a resumed run ends without them.
+        """
+        content = wire.encode_order(self.round, self.job_sha256, wire.pack(self.vector))
+        messages = [Message(content, n, "evaluate", group_id="evaluate") for n in nodes]
+        replies = self.grid.send_and_receive(messages, timeout=self.c.timeout)
+        counts, failures = collect_counts(replies, nodes)
+        reasons = {node: failure.reason for node, failure in failures.items()}
+        self.released = release(counts, self.job.privacy, reasons)
+        self.save()
+
 
 def _below(number: int, got: Collected, needed: int, asked: int) -> str:
     reasons = "; ".join(sorted({f.reason for f in got.failures.values()})) or "no reason given"
@@ -196,12 +229,16 @@ def run(grid: Grid, coordinator: Coordinator) -> Vector:
     state = _Run(grid, coordinator)
     state.restore()
     last = coordinator.job.train.rounds
-    if state.round < last and state.stopped is None:
+    nodes: list[int] = []
+    if (state.round < last and state.stopped is None) or state.release_is_due:
         nodes = _join(grid, coordinator)
-        while state.round < last and state.stopped is None:
-            state.play(nodes)
+    while state.round < last and state.stopped is None:
+        state.play(nodes)
+    if state.release_is_due:
+        state.release(nodes)
     coordinator.outcome.rounds = state.round
     coordinator.outcome.updates = state.updates
+    coordinator.outcome.released = state.released
     coordinator.outcome.stopped = state.stopped if state.round < last else None
     if coordinator.evaluate is not None:
         coordinator.outcome.final = state.metrics or coordinator.evaluate(state.vector)

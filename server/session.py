@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fedmodel.job import Job
 from fedmodel.runs import RunFolder
 from fedmodel.update import Vector
+from server.evaluation import Released
 
 __all__ = ["Coordinator", "Outcome", "Reporter", "Silent"]
 
@@ -47,7 +48,8 @@ class Outcome:
     Args:
         rounds: finished rounds.
         stopped: why before its last round, ``None`` if it wasn't.
-        final: metrics of the final model on the public test set.
+        final: metrics of the final model on the coordinator's test rows.
+        released: its accuracy as the sites released it; ``None`` when they weren't asked.
         refused: node id → why it didn't join.
         seconds: evaluation and aggregation time, by name.
         updates: node id → rounds it gave an update in.
@@ -57,6 +59,7 @@ class Outcome:
     rounds: int = 0
     stopped: str | None = None
     final: dict[str, float] = field(default_factory=dict)
+    released: Released | None = None
     refused: dict[int, str] = field(default_factory=dict)
     updates: dict[int, int] = field(default_factory=dict)
     round_seconds: list[float] = field(default_factory=list)

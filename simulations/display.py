@@ -118,7 +118,11 @@ def summary_tables(
     overall.add_column()
     overall.add_column(justify="right")
     overall.add_row("rounds", str(summary["rounds"]))
+    released = summary.get("released")
     overall.add_row("accuracy", _percent(final["accuracy"]))
+    if released:
+        # Of the same rows; what is above them only the researcher of a simulation can see.
+        overall.add_row("  as released under DP", _share(released))
     overall.add_row("  always the majority class", _percent(final["majority"]))
     overall.add_row("macro-F1", _percent(final["macro_f1"]))
     overall.add_row("test loss", f"{final['loss']:.3f}")
@@ -133,19 +137,29 @@ def summary_tables(
     return [sites, overall]
 
 
+def _share(released: Mapping[str, Any]) -> str:
+    if released["accuracy"] is None:
+        return "lost in the noise"
+    return f"{100 * released['accuracy']:.1f} ± {100 * released['standard_error']:.1f} %"
+
+
 def sweep_table(results: list[tuple[str, Mapping[str, Any] | str]]) -> Table:
     """Return one row per job of a sweep; a failed one shows why."""
     table = Table(title="sweep")
-    for name in ("job", "accuracy", "macro-F1", "loss", "ε", "seconds"):
+    told = any(not isinstance(s, str) and s.get("released") for _, s in results)
+    names = ["job", "accuracy", *(["released"] if told else []), "macro-F1", "loss", "ε", "seconds"]
+    for name in names:
         table.add_column(name, justify="left" if name == "job" else "right")
     for label, summary in results:
         if isinstance(summary, str):
             table.add_row(label, summary)
             continue
         final, epsilon = summary["final"], summary["privacy"]["epsilon"]
+        released = summary.get("released")
         table.add_row(
             label or "(defaults)",
             _percent(final["accuracy"]),
+            *([_share(released) if released else "–"] if told else []),
             _percent(final["macro_f1"]),
             f"{final['loss']:.3f}",
             "–" if epsilon is None else show_epsilon(epsilon),

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import math
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from flwr.app import Context, RecordDict
 from flwr.supercore.run import Run
 
 import clients.app
 import server.app
+from clients import rules
 from clients.site import Site
 from fedmodel.data import Rows, check_test, hold_out, labels_of, load, split
 from fedmodel.errors import ConfigError, DataError
@@ -26,7 +29,7 @@ from server.session import Coordinator, Outcome, Reporter
 from simulations.loopback import LoopbackGrid, Traffic
 from simulations.scenario import Scenario
 
-__all__ = ["Parties", "gather", "play"]
+__all__ = ["Parties", "gather", "play", "public_rate"]
 
 _FIRST_NODE = 2
 _SITE_NAME = re.compile(r"\w[\w .'()&,-]{0,63}")
@@ -37,10 +40,10 @@ class Parties:
     """A scenario with its rows handed out and its job complete.
 
     Args:
-        job: with labels and model digest.
+        job: with labels, model digest and sampling rate.
         sites: name → training rows.
-        test: rows the coordinator evaluates on.
-        public_test: whether they are public, not held out from the sites.
+        held_out: name → test rows of that site's own; empty with a public test set.
+        test: rows the researcher evaluates on: the public ones, or all that are held out.
         learner: this process's model.
         rows_sha256: of all rows.
         traffic: what crossed the grid.
@@ -49,9 +52,9 @@ class Parties:
     job: Job
     sites: dict[str, Rows]
     test: Rows
-    public_test: bool
     learner: Learner
     rows_sha256: str
+    held_out: dict[str, Rows] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
 
 
@@ -66,36 +69,80 @@ def gather(scenario: Scenario) -> Parties:
     tables = load(scenario.source, seed, scenario.job.federation.sites)
     sites = split(tables.train, scenario.partition, seed.child("partition"))
     _check_names(sites)
-    test = tables.test
-    if test is None:
-        held = {}
+    held_out: dict[str, Rows] = {}
+    if tables.test is None:
         for name, rows in sites.items():
             fraction = scenario.source.test_fraction
-            sites[name], held[name] = hold_out(rows, fraction, seed.child("test", name))
-        test = Rows.concat(held.values())
+            sites[name], held_out[name] = hold_out(rows, fraction, seed.child("test", name))
+    test = Rows.concat(held_out.values()) if tables.test is None else tables.test
+    if not len(test):
+        raise DataError(
+            "no site has held out a row to test on (each falls there with probability "
+            f"{scenario.source.test_fraction:g}); raise data.test_fraction, give more rows, or "
+            "set data.test=FILE"
+        )
     labels = labels_of(Rows.concat(sites.values()))
     check_test(test, labels)
-    if scenario.job.federation.patience is not None and tables.test is None:
-        # Held-out rows are the sites' own: stopping by them would release something about them.
-        raise ConfigError(
-            "federation.patience stops early by a public test set, but the test rows are held out "
-            "from the sites' own; give data.test=PATH or leave patience null"
-        )
-    job = replace(
-        scenario.job,
-        model=replace(scenario.job.model, labels=labels),
-        federation=replace(scenario.job.federation, sites=len(sites)),
-    )
+    job = _complete(scenario.job, sites, labels, public_test=tables.test is not None)
     learner = resident(job, pick_device(scenario.device))
     job = replace(job, model=replace(job.model, digest=learner.digest))
     return Parties(
         job=job,
         sites=sites,
+        held_out=held_out,
         test=test,
-        public_test=tables.test is not None,
         learner=learner,
         rows_sha256=_digest(sites, test),
     )
+
+
+def _complete(
+    job: Job, sites: Mapping[str, Rows], labels: tuple[str, ...], *, public_test: bool
+) -> Job:
+    """Fill in what follows from the scenario's data: in the real world, what is agreed on."""
+    if job.federation.patience is not None and not public_test:
+        # Held-out rows are the sites' own: stopping by them would release something about them.
+        raise ConfigError(
+            "federation.patience stops early by a public test set, but the test rows are held out "
+            "from the sites' own; give data.test=PATH or leave patience null"
+        )
+    privacy = job.privacy
+    if privacy.private and privacy.rate is None:
+        units = [rules.count_units(privacy, rows) for rows in sites.values()]
+        privacy = replace(privacy, rate=public_rate(job.train.batch_size, units))
+    return replace(
+        job,
+        model=replace(job.model, labels=labels),
+        privacy=privacy,
+        federation=replace(
+            job.federation, sites=len(sites), test="public" if public_test else "held-out"
+        ),
+    )
+
+
+def public_rate(batch_size: int, units: Sequence[int]) -> float:
+    """Return the sampling rate that sites would agree on from figures they have published.
+
+    It is the batch over the mean number of units at a site, at most 1, rounded up to two
+    significant digits. Every site uses it, whatever its own size: the larger ones take more units
+    into a step and the smaller ones fewer, and neither rate nor noise tells one from another. In
+    the real world the mean comes from annual reports, not from the sites' rows; a simulation
+    declares it in their stead, and so it isn't charged.
+
+    Args:
+        batch_size: expected units in a step, ≥ 1.
+        units: how many each site has.
+
+    >>> public_rate(64, [1000, 3000])
+    0.032
+    >>> public_rate(64, [900, 2000]), public_rate(64, [10, 20])
+    (0.045, 1.0)
+    """
+    share = Fraction(batch_size * len(units), max(1, sum(units)))
+    if share >= 1:
+        return 1.0
+    digits = int(10 ** (1 - math.floor(math.log10(share))))
+    return math.ceil(share * digits) / digits
 
 
 def _check_names(sites: Mapping[str, Rows]) -> None:
@@ -111,7 +158,7 @@ def _check_names(sites: Mapping[str, Rows]) -> None:
 
 def _digest(parties: Mapping[str, Rows], test: Rows) -> str:
     """Return the SHA-256 of all rows, to notice at a resume that they changed."""
-    rows = [(name, r.texts, r.labels) for name, r in sorted(parties.items())]
+    rows = [(name, r.texts, r.labels, r.patients) for name, r in sorted(parties.items())]
     whole = json.dumps([*rows, ("", test.texts, test.labels)], ensure_ascii=True)
     return hashlib.sha256(whole.encode()).hexdigest()
 
@@ -123,6 +170,7 @@ def _sites(
         Site(
             name=name,
             rows=rows,
+            test=parties.held_out.get(name),
             device=device,
             ledger=folder.ledger(name),
             state=folder.site_state(name),

@@ -1,5 +1,6 @@
 """The verb ``simulate``: from a composed configuration to a finished run folder."""
 
+import dataclasses
 import datetime
 import os
 import platform
@@ -196,8 +197,9 @@ def _summarise(
         "job_sha256": job.sha256,
         "rounds": outcome.rounds,
         "stopped": outcome.stopped,
-        "test": "public" if parties.public_test else "held out from the sites",
+        "test": "public" if job.federation.test == "public" else "held out from the sites",
         "final": outcome.final,
+        "released": _released(outcome, sites),
         "privacy": {
             "mechanism": job.privacy.mechanism,
             "unit": job.privacy.unit,
@@ -211,16 +213,30 @@ def _summarise(
     }
 
 
+def _released(outcome: Outcome, sites: dict[int, Site]) -> dict[str, Any] | None:
+    if outcome.released is None:
+        return None
+    told = dataclasses.asdict(outcome.released)
+    failures = outcome.released.failures.items()
+    return {**told, "failures": {sites[node].name: reason for node, reason in failures}}
+
+
 def _spent(job: Job, site: Site, updates: int, refused: bool) -> dict[str, Any]:
     told = site.refusal if refused else None
     if not job.privacy.private:
         return {"epsilon": None, "steps": updates * job.train.steps, "refused": told}
     from fedmodel.privacy.accounting import claim
+    from fedmodel.privacy.entries import SpendEntry
     from fedmodel.privacy.ledger import Ledger
 
-    spends = Ledger(site.ledger).spends(job=job.sha256)
-    epsilon = claim(spends, job.privacy.delta).epsilon if spends else 0.0
-    return {"epsilon": epsilon, "steps": sum(s.steps for s in spends), "refused": told}
+    entries = (e for e in Ledger(site.ledger).entries() if isinstance(e, SpendEntry))
+    ours = [e for e in entries if e.job == job.sha256]
+    bound = claim([e.spend() for e in ours], job.privacy.delta, job.privacy.adjacency)
+    return {
+        "epsilon": bound.epsilon,
+        "steps": sum(e.steps for e in ours if e.round),  # round 0 is the evaluation
+        "refused": told,
+    }
 
 
 def _say_more(summary: dict[str, Any], parties: Parties, console: Console) -> None:

@@ -90,35 +90,27 @@ def split(rows: Rows, partition: Partition, seed: Seed) -> dict[str, Rows]:
 def hold_out(rows: Rows, fraction: float, seed: Seed) -> tuple[Rows, Rows]:
     """Set aside some of one site's rows for testing, whole patients where they are known.
 
+    Each patient, or each text, falls on its side by itself: by a hash of the seed and itself.
+    So two datasets that differ in one of them differ on its side only. A shuffle of all of them, or
+    a size that must be met, would let one row decide where others fall, and a private release on
+    one side would no longer hide it. The price is a size that's only about right; a side can even
+    be empty. Rows with the same text stay together, so none is trained and tested on.
+
     Args:
         rows: rows of one site.
-        fraction: share of the rows to set aside, in (0, 1).
-        seed: which rows.
+        fraction: share of the patients or texts to set aside, in (0, 1).
+        seed: which of them.
 
     Returns:
-        Training rows and test rows, each in their order; both have at least one row.
-
-    Raises:
-        DataError: if there is only one row or patient.
+        Training rows and test rows, each in their order.
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"data.test_fraction must be in (0, 1), got {fraction}")
-    units = _units(rows)
-    if len(units) < 2:
-        what = "rows" if rows.patients is None else "patients"
-        raise DataError(
-            f"holding out a test set needs at least 2 {what} at the site, got {len(units)}; give "
-            "the site more rows, or set data.test=FILE"
-        )
-    goal = fraction * len(rows)
-    train: list[int] = []
-    test: list[int] = []
-    order = seed.numpy().permutation(len(units))
-    for unit in (units[int(i)] for i in order[:-1]):
-        # The unit goes where the test set ends up nearer to its goal.
-        (test if not test or len(test) + len(unit) / 2 <= goal else train).extend(unit)
-    train.extend(units[int(order[-1])])
-    return rows.take(sorted(train)), rows.take(sorted(test))
+    keys = rows.texts if rows.patients is None else rows.patients
+    coins = {key: seed.child("held out", key).value / 2**63 for key in dict.fromkeys(keys)}
+    held = [coins[key] < fraction for key in keys]
+    train, test = (rows.take(i for i, out in enumerate(held) if out is on) for on in (False, True))
+    return train, test
 
 
 def _natural(rows: Rows, sites: int | None) -> dict[str, Rows]:

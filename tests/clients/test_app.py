@@ -28,7 +28,8 @@ PLAIN = Job(
     model=Model(labels=("a", "b"), max_length=16),
     train=Train(method="head", rounds=4, steps=2, batch_size=8, momentum=0.5),
 )
-PRIVATE = replace(PLAIN, privacy=Privacy(mechanism="dpsgd", epsilon=3.0, delta=1e-3))
+PRIVATE = replace(PLAIN, privacy=Privacy(mechanism="dpsgd", epsilon=3.0, delta=1e-3, rate=0.5))
+EVALUATED = replace(PRIVATE, federation=Federation(test="held-out"))
 
 
 class Talk:
@@ -73,6 +74,11 @@ class Talk:
         assert not reply.has_error(), reply.error
         return wire.decode_update(reply.content, self.learner.layout.total)
 
+    def evaluate(self, round_: int = 4, **change: Any) -> Message:
+        vector = change.get("vector", self.learner.initial)
+        sha256 = change.get("job", self.job.sha256)
+        return self.send("evaluate", wire.encode_order(round_, sha256, wire.pack(vector)))
+
     def spent(self) -> int:
         return sum(s.steps for s in Ledger(self.site.ledger).spends())
 
@@ -87,13 +93,18 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
 def draws(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Collect, each time noise is drawn, how many steps the ledger on disk holds."""
     seen: list[int] = []
-    real = noise.add_gaussian
 
-    def watched(*arguments: Any) -> Any:
-        seen.append(talk.spent())
-        return real(*arguments)
+    def watch(name: str) -> None:
+        real = getattr(noise, name)
 
-    monkeypatch.setattr(noise, "add_gaussian", watched)
+        def watched(*arguments: Any) -> Any:
+            seen.append(talk.spent())
+            return real(*arguments)
+
+        monkeypatch.setattr(noise, name, watched)
+
+    watch("add_gaussian_")  # of a step
+    watch("add_gaussian")  # of a release
     return seen
 
 
@@ -208,6 +219,52 @@ def test_a_private_update_tells_neither_loss_nor_size(talk: Talk) -> None:
     assert set(reply.content) == {"arrays", "metrics", "config"}
 
 
+def test_an_evaluation_tells_two_whole_numbers_and_nothing_else(talk: Talk) -> None:
+    talk.site.test = Rows(TEXTS[:6], LABELS[:6])
+    talk.join(EVALUATED)
+    reply = talk.evaluate()
+    assert not reply.has_error(), reply.error
+    assert set(reply.content) == {"metrics", "config"}
+    metrics = dict(reply.content.metric_records["metrics"])
+    assert {name: type(value) for name, value in metrics.items()} == {"correct": int, "wrong": int}
+    assert dict(reply.content.config_records["config"]) == {"version": wire.VERSION}
+
+
+def test_evaluations_that_do_not_belong_are_refused_and_cost_nothing(talk: Talk) -> None:
+    assert "join" in refusal(talk.evaluate(), "ProtocolError")
+    talk.site.test = Rows(TEXTS[:6], LABELS[:6])
+    assert not talk.join(EVALUATED).has_error()
+    size = talk.learner.layout.total
+    for reply, says in [
+        (talk.evaluate(job=PRIVATE.sha256), "another job"),
+        (talk.evaluate(5), "rounds 1 to 4"),
+        (talk.evaluate(0), "at least 1"),
+        (talk.evaluate(3), "comes after round 4"),
+        (talk.evaluate(vector=np.zeros(size + 1, np.float32)), f"expected {size} parameters"),
+        (talk.evaluate(vector=np.full(size, np.inf, np.float32)), "NaN or infinity"),
+    ]:
+        assert says in refusal(reply, "ProtocolError")
+    assert talk.spent() == 0
+    assert not talk.evaluate().has_error()
+    assert "one evaluation" in refusal(talk.evaluate(), "BudgetError")
+
+
+def test_a_crash_in_an_evaluation_that_quotes_a_row_is_not_quoted(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash(*_: Any) -> Any:
+        raise KeyError(TEXTS[3])
+
+    talk.site.test = Rows(TEXTS[:6], LABELS[:6])
+    talk.join(EVALUATED)
+    monkeypatch.setattr(Learner, "logits", crash)
+    refusal(talk.evaluate(), "unexpected")
+    assert SECRET not in caplog.text
+    # It was charged before, and the plan pays for one.
+    monkeypatch.undo()
+    refusal(talk.evaluate(), "BudgetError")
+
+
 # -- what is spent -----------------------------------------------------------------------------
 
 
@@ -277,8 +334,8 @@ def test_what_is_left_of_a_round_is_taken(talk: Talk, draws: list[int]) -> None:
     talk.join(PRIVATE)
     session = site_app._sessions[(RUN, NODE)]
     assert session.plan is not None
-    assert session.ledger is not None
-    session.ledger.spend(session.plan, 7, run="test", job=PRIVATE.sha256, site="north", round=1)
+    ledger = Ledger(talk.site.ledger)
+    ledger.spend(session.plan, 7, run="test", job=PRIVATE.sha256, site="north", round=1)
     talk.train(2)
     assert draws == [8]
 

@@ -11,6 +11,7 @@ from fedmodel import wire
 from fedmodel._paths import source_digest
 from fedmodel.errors import BudgetError, DataError, FedmodelError, ProtocolError
 from fedmodel.job import Job
+from fedmodel.training.release import Counts
 from fedmodel.update import Update
 
 
@@ -25,6 +26,8 @@ def test_round_trips() -> None:
     update = wire.decode_update(sent, 5)
     np.testing.assert_array_equal(update.vector, 2 * vector)
     assert (update.weight, update.metrics) == (2.0, {"train_loss": 3.0})
+    for counts in (Counts(correct=17, wrong=-3), Counts(correct=0, wrong=10**12)):
+        assert wire.decode_counts(wire.encode_counts(counts)) == counts
 
 
 def _update(**change: Any) -> RecordDict:
@@ -67,6 +70,49 @@ def test_malformed_updates_are_refused_by_name(content: RecordDict, says: str) -
     assert says in str(caught.value)
 
 
+def _counts(values: dict[str, Any] | None, version: str = wire.VERSION) -> RecordDict:
+    content = RecordDict({"config": ConfigRecord({"version": version})})
+    if values is not None:
+        content["metrics"] = MetricRecord(values)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (RecordDict({"metrics": MetricRecord({"correct": 1, "wrong": 1})}), "configuration record"),
+        (_counts({"correct": 1, "wrong": 1}, "fedmodel.wire/0"), "expected version"),
+        (_counts(None), "just correct and wrong"),
+        (_counts({"correct": 1}), "just correct and wrong"),
+        (_counts({"correct": 1, "wrong": 1, "rows": 2}), "just correct and wrong"),
+        (_counts({"correct": 1.0, "wrong": 1}), "'correct' must be a whole number"),
+        (_counts({"correct": 1, "wrong": float("nan")}), "'wrong' must be a whole number"),
+        (_counts({"correct": [1], "wrong": 1}), "'correct' must be a whole number"),
+        (_counts({"correct": 1, "wrong": -(10**12) - 1}), "'wrong' must be a whole number"),
+        (_update(metrics=MetricRecord({"weight": 1.0})), "just correct and wrong"),
+        (_update(metrics=ConfigRecord({"correct": 1, "wrong": 1})), "just correct and wrong"),
+    ],
+)
+def test_malformed_counts_are_refused_by_name(content: RecordDict, says: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        wire.decode_counts(content)
+    assert says in str(caught.value)
+
+
+numbers = st.one_of(
+    st.integers(-(2**63), 2**63 - 1), st.floats(), st.lists(st.integers(0, 9), max_size=2)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(["correct", "wrong", "weight"]), numbers))
+def test_whatever_comes_as_counts_is_refused_or_two_whole_numbers(values: dict[str, Any]) -> None:
+    with contextlib.suppress(ProtocolError):
+        got = wire.decode_counts(_counts(values))
+        assert values == {"correct": got.correct, "wrong": got.wrong}
+        assert {type(got.correct), type(got.wrong)} == {int}
+
+
 def test_a_job_must_be_canonical_and_known() -> None:
     text = Job().to_json().decode()
     for bad in (text + " ", text.replace('"seed":0', '"seed":0,"extra":1'), "{", "[]", "[" * 9999):
@@ -104,7 +150,13 @@ def test_only_typed_errors_escape_the_parsers(
             "config": ConfigRecord(config),
         }
     )
-    for parse in (wire.decode_order, wire.decode_job, lambda c: wire.decode_update(c, 2)):
+    parsers = (
+        wire.decode_order,
+        wire.decode_job,
+        wire.decode_counts,
+        lambda c: wire.decode_update(c, 2),
+    )
+    for parse in parsers:
         with contextlib.suppress(FedmodelError):
             parse(content)
 

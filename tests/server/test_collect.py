@@ -10,8 +10,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from fedmodel import wire
 from fedmodel.errors import BudgetError, RefusedError
+from fedmodel.training.release import Counts
 from fedmodel.update import Update
-from server.collect import collect
+from server.collect import collect, collect_counts
 
 SIZE = 301
 
@@ -138,3 +139,42 @@ def test_updates_so_large_that_their_sum_overflows_are_their_senders_failures() 
     assert sorted(got.failures) == [2, 3, 4]
     assert got.mean is not None
     assert np.isfinite(got.mean.vector).all()
+
+
+# -- noised counts -----------------------------------------------------------------------------
+
+
+def counts(node: int) -> Message:
+    return reply(node, wire.encode_counts(Counts(correct=10 * node, wrong=-node)))
+
+
+def _told(values: dict[str, Any], version: str = wire.VERSION) -> RecordDict:
+    config = ConfigRecord({"version": version})
+    return RecordDict({"metrics": MetricRecord(values), "config": config})
+
+
+BAD_COUNTS: dict[str, Callable[[int], list[Message]]] = {
+    "missing": lambda n: [],
+    "twice": lambda n: [counts(n), counts(n)],
+    "an error": lambda n: [wire.encode_error(BudgetError("spent"), ask(n))],
+    "an update": lambda n: [update(n)],
+    "nothing": lambda n: [reply(n, RecordDict())],
+    "another version": lambda n: [reply(n, _told({"correct": 1, "wrong": 1}, "x"))],
+    "NaN": lambda n: [reply(n, _told({"correct": float("nan"), "wrong": 1}))],
+    "infinite": lambda n: [reply(n, _told({"correct": float("inf"), "wrong": 1}))],
+    "not whole": lambda n: [reply(n, _told({"correct": 1.5, "wrong": 1}))],
+    "huge": lambda n: [reply(n, _told({"correct": 1, "wrong": 2**62}))],
+    "one of two": lambda n: [reply(n, _told({"correct": 1}))],
+    "more": lambda n: [reply(n, _told({"correct": 1, "wrong": 1, "rows": 2}))],
+}
+
+
+@pytest.mark.parametrize("what", BAD_COUNTS)
+@pytest.mark.parametrize("node", [2, 3, 4])
+def test_bad_counts_are_a_failure_of_their_sender_only(what: str, node: int) -> None:
+    good = [n for n in (2, 3, 4) if n != node]
+    replies = [*BAD_COUNTS[what](node), *map(counts, good), counts(9)]
+    for order in (replies, replies[::-1]):
+        found, failures = collect_counts(order, [2, 3, 4])
+        assert found == [Counts(correct=10 * n, wrong=-n) for n in good]
+        assert list(failures) == [node]

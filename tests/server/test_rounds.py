@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from flwr.supercore.run import Run
 
 from fedmodel import wire
 from fedmodel.errors import BudgetError, QuorumError, RefusedError, RunError, RunFolderError
-from fedmodel.job import Aggregation, Federation, Job, Train
+from fedmodel.job import Aggregation, Federation, Job, Privacy, Train
 from fedmodel.runs import RunFolder
+from fedmodel.training.release import Counts
 from fedmodel.update import Update, Vector
 from server import rounds
 from server.session import Coordinator
@@ -38,6 +39,8 @@ class Sites:
     trouble: Trouble = fine
     joining: Trouble = fine
     orders: list[tuple[int, int]] = field(default_factory=list)
+    releasing: Trouble = fine
+    released: list[tuple[int, int, bytes]] = field(default_factory=list)
 
     def app(self) -> ClientApp:
         app = ClientApp()
@@ -64,10 +67,23 @@ class Sites:
             update = Update.of(change, 1.0, {"train_loss": 1 / order.round})
             return Message(wire.encode_update(update), reply_to=message)
 
+        @app.evaluate()
+        def evaluate(message: Message, context: Context) -> Message:
+            order = wire.decode_order(message.content)
+            self.released.append((order.round, context.node_id, order.vector.tobytes()))
+            error = self.releasing(context.node_id, order.round)
+            if error is not None:
+                return wire.encode_error(error, message)
+            counts = Counts(correct=100 * context.node_id, wrong=100)
+            return Message(wire.encode_counts(counts), reply_to=message)
+
         return app
 
     def asked(self, round_: int) -> list[int]:
         return sorted(node for r, node in self.orders if r == round_)
+
+
+PRIVATE = Privacy(mechanism="dpsgd", rate=0.5)
 
 
 def job_of(n: int = 4, optimizer: Any = "fedavg", seed: int = 0, **federation: Any) -> Job:
@@ -277,3 +293,108 @@ def test_failures_are_written_without_the_sites_words(tmp_path: Path) -> None:
 def test_a_model_that_diverges_ends_the_run_with_one_clear_error() -> None:
     with pytest.raises(RunError, match=r"diverged in round 1.*lower train\.lr"):
         play(job_of(3), Sites(), evaluate=lambda _: {"loss": float("inf")})
+
+
+# -- the evaluation after the last round -------------------------------------------------------
+
+
+def released_job(n: int = 3, **change: Any) -> Job:
+    return replace(job_of(n, test="held-out"), privacy=replace(PRIVATE, **change))
+
+
+def test_the_sites_are_asked_once_with_the_final_parameters() -> None:
+    sites = Sites()
+    vector, coordinator = play(released_job(), sites)
+    assert sites.released == [(3, node, vector.tobytes()) for node in NODES]
+    got = coordinator.outcome.released
+    assert got is not None
+    assert got.accuracy == pytest.approx(14 / 18)
+    assert (got.rows, got.sites, got.failures) == (1800, 4, {})
+    assert got.noise_std == pytest.approx(2 * PRIVATE.evaluation_noise)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        job_of(3),
+        job_of(3, test="held-out"),
+        replace(job_of(3), privacy=PRIVATE),
+        replace(job_of(3, test="none"), privacy=PRIVATE),
+        released_job(evaluation="suppressed"),
+    ],
+    ids=["plain", "plain held-out", "public", "no test", "suppressed"],
+)
+def test_otherwise_nobody_is_asked(job: Job) -> None:
+    sites = Sites()
+    _, coordinator = play(job, sites)
+    assert (sites.released, coordinator.outcome.released) == ([], None)
+
+
+def test_who_does_not_answer_is_left_out_and_named() -> None:
+    sites = Sites(joining=only(2, error=RefusedError("our rules")))
+    sites.releasing = only(3, error=BudgetError("paid for once"))
+    _, coordinator = play(released_job(), sites)
+    got = coordinator.outcome.released
+    assert got is not None
+    assert (got.sites, got.rows, got.failures) == (2, 1100, {3: "paid for once"})
+    assert [node for _, node, _ in sites.released] == [3, 4, 5]
+
+
+def test_a_run_whose_sites_all_refuse_to_release_ends_well() -> None:
+    sites = Sites()
+    sites.releasing = lambda node, round_: BudgetError("spent")
+    _, coordinator = play(released_job(), sites)
+    assert coordinator.outcome.rounds == 3
+    assert coordinator.outcome.released is not None
+    assert coordinator.outcome.released.accuracy is None
+
+
+def test_a_resumed_run_keeps_what_was_released_and_asks_nobody_again(tmp_path: Path) -> None:
+    folder, job = RunFolder.create(tmp_path / "run", {}), released_job()
+    sites = Sites()
+    sites.releasing = only(4, error=BudgetError("spent"))
+    _, one = play(job, sites, folder=folder)
+    again = Sites(joining=only(*NODES, error=RefusedError("gone")))
+    _, two = play(job, again, folder=folder)
+    assert (again.orders, again.released) == ([], [])
+    assert one.outcome.released == two.outcome.released is not None
+
+
+def test_a_crash_before_the_release_is_kept_asks_again_and_trains_no_more(tmp_path: Path) -> None:
+    folder, job = RunFolder.create(tmp_path / "run", {}), released_job()
+
+    def cut(*_: Any) -> Any:
+        raise OSError("power cut")
+
+    sites = Sites()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "release", cut)
+        with pytest.raises(OSError, match="power cut"):
+            play(job, sites, folder=folder)
+    assert len(sites.released) == 4
+    # The sites' budgets paid for one answer each; one of them never got the order.
+    late = Sites(releasing=only(2, 3, 4, error=BudgetError("paid for once")))
+    _, coordinator = play(job, late, folder=folder)
+    assert late.orders == []
+    got = coordinator.outcome.released
+    assert got is not None
+    assert (got.sites, sorted(got.failures), got.rows) == (1, [2, 3, 4], 600)
+
+
+def test_a_run_whose_budgets_are_spent_early_releases_its_last_model(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", {})
+    sites = Sites(lambda node, round_: BudgetError("spent") if round_ == 3 else None)
+    vector, coordinator = play(released_job(), sites, folder=folder)
+    assert coordinator.outcome.stopped is not None
+    assert coordinator.outcome.released is not None
+    assert sites.released == [(2, node, vector.tobytes()) for node in NODES]
+    again = Sites()
+    _, resumed = play(released_job(), again, folder=folder)
+    assert (again.orders, again.released) == ([], [])
+    assert resumed.outcome.released == coordinator.outcome.released
+
+
+def test_a_run_without_a_round_has_no_model_to_tell_of() -> None:
+    sites = Sites(lambda node, round_: BudgetError("spent"))
+    _, coordinator = play(released_job(), sites)
+    assert (sites.released, coordinator.outcome.released) == ([], None)

@@ -41,9 +41,7 @@ def run(folder: Path, job: Job, sites: dict[str, Rows]) -> Any:
     """Return initial and final parameters of a federation."""
     job = replace(job, federation=replace(job.federation, sites=len(sites)))
     learner = resident(job, CPU)
-    parties = Parties(
-        job=job, sites=sites, test=ROWS, public_test=True, learner=learner, rows_sha256=""
-    )
+    parties = Parties(job=job, sites=sites, test=ROWS, learner=learner, rows_sha256="")
     start = learner.initial.copy()
     vector, outcome, _ = play(parties, RunFolder.create(folder, {}), "cpu", Silent())
     assert outcome.rounds == job.train.rounds
@@ -111,9 +109,9 @@ def test_one_step_a_round_is_gradient_descent_on_all_rows(weights: Any, tmp_path
 def test_private_sites_without_noise_and_clip_are_plain_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(noise, "add_gaussian", lambda entropy, total, std: total.copy())
+    monkeypatch.setattr(noise, "add_gaussian_", lambda entropy, total, std: None)
     job = job_of()
-    private = replace(job, privacy=Privacy(mechanism="dpsgd", delta=1e-3, clip=1e6))
+    private = replace(job, privacy=Privacy(mechanism="dpsgd", delta=1e-3, clip=1e6, rate=1.0))
     sites = {"a": ROWS, "b": ROWS}
     start, plain = run(tmp_path / "plain", job, sites)
     _, found = run(tmp_path / "private", private, sites)

@@ -87,30 +87,59 @@ def test_partitions_are_checked(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("patients", [False, True])
 @pytest.mark.parametrize("fraction", [0.01, 0.2, 0.5, 0.99])
 def test_hold_out(fraction: float, patients: bool) -> None:
-    table = rows(patients=patients)
+    table = rows(1200, patients=patients)
     train, test = hold_out(table, fraction, Seed(5))
     assert Counter((*train.texts, *test.texts)) == Counter(table.texts)
-    assert len(train)
-    assert abs(len(test) - fraction * len(table)) <= 3
+    units = 400 if patients else 1200
+    spread = 4 * (fraction * (1 - fraction) / units) ** 0.5
+    assert abs(len(test) / len(table) - fraction) <= spread
     assert (train, test) == hold_out(table, fraction, Seed(5))
     assert (train, test) != hold_out(table, fraction, Seed(6))
     if patients:
         assert not set(train.patients or ()) & set(test.patients or ())
 
 
+@pytest.mark.parametrize("patients", [False, True])
+def test_one_row_more_moves_no_other(patients: bool) -> None:
+    # Else hiding one row's presence on one side would say nothing about its effect on the other.
+    table = rows(patients=patients)
+    whole = [set(part.texts) for part in hold_out(table, 0.3, Seed(5))]
+    for left_out in range(len(table)):
+        less = hold_out(table.take(i for i in range(120) if i != left_out), 0.3, Seed(5))
+        gone = [side - set(part.texts) for side, part in zip(whole, less, strict=True)]
+        assert sorted(map(len, gone)) == [0, 1]
+        assert not any(set(part.texts) - side for side, part in zip(whole, less, strict=True))
+
+
+def test_a_patient_more_moves_no_other_and_all_of_theirs_go_one_way() -> None:
+    table = rows(patients=True)
+    more = Rows.concat(
+        [table, Rows([f"new {i}" for i in range(9)], ["x"] * 9, ["place 0"] * 9, ["new"] * 9)]
+    )
+    one, other = hold_out(table, 0.3, Seed(5)), hold_out(more, 0.3, Seed(5))
+    grown = sorted(len(b) - len(a) for a, b in zip(one, other, strict=True))
+    assert grown == [0, 9]
+    assert all(set(a.texts) <= set(b.texts) for a, b in zip(one, other, strict=True))
+
+
+def test_the_same_text_twice_is_not_trained_and_tested_on() -> None:
+    table = Rows([f"text {i % 40}" for i in range(120)], ["x"] * 120)
+    train, test = hold_out(table, 0.5, Seed(5))
+    assert len(train)
+    assert len(test)
+    assert not set(train.texts) & set(test.texts)
+
+
 def test_hold_out_of_notes_divides_no_patient() -> None:
-    notes = clinical_notes(300, 2, Seed(0))
+    notes = clinical_notes(900, 2, Seed(0))
     train, test = hold_out(notes, 0.2, Seed(1))
     assert not set(train.patients or ()) & set(test.patients or ())
-    assert 0.17 < len(test) / len(notes) < 0.23
+    assert 0.15 < len(test) / len(notes) < 0.25
 
 
-def test_hold_out_needs_two() -> None:
-    with pytest.raises(DataError, match=r"at least 2 rows at the site, got 1; .*data.test"):
-        hold_out(rows(1), 0.2, Seed(0))
-    with pytest.raises(DataError, match="at least 2 patients at the site, got 1"):
-        hold_out(rows(3, patients=True), 0.2, Seed(0))
-    train, test = hold_out(rows(2), 0.9, Seed(0))
-    assert (len(train), len(test)) == (1, 1)
+def test_a_side_can_be_empty() -> None:
+    # Moving a row there would be the one case in which it depended on others.
+    found = {tuple(map(len, hold_out(Rows([f"text {i}"], ["x"]), 0.5, Seed(0)))) for i in range(20)}
+    assert found == {(0, 1), (1, 0)}
     with pytest.raises(ConfigError, match=r"in \(0, 1\), got 1"):
         hold_out(rows(), 1, Seed(0))

@@ -101,6 +101,29 @@ def test_site_and_patient_columns(tmp_path: Path, extra: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("missing", [None, "", "  "])
+def test_a_row_whose_patient_is_missing_is_refused(
+    tmp_path: Path, kind: Any, missing: str | None
+) -> None:
+    # Under privacy.unit=patient such rows would all be one patient's, or each a patient of its own.
+    values: list[dict[str, Any]] = [
+        {"text": "SECRET", "label": label, "patient": patient}
+        for label, patient in (("x", "1"), ("y", missing))
+    ]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(values), path)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in values))
+    else:
+        lines = [f"{r['text']},{r['label']},{r['patient'] or ''}" for r in values]
+        path.write_text("\n".join(["text,label,patient", *lines]) + "\n")
+    message = refused(Source(kind=kind, train=str(path), patient="patient"))
+    assert "row 2" in message
+    assert "(the patient)" in message
+
+
 def test_site_and_patient_columns_may_miss_from_the_test_file(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(b"text,label,s,p\na,x,h,1\nb,y,i,2\n")
     (tmp_path / "test.csv").write_bytes(GOOD)

@@ -1,0 +1,229 @@
+"""A site's evaluation: noised counts, once, charged before they are drawn."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clients.session import Session
+from clients.site import Site
+from fedmodel.data import Rows
+from fedmodel.errors import BudgetError, DataError, ProtocolError, RefusedError
+from fedmodel.job import Federation, Job, Model, Privacy, Train
+from fedmodel.privacy import Ledger, epsilon, noise
+from fedmodel.privacy.entries import SpendEntry
+from fedmodel.training.evaluate import evaluate
+from fedmodel.training.release import Counts
+from fedmodel.wire import Order
+
+TEXTS = [f"note {i} of a patient with {'fever' if i % 2 else 'pain'}" for i in range(30)]
+LABELS = ["ab"[i % 2] for i in range(30)]
+PATIENTS = [f"p{min(i // 2, 11)}" for i in range(30)]  # p11 has 8 rows
+ALL = Rows(TEXTS, LABELS, None, PATIENTS)
+JOB = Job(
+    model=Model(labels=("a", "b"), max_length=16),
+    train=Train(method="head", rounds=3, steps=2, batch_size=8),
+    privacy=Privacy(mechanism="dpsgd", epsilon=4.0, delta=1e-3, rate=0.4, evaluation_noise=5.0),
+    federation=Federation(test="held-out", min_rows=1),
+)
+PATIENT = replace(JOB, privacy=replace(JOB.privacy, unit="patient", rows_per_patient=3))
+Begin = Callable[..., Session]
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Begin:
+    def session(job: Job = JOB, **site: Any) -> Session:
+        values: dict[str, Any] = {
+            "name": "north",
+            "rows": ALL.take(range(20)),
+            "test": ALL.take(range(20, 30)),
+            "device": "cpu",
+            "ledger": tmp_path / "north.jsonl",
+            "state": tmp_path / "state",
+            "run": "test",
+        }
+        return Session(job, Site(**(values | site)))
+
+    return session
+
+
+@pytest.fixture
+def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "add_gaussian", lambda entropy, total, std: total)
+
+
+def order(session: Session, round_: int = 3, seed: int = 0) -> Order:
+    vector = np.random.default_rng(seed).standard_normal(session.learner.layout.total)
+    return Order(round=round_, job_sha256=session.job_sha256, vector=vector.astype(np.float32))
+
+
+def entries(session: Session) -> list[SpendEntry]:
+    found = Ledger(session.site.ledger).entries()
+    return [entry for entry in found if isinstance(entry, SpendEntry)]
+
+
+def spent(session: Session) -> float:
+    spends = [entry.spend() for entry in entries(session)]
+    return epsilon(spends, 1e-3, adjacency=session.job.privacy.adjacency)
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_without_noise_the_counts_are_the_accuracy_on_the_held_out_rows(
+    begin: Begin, tmp_path: Path
+) -> None:
+    for seed in range(3):
+        session = begin(ledger=tmp_path / f"{seed}.jsonl")
+        asked = order(session, seed=seed)
+        counts = session.evaluate(asked)
+        session.learner.load_vector(asked.vector)
+        assert session.held_out is not None
+        truth = evaluate(session.learner, session.held_out)["accuracy"]
+        assert counts == Counts(correct=round(10 * truth), wrong=10 - round(10 * truth))
+
+
+def test_it_is_on_disk_before_the_noise_is_drawn(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, seen = begin(), []
+    real = noise.add_gaussian
+
+    def watched(entropy: Any, total: Any, std: float) -> Any:
+        seen.append([(e.round, e.attempt, e.steps) for e in entries(session)])
+        assert std == 5.0
+        return real(entropy, total, std)
+
+    monkeypatch.setattr(noise, "add_gaussian", watched)
+    session.evaluate(order(session))
+    assert seen == [[(0, 1, 1)]]
+    entry = entries(session)[0]
+    assert (float(entry.rate), float(entry.noise_multiplier)) == (1.0, 5.0)
+    assert (entry.job, entry.unit, entry.site) == (JOB.sha256, "record", "north")
+
+
+def test_without_a_ledger_nothing_is_told(begin: Begin, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    session = begin(ledger=tmp_path / "folder")
+    with pytest.raises(Exception, match="ledger"):
+        session.evaluate(order(session))
+
+
+def test_a_second_time_is_refused_also_by_a_new_process(begin: Begin) -> None:
+    session = begin()
+    session.evaluate(order(session))
+    for again in (session, begin()):
+        with pytest.raises(BudgetError, match="one evaluation"):
+            again.evaluate(order(again, seed=1))
+    assert len(entries(session)) == 1
+
+
+def test_after_it_the_site_trains_no_more(begin: Begin) -> None:
+    session = begin()
+    session.train(order(session, 1))
+    session.evaluate(order(session))
+    for again in (session, begin()):
+        with pytest.raises(BudgetError, match="no further step"):
+            again.train(order(again, 2))
+    assert [e.round for e in entries(session)] == [1, 0]
+
+
+@pytest.mark.parametrize("round_", [1, 2])
+def test_before_the_last_round_it_is_refused_and_costs_nothing(begin: Begin, round_: int) -> None:
+    session = begin()
+    for number in range(1, round_ + 1):
+        session.train(order(session, number))
+    with pytest.raises(ProtocolError, match="comes after round 3"):
+        session.evaluate(order(session, round_))
+    assert [e.round for e in entries(session)] == list(range(1, round_ + 1))
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        replace(JOB, privacy=Privacy()),
+        replace(JOB, federation=replace(JOB.federation, test="public")),
+        replace(JOB, federation=replace(JOB.federation, test="none")),
+        replace(JOB, privacy=replace(JOB.privacy, evaluation="suppressed")),
+    ],
+    ids=["plain", "public", "no test", "suppressed"],
+)
+def test_a_job_without_it_is_refused_it(begin: Begin, job: Job) -> None:
+    session = begin(job)
+    with pytest.raises(ProtocolError, match="no evaluation"):
+        session.evaluate(order(session))
+    assert not session.site.ledger.exists()
+
+
+@pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
+@pytest.mark.parametrize("unit", ["record", "patient"])
+def test_the_whole_run_with_it_costs_what_was_promised(
+    begin: Begin, unit: Any, adjacency: Any
+) -> None:
+    privacy = replace(JOB.privacy, unit=unit, adjacency=adjacency, epsilon=6.0)
+    session = begin(replace(JOB, privacy=privacy))
+    for round_ in (1, 2, 3):
+        session.train(order(session, round_))
+    trained = spent(session)
+    session.evaluate(order(session))
+    assert trained < spent(session) <= 6
+    assert spent(session) > 5.9
+
+
+def test_repeated_rounds_do_not_eat_its_share(begin: Begin) -> None:
+    session = begin()
+    for _ in itertools.repeat(None, 3):
+        session.train(order(session, 1))
+    with pytest.raises(BudgetError, match="no further step"):
+        session.train(order(session, 2))
+    # Round 1 was the last that all could play, and nothing more can follow.
+    session.evaluate(order(session, 1))
+    assert spent(session) <= 4
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_of_a_patient_no_more_rows_are_counted_than_agreed(begin: Begin) -> None:
+    session = begin(PATIENT)
+    counts = session.evaluate(order(session))
+    # Rows 20 and 21 are p10's, the other eight p11's.
+    assert counts.correct + counts.wrong == 2 + 3
+
+
+def test_patients_take_more_noise(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    stds: list[float] = []
+
+    def watched(entropy: Any, total: Any, std: float) -> Any:
+        stds.append(std)
+        return total
+
+    monkeypatch.setattr(noise, "add_gaussian", watched)
+    session = begin(PATIENT)
+    session.evaluate(order(session))
+    assert stds == [15.0]
+
+
+def test_a_site_whose_hold_out_is_empty_tells_noise(begin: Begin, tmp_path: Path) -> None:
+    for number in range(6):
+        session = begin(test=ALL.take([]), ledger=tmp_path / f"{number}.jsonl")
+        counts = session.evaluate(order(session))
+        assert max(abs(counts.correct), abs(counts.wrong)) < 50  # ten σ
+
+
+def test_a_site_that_has_held_out_nothing_refuses_the_job(begin: Begin) -> None:
+    with pytest.raises(DataError, match="hold some out"):
+        begin(test=None)
+    begin(replace(JOB, privacy=replace(JOB.privacy, evaluation="suppressed")), test=None)
+
+
+def test_test_rows_with_unknown_labels_are_refused_before_anything_is_spent(begin: Begin) -> None:
+    with pytest.raises(RefusedError, match="labels"):
+        begin(test=Rows(["x"], ["new"], None, ["p"]))
+
+
+def test_the_test_rows_count_among_those_delta_protects(begin: Begin) -> None:
+    job = replace(JOB, privacy=replace(JOB.privacy, delta=1 / 25))  # 20 rows and 10
+    with pytest.raises(Exception, match="must be below 1/records"):
+        begin(job)
+    begin(replace(job, privacy=replace(job.privacy, evaluation="suppressed")))

@@ -1,0 +1,109 @@
+"""What a simulation declares in the sites' stead: rate and test rows."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmodel import cli
+from fedmodel.errors import ConfigError, DataError
+from simulations.federation import Parties, gather, public_rate
+from simulations.scenario import Scenario
+
+
+def gathered(*overrides: str) -> Parties:
+    args = ["debug=fast", "train=head", "train.batch_size=8", *overrides]
+    return gather(Scenario.from_mapping(cli.compose("simulate", args)))
+
+
+@given(st.integers(1, 5000), st.lists(st.integers(1, 10**6), min_size=1, max_size=9))
+def test_the_rate_is_the_batch_over_the_mean_rounded_up_to_two_digits(
+    batch: int, units: list[int]
+) -> None:
+    rate = public_rate(batch, units)
+    share = Fraction(batch * len(units), sum(units))
+    assert 0 < rate <= 1
+    if share >= 1:
+        assert rate == 1
+        return
+    assert float(f"{rate:.1e}") == rate  # two significant digits
+    assert float(share) * (1 - 1e-12) <= rate <= float(share) * 1.1 + 1e-12
+
+
+def test_a_private_job_gets_one_public_rate_for_all_sites() -> None:
+    parties = gathered("privacy=record")
+    sizes = [len(rows) for rows in parties.sites.values()]
+    assert len(set(sizes)) > 1
+    assert parties.job.privacy.rate == public_rate(8, sizes)
+    assert gathered("privacy=none").job.privacy.rate is None
+
+
+def test_a_given_rate_is_kept() -> None:
+    assert gathered("privacy=record", "privacy.rate=0.3").job.privacy.rate == 0.3
+
+
+def test_patients_are_counted_where_they_are_the_unit() -> None:
+    parties = gathered("privacy=patient")
+    patients = [len(set(rows.patients or ())) for rows in parties.sites.values()]
+    assert parties.job.privacy.rate == public_rate(8, patients)
+    assert (parties.job.privacy.rate or 0) > (gathered("privacy=record").job.privacy.rate or 0)
+
+
+@pytest.mark.parametrize("privacy", ["record", "patient"])
+def test_the_same_scenario_gives_the_same_job(privacy: str) -> None:
+    # A resume goes on only with the very job in the manifest.
+    args = (f"privacy={privacy}", "data.test_rows=0")
+    assert gathered(*args).job.sha256 == gathered(*args).job.sha256
+
+
+def test_other_patients_are_other_rows(tmp_path: Path) -> None:
+    args = ["privacy=patient", *csv_args(tmp_path, ",patient")]
+    one = gathered(*args).rows_sha256
+    path = tmp_path / "rows.csv"
+    path.write_text(path.read_text().replace(",p0\n", ",p1\n", 1))
+    assert gathered(*args).rows_sha256 != one
+
+
+def csv_args(folder: Path, column: str = "") -> list[str]:
+    path = folder / "rows.csv"
+    lines = [f"note {i},d{i % 2},h{i % 3}{f',p{i // 4}' if column else ''}" for i in range(90)]
+    path.write_text("\n".join([f"text,label,site{column}", *lines]) + "\n")
+    patient = ["data.patient=patient"] if column else []
+    return ["data=csv", f"data.train='{path}'", "data.site=site", *patient]
+
+
+def test_patients_as_unit_need_their_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.patient=COLUMN"):
+        gathered("privacy=patient", *csv_args(tmp_path))
+    parties = gathered("privacy=patient", *csv_args(tmp_path, ",patient"))
+    for name, rows in parties.sites.items():
+        # No patient is trained and tested on.
+        assert not set(rows.patients or ()) & set(parties.held_out[name].patients or ())
+
+
+def test_the_job_says_where_the_test_rows_are(tmp_path: Path) -> None:
+    public = gathered("privacy=record")
+    assert (public.job.federation.test, public.held_out) == ("public", {})
+    assert not public.job.releases_evaluation
+    for privacy, releases in (
+        (["privacy=record"], True),
+        (["privacy=record", "privacy.evaluation=suppressed"], False),
+        (["privacy=none"], False),
+    ):
+        parties = gathered(*privacy, *csv_args(tmp_path))
+        assert parties.job.federation.test == "held-out"
+        assert parties.job.releases_evaluation == releases
+        assert set(parties.held_out) == set(parties.sites)
+        assert len(parties.test) == sum(map(len, parties.held_out.values()))
+
+
+def test_early_stopping_by_the_sites_own_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="public test set"):
+        gathered("privacy=record", "federation.patience=1", *csv_args(tmp_path))
+
+
+def test_a_test_set_without_a_row_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"raise data\.test_fraction"):
+        gathered("data.test_fraction=1e-9", *csv_args(tmp_path))

@@ -1,0 +1,128 @@
+"""What sites tell of their own test rows at the end of a private run, end to end."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import server.rounds
+from fedmodel import cli
+from fedmodel.privacy import Ledger, claim
+from fedmodel.privacy.entries import SpendEntry
+from simulations.display import sweep_table
+from simulations.run import simulate
+
+# 300 of these rows are held out; five sites add noise of 22 to the counts.
+JOB = ["debug=fast", "train=head", "model=tiny", "data.rows=1500", "data.test_rows=0"]
+
+
+def run(tmp_path: Path, *overrides: str) -> tuple[dict[str, Any], Path, str]:
+    folder = tmp_path / "run"
+    console = Console(file=io.StringIO(), width=100)
+    mapping = cli.compose("simulate", [*JOB, *overrides, f"run='{folder}'"])
+    given = [x.split("=")[0] for x in overrides if x.startswith("resume")]
+    summary = simulate(mapping, console, given=given)
+    return summary, folder, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def entries(folder: Path, site: str) -> list[SpendEntry]:
+    found = Ledger(folder / "ledger" / f"{site}.jsonl").entries()
+    return [entry for entry in found if isinstance(entry, SpendEntry)]
+
+
+@pytest.mark.parametrize("privacy", ["record", "patient"])
+def test_the_released_accuracy_is_the_truth_within_its_noise(tmp_path: Path, privacy: str) -> None:
+    summary, folder, text = run(tmp_path, f"privacy={privacy}")
+    told = summary["released"]
+    assert set(told) == {
+        "accuracy",
+        "standard_error",
+        "rows",
+        "noise_std",
+        "sites",
+        "failures",
+    }
+    assert (told["sites"], told["failures"]) == (5, {})
+    rows = 8 if privacy == "patient" else 1
+    assert told["noise_std"] == pytest.approx(5**0.5 * 10 * rows)
+    assert abs(told["rows"] - 300) < 6 * 2**0.5 * told["noise_std"] + 60
+    if privacy == "record":
+        # A patient's counts have eight times the noise: too much for 300 rows, and it says so.
+        truth = summary["final"]["accuracy"]
+        assert abs(told["accuracy"] - truth) < 6 * told["standard_error"]
+        assert told["standard_error"] < 0.1
+        assert "as released under DP" in text
+    for name, site in summary["privacy"]["sites"].items():
+        spends = entries(folder, name)
+        assert [(e.round, float(e.rate), e.steps) for e in spends][-1] == (0, 1.0, 1)
+        assert site["steps"] == 2
+        bound = claim([e.spend() for e in spends], summary["privacy"]["delta"])
+        assert site["epsilon"] == pytest.approx(bound.epsilon, rel=1e-9)
+        assert 7.9 < site["epsilon"] <= 8
+
+
+def test_few_rows_are_lost_in_the_noise_and_that_is_said(tmp_path: Path) -> None:
+    summary, _, text = run(tmp_path, "privacy=record", "privacy.evaluation_noise=1000")
+    assert summary["released"]["accuracy"] is None
+    assert "lost in the noise" in text
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ["privacy=none"],
+        ["privacy=record", "privacy.evaluation=suppressed"],
+        ["privacy=record", "data.test_rows=50"],
+    ],
+    ids=["plain", "suppressed", "public"],
+)
+def test_otherwise_no_site_is_asked(tmp_path: Path, choice: list[str]) -> None:
+    summary, folder, text = run(tmp_path, *choice)
+    assert summary["released"] is None
+    assert "released" not in text
+    for name in summary["privacy"]["sites"]:
+        assert all(entry.round for entry in entries(folder, name))
+
+
+def test_a_finished_run_that_is_resumed_asks_nobody_again(tmp_path: Path) -> None:
+    summary, folder, _ = run(tmp_path, "privacy=record")
+    before = [p.read_bytes() for p in sorted((folder / "ledger").glob("*"))]
+    (folder / "summary.json").unlink()
+    again, _, _ = run(tmp_path, "resume=true")
+    assert again["released"] == summary["released"]
+    assert again["job_sha256"] == summary["job_sha256"]
+    assert [p.read_bytes() for p in sorted((folder / "ledger").glob("*"))] == before
+
+
+def test_answers_lost_in_a_crash_are_not_given_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def power_cut(*_: Any) -> Any:
+        raise OSError("power cut")
+
+    monkeypatch.setattr(server.rounds, "release", power_cut)
+    with pytest.raises(OSError, match="power cut"):
+        run(tmp_path, "privacy=record")
+    monkeypatch.undo()
+    summary, folder, _ = run(tmp_path, "resume=true")
+    told = summary["released"]
+    assert (told["accuracy"], told["sites"]) == (None, 0)
+    assert set(told["failures"]) == set(summary["privacy"]["sites"])
+    assert all("one evaluation" in reason for reason in told["failures"].values())
+    for name, site in summary["privacy"]["sites"].items():
+        assert [e.round for e in entries(folder, name)] == [1, 2, 0]
+        assert site["epsilon"] <= 8
+
+
+def test_a_sweep_shows_what_was_released_where_something_was(tmp_path: Path) -> None:
+    summary, _, _ = run(tmp_path, "privacy=record")
+    plain = {**summary, "released": None}
+    for results, columns in (
+        ([("a", summary), ("b", plain), ("c", "failed: X")], 7),
+        ([("b", plain)], 6),
+    ):
+        table = sweep_table(results)  # type: ignore[arg-type]
+        assert len(table.columns) == columns
+        assert table.row_count == len(results)
