@@ -38,7 +38,7 @@ def model_card(
         _intro(job),
         _training(job, summary),
         _privacy(job, summary),
-        _evaluation(summary),
+        _evaluation(job, summary),
         _loading(job, form, carries_code, carries_base or carries_code),
         _limits(),
     ]
@@ -122,6 +122,9 @@ def _expected(job: Mapping[str, Any]) -> str:
     return " (expected; Poisson sampling)" if job["privacy"]["mechanism"] != "none" else ""
 
 
+_WIDER = {"record": "with several rows", "patient": "who is a patient at several sites"}
+
+
 def _privacy(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     asked = job["privacy"]
     if asked["mechanism"] == "none":
@@ -150,19 +153,35 @@ def _privacy(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         + _table(rows)
         + "\n\nWhat this says: whether or not any one unit was in a site's training data changes "
         "the probability of any outcome of the run by a factor of at most e^ε, up to δ.\n\n"
-        "What it doesn't say: it doesn't cover a person who has several units, facts shared by "
-        "many rows, other runs on the same data (their ε add up), the evaluation figures below, or "
+        f"What it doesn't say: it doesn't cover a person {_WIDER[asked['unit']]}, facts shared by "
+        "many rows, other runs on the same data (their ε add up), or "
         "settings chosen by looking at the data. It holds if the sites ran the code unchanged."
     )
 
 
-def _evaluation(summary: Mapping[str, Any]) -> str:
+def _evaluation(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     final = summary.get("final") or {}
+    if job["privacy"]["mechanism"] != "none" and summary.get("test") == "held out from the sites":
+        return "## Evaluation\n\n" + _released(summary.get("released"))
     if not final:
         return "## Evaluation\n\nNo evaluation was recorded."
     words = {"majority": "accuracy of always saying the commonest class", "macro_f1": "macro F1"}
     rows = [(words.get(name, _code(name)), _number(value)) for name, value in final.items()]
     return "## Evaluation\n\nOn the run's test set:\n\n" + _table(rows)
+
+
+def _released(released: Mapping[str, Any] | None) -> str:
+    """Say what the sites told of their own test rows; the exact figures aren't for publishing."""
+    if not released or released.get("accuracy") is None:
+        return (
+            "The test rows were the sites' own, and no figure on them was released under "
+            "differential privacy."
+        )
+    rows = [
+        ("accuracy, from noised counts", _number(released["accuracy"])),
+        ("its standard error from the noise", _number(released["standard_error"])),
+    ]
+    return "On rows held out at the sites, covered by the ε above:\n\n" + _table(rows)
 
 
 def _loading(job: Mapping[str, Any], form: str, code: bool, carried: bool) -> str:

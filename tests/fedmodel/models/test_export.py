@@ -205,6 +205,25 @@ def test_card_with_privacy() -> None:
     assert 'from_pretrained("google/bert", num_labels=2)' in card
 
 
+def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> None:
+    model = job.Model(labels=("a", "b"))
+    private = job.Privacy(mechanism="dpsgd", unit="patient")
+    mapping = to_mapping(job.Job(model=model, privacy=private))
+    summary = {
+        "final": {"accuracy": 0.91234},
+        "test": "held out from the sites",
+        "released": {"accuracy": 0.87654, "standard_error": 0.0321},
+    }
+    card = model_card(mapping, summary, form="merged")
+    assert "0.9123" not in card
+    assert "0.8765" in card
+    assert "0.0321" in card
+    assert "several sites" in card
+    hidden = model_card(mapping, summary | {"released": None}, form="merged")
+    assert "0.9123" not in hidden
+    assert "no figure on them was released" in hidden
+
+
 def test_card_without_privacy_says_so() -> None:
     mapping = to_mapping(job.Job(model=job.Model(labels=("a", "b"))))
     card = model_card(mapping, {}, carries_code=True)
