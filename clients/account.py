@@ -1,35 +1,78 @@
-"""What a private session spends: asked of the plan, on disk in the ledger, then drawn."""
+"""What a private session spends: reserved at the join, on disk in the ledger, then drawn."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from importlib.metadata import version
 
 from clients.site import Site
+from fedmodel._paths import source_digest
+from fedmodel.data import Rows
 from fedmodel.errors import BudgetError, ProtocolError
-from fedmodel.privacy.accounting import Spend
-from fedmodel.privacy.budget import Budget
-from fedmodel.privacy.entries import SpendEntry
+from fedmodel.privacy.budget import Budget, give_up
 from fedmodel.privacy.guard import StepGuard
-from fedmodel.privacy.ledger import Ledger
+from fedmodel.privacy.heads import Head, Standing
+from fedmodel.privacy.ledger import Ledger, Part, Terms
 from fedmodel.privacy.plan import Plan
+from fedmodel.privacy.spends import Spend
+from fedmodel.wire import Leave
 
-__all__ = ["Account"]
+__all__ = ["Account", "leave"]
 
 _EVALUATION = 0  # the round that the evaluation is written down under
 
 
 class Account:
-    """A site's account in one job.
+    """A site's account in one job. To open it reserves what the job may spend.
 
     Args:
         plan: what is promised.
         site: whose ledger it is.
         job_sha256: names the job.
+        known: heads of the site's ledgers that the coordinator has kept.
+
+    Raises:
+        BudgetError: with the numbers, when the job would exceed a cap of the site.
+        RollbackError: when the ledger is older than a head, its own or the coordinator's.
+        LedgerError: when the ledger can't be read or written, or isn't valid.
+        DataError: when some of the rows are part of another dataset of the site.
     """
 
-    def __init__(self, plan: Plan, site: Site, job_sha256: str) -> None:
+    def __init__(self, plan: Plan, site: Site, job_sha256: str, known: Sequence[Head] = ()) -> None:
         self._plan = plan
         self._site = site
         self._job = job_sha256
-        self._ledger = Ledger(site.ledger)
+        self._ledger = site.open_ledger()
+        self._offered = _own(self._ledger, known)
+        for head in self._offered:
+            self._ledger.check_extends(head)
+        rows = Rows.concat([site.rows, *([site.test] if site.test is not None else [])])
+        site.books.note_rows(self._ledger, rows.texts, rows.labels, rows.patients)
+        self._ledger.reserve(
+            Terms.of(plan),
+            run=site.run,
+            job=job_sha256,
+            code=f"fedmodel {version('fedmodel')} {source_digest()}",
+        )
+
+    def standing(self, entries: int | None = None) -> Standing:
+        """Return the ledger's signed head, with the proof that it extends an older one.
+
+        Args:
+            entries: how many the older one has; ``None``: of the newest head offered at the join.
+
+        Raises:
+            RollbackError: when the ledger never had so many.
+        """
+        if entries is None:
+            entries = max((head.size for head in self._offered), default=0)
+        return Standing(head=self._ledger.head(), proof=tuple(self._ledger.prove(entries)))
+
+    def check_known(self, entries: int) -> None:
+        """Check that the ledger has as many entries as the coordinator knows of.
+
+        Raises:
+            RollbackError: when it hasn't.
+        """
+        self._ledger.prove(entries)
 
     def spend_round(self, round_: int, steps: int) -> tuple[int, StepGuard]:
         """Write a round's steps to the ledger.
@@ -43,20 +86,21 @@ class Account:
 
         Raises:
             BudgetError: if no step is left, or the evaluation was taken: it is the last thing.
+            RefusedError: if the run's reservation was released.
         """
-        ours = self._ours()
-        if any(entry.round == _EVALUATION for entry in ours):
+        spent = self._spent()
+        if self._evaluated():
             raise BudgetError(
                 "this site has evaluated the job's last model; it takes no further step in it"
             )
-        spent = [entry.spend() for entry in ours]
         possible = Budget(self._plan, spent).affordable(round_, steps)
         if possible == 0:
             raise BudgetError(
                 f"this site's budget for the job (ε = {self._plan.epsilon:g}) is spent; "
                 "it takes no further step"
             )
-        self._write(self._plan.spend(round_, possible), round_, ours)
+        part = Part.of("train", self._plan.spend(round_, possible))
+        self._spend(part, round_, self._plan.clip)
         return possible, StepGuard(self._plan, spent)
 
     def spend_evaluation(self, round_: int) -> None:
@@ -68,38 +112,60 @@ class Account:
         Raises:
             ProtocolError: if the site could still train in another round.
             BudgetError: if it was taken before, or the budget doesn't cover it.
+            RefusedError: if the run's reservation was released.
         """
-        ours = self._ours()
-        if any(entry.round == _EVALUATION for entry in ours):
+        if self._evaluated():
             raise BudgetError(
                 "the job's plan pays for one evaluation, and this site's ledger has it already; "
                 "go on without this site's"
             )
-        budget = Budget(self._plan, [entry.spend() for entry in ours])
+        budget = Budget(self._plan, self._spent())
         if round_ < self._plan.rounds and budget.affordable(round_ + 1, 1):
             raise ProtocolError(
                 f"the evaluation comes after round {self._plan.rounds}, the job's last, or when "
                 f"budgets are spent; this order came after round {round_}"
             )
         budget.take_evaluation()
-        self._write(budget.spent[-1], _EVALUATION, ours)
+        rows = self._plan.rows_per_patient if self._plan.unit == "patient" else 1
+        self._spend(Part.of("evaluate", budget.spent[-1]), _EVALUATION, rows)
 
-    def _ours(self) -> list[SpendEntry]:
-        found = (e for e in self._ledger.entries() if isinstance(e, SpendEntry))
-        return [entry for entry in found if entry.job == self._job]
+    def _spent(self) -> list[Spend]:
+        """Return what this run has spent in the job, equal steps taken together."""
+        book = self._ledger.book()
+        return [spend for r in book.of(self._site.run, self._job) for spend in r.done()]
 
-    def _write(self, spend: Spend, round_: int, ours: list[SpendEntry]) -> None:
-        run = self._site.run
+    def _evaluated(self) -> bool:
+        book = self._ledger.book()
+        return book.attempts(self._site.run, self._job, "evaluate", _EVALUATION) > 0
+
+    def _spend(self, part: Part, round_: int, clip: float) -> None:
+        def within(spent: Sequence[Spend], held: Sequence[Spend]) -> Sequence[Spend]:
+            return give_up(self._plan, spent, held)
+
         self._ledger.spend(
-            # Only its rate and noise are written, and they are this round's.
-            replace(
-                self._plan, rate=spend.rate, noise_multiplier=spend.noise_multiplier, decay=1.0
-            ),
-            spend.steps,
-            run=run,
-            job=self._job,
-            site=self._site.name,
-            round=round_,
-            # A crash makes the coordinator ask for the same round again.
-            attempt=1 + sum(entry.run == run and entry.round == round_ for entry in ours),
+            part, run=self._site.run, job=self._job, round=round_, clip=clip, within=within
         )
+
+
+def leave(site: Site, end: Leave) -> Standing | None:
+    """Give back what a run hasn't spent: it has ended. A run that holds nothing changes nothing.
+
+    Args:
+        site: whose ledger it is.
+        end: what the coordinator says of the run.
+
+    Returns:
+        Where the ledger stands then; ``None`` when there was nothing to give back.
+    """
+    if not site.ledger.exists():
+        return None
+    ledger = site.open_ledger()
+    if ledger.reservation(site.run, end.job_sha256) is None:
+        return None
+    ledger.release(site.run, end.job_sha256, failed=end.failed)
+    return Standing(head=ledger.head(), proof=tuple(ledger.prove(end.entries)))
+
+
+def _own(ledger: Ledger, known: Sequence[Head]) -> list[Head]:
+    name = ledger.owner.ledger if ledger.owner is not None else None
+    return [head for head in known if head.ledger == name]

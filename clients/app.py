@@ -1,4 +1,4 @@
-"""The hospital's Flower ``ClientApp``: joins a job, trains when asked, evaluates once at the end.
+"""The hospital's Flower ``ClientApp``: joins a job, trains when asked, evaluates, leaves.
 
 It runs the code of the site's own installation. What comes in is data (a job, parameters); what
 goes out is an update, two noised counts or a kind of refusal.
@@ -12,9 +12,10 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 import logging
 import traceback
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from clients import account
 from clients.session import Session
 from clients.site import Site
 from fedmodel import wire
@@ -47,9 +48,9 @@ def join(message: Message, context: Context) -> Message:
     try:
         if key not in _sites:
             raise ProtocolError("this node was started without a site")
-        _sessions[key] = Session(wire.decode_job(message.content), _sites[key])
-        reply = RecordDict({"config": ConfigRecord({"version": wire.VERSION, "joined": True})})
-        return Message(reply, reply_to=message)
+        job, known = wire.decode_job(message.content), wire.decode_heads(message.content)
+        _sessions[key] = Session(job, _sites[key], known)
+        return Message(wire.encode_reply(_sessions[key].standing()), reply_to=message)
     except Exception as error:
         return _refuse(error, message, key)
 
@@ -59,8 +60,11 @@ def train(message: Message, context: Context) -> Message:
     """Train one round and reply with the site's update."""
     key = (context.run_id, context.node_id)
     try:
-        update = _session(key).train(wire.decode_order(message.content))
-        return Message(wire.encode_update(update), reply_to=message)
+        session, order = _session(key), wire.decode_order(message.content)
+        update = session.train(order)
+        return Message(
+            wire.encode_update(update, session.standing(order.entries)), reply_to=message
+        )
     except Exception as error:
         return _refuse(error, message, key)
 
@@ -70,8 +74,25 @@ def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the last parameters on the site's own test rows and reply with noised counts."""
     key = (context.run_id, context.node_id)
     try:
-        counts = _session(key).evaluate(wire.decode_order(message.content))
-        return Message(wire.encode_counts(counts), reply_to=message)
+        session, order = _session(key), wire.decode_order(message.content)
+        counts = session.evaluate(order)
+        return Message(
+            wire.encode_counts(counts, session.standing(order.entries)), reply_to=message
+        )
+    except Exception as error:
+        return _refuse(error, message, key)
+
+
+@app.query("leave")
+def leave(message: Message, context: Context) -> Message:
+    """Give back what a run that has ended hasn't spent, whether or not this process joined it."""
+    key = (context.run_id, context.node_id)
+    try:
+        if key not in _sites:
+            raise ProtocolError("this node was started without a site")
+        end = wire.decode_leave(message.content)
+        standing = account.leave(_sites[key], end)
+        return Message(wire.encode_reply(standing), reply_to=message)
     except Exception as error:
         return _refuse(error, message, key)
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 
 from safetensors.torch import save
 
@@ -13,6 +14,7 @@ from clients.site import Site
 from fedmodel.data import Rows
 from fedmodel.errors import ProtocolError
 from fedmodel.job import Job
+from fedmodel.privacy.heads import Head, Standing
 from fedmodel.privacy.plan import Plan, check_delta, make_plan
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training import local, optim, release
@@ -39,7 +41,7 @@ class Session:
         PrivacyError: if per-unit gradients would be wrong for this model, or δ is too large.
     """
 
-    def __init__(self, job: Job, site: Site) -> None:
+    def __init__(self, job: Job, site: Site, known: Sequence[Head] = ()) -> None:
         rules.check(job, site)
         self.job = job
         self.job_sha256 = job.sha256
@@ -52,7 +54,7 @@ class Session:
         self._optimizers = Kept(site.state, "optimizer", ".safetensors")
         self._clips = Kept(site.state, "clip", ".txt")
         if job.privacy.private:
-            self._prepare_privacy()
+            self._prepare_privacy(known)
 
     def _prepare(self, rows: Rows, uses: int | None) -> Examples:
         model = self.job.model
@@ -75,7 +77,7 @@ class Session:
             batch = math.ceil(rate * rows)
         return self.job.total_steps * batch
 
-    def _prepare_privacy(self) -> None:
+    def _prepare_privacy(self, known: Sequence[Head]) -> None:
         from fedmodel.training import preflight  # Opacus is slow to import: only when needed
 
         job, train = self.job, self.job.train
@@ -91,7 +93,12 @@ class Session:
         # Tokenised before anything is spent on it: what can fail fails here.
         if job.releases_evaluation and self.site.test:
             self.held_out = self._prepare(self.site.test, uses=len(self.site.test))
-        self.account = Account(self.plan, self.site, self.job_sha256)
+        # Last, so that a job that is refused for any other reason reserves nothing.
+        self.account = Account(self.plan, self.site, self.job_sha256, known)
+
+    def standing(self, entries: int | None = None) -> Standing | None:
+        """Return where the site's ledger stands; ``None`` for a job that spends nothing."""
+        return None if self.account is None else self.account.standing(entries)
 
     def train(self, order: Order) -> Update:
         """Train one round from the order's parameters.
@@ -99,6 +106,7 @@ class Session:
         Raises:
             ProtocolError: for an order of another job or another number of parameters.
             BudgetError: if no step is left in the site's budget.
+            RollbackError: if the site's ledger is older than the coordinator knows it.
         """
         self._check(order)
         steps, guard = self.job.train.steps, None
@@ -135,6 +143,8 @@ class Session:
             raise ProtocolError(
                 f"expected {self.learner.layout.total} parameters, got {order.vector.size}"
             )
+        if self.account is not None:
+            self.account.check_known(order.entries)
 
     def _update(self, change: Vector, loss: float | None) -> Update:
         # A private site tells neither its size nor its loss: each would be a release of its own.

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmodel.data import Rows
+from fedmodel.privacy.caps import Caps
+from fedmodel.privacy.ledger import Ledger
 from fedmodel.seeds import Entropy
+from fedmodel.state import SiteState
 
 __all__ = ["Site"]
 
@@ -21,6 +24,10 @@ class Site:
         device: ``auto``, ``cpu`` or ``cuda``.
         ledger: file of its privacy spends; append-only.
         state: folder for what it keeps between rounds.
+        home: folder of what it keeps from run to run: its key, salt and heads; by default, as
+            ``state``.
+        dataset: name that it has given to its rows, for the ledger.
+        caps: what it allows to be spent on them. They outrank every job.
         run: name of the run, for the ledger.
         entropy: real randomness for sampling and noise.
         on_step: called after each local step (a progress display).
@@ -35,11 +42,27 @@ class Site:
     device: str = "auto"
     ledger: Path
     state: Path
+    home: Path | None = None
+    dataset: str = "main"
+    caps: Caps = field(default_factory=Caps)
     run: str
     entropy: Entropy = field(default_factory=Entropy)
     on_step: Callable[[], None] = lambda: None
     train_seconds: float = 0.0
     refusal: str | None = None
+
+    @property
+    def books(self) -> SiteState:
+        """The site's own state."""
+        return SiteState(self.home or self.state, self.name, self.entropy)
+
+    def open_ledger(self) -> Ledger:
+        """Return the ledger of its rows, to write into.
+
+        Raises:
+            LedgerError: when the site's key can't be read or written.
+        """
+        return self.books.ledger(self.dataset, self.caps, self.ledger)
 
     def __repr__(self) -> str:
         return f"Site(name={self.name!r})"

@@ -20,7 +20,10 @@ __all__ = ["compose", "expand", "main"]
 VERBS: dict[str, tuple[str, str]] = {
     "simulate": ("simulations.run:main", "run several sites on this machine → a run folder"),
     "export": ("fedmodel.export:main", "write a run's model as a Hugging Face folder"),
+    "budget": ("fedmodel.budget:main", "what sites have spent, hold and have left"),
 }
+# `--what-if job=PATH` reads better than what_if=PATH, and is the same.
+_OPTIONS = {("budget", "--what-if"): "what_if"}
 _QUIET = {
     # No telemetry, no update check, no progress bars of libraries inside our own display.
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -78,6 +81,7 @@ def _run(verb: str, rest: list[str]) -> int:
     os.environ.update({k: v for k, v in _QUIET.items() if k not in os.environ})
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     use_apps()
+    rest = _without_options(verb, rest)
     sweep = bool(rest) and rest[0] in {"-m", "--multirun"}
     overrides = rest[1:] if sweep else rest
     combinations = expand(overrides)
@@ -89,6 +93,26 @@ def _run(verb: str, rest: list[str]) -> int:
     given = [[o.split("=", 1)[0].lstrip("+~") for o in c] for c in combinations]
     labels = _labels(combinations) if sweep else None
     return entry([mapping for _, mapping in jobs], given=given, labels=labels)
+
+
+def _without_options(verb: str, rest: list[str]) -> list[str]:
+    """Return the arguments with `--option kind=VALUE` written as `option=VALUE`.
+
+    Raises:
+        ConfigError: for an option without its value.
+    """
+    out: list[str] = []
+    words = iter(rest)
+    for word in words:
+        key = _OPTIONS.get((verb, word))
+        if key is None:
+            out.append(word)
+            continue
+        kind, _, value = next(words, "").partition("=")
+        if kind not in ("job", "run") or not value:
+            raise ConfigError(f"{word} needs job=<a job's JSON file> or run=<a run's name>")
+        out.append(f"{key}={value}")
+    return out
 
 
 def _labels(combinations: list[list[str]]) -> list[str]:

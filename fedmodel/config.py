@@ -6,6 +6,7 @@ only: no class paths, nothing is imported or evaluated because of it.
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import math
 import types
@@ -61,7 +62,8 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
                 f"unknown key '{prefix}{key}'{suggest(str(key), fields)}; "
                 f"known here: {', '.join(sorted(fields))}"
             )
-    hints = typing.get_type_hints(cls)
+    kind: Any = cls
+    hints = _hints(kind)
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name in mapping:
@@ -69,6 +71,12 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"missing key '{prefix}{name}' ({field_type(hints[name])})")
     return cls(**values)
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    # Resolving them takes a third of a build's time, and a ledger has thousands of equal lines.
+    return typing.get_type_hints(cls)
 
 
 def field_type(hint: Any) -> str:
@@ -135,6 +143,8 @@ def _wrong(hint: Any, value: Any, where: str) -> ConfigError:
 
 def to_mapping(obj: Any) -> Any:
     """Return a dataclass as plain dicts, lists and scalars (tuples become lists)."""
+    if obj is None or isinstance(obj, str | int | float):  # what most of it is
+        return obj
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         return {f.name: to_mapping(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
     if isinstance(obj, Mapping):

@@ -15,6 +15,8 @@
         ├── ProtocolError          a message from another party isn't what the protocol says
         ├── QuorumError            too few sites answered
         └── RunFolderError         a run folder that can't be read, written or resumed
+            └── LedgerError        … a site's ledger, or what stands beside it
+                └── RollbackError  … that is older than one that somebody has seen
 
 One class for each fix the user can make. Messages say what was expected, what came and what to do;
 they never contain text from a data row (they give its number instead).
@@ -81,3 +83,11 @@ class QuorumError(RunError):
 
 class RunFolderError(RunError):
     """A run folder can't be read, written or resumed."""
+
+
+class LedgerError(RunFolderError):
+    """A site's ledger, or its key, salt or heads, can't be read or written, or isn't valid."""
+
+
+class RollbackError(LedgerError):
+    """A site's ledger lacks entries that it once had: an old copy, or one that was rewritten."""

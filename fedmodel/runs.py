@@ -4,7 +4,6 @@ Every file is written beside its place and renamed into it after an fsync, so th
 point leaves the old file or the new one. A checkpoint is a folder that is renamed into place whole.
 """
 
-import contextlib
 import datetime
 import fcntl
 import json
@@ -21,7 +20,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from fedmodel import _files
 from fedmodel.errors import RunFolderError
+from fedmodel.seeds import Entropy
 
 __all__ = ["Checkpoint", "RunFolder", "run_path", "write_atomic"]
 
@@ -30,32 +31,17 @@ SCHEMA = "fedmodel.run/1"
 _KEEP = 2  # checkpoints: the last, and the one before it for whoever wants to look back
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace a file by ``data``, or leave it as it was.
 
     Raises:
         RunFolderError: if the disk is full or the folder can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if not path.parent.is_dir():
+            _files.make_folder(path.parent)
+        _files.write_atomic(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise RunFolderError(
             f"can't write {path}: {error.strerror}; free space or choose another run=…"
         ) from error
@@ -118,7 +104,8 @@ class RunFolder:
         """
         cls.check_new(path)
         folder = cls(path)
-        write_atomic(path / "manifest.json", to_json({"schema": SCHEMA, **manifest}))
+        run = f"{path.name}-{Entropy().bytes(4).hex()}"
+        write_atomic(path / "manifest.json", to_json({"schema": SCHEMA, "run": run, **manifest}))
         return folder
 
     @classmethod
@@ -184,8 +171,18 @@ class RunFolder:
             raise RunFolderError(f"{self.path}/manifest.json isn't a JSON object")
         return manifest
 
+    @property
+    def run(self) -> str:
+        """The run's name in ledgers: unlike the folder's, it isn't used again for another run."""
+        return str(self.manifest.get("run", self.path.name))
+
+    @property
+    def heads(self) -> Path:
+        """File of the sites' ledger heads, as the coordinator has seen them."""
+        return self.path / "heads.json"
+
     def ledger(self, party: str) -> Path:
-        """Return the path of a party's spend ledger."""
+        """Return the path of a party's spend ledger (or of a copy, if it is kept elsewhere)."""
         return self.path / "ledger" / f"{party}.jsonl"
 
     def site_state(self, party: str) -> Path:
@@ -240,7 +237,7 @@ class RunFolder:
         try:
             shutil.rmtree(final, ignore_errors=True)
             os.replace(temporary, final)
-            _sync_folder(root)
+            _files.sync_folder(root)
         except OSError as error:
             raise RunFolderError(f"can't write {final}: {error.strerror}") from error
         for old in self._rounds()[:-_KEEP]:

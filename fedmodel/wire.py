@@ -7,6 +7,7 @@ canonical JSON. An error reply says a kind and, only where it holds no fact abou
 import functools
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -25,21 +26,28 @@ from fedmodel.errors import (
     RefusedError,
 )
 from fedmodel.job import Job
+from fedmodel.privacy.heads import Head, Standing
 from fedmodel.training.release import Counts
 from fedmodel.update import Update
 
 __all__ = [
     "Failure",
+    "Leave",
     "Order",
     "decode_counts",
     "decode_error",
+    "decode_heads",
     "decode_job",
+    "decode_leave",
     "decode_order",
+    "decode_standing",
     "decode_update",
     "encode_counts",
     "encode_error",
     "encode_job",
+    "encode_leave",
     "encode_order",
+    "encode_reply",
     "encode_update",
     "pack",
 ]
@@ -52,6 +60,8 @@ _LARGEST = 1e30
 _HEAVIEST = 1e12  # rows
 _METRICS = ("weight", "train_loss")
 _COUNTS = ("correct", "wrong")
+_MOST_HEADS = 1000
+_LONGEST_PROOF = 64 * 65  # hex digits of the proof for 2**64 entries
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
     (201, BudgetError, True),
@@ -71,11 +81,29 @@ class Order:
         round: number of the round, from 1; for an evaluation, of the last one.
         job_sha256: which job this belongs to.
         vector: the current trainable parameters, float32 ``[trainable]``, read-only.
+        entries: how many the site's ledger has in the newest head that the coordinator keeps; the
+            answer proves that it has grown from there.
     """
 
     round: int
     job_sha256: str
     vector: NDArray[np.float32]
+    entries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """What the coordinator tells a site when a run ends.
+
+    Args:
+        job_sha256: which job.
+        failed: it didn't come to its end.
+        entries: as in an order.
+    """
+
+    job_sha256: str
+    failed: bool
+    entries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +179,28 @@ def _field(record: ConfigRecord, name: str, kind: type) -> Any:
     return value
 
 
-def encode_job(job: Job) -> RecordDict:
-    """Return the content that offers a job to a site, with the digest of this party's sources."""
-    text = job.to_json().decode()
-    record = ConfigRecord({"version": VERSION, "job": text, "sources": source_digest()})
-    return RecordDict({"config": record})
+def encode_job(job: Job, heads: Iterable[Head] = ()) -> RecordDict:
+    """Return the content that offers a job to a site, with the digest of this party's sources.
+
+    Args:
+        job: what is offered.
+        heads: of the site's ledgers, as the coordinator has kept them.
+    """
+    fields = {"job": job.to_json().decode(), "sources": source_digest()}
+    kept = "\n".join(head.to_json().decode() for head in heads)
+    return RecordDict({"config": ConfigRecord({"version": VERSION, **fields, "heads": kept})})
+
+
+def decode_heads(content: RecordDict) -> list[Head]:
+    """Return the heads in a message that offers a job, their signatures verified.
+
+    Raises:
+        ProtocolError: if one isn't a head of this version.
+    """
+    lines = _field(_config(content), "heads", str).splitlines()
+    if len(lines) > _MOST_HEADS:
+        raise ProtocolError(f"an offer has at most {_MOST_HEADS} heads, got {len(lines)}")
+    return [Head.from_json(line) for line in lines]
 
 
 def decode_job(content: RecordDict) -> Job:
@@ -185,14 +230,11 @@ def decode_job(content: RecordDict) -> Job:
     return job
 
 
-def encode_order(round_: int, job_sha256: str, vector: Array) -> RecordDict:
-    """Return the content of a train or evaluate message."""
-    return RecordDict(
-        {
-            "arrays": ArrayRecord({"vector": vector}),
-            "config": ConfigRecord({"version": VERSION, "round": round_, "job": job_sha256}),
-        }
-    )
+def encode_order(round_: int, job_sha256: str, vector: Array, entries: int = 0) -> RecordDict:
+    """Return the content of a train or evaluate message (see :class:`Order`)."""
+    record = ConfigRecord({"version": VERSION, "round": round_, "job": job_sha256})
+    record["entries"] = entries
+    return RecordDict({"arrays": ArrayRecord({"vector": vector}), "config": record})
 
 
 def decode_order(content: RecordDict) -> Order:
@@ -208,18 +250,68 @@ def decode_order(content: RecordDict) -> Order:
     round_ = _field(record, "round", int)
     if round_ < 1:
         raise ProtocolError(f"round must be at least 1, got {round_}")
-    return Order(round=round_, job_sha256=_field(record, "job", str), vector=vector)
+    job = _field(record, "job", str)
+    return Order(round=round_, job_sha256=job, vector=vector, entries=_entries(record))
 
 
-def encode_update(update: Update) -> RecordDict:
+def _entries(record: ConfigRecord) -> int:
+    entries: int = _field(record, "entries", int)
+    if entries < 0:
+        raise ProtocolError(f"entries must not be negative, got {entries}")
+    return entries
+
+
+def encode_leave(leave: Leave) -> RecordDict:
+    """Return the content of the message that ends a run."""
+    record = ConfigRecord({"version": VERSION, "job": leave.job_sha256, "failed": leave.failed})
+    record["entries"] = leave.entries
+    return RecordDict({"config": record})
+
+
+def decode_leave(content: RecordDict) -> Leave:
+    """Return what a message that ends a run says.
+
+    Raises:
+        ProtocolError: if it is malformed.
+    """
+    record = _config(content)
+    job, failed = _field(record, "job", str), _field(record, "failed", bool)
+    return Leave(job_sha256=job, failed=failed, entries=_entries(record))
+
+
+def encode_reply(standing: Standing | None = None) -> RecordDict:
+    """Return the content of a reply that says no more than where the site's ledger stands."""
+    record = ConfigRecord({"version": VERSION})
+    if standing is not None:
+        record["head"] = standing.head.to_json().decode()
+        record["proof"] = ",".join(standing.proof)
+    return RecordDict({"config": record})
+
+
+def decode_standing(content: RecordDict) -> Standing | None:
+    """Return where a site's ledger stands, by any of its replies; ``None`` if it doesn't say.
+
+    The head's signature is verified; whether it extends an older one isn't.
+
+    Raises:
+        ProtocolError: if it is malformed.
+    """
+    record = _config(content)
+    if "head" not in record:
+        return None
+    proof = _field(record, "proof", str)
+    if len(proof) > _LONGEST_PROOF:
+        raise ProtocolError(f"a proof has at most {_LONGEST_PROOF} digits, got {len(proof)}")
+    head = Head.from_json(_field(record, "head", str))
+    return Standing(head=head, proof=tuple(proof.split(",")) if proof else ())
+
+
+def encode_update(update: Update, standing: Standing | None = None) -> RecordDict:
     """Return the content of a reply that carries a site's update."""
-    return RecordDict(
-        {
-            "arrays": ArrayRecord({"vector": pack(update.vector)}),
-            "metrics": MetricRecord({"weight": update.weight, **update.metrics}),
-            "config": ConfigRecord({"version": VERSION}),
-        }
-    )
+    content = encode_reply(standing)
+    content["arrays"] = ArrayRecord({"vector": pack(update.vector)})
+    content["metrics"] = MetricRecord({"weight": update.weight, **update.metrics})
+    return content
 
 
 def decode_update(content: RecordDict, size: int) -> Update:
@@ -259,14 +351,11 @@ def decode_update(content: RecordDict, size: int) -> Update:
     return Update(vector=vector, weight=metrics.pop("weight"), metrics=metrics)
 
 
-def encode_counts(counts: Counts) -> RecordDict:
+def encode_counts(counts: Counts, standing: Standing | None = None) -> RecordDict:
     """Return the content of a reply that carries a site's noised counts."""
-    return RecordDict(
-        {
-            "metrics": MetricRecord({"correct": counts.correct, "wrong": counts.wrong}),
-            "config": ConfigRecord({"version": VERSION}),
-        }
-    )
+    content = encode_reply(standing)
+    content["metrics"] = MetricRecord({"correct": counts.correct, "wrong": counts.wrong})
+    return content
 
 
 def decode_counts(content: RecordDict) -> Counts:

@@ -14,9 +14,10 @@ from fedmodel.errors import ProtocolError
 from fedmodel.training.release import Counts
 from fedmodel.update import Update
 
-__all__ = ["Collected", "collect", "collect_counts"]
+__all__ = ["Check", "Collected", "collect", "collect_counts"]
 
 T = TypeVar("T")
+Check = Callable[[int, RecordDict], None]
 
 
 @dataclass(slots=True)
@@ -39,8 +40,17 @@ class Collected:
         return bool(self.failures) and all(f.budget for f in self.failures.values())
 
 
+def _nothing(node: int, content: RecordDict) -> None:
+    """Check nothing more."""
+
+
 def collect(
-    replies: Iterable[Message], asked: Iterable[int], size: int, *, uniform: bool = False
+    replies: Iterable[Message],
+    asked: Iterable[int],
+    size: int,
+    *,
+    uniform: bool = False,
+    check: Check = _nothing,
 ) -> Collected:
     """Sum the updates in the order of node ids, so that the result doesn't depend on arrival.
 
@@ -49,6 +59,7 @@ def collect(
         asked: the nodes that were asked; the missing ones count as failures.
         size: parameters an update must have.
         uniform: every update must have weight 1: no site can make itself count for more.
+        check: what else a node's reply must pass; it raises ProtocolError.
 
     Returns:
         The mean and the failures. A malformed or repeated reply is a failure of its sender.
@@ -57,20 +68,24 @@ def collect(
     def read(content: RecordDict) -> Update:
         return _checked(wire.decode_update(content, size), uniform)
 
-    updates, failures = _read_all(replies, asked, read, "update")
+    updates, failures = _read_all(replies, asked, read, check, "update")
     mean = Update.total(updates).mean() if updates else None
     return Collected(mean=mean, updates=len(updates), failures=failures)
 
 
 def collect_counts(
-    replies: Iterable[Message], asked: Iterable[int]
+    replies: Iterable[Message], asked: Iterable[int], check: Check = _nothing
 ) -> tuple[list[Counts], dict[int, wire.Failure]]:
     """Return the noised counts of the sites that gave some, and why the others didn't."""
-    return _read_all(replies, asked, wire.decode_counts, "counts")
+    return _read_all(replies, asked, wire.decode_counts, check, "counts")
 
 
 def _read_all(
-    replies: Iterable[Message], asked: Iterable[int], read: Callable[[RecordDict], T], what: str
+    replies: Iterable[Message],
+    asked: Iterable[int],
+    read: Callable[[RecordDict], T],
+    check: Check,
+    what: str,
 ) -> tuple[list[T], dict[int, wire.Failure]]:
     """Return what was read, in the order of node ids, and node id → why there is nothing."""
     expected = set(asked)
@@ -97,6 +112,7 @@ def _read_all(
             failures[node] = wire.decode_error(reply.error)
             continue
         try:
+            check(node, reply.content)
             found.append(read(reply.content))
         except ProtocolError as error:
             failures[node] = wire.Failure(reason=f"malformed {what}: {error}")

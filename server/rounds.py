@@ -6,6 +6,7 @@ After the last round the sites may be asked, once, for noised counts on their ow
 import dataclasses
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from flwr.app import Array, Message
@@ -17,6 +18,7 @@ from fedmodel.runs import Checkpoint
 from fedmodel.update import Vector
 from server.collect import Collected, collect, collect_counts
 from server.evaluation import Released, release
+from server.membership import head_taken, join, leave
 from server.release import ServerOptimizer
 from server.session import Coordinator
 
@@ -72,6 +74,7 @@ class _Run:
 
     def save(self) -> None:
         """Write metrics and checkpoint; the checkpoint comes last and decides where a resume is."""
+        self.c.heads.save()
         folder = self.c.folder
         if folder is None:
             return
@@ -104,11 +107,23 @@ class _Run:
 
     def train(self, nodes: list[int], vector: Array) -> Collected:
         """Ask the nodes to train and collect their updates."""
-        content = wire.encode_order(self.round + 1, self.job_sha256, vector)
-        messages = [Message(content, n, "train", group_id=str(self.round + 1)) for n in nodes]
-        replies = self.grid.send_and_receive(messages, timeout=self.c.timeout)
+        replies = self.ask(nodes, "train", self.round + 1, vector)
         uniform = self.job.aggregation.weights == "uniform"
-        return collect(replies, nodes, self.vector.size, uniform=uniform)
+        check = head_taken(self.c)
+        return collect(replies, nodes, self.vector.size, uniform=uniform, check=check)
+
+    def ask(self, nodes: list[int], kind: str, round_: int, vector: Array) -> Iterable[Message]:
+        """Send every node an order and return the replies."""
+        messages = [
+            Message(
+                wire.encode_order(round_, self.job_sha256, vector, self.c.heads.entries(node)),
+                node,
+                kind,
+                group_id=str(round_) if kind == "train" else kind,
+            )
+            for node in nodes
+        ]
+        return self.grid.send_and_receive(messages, timeout=self.c.timeout)
 
     def play(self, nodes: list[int]) -> None:
         """Play one round; sets ``stopped`` when the run must end."""
@@ -170,10 +185,8 @@ class _Run:
         Their budgets pay for one answer. So what came is kept at once; if it is lost in a crash
         before that, the sites refuse to repeat it, and a resumed run ends without them.
         """
-        content = wire.encode_order(self.round, self.job_sha256, wire.pack(self.vector))
-        messages = [Message(content, n, "evaluate", group_id="evaluate") for n in nodes]
-        replies = self.grid.send_and_receive(messages, timeout=self.c.timeout)
-        counts, failures = collect_counts(replies, nodes)
+        replies = self.ask(nodes, "evaluate", self.round, wire.pack(self.vector))
+        counts, failures = collect_counts(replies, nodes, head_taken(self.c))
         reasons = {node: failure.reason for node, failure in failures.items()}
         self.released = release(counts, self.job.privacy, reasons)
         self.save()
@@ -187,38 +200,6 @@ def _below(number: int, got: Collected, needed: int, asked: int) -> str:
     )
 
 
-def _join(grid: Grid, coordinator: Coordinator) -> list[int]:
-    """Offer the job to every node; return those that joined.
-
-    Raises:
-        QuorumError: if too few did.
-    """
-    nodes = sorted(grid.get_node_ids())
-    content = wire.encode_job(coordinator.job)
-    replies = grid.send_and_receive(
-        [Message(content, n, "query.join") for n in nodes], timeout=coordinator.timeout
-    )
-    answers = {r.metadata.src_node_id: r for r in replies}
-    outcome: dict[int, str | None] = {}
-    for node in nodes:
-        reply = answers.get(node)
-        if reply is None:
-            outcome[node] = "no answer in time"
-        else:
-            outcome[node] = wire.decode_error(reply.error).reason if reply.has_error() else None
-    coordinator.outcome.refused = {n: r for n, r in outcome.items() if r is not None}
-    coordinator.reporter.joined(outcome)
-    joined = [n for n in nodes if outcome[n] is None]
-    needed = max(1, math.ceil(coordinator.job.federation.quorum * len(nodes)))
-    if len(joined) < needed:
-        reasons = "; ".join(sorted(set(coordinator.outcome.refused.values())))
-        raise QuorumError(
-            f"{len(joined)} of {len(nodes)} sites joined, {needed} are needed "
-            f"(federation.quorum): {reasons or 'no site is connected'}"
-        )
-    return joined
-
-
 def run(grid: Grid, coordinator: Coordinator) -> Vector:
     """Play all rounds that are left and return the final parameters.
 
@@ -226,12 +207,23 @@ def run(grid: Grid, coordinator: Coordinator) -> Vector:
         QuorumError: if too few sites join or answer and the job says ``stop``.
         RunFolderError: if the run can't be written or continued.
     """
+    try:
+        vector = _play(grid, coordinator)
+    except Exception:
+        # An interrupted run keeps what it has reserved, to go on with; a failed one gives it back.
+        leave(grid, coordinator, failed=True)
+        raise
+    leave(grid, coordinator, failed=False)
+    return vector
+
+
+def _play(grid: Grid, coordinator: Coordinator) -> Vector:
     state = _Run(grid, coordinator)
     state.restore()
     last = coordinator.job.train.rounds
     nodes: list[int] = []
     if (state.round < last and state.stopped is None) or state.release_is_due:
-        nodes = _join(grid, coordinator)
+        nodes = join(grid, coordinator)
     while state.round < last and state.stopped is None:
         state.play(nodes)
     if state.release_is_due:

@@ -11,6 +11,7 @@ from fedmodel.job import Job
 from fedmodel.runs import RunFolder
 from fedmodel.update import Vector
 from server.evaluation import Released
+from server.heads import Heads
 
 __all__ = ["Coordinator", "Outcome", "Reporter", "Silent"]
 
@@ -75,6 +76,7 @@ class Coordinator:
         initial: starting parameters, float32 ``[trainable]``.
         names: names the parameters for files: vector → name → array, and back.
         evaluate: public-test metrics of a vector, ``None`` without a public test set.
+        heads: memory of the sites' ledgers.
         timeout: seconds to wait for the sites in a round.
         reporter: who is told.
         outcome: filled in by the app.
@@ -86,6 +88,7 @@ class Coordinator:
     named: Callable[[Vector], dict[str, NDArray[np.float32]]] = lambda v: {"vector": v}
     from_named: Callable[[dict[str, NDArray[Any]]], Vector] = lambda d: d["vector"]
     evaluate: Callable[[Vector], dict[str, float]] | None = None
+    heads: Heads = field(default_factory=Heads)
     timeout: float = 3600.0
     reporter: Reporter = field(default_factory=Silent)
     outcome: Outcome = field(default_factory=Outcome)

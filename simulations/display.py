@@ -107,13 +107,18 @@ def summary_tables(
     private = privacy["mechanism"] != "none"
     sites = Table(title="sites")
     sites.add_column("site")
-    for name in (*(["rows"] if rows else []), "steps", "ε spent"):
+    # Where a site's ledger is older than the run, what its rows have cost in all is another number.
+    older = any(s.get("epsilon_total") != s["epsilon"] for s in privacy["sites"].values())
+    more = ["in all runs"] if private and older else []
+    for name in (*(["rows"] if rows else []), "steps", "ε spent", *more):
         sites.add_column(name, justify="right")
     for name, site in privacy["sites"].items():
         spent = show_epsilon(site["epsilon"]) if private else "no privacy"
         note = f" (refused: {site['refused']})" if site["refused"] else ""
         count = [str(rows[name])] if rows else []
-        sites.add_row(name, *count, f"{site['steps']}{note}", spent)
+        whole = site.get("epsilon_total")
+        total = ["unknown" if whole is None else show_epsilon(whole)] if more else []
+        sites.add_row(name, *count, f"{site['steps']}{note}", spent, *total)
     overall = Table(title="overall", show_header=False)
     overall.add_column()
     overall.add_column(justify="right")

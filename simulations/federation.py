@@ -5,7 +5,7 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -19,15 +19,18 @@ from clients.site import Site
 from fedmodel.data import Rows, check_test, hold_out, labels_of, load, split
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.job import Job
-from fedmodel.runs import RunFolder
+from fedmodel.privacy.ledger import Ledger
+from fedmodel.runs import RunFolder, write_atomic
 from fedmodel.seeds import Seed
+from fedmodel.state import SiteState, folder_name
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training.evaluate import evaluate
 from fedmodel.training.learner import Learner, pick_device, resident
 from fedmodel.update import Vector
+from server.heads import Heads
 from server.session import Coordinator, Outcome, Reporter
 from simulations.loopback import LoopbackGrid, Traffic
-from simulations.scenario import Scenario
+from simulations.scenario import Homes, Scenario
 
 __all__ = ["Parties", "gather", "play", "public_rate"]
 
@@ -164,21 +167,48 @@ def _digest(parties: Mapping[str, Rows], test: Rows) -> str:
 
 
 def _sites(
-    parties: Parties, folder: RunFolder, device: str, on_step: Callable[[], None]
+    parties: Parties, folder: RunFolder, device: str, homes: Homes, on_step: Callable[[], None]
 ) -> list[Site]:
-    return [
-        Site(
+    run = folder.run
+    sites = []
+    for name, rows in sorted(parties.sites.items()):
+        home, ledger = folder.site_state(name), folder.ledger(name)
+        if homes.state is not None:
+            home = homes.state / folder_name(name)
+            ledger = SiteState(home, name).ledger_path(homes.dataset)
+        site = Site(
             name=name,
             rows=rows,
             test=parties.held_out.get(name),
             device=device,
-            ledger=folder.ledger(name),
+            ledger=ledger,
             state=folder.site_state(name),
-            run=folder.path.name,
+            home=home,
+            dataset=homes.dataset,
+            caps=homes.caps,
+            run=run,
             on_step=on_step,
         )
-        for name, rows in sorted(parties.sites.items())
-    ]
+        sites.append(site)
+    return sites
+
+
+def _heads(sites: Mapping[int, Site], job: Job, folder: RunFolder, homes: Homes) -> Heads:
+    """Return the coordinator's memory of the sites' ledgers; without DP they have none."""
+    if not job.privacy.private:
+        return Heads()
+    files = [folder.heads]
+    if homes.state is not None:
+        files.append(homes.state / "coordinator" / "heads.json")
+    # What a roster tells in the real world: which key is whose.
+    return Heads(files, {node: site.books.key.public.hex() for node, site in sites.items()})
+
+
+def _copy_ledgers(sites: Iterable[Site], folder: RunFolder) -> None:
+    """Put a copy of each ledger that is kept elsewhere into the run folder."""
+    for site in sites:
+        if site.ledger != folder.ledger(site.name) and site.ledger.exists():
+            write_atomic(folder.ledger(site.name), Ledger(site.ledger).text())
 
 
 def play(
@@ -187,6 +217,7 @@ def play(
     device: str,
     reporter: Reporter,
     on_step: Callable[[], None] = lambda: None,
+    homes: Homes | None = None,
 ) -> tuple[Vector, Outcome, dict[int, Site]]:
     """Run the job through the real apps.
 
@@ -196,12 +227,13 @@ def play(
         device: of the sites.
         reporter: who is told how it goes.
         on_step: called after every local step of a site.
+        homes: what the sites have of their own.
 
     Returns:
         The final parameters, how the run ended, and node id → site.
     """
-    run_id = secrets.randbits(62) + 1
-    sites = dict(enumerate(_sites(parties, folder, device, on_step), start=_FIRST_NODE))
+    run_id, homes = secrets.randbits(62) + 1, homes or Homes()
+    sites = dict(enumerate(_sites(parties, folder, device, homes, on_step), start=_FIRST_NODE))
     contexts = {n: Context(run_id, n, {}, RecordDict(), {}) for n in sites}
     grid = LoopbackGrid(clients.app.app, contexts, Run.create_empty(run_id))
     coordinator = Coordinator(
@@ -211,6 +243,7 @@ def play(
         named=parties.learner.layout.named,
         from_named=parties.learner.layout.from_named,
         evaluate=_evaluator(parties),
+        heads=_heads(sites, parties.job, folder, homes),
         reporter=reporter,
     )
     for node, site in sites.items():
@@ -222,6 +255,7 @@ def play(
     finally:
         clients.app.forget(run_id)
         server.app.forget(run_id)
+        _copy_ledgers(sites.values(), folder)
     parties.traffic = grid.traffic
     return vector, coordinator.outcome, sites
 

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from clients.site import Site
 from fedmodel import config
-from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
+from fedmodel.errors import ConfigError, FedmodelError, PrivacyError, RunFolderError
 from fedmodel.job import Job
+from fedmodel.privacy.caps import Charge
 from fedmodel.runs import RunFolder, run_path, write_atomic
 from server.session import Outcome
 from simulations.display import Display, report_page, summary_tables, sweep_table
@@ -25,6 +26,9 @@ from simulations.scenario import Scenario
 
 __all__ = ["main", "simulate"]
 
+_CAPS = ("epsilon", "delta", "run_epsilon", "unit")
+# What a resume may set anew: where it runs, and what the sites allow.
+_OF_THE_PROCESS = {"run", "resume", "device", *(f"budget.{key}" for key in _CAPS)}
 _PACKAGES = ("torch", "transformers", "opacus", "peft", "flwr", "dp-accounting")
 
 
@@ -94,7 +98,7 @@ def simulate(
     else:
         _check_unchanged(folder, parties)
     with folder.locked():
-        summary = _play(parties, folder, scenario.device, console, started)
+        summary = _play(parties, folder, scenario, console, started)
     rows = {name: len(rows) for name, rows in parties.sites.items()}
     for table in summary_tables(summary, rows):
         console.print(table)
@@ -112,6 +116,8 @@ def _absolute(mapping: dict[str, Any]) -> dict[str, Any]:
         value = made[part].get(key) if isinstance(made.get(part), dict) else None
         if isinstance(value, str) and Path(value).expanduser().exists():
             made[part][key] = str(Path(value).expanduser().resolve())
+    if made.get("state") is not None:
+        made["state"] = str(Path(str(made["state"])).expanduser().resolve())
     return made
 
 
@@ -121,9 +127,7 @@ def _reopen(
     folder = RunFolder.open(path)
     kept = folder.manifest["config"]
     changed = [
-        key
-        for key in given
-        if key not in {"run", "resume", "device"} and _at(mapping, key) != _at(kept, key)
+        key for key in given if key not in _OF_THE_PROCESS and _at(mapping, key) != _at(kept, key)
     ]
     if changed:
         raise ConfigError(
@@ -131,7 +135,9 @@ def _reopen(
             "it; leave that out, or start another run=NAME"
         )
     device = mapping["device"] if "device" in given else kept["device"]
-    return folder, Scenario.from_mapping({**kept, "device": device})
+    budget = {**(kept.get("budget") or {})}
+    budget |= {key: mapping["budget"][key] for key in _CAPS if f"budget.{key}" in given}
+    return folder, Scenario.from_mapping({**kept, "device": device, "budget": budget})
 
 
 def _at(mapping: Any, key: str) -> Any:
@@ -171,11 +177,13 @@ def _manifest(mapping: dict[str, Any], parties: Parties) -> dict[str, Any]:
 
 
 def _play(
-    parties: Parties, folder: RunFolder, device: str, console: Console, started: float
+    parties: Parties, folder: RunFolder, scenario: Scenario, console: Console, started: float
 ) -> dict[str, Any]:
     train = parties.job.train
     with Display(console, train.rounds, train.steps) as display:
-        vector, outcome, sites = play(parties, folder, device, display, display.step)
+        vector, outcome, sites = play(
+            parties, folder, scenario.device, display, display.step, scenario.homes
+        )
     folder.write_model(parties.learner.layout.named(vector))
     summary = _summarise(parties, outcome, sites, time.perf_counter() - started)
     folder.write_summary(summary)
@@ -226,17 +234,27 @@ def _spent(job: Job, site: Site, updates: int, refused: bool) -> dict[str, Any]:
     if not job.privacy.private:
         return {"epsilon": None, "steps": updates * job.train.steps, "refused": told}
     from fedmodel.privacy.accounting import claim
-    from fedmodel.privacy.entries import SpendEntry
     from fedmodel.privacy.ledger import Ledger
 
-    entries = (e for e in Ledger(site.ledger).entries() if isinstance(e, SpendEntry))
-    ours = [e for e in entries if e.job == job.sha256]
+    book = Ledger(site.ledger).book()
+    ours = [e for r in book.of(site.run, job.sha256) for e in r.spent]
     bound = claim([e.spend() for e in ours], job.privacy.delta, job.privacy.adjacency)
     return {
         "epsilon": bound.epsilon,
-        "steps": sum(e.steps for e in ours if e.round),  # round 0 is the evaluation
+        "epsilon_total": _total(book.charges()[0], job),
+        "steps": sum(e.steps for e in ours if e.kind == "train"),
         "refused": told,
     }
+
+
+def _total(spent: Sequence[Charge], job: Job) -> float | None:
+    """Return ε of everything ever spent on a site's rows, for the job's unit, if there is one."""
+    from fedmodel.privacy.caps import total
+
+    try:
+        return total(spent, job.privacy.unit).epsilon
+    except PrivacyError:
+        return None
 
 
 def _say_more(summary: dict[str, Any], parties: Parties, console: Console) -> None:

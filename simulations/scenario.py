@@ -1,18 +1,39 @@
 """What a researcher asks for: the job plus what stands in for the real world around it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from fedmodel import config
 from fedmodel.data import Partition, Source
 from fedmodel.errors import ConfigError
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
+from fedmodel.privacy.caps import Caps
+from fedmodel.state import dataset_name
 
-__all__ = ["Scenario"]
+__all__ = ["Homes", "Scenario"]
 
 _DEFAULT_SITES = 5
 _OUTSIDE = {"run", "resume"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Homes:
+    """What the sites of a simulation have of their own.
+
+    Args:
+        state: folder of the sites' state, for runs to share; ``None``: in the run folder.
+        dataset: name that each site gives to its rows.
+        caps: of each site.
+    """
+
+    state: Path | None = None
+    dataset: str = "main"
+    caps: Caps = field(default_factory=Caps)
+
+    def __post_init__(self) -> None:
+        dataset_name(self.dataset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +45,14 @@ class Scenario:
         source: where the rows come from.
         partition: how they are spread over the sites.
         device: ``auto``, ``cpu`` or ``cuda``.
+        homes: where the sites keep their own state, and what they allow.
     """
 
     job: Job
     source: Source
     partition: Partition
     device: Literal["auto", "cpu", "cuda"]
+    homes: Homes = field(default_factory=Homes)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "Scenario":
@@ -58,17 +81,26 @@ class Scenario:
                 "seed": rest.pop("seed", 0),
             },
         )
-        device = rest.pop("device", "auto")
-        for known in ("model", "data", "federation", "aggregation", "privacy", "train"):
+        device, state = rest.pop("device", "auto"), rest.pop("state", None)
+        budget = dict(_part(rest, "budget"))
+        dataset = str(budget.pop("dataset", "main"))
+        caps = config.build(Caps, budget, "budget")
+        for known in ("model", "data", "federation", "aggregation", "privacy", "train", "budget"):
             rest.pop(known, None)
         if rest:
             known_keys = ["model", "data", "train", "privacy", "aggregation", "federation"]
-            known_keys += ["seed", "device", "run", "resume"]
+            known_keys += ["seed", "device", "run", "resume", "state", "budget"]
             key = next(iter(rest))
             raise ConfigError(f"unknown key '{key}'{config.suggest(key, known_keys)}")
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device must be auto, cpu or cuda, got {device!r}")
-        return cls(job=job, source=source, partition=partition, device=device)
+        return cls(
+            job=job,
+            source=source,
+            partition=partition,
+            device=device,
+            homes=Homes(state=None if state is None else Path(state), dataset=dataset, caps=caps),
+        )
 
 
 def _part(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -30,12 +30,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "qwen3": ("q_proj", "v_proj"),
     "roberta": ("query", "value"),
     "t5": ("q", "v"),
-    "vit": ("query", "value"),
+    "vit": ("q_proj", "v_proj"),
     "xlm-roberta": ("query", "value"),
 }
 """Model type → names of the Linear modules that LoRA adapts unless told otherwise."""
 
-POSITIONED = frozenset({"albert", "bert", "distilbert", "electra", "gpt2"})
+POSITIONED = frozenset({"albert", "bert", "deberta-v2", "distilbert", "electra", "gpt2"})
 """Model types whose default position ids are ``[1, T]`` and can be passed as ``[B, T]``."""
 
 OFFSET = frozenset(

@@ -1,6 +1,7 @@
 """What is left of a plan's ε: asked before a round or a release, answered by PLD."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from fedmodel.errors import BudgetError
 from fedmodel.privacy.accounting import Claim, claim, epsilon
@@ -17,7 +18,7 @@ def covers(plan: Plan, spends: Iterable[Spend]) -> bool:
     a round that a crash made necessary twice, is composed and compared.
     """
     schedule = merge(spends)
-    planned = merge(plan.spends())
+    planned = _planned(plan)
     steps = {(s.rate, s.noise_multiplier): s.steps for s in planned}
     part = all(s.steps <= steps.get((s.rate, s.noise_multiplier), 0) for s in schedule)
     if part and _epsilon(plan, planned) <= plan.epsilon:
@@ -177,6 +178,12 @@ class Budget:
 def has(spends: Iterable[Spend], kind: Spend) -> bool:
     """Return whether some spend is of a kind."""
     return any((s.rate, s.noise_multiplier) == (kind.rate, kind.noise_multiplier) for s in spends)
+
+
+@lru_cache(maxsize=64)
+def _planned(plan: Plan) -> tuple[Spend, ...]:
+    """Return what a whole plan spends: the same in every round, and long where the noise decays."""
+    return merge(plan.spends())
 
 
 def _epsilon(plan: Plan, schedule: Sequence[Spend]) -> float:

@@ -1,4 +1,4 @@
-"""The primary accountant: privacy loss distributions (PLD), composed by ``dp_accounting``.
+"""The primary accountant: privacy loss distributions (PLD), those of ``dp_accounting``.
 
 One step is the sum of clipped contributions of norm at most C, each in with probability q, plus
 N(0, (σC)²I). Which two distributions on the line are as far apart as any two neighbours' outputs
@@ -13,7 +13,7 @@ joint convexity the other units may be held fixed. With L_w the density of N(w, 
 N(0, σ²I), the hockey-stick divergence is E[((1−q)(1−γ) + q·L_u − γq·L_v)₊] under N(0, σ²I), a
 convex function of q·L_u − γq·L_v. By Price's theorem its derivative in the covariance ⟨u, v⟩/σ² of
 the logarithms is ≤ 0, and those in the variances ‖u‖²/σ² and ‖v‖²/σ² are ≥ 0. So it is largest
-where both norms are 1 and v = −u. (The same pair follows from arXiv 2403.04867.)
+where both norms are 1 and v = −u. (For groups of units, compare arXiv 2403.04867.)
 
 The losses and what ε they are worth are ``dp_accounting``'s, and so is the way they are rounded to
 a grid, pessimistically ("connect the dots", arXiv 2207.04380). Ours are the choice of the grid,

@@ -7,7 +7,7 @@ first keeps every row's gradient, the second runs backward twice.
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from opacus.grad_sample import GradSampleHooks
@@ -44,6 +44,42 @@ class Engine(Protocol):
         """Add every unit's gradient times its factor to ``p.summed_grad``."""
 
 
+_FREEZE = "freeze it (another train.method, train.frozen or train.lora.target_modules)"
+
+
+class _Naming:
+    """Has Opacus's hooks say in which layer they failed."""
+
+    _module: nn.Module
+
+    def capture_activations_hook(self, module: nn.Module, *args: Any) -> None:
+        with self._failing(module):
+            super().capture_activations_hook(module, *args)  # type: ignore[misc]
+
+    def capture_backprops_hook(self, module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        with self._failing(module):
+            super().capture_backprops_hook(module, *args, **kwargs)  # type: ignore[misc]
+
+    @contextmanager
+    def _failing(self, module: nn.Module) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            name = next(n for n, m in self._module.named_modules() if m is module)
+            raise PrivacyError(
+                f"Opacus can't clip '{name}' ({type(module).__name__}) per example "
+                f"({type(error).__name__}); use privacy.engine=fast, or {_FREEZE}"
+            ) from error
+
+
+class _HooksNaming(_Naming, GradSampleHooks):  # type: ignore[misc]
+    pass
+
+
+class _GhostNaming(_Naming, GradSampleHooksFastGradientClipping):  # type: ignore[misc]
+    pass
+
+
 class _Opacus:
     """What the two engines of Opacus share."""
 
@@ -62,8 +98,8 @@ class _Opacus:
             self._hooks = self.kind(self._module, loss_reduction="sum")
         except NotImplementedError as error:
             raise PrivacyError(
-                "a trainable layer keeps running statistics of the batch (such as batch norm), so "
-                "one row changes another's gradient; freeze it or use another model"
+                f"Opacus can't clip '{self._buffered()}' per example: it keeps more than weights, "
+                f"such as running statistics; use another model, or {_FREEZE}"
             ) from error
         try:
             with warnings.catch_warnings():
@@ -73,6 +109,19 @@ class _Opacus:
         finally:
             self._hooks.cleanup()
             self._hooks = None
+            for module in self._module.modules():
+                # What a failed pass left behind would be taken for a later batch's.
+                for name in ("activations", "max_batch_len"):
+                    module.__dict__.pop(name, None)
+
+    def _buffered(self) -> str:
+        names: list[str] = [
+            name
+            for name, layer in self._module.named_modules()
+            if any(p.requires_grad for p in layer.parameters(recurse=False))
+            and any(True for _ in layer.buffers())
+        ]
+        return names[0]
 
     def begin(self, rows: int) -> None:
         self._rows = rows
@@ -87,7 +136,7 @@ class _Opacus:
 class Hooks(_Opacus):
     """Every row's gradient of every parameter in memory."""
 
-    kind = GradSampleHooks
+    kind = _HooksNaming
 
     def backward(self, losses: Tensor, groups: Groups) -> None:
         """Run one backward pass; check that every parameter has a gradient row for each row."""
@@ -98,8 +147,7 @@ class Hooks(_Opacus):
             if p.requires_grad and (not isinstance(sample, Tensor) or len(sample) != self._rows):
                 raise PrivacyError(
                     f"'{name}' has no gradient row for each example, so it can't be clipped per "
-                    "example; freeze it (another train.method or train.lora.target_modules), or "
-                    "try privacy.engine=fast"
+                    f"example; use privacy.engine=fast, or {_FREEZE}"
                 )
 
     def squares(self) -> dict[nn.Parameter, Tensor]:
@@ -123,7 +171,7 @@ class Hooks(_Opacus):
 class Ghost(_Opacus):
     """Norms from a first backward pass, the clipped sum from a second one."""
 
-    kind = GradSampleHooksFastGradientClipping
+    kind = _GhostNaming
 
     def backward(self, losses: Tensor, groups: Groups) -> None:
         """Run the first backward pass, for the norms only."""
@@ -136,7 +184,7 @@ class Ghost(_Opacus):
             if p.requires_grad and (not isinstance(norms, Tensor) or len(norms) != self._rows):
                 raise PrivacyError(
                     f"'{name}' has no gradient norm for each example, so it can't be clipped per "
-                    "example; freeze it, or try privacy.engine=fast"
+                    f"example; use privacy.engine=fast, or {_FREEZE}"
                 )
             p.grad = None
 

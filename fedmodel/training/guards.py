@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedmodel.errors import PrivacyError
@@ -58,8 +59,9 @@ def check_parameters(learner: Learner, optimizer: Any) -> None:
 def only_trained_move(learner: Learner) -> Iterator[None]:
     """Check that inside this context every trained parameter changes, and nothing else does.
 
-    A frozen tensor's version counts the changes made to it, so that nothing is copied. A trained
-    one takes noise in every coordinate, so one that stayed as it was took no step.
+    A frozen tensor's version counts the changes made to it (not those through ``.data``), so that
+    nothing is copied. A trained one takes noise in every coordinate, so one that stayed as it was
+    took no step. Nor may a module have another tensor now than before.
 
     Raises:
         PrivacyError: naming the tensor.
@@ -67,17 +69,22 @@ def only_trained_move(learner: Learner) -> Iterator[None]:
     frozen = {n: (t, t._version) for n, t in _tensors(learner) if not t.requires_grad}
     trained = {n: (t, t._version) for n, t in _tensors(learner) if t.requires_grad}
     yield
+    now = dict(_tensors(learner))
     for name, (tensor, version) in frozen.items():
-        if tensor._version != version:
+        if tensor._version != version or not _same(now.get(name), tensor):
             raise PrivacyError(
                 f"'{name}' isn't trained, but changed in a private step; nothing of it is "
                 "accounted for. Use a model without running statistics"
             )
     for name, (tensor, version) in trained.items():
-        if tensor._version == version:
+        if tensor._version == version or now.get(name) is not tensor:
             raise PrivacyError(f"'{name}' is to be trained, but no step changed it")
 
 
 def _tensors(learner: Learner) -> Iterator[tuple[str, Tensor]]:
     yield from learner.module.named_parameters()
     yield from learner.module.named_buffers()
+
+
+def _same(one: Tensor | None, other: Tensor) -> bool:
+    return one is other or (one is not None and torch.equal(one, other))

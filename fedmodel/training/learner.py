@@ -52,7 +52,8 @@ class Learner:
         self.module.to(device)
         if train.gradient_checkpointing:
             inner: Any = models.unwrap(self.module)
-            inner.gradient_checkpointing_enable({"use_reentrant": False})
+            new = getattr(inner, "activation_checkpointing_enable", None)  # transformers 5.23
+            (new or inner.gradient_checkpointing_enable)({"use_reentrant": False})
         self.tokenizer = models.load_tokenizer(model)
         self.layout = models.Layout.of(self.module)
         self.head = models.head_only(self.module) if train.method == "head" else None

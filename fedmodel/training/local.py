@@ -80,8 +80,8 @@ def train(
         vector: the round's starting parameters, float32 ``[trainable]``.
         steps: optimiser steps.
         plan: the privacy plan, or ``None`` without privacy. Its spend must already be on disk.
-        seed: order of batches and dropout, for this site and round; never for noise.
-        entropy: private sampling and noise.
+        seed: order of batches and dropout without privacy, for this site and round.
+        entropy: private sampling, noise and dropout.
         round_: of the run, for noise that changes from round to round.
         state: optimiser state to start from, when it is kept between rounds.
         clip: where an adaptive clip norm got to in the rounds before.
@@ -97,7 +97,7 @@ def train(
         optim.load_state(optimizer, state)
     loss: float | None = None
     with torch.random.fork_rng(devices=[]):
-        _seed_dropout(seed.child("dropout").value, learner.device)
+        _seed_dropout(_dropout_seed(seed, plan, entropy), learner.device)
         if plan is None:
             loss = _plain_steps(learner, examples, job, optimizer, steps, seed, on_step)
         else:
@@ -136,6 +136,14 @@ def _check_moved(learner: Learner, change: Vector, optimizer: Optimizer) -> None
     for name, part in learner.layout.named(change).items():
         if rates.get(id(named[name]), 0) > 0 and not part.any():
             raise PrivacyError(f"'{name}' was to be trained, but didn't change")
+
+
+def _dropout_seed(seed: Seed, plan: Plan | None, entropy: Entropy) -> int:
+    # A row's mask depends on the rows before it. Whoever knew the masks would see one row move
+    # all the others' gradients; to everybody else each row's mask is as random as with other rows.
+    if plan is None:
+        return seed.child("dropout").value
+    return int.from_bytes(entropy.bytes(8)) >> 1
 
 
 def _seed_dropout(value: int, device: torch.device) -> None:

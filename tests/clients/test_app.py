@@ -16,7 +16,7 @@ from fedmodel import wire
 from fedmodel.data import Rows
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
 from fedmodel.privacy import Ledger, noise
-from fedmodel.privacy.entries import SpendEntry
+from fedmodel.privacy.ledger import Part, SpendEntry
 from fedmodel.training.learner import Learner, resident
 from fedmodel.update import Update
 
@@ -42,6 +42,7 @@ class Talk:
             "device": "cpu",
             "ledger": folder / "ledger" / "north.jsonl",
             "state": folder / "state",
+            "home": folder / "home",
             "run": "test",
         }
         self.site = Site(**(values | site))
@@ -215,7 +216,7 @@ def test_a_private_update_tells_neither_loss_nor_size(talk: Talk) -> None:
     talk.join(PRIVATE)
     reply = talk.order()
     assert dict(reply.content.metric_records["metrics"]) == {"weight": 1.0}
-    assert dict(reply.content.config_records["config"]) == {"version": wire.VERSION}
+    assert set(reply.content.config_records["config"]) == {"version", "head", "proof"}
     assert set(reply.content) == {"arrays", "metrics", "config"}
 
 
@@ -227,7 +228,7 @@ def test_an_evaluation_tells_two_whole_numbers_and_nothing_else(talk: Talk) -> N
     assert set(reply.content) == {"metrics", "config"}
     metrics = dict(reply.content.metric_records["metrics"])
     assert {name: type(value) for name, value in metrics.items()} == {"correct": int, "wrong": int}
-    assert dict(reply.content.config_records["config"]) == {"version": wire.VERSION}
+    assert set(reply.content.config_records["config"]) == {"version", "head", "proof"}
 
 
 def test_evaluations_that_do_not_belong_are_refused_and_cost_nothing(talk: Talk) -> None:
@@ -278,7 +279,7 @@ def test_the_spend_is_on_disk_before_the_noise_is_drawn(talk: Talk, draws: list[
     found = [(e.round, e.attempt, e.steps) for e in entries if isinstance(e, SpendEntry)]
     assert found == [(1, 1, 2), (2, 1, 2)]
     assert all(
-        (e.site, e.run, e.job) == ("north", "test", PRIVATE.sha256)
+        (e.run, e.job, e.kind) == ("test", PRIVATE.sha256, "train")
         for e in entries
         if isinstance(e, SpendEntry)
     )
@@ -286,7 +287,8 @@ def test_the_spend_is_on_disk_before_the_noise_is_drawn(talk: Talk, draws: list[
 
 def test_without_a_ledger_no_noise_is_drawn(talk: Talk, draws: list[int]) -> None:
     talk.join(PRIVATE)
-    talk.site.ledger.mkdir(parents=True)  # a folder where the file should be
+    talk.site.ledger.unlink()
+    talk.site.ledger.mkdir()  # a folder where the file should be
     refusal(talk.order(), "FedmodelError")
     assert draws == []
 
@@ -334,8 +336,9 @@ def test_what_is_left_of_a_round_is_taken(talk: Talk, draws: list[int]) -> None:
     talk.join(PRIVATE)
     session = site_app._sessions[(RUN, NODE)]
     assert session.plan is not None
-    ledger = Ledger(talk.site.ledger)
-    ledger.spend(session.plan, 7, run="test", job=PRIVATE.sha256, site="north", round=1)
+    seven = Part.of("train", session.plan.spend(1, 7))
+    ledger = talk.site.open_ledger()
+    ledger.spend(seven, run="test", job=PRIVATE.sha256, round=1, clip=1.0)
     talk.train(2)
     assert draws == [8]
 

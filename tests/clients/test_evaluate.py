@@ -12,10 +12,10 @@ import pytest
 from clients.session import Session
 from clients.site import Site
 from fedmodel.data import Rows
-from fedmodel.errors import BudgetError, DataError, ProtocolError, RefusedError
+from fedmodel.errors import BudgetError, DataError, LedgerError, ProtocolError, RefusedError
 from fedmodel.job import Federation, Job, Model, Privacy, Train
 from fedmodel.privacy import Ledger, epsilon, noise
-from fedmodel.privacy.entries import SpendEntry
+from fedmodel.privacy.ledger import SpendEntry
 from fedmodel.training.evaluate import evaluate
 from fedmodel.training.release import Counts
 from fedmodel.wire import Order
@@ -76,7 +76,7 @@ def test_without_noise_the_counts_are_the_accuracy_on_the_held_out_rows(
     begin: Begin, tmp_path: Path
 ) -> None:
     for seed in range(3):
-        session = begin(ledger=tmp_path / f"{seed}.jsonl")
+        session = begin(ledger=tmp_path / f"{seed}.jsonl", home=tmp_path / f"{seed}")
         asked = order(session, seed=seed)
         counts = session.evaluate(asked)
         session.learner.load_vector(asked.vector)
@@ -101,14 +101,17 @@ def test_it_is_on_disk_before_the_noise_is_drawn(
     assert seen == [[(0, 1, 1)]]
     entry = entries(session)[0]
     assert (float(entry.rate), float(entry.noise_multiplier)) == (1.0, 5.0)
-    assert (entry.job, entry.unit, entry.site) == (JOB.sha256, "record", "north")
+    assert (entry.job, entry.unit, entry.kind) == (JOB.sha256, "record", "evaluate")
 
 
 def test_without_a_ledger_nothing_is_told(begin: Begin, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    session = begin(ledger=tmp_path / "folder")
-    with pytest.raises(Exception, match="ledger"):
+    session = begin()
+    session.site.ledger.unlink()
+    session.site.ledger.mkdir()
+    with pytest.raises(LedgerError, match="ledger"):
         session.evaluate(order(session))
+    with pytest.raises(LedgerError, match="ledger"):
+        begin()
 
 
 def test_a_second_time_is_refused_also_by_a_new_process(begin: Begin) -> None:
@@ -154,7 +157,7 @@ def test_a_job_without_it_is_refused_it(begin: Begin, job: Job) -> None:
     session = begin(job)
     with pytest.raises(ProtocolError, match="no evaluation"):
         session.evaluate(order(session))
-    assert not session.site.ledger.exists()
+    assert not entries(session)
 
 
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
@@ -206,7 +209,11 @@ def test_patients_take_more_noise(begin: Begin, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_site_whose_hold_out_is_empty_tells_noise(begin: Begin, tmp_path: Path) -> None:
     for number in range(6):
-        session = begin(test=ALL.take([]), ledger=tmp_path / f"{number}.jsonl")
+        session = begin(
+            test=ALL.take([]),
+            ledger=tmp_path / f"{number}.jsonl",
+            home=tmp_path / f"{number}",
+        )
         counts = session.evaluate(order(session))
         assert max(abs(counts.correct), abs(counts.wrong)) < 50  # ten σ
 

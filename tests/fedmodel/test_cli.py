@@ -16,7 +16,9 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("args", [["--help"], ["simulate", "--help"], ["export", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["simulate", "--help"], ["export", "--help"], ["budget", "--help"]]
+)
 def test_help_imports_nothing_heavy(args: list[str]) -> None:
     code = (
         "import sys; from fedmodel import cli; rc = cli.main(sys.argv[1:]);"
@@ -62,6 +64,10 @@ def test_help_lists_every_group_and_choice() -> None:
         (["simulate", "resume=true"], "resume=true needs run="),
         (["simulate", "-m", "seed=0,1", "train.rounds=0"], "train.rounds must be at least 1"),
         (["export"], "export needs run="),
+        (["simulate", "budget.epsilon=0"], "budget.epsilon must be > 0"),
+        (["simulate", "budget.dataset=../x"], "can't name a file"),
+        (["simulate", "budget.unit=patients"], "did you mean 'patient'?"),
+        (["budget"], "budget needs state="),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(

@@ -51,7 +51,7 @@ class Sites:
             if error is not None:
                 return wire.encode_error(error, message)
             wire.decode_job(message.content)
-            return Message(RecordDict(), reply_to=message)
+            return Message(wire.encode_reply(), reply_to=message)
 
         @app.train()
         def train(message: Message, context: Context) -> Message:

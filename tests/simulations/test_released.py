@@ -10,7 +10,7 @@ from rich.console import Console
 import server.rounds
 from fedmodel import cli
 from fedmodel.privacy import Ledger, claim
-from fedmodel.privacy.entries import SpendEntry
+from fedmodel.privacy.ledger import SpendEntry
 from simulations.display import sweep_table
 from simulations.run import simulate
 

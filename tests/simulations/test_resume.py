@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fedmodel.privacy import Ledger, epsilon
-from fedmodel.privacy.entries import SpendEntry
+from fedmodel.privacy.ledger import SpendEntry
 
 KILLS = 10
 _LIMIT = 120.0  # seconds: a guard against hanging, not a measurement

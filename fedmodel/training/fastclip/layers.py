@@ -204,6 +204,10 @@ def _expanded(module: nn.Module, name: str, engine: "FastClip") -> Forward:
             for n, p in kept.items():
                 table[n] = engine.expanded(p, dims, name)
             return own(*args, **kwargs)
+        except RuntimeError as error:
+            if not leaf or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise _unsupported(name, module) from error  # it does more than broadcast
         finally:
             table.update(kept)
 
@@ -213,7 +217,8 @@ def _expanded(module: nn.Module, name: str, engine: "FastClip") -> Forward:
 def _unsupported(name: str, module: nn.Module) -> PrivacyError:
     return PrivacyError(
         f"'{name}' ({type(module).__name__}) can't be clipped per unit in one pass; freeze it "
-        "(another train.method or train.lora.target_modules), or try privacy.engine=hooks"
+        "(another train.method, train.frozen or train.lora.target_modules), or try "
+        "privacy.engine=hooks"
     )
 
 

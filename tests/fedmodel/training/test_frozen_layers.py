@@ -11,7 +11,7 @@ from fedmodel.job import Job, Lora, Model, Train
 from fedmodel.seeds import Seed
 from fedmodel.training import local
 from fedmodel.training.examples import prepare
-from fedmodel.training.guards import preflight
+from fedmodel.training.preflight import preflight
 from fedmodel.training.learner import Learner
 
 NAMES = ("a", "b")
@@ -27,7 +27,7 @@ def test_a_round_is_the_same_with_and_without(method: Any, texts: list[str], fak
     assert "hidden" in kept.batch(np.array([0, 1]))
     plain = copy.copy(kept)
     plain._hidden = None
-    preflight(learner, kept)
+    preflight(learner, kept, "fast")
     nudge = np.random.default_rng(5).standard_normal(learner.initial.size) * 0.02
     vector = (learner.initial + nudge).astype(np.float32)
 

@@ -1,211 +1,185 @@
-"""The preflight passes where per-example gradients are right, and only there."""
+"""What stays on in every private run: counts, parameters, and what moved."""
 
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import transformers
 from torch import nn
-from torch.nn.functional import linear
 
-from fedmodel import models
 from fedmodel.errors import PrivacyError
-from fedmodel.job import Lora, Model, Train
-from fedmodel.models import tiny
-from fedmodel.seeds import Seed
-from fedmodel.training import guards
+from fedmodel.job import Privacy
+from fedmodel.privacy import sampling
+from fedmodel.seeds import Entropy
+from fedmodel.training import dpsgd, guards, optim
 from fedmodel.training.learner import Learner
 
-tf: Any = transformers  # its configurations take arguments that its types don't know
-METHODS = ["head", "lora", "ffa", "full"]
-CPU = torch.device("cpu")
-MODEL = Model(labels=("a", "b", "c"), max_length=16)
+
+def test_the_units_added_up_must_be_those_sampled() -> None:
+    guards.check_count(3, 3)
+    guards.check_count(0, 0)
+    for accumulated in (2, 4):
+        with pytest.raises(PrivacyError, match="another number of units") as error:
+            guards.check_count(accumulated, 3)
+        assert not any(digit in str(error.value) for digit in "234")  # the numbers are secret
 
 
-def everything(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in learner.module.state_dict().items()}
+# -- the optimiser's parameters ------------------------------------------------------------------
 
 
-def assert_same(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_it_passes_once_and_leaves_the_weights_bit_for_bit(
-    method: str,
-    learner_of: Any,
-    examples_of: Any,
-    start_of: Any,
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_optimiser_over_exactly_the_trainable_parameters_passes(
+    learner_of: Any, job_of: Any
 ) -> None:
-    learner = learner_of(method)
-    learner.load_vector(start_of(learner))
-    before = everything(learner)
-    guards.preflight(learner, examples_of(learner))
-    assert learner.preflight_passed
-    assert_same(before, everything(learner))
-    assert all(p.grad is None for p in learner.module.parameters())
-
-    def refuse(*_: Any) -> None:
-        raise AssertionError("ran again")
-
-    monkeypatch.setattr(guards, "_batched", refuse)
-    guards.preflight(learner, examples_of(learner))
+    for method in ("head", "lora", "ffa", "full"):
+        learner = learner_of(method)
+        guards.check_parameters(learner, optim.make(learner.module, job_of(method=method).train))
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_it_passes_in_bf16(method: str, learner_of: Any, examples_of: Any) -> None:
-    learner = learner_of(method, "bf16")
-    guards.preflight(learner, examples_of(learner))
-    assert learner.preflight_passed
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_dropout_is_no_reason_to_refuse(pooling: Any, examples_of: Any) -> None:
-    model = Model(labels=("a", "b", "c"), max_length=16, dropout=0.2, pooling=pooling)
-    learner = Learner(model, Train(method="lora"), Seed(0), CPU)
-    guards.preflight(learner, examples_of(learner))
-    assert learner.preflight_passed
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_network_that_mixes_its_examples_is_refused(
-    method: str, learner_of: Any, examples_of: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learner = learner_of(method)
-    examples, before, honest = examples_of(learner), everything(learner), learner.logits
-
-    def mixing(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        logits: torch.Tensor = honest(batch)
-        return logits - 0.5 * logits.mean(dim=0)
-
-    monkeypatch.setattr(learner, "logits", mixing)
-    with pytest.raises(PrivacyError, match="is wrong for this model"):
-        guards.preflight(learner, examples)
-    assert not learner.preflight_passed
-    assert_same(before, everything(learner))
-
-
-def test_a_mixing_layer_inside_the_network_is_refused(
-    learner_of: Any, examples_of: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_optimiser_made_before_the_adapters_is_refused(learner_of: Any) -> None:
     learner = learner_of("lora")
-    body = models.unwrap(learner.module)
-    layer: Any = body.get_submodule("encoder.encoder.layer.0.output")
-    honest = layer.forward
-    monkeypatch.setattr(
-        layer, "forward", lambda *a: (lambda x: x - 0.5 * x.mean(0, keepdim=True))(honest(*a))
-    )
-    with pytest.raises(PrivacyError, match="is wrong for this model"):
-        guards.preflight(learner, examples_of(learner))
+    head = [p for n, p in learner.module.named_parameters() if "modules_to_save" in n]
+    with pytest.raises(PrivacyError, match="make it after the adapters"):
+        guards.check_parameters(learner, torch.optim.SGD(head))
 
 
-def test_a_shared_weight_that_the_hooks_see_only_once_is_refused(
-    learner_of: Any, examples_of: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learner = learner_of("head")
-    head, honest = learner.head, learner.logits
-
-    def tied(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return honest(batch) + linear(batch["features"].square(), head.linear.weight)  # type: ignore[no-any-return]
-
-    monkeypatch.setattr(learner, "logits", tied)
-    with pytest.raises(PrivacyError, match=r"'classifier\.weight' is wrong"):
-        guards.preflight(learner, examples_of(learner))
-
-
-def test_a_trainable_parameter_without_a_gradient_row_is_refused(examples_of: Any) -> None:
-    learner = Learner(MODEL, Train(method="head"), Seed(0), CPU)
-    body = models.unwrap(learner.module)
-    body.get_submodule("encoder.embeddings.LayerNorm").requires_grad_(True)
-    learner.layout = models.Layout.of(learner.module)
-    with pytest.raises(PrivacyError, match=r"LayerNorm.* has no gradient row for each example"):
-        guards.preflight(learner, examples_of(learner))
-    assert not learner.preflight_passed
-
-
-def test_a_loose_parameter_is_refused(examples_of: Any) -> None:
-    learner = Learner(MODEL, Train(method="full"), Seed(0), CPU)
-    net: Any = learner.module
-    net.register_parameter("scale", nn.Parameter(torch.ones(3)))
-    learner.layout, honest = models.Layout.of(net), net.forward
-    net.forward = lambda **k: SimpleNamespace(logits=honest(**k).logits * net.scale)
-    with pytest.raises(PrivacyError):
-        guards.preflight(learner, examples_of(learner))
-
-
-@pytest.fixture(scope="module")
-def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a small random checkpoint of DeBERTa-v2."""
-    folder = tmp_path_factory.mktemp("deberta")
-    words = list(tiny.vocabulary())[:300]
-    config = tf.DebertaV2Config(
-        vocab_size=300,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-        relative_attention=True,
-        pos_att_type=["p2c", "c2p"],
-        share_att_key=True,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        tf.AutoModel.from_config(config).save_pretrained(folder)
-    tokenizer: Any = tf.BertTokenizer(vocab={w: i for i, w in enumerate(words)})
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def _deberta(folder: Path, targets: tuple[str, ...]) -> Learner:
-    model = Model(labels=MODEL.labels, max_length=16, source="hub", path=str(folder))
-    train = Train(method="lora", lora=Lora(target_modules=targets))
-    return Learner(model, train, Seed(0), CPU)
-
-
-def test_debertas_silently_wrong_gradients_are_refused(deberta: Path, examples_of: Any) -> None:
-    learner = _deberta(deberta, ("query_proj", "key_proj"))
-    before = everything(learner)
-    with pytest.raises(PrivacyError):
-        guards.preflight(learner, examples_of(learner))
-    assert_same(before, everything(learner))
-
-
-def test_debertas_value_passes(deberta: Path, examples_of: Any) -> None:
-    guards.preflight(learner := _deberta(deberta, ("value_proj",)), examples_of(learner))
-    assert learner.preflight_passed
-
-
-@pytest.mark.parametrize("count", [1, 2, 14])
-def test_it_needs_only_the_rows_there_are(count: int, learner_of: Any, examples_of: Any) -> None:
-    learner = learner_of("head")
-    guards.preflight(learner, examples_of(learner, count))
-    assert learner.preflight_passed == (count > 1)  # one row can't vouch for other sites
-
-
-def test_batch_statistics_are_refused_even_in_a_frozen_layer(
-    learner_of: Any, examples_of: Any
-) -> None:
+def test_an_optimiser_with_a_frozen_parameter_or_one_twice_is_refused(learner_of: Any) -> None:
     learner = learner_of("lora")
-    examples = examples_of(learner)
-    learner.module.add_module("norm", torch.nn.BatchNorm1d(3))
-    for parameter in learner.module.get_submodule("norm").parameters():
-        parameter.requires_grad_(False)
+    with pytest.raises(PrivacyError, match="expected the optimiser to hold"):
+        guards.check_parameters(learner, torch.optim.SGD(learner.module.parameters()))
+    trainable = [p for p in learner.module.parameters() if p.requires_grad]
+    twice: Any = torch.optim.SGD(trainable)
+    twice.param_groups.append({**twice.param_groups[0], "params": trainable[:1]})
+    with pytest.raises(PrivacyError, match="expected the optimiser to hold"):
+        guards.check_parameters(learner, twice)
+
+
+def test_adapters_on_another_device_than_the_model_are_refused(learner_of: Any) -> None:
+    learner = learner_of("head")
+    linear = learner.head.linear
+    kept = linear.weight
+    linear.weight = nn.Parameter(kept.detach().to("meta"))
     try:
-        with pytest.raises(PrivacyError, match="statistics of the batch"):
-            guards.preflight(learner, examples)
+        optimizer = torch.optim.SGD([p for p in learner.module.parameters() if p.requires_grad])
+        with pytest.raises(PrivacyError, match=r"'classifier\.weight' is on meta.*before the model"):
+            guards.check_parameters(learner, optimizer)
+    finally:
+        linear.weight = kept
+
+
+# -- what moves ----------------------------------------------------------------------------------
+
+
+def move(learner: Learner) -> None:
+    with torch.no_grad():
+        for p in learner.module.parameters():
+            if p.requires_grad:
+                p.add_(0.0)
+
+
+@pytest.mark.parametrize("method", ["head", "lora", "full"])
+def test_trained_parameters_may_and_must_move(method: str, learner_of: Any) -> None:
+    learner = learner_of(method)
+    with guards.only_trained_move(learner):
+        move(learner)
+    with (
+        pytest.raises(PrivacyError, match="is to be trained, but no step changed it"),
+        guards.only_trained_move(learner),
+    ):
+        pass
+
+
+def test_a_frozen_weight_that_moves_is_named(learner_of: Any) -> None:
+    learner = learner_of("lora")
+    name, frozen = next((n, p) for n, p in learner.module.named_parameters() if not p.requires_grad)
+    with (
+        pytest.raises(PrivacyError, match=rf"'{name}' isn't trained, but changed"),
+        guards.only_trained_move(learner),
+    ):
+        move(learner)
+        with torch.no_grad():
+            frozen.mul_(1.0)
+
+
+def test_a_buffer_that_moves_is_named(learner_of: Any) -> None:
+    learner = learner_of("lora")
+    norm = torch.nn.BatchNorm1d(3).requires_grad_(False)
+    learner.module.add_module("norm", norm)
+    try:
+        with (
+            pytest.raises(PrivacyError, match=r"'norm\.\w+' isn't trained, but changed"),
+            guards.only_trained_move(learner),
+        ):
+            move(learner)
+            norm(torch.rand(4, 3))
     finally:
         del learner.module.norm
 
 
-def test_it_compares_texts_of_different_lengths(learner_of: Any, examples_of: Any) -> None:
-    examples = examples_of(learner_of("head"))
-    rows = guards._pick(examples)
-    assert set(examples.lengths[rows]) >= {examples.lengths.min(), examples.lengths.max()}
-    assert len(np.unique(rows)) == len(rows) == 3
+# -- in a run ------------------------------------------------------------------------------------
+
+
+def run(learner: Learner, examples: Any, plan: Any, job: Any, optimizer: Any = None) -> None:
+    learner.load_vector(learner.initial)
+    dpsgd.private_steps(
+        learner,
+        examples,
+        plan,
+        job.privacy,
+        optimizer or optim.make(learner.module, job.train),
+        round_=1,
+        steps=1,
+        physical_batch=4,
+        entropy=Entropy(),
+    )
+
+
+@pytest.mark.parametrize("patients", [None, True])
+def test_a_run_in_which_units_get_lost_is_stopped(
+    patients: Any,
+    learner_of: Any,
+    examples_of: Any,
+    plan_of: Any,
+    job_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner = learner_of("head")
+    examples = examples_of(learner, patients=patients)
+    job = job_of(Privacy(unit="patient" if patients else "record"))
+    run(learner, examples, plan_of(), job)
+    real = type(examples.units).batches
+    monkeypatch.setattr(
+        type(examples.units), "batches", lambda self, *a: list(real(self, *a))[:-1]
+    )
+    with pytest.raises(PrivacyError, match="another number of units"):
+        run(learner, examples, plan_of(), job)
+
+
+def test_an_optimiser_that_takes_no_step_is_noticed(
+    learner_of: Any, examples_of: Any, plan_of: Any, job_of: Any
+) -> None:
+    class Idle(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            pass
+
+    learner = learner_of("head")
+    with pytest.raises(PrivacyError, match="no step changed it"):
+        run(
+            learner,
+            examples_of(learner),
+            plan_of(),
+            job_of(),
+            Idle([p for p in learner.module.parameters() if p.requires_grad], lr=0.1),
+        )
+
+
+def test_the_rate_is_the_plans_whatever_the_size_of_the_site(
+    learner_of: Any, examples_of: Any, plan_of: Any, job_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    real = sampling.poisson
+    monkeypatch.setattr(
+        sampling, "poisson", lambda e, rows, rate: (asked.append(rate), real(e, rows, rate))[1]
+    )
+    learner = learner_of("head")
+    for rows in (1, 5, 14):
+        run(learner, examples_of(learner, rows), plan_of(rate=0.5), job_of())
+    assert asked == [0.5] * 3

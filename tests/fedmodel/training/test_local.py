@@ -1,5 +1,6 @@
 """Plain local training against an ordinary PyTorch loop."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from fedmodel.errors import RunError
-from fedmodel.job import Job
+from fedmodel.errors import PrivacyError, RunError
+from fedmodel.job import Job, Privacy
 from fedmodel.seeds import Entropy, Seed
-from fedmodel.training import local
+from fedmodel.training import local, optim
 from fedmodel.training.learner import Learner
 
 SEED = Seed(11)
@@ -163,3 +164,89 @@ def test_divergence_is_an_error_that_names_the_fix(
             seed=SEED,
             entropy=Entropy(),
         )
+
+
+# -- private ------------------------------------------------------------------------------------
+
+
+def private(learner: Learner, examples: Any, job: Job, plan: Any, **more: Any) -> local.Result:
+    return local.train(
+        learner,
+        examples,
+        job,
+        **(
+            {
+                "vector": learner.initial,
+                "steps": 2,
+                "plan": plan,
+                "seed": SEED,
+                "entropy": Entropy(),
+            }
+            | more
+        ),
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adamw-bc"])
+def test_a_private_round_tells_no_loss_and_moves_everything(
+    optimizer: Any, learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any
+) -> None:
+    learner, asked = learner_of("lora"), []
+    job = job_of(
+        Privacy(mechanism="dpsgd"), method="lora", optimizer=optimizer, lr=0.01, head_lr=0.1
+    )
+    found = private(
+        learner, examples_of(learner), job, plan_of(rate=0.5), before_step=asked.append
+    )
+    assert found.loss is None
+    assert found.clip is None
+    assert len(asked) == 2
+    for name, part in learner.layout.named(found.change).items():
+        assert part.any(), name
+    assert np.isfinite(found.change).all()
+
+
+def test_an_adaptive_norm_goes_on_from_round_to_round(
+    learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any
+) -> None:
+    learner = learner_of("head")
+    privacy = Privacy(mechanism="dpsgd", clipping="adaptive", clip=0.5, clip_noise=0.5)
+    few = {"noise_multiplier": 0.1, "clip_noise": 0.5, "expected_batch": 14}
+    plan = plan_of(clipping="adaptive", clip=0.5, **few)
+    job, examples = job_of(privacy), examples_of(learner)
+    first = private(learner, examples, job, plan).clip
+    assert first is not None
+    assert first != 0.5
+    second = private(learner, examples, job, plan, clip=1e-3).clip
+    assert second is not None
+    assert second == pytest.approx(1e-3 * math.exp(-0.4 * (0 - 0.5)), rel=0.1)
+
+
+def test_a_parameter_that_stays_is_refused_unless_its_rate_is_zero(
+    learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = learner_of("lora")
+    examples = examples_of(learner)
+    asked = Privacy(mechanism="dpsgd")
+    still = job_of(asked, method="lora", lr=0.0, head_lr=0.1)
+    change = private(learner, examples, still, plan_of()).change
+    assert not any(
+        part.any() for name, part in learner.layout.named(change).items() if "lora" in name
+    )
+    # A hundredth of a coordinate's spacing: the step rounds to nothing.
+    monkeypatch.setattr(optim, "make", lambda *_: Nothing(learner))
+    with pytest.raises(PrivacyError, match="was to be trained, but didn't change"):
+        private(learner, examples, job_of(asked, method="lora"), plan_of())
+
+
+class Nothing(torch.optim.SGD):
+    """Touches every parameter and changes none."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__([p for p in learner.module.parameters() if p.requires_grad], lr=0.1)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.add_(0.0)

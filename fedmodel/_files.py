@@ -1,0 +1,152 @@
+"""Files that must survive a crash. Every system call on them is made here, and nowhere else.
+
+So whoever wants to know what a kill between any two of them leaves behind can put himself there
+(``tests/fedmodel/faults.py`` does).
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["LockedFile", "locked", "make_folder", "read", "sync_folder", "write_atomic"]
+
+_CHUNK = 1 << 20
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: fsync of a file alone doesn't."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, durably.
+
+    Its own name is synced also where it exists: whoever made it may have been killed before that.
+    """
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        make_folder(folder)
+        return
+    sync_folder(folder.parent)
+
+
+def read(path: Path) -> bytes:
+    """Return a file's content."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _read(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
+    """Replace a file by ``data``, or leave it as it was, whatever happens in between.
+
+    Args:
+        path: of the file; its folder exists.
+        data: the new content.
+        mode: permissions, before the umask.
+        durable: return only once the new content survives a power cut. Otherwise a power cut may
+            bring back the old content, but never a mixture.
+
+    Raises:
+        OSError: then the file is as it was, or (where only the last sync failed) new.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)  # of a killed process with our number; its mode may be another
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        handle = os.open(temporary, flags, mode)
+        try:
+            _write(handle, data)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+class LockedFile:
+    """An open file that this process has locked. Get one from :func:`locked`."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what differs after the file was changed or exchanged."""
+        s = os.fstat(self._handle)
+        return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+
+    def read(self) -> bytes:
+        """Return the whole content."""
+        os.lseek(self._handle, 0, os.SEEK_SET)
+        return _read(self._handle)
+
+    def append(self, data: bytes) -> None:
+        """Add to the end by one write, and return once that is on disk.
+
+        Raises:
+            OSError: then nothing, a part or all of it may be there.
+        """
+        written = os.write(self._handle, data)
+        if written != len(data):
+            raise OSError(f"only {written} of {len(data)} bytes were written")
+        self.sync()
+
+    def sync(self) -> None:
+        """Return once all that is in the file is on disk."""
+        os.fsync(self._handle)
+
+    def cut(self, size: int) -> None:
+        """Drop everything after ``size`` bytes."""
+        os.ftruncate(self._handle, size)
+
+
+@contextmanager
+def locked(path: Path, *, write: bool, mode: int = 0o600) -> Iterator[LockedFile]:
+    """Open and lock a file: for reading together with other readers, or for writing alone.
+
+    The lock is ``flock``'s: it ends with the process, however that ends.
+
+    Args:
+        path: of the file; for writing it is made where it is missing, its folder exists.
+        write: whether to write.
+        mode: permissions of a new file.
+    """
+    access = os.O_RDWR | os.O_CREAT | os.O_APPEND if write else os.O_RDONLY
+    handle = os.open(path, access | os.O_CLOEXEC, mode)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if write else fcntl.LOCK_SH)
+        yield LockedFile(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(handle: int) -> bytes:
+    parts = []
+    while part := os.read(handle, _CHUNK):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _write(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]

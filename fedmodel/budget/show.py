@@ -1,0 +1,89 @@
+"""Statements of account as tables."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fedmodel.budget.statement import Statement, Sum, WhatIf
+from fedmodel.job import show_epsilon
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["tables"]
+
+
+def tables(shown: Sequence[Statement], costs: Sequence[WhatIf]) -> list["Table"]:
+    """Return one table for each ledger, and one for what a job would cost."""
+    return [*(_ledger(each) for each in shown), *([_costs(costs)] if costs else [])]
+
+
+def _ledger(shown: Statement) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=f"site {shown.site}, dataset {shown.dataset}", caption=_rows(shown))
+    for name in ("run\njob", "state", "protects\nat δ"):
+        table.add_column(name, overflow="fold")
+    for name in ("steps", "ε\nspent", "with\nreserved", "left\nof cap"):
+        table.add_column(name, justify="right")
+    for line in shown.runs:
+        table.add_row(f"{line.run}\n{line.job[:8]}", line.state, *_sum(line.sum, str(line.steps)))
+    table.add_section()
+    for each in shown.totals:
+        table.add_row("all runs", "", *_sum(each, ""), style="bold")
+    return table
+
+
+def _sum(each: Sum, steps: str) -> list[str]:
+    left = "–" if each.left is None else f"{_left(each.left)}\nof {each.cap:g}"
+    return [
+        f"{each.unit}, {each.adjacency}\nδ = {each.delta:g}",
+        steps,
+        _show(each.spent),
+        _show(each.reserved),
+        left,
+    ]
+
+
+def _rows(shown: Statement) -> str:
+    if shown.rows is None:
+        return f"ledger {shown.ledger}"
+    if shown.added is None or shown.removed is None:
+        change = "changed; by how many isn't known"
+    else:
+        change = f"+{shown.added} −{shown.removed} at the last join"
+    return f"{shown.rows} rows ({change}); ledger {shown.ledger}"
+
+
+def _costs(costs: Sequence[WhatIf]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title="what the job would cost")
+    for name in ("site", "dataset", "protects"):
+        table.add_column(name)
+    for name in ("ε now", "with the job", "cap"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for each in costs:
+        table.add_row(
+            each.site,
+            each.dataset,
+            each.unit,
+            _show(each.before),
+            _show(each.after),
+            "–" if each.cap is None else f"{each.cap:g}",
+            "fits" if each.refusal is None else f"refused: {each.refusal}",
+            style="red" if each.refusal else None,
+        )
+    return table
+
+
+def _show(epsilon: float | None) -> str:
+    if epsilon is None:
+        return "unknown"
+    return show_epsilon(epsilon) if math.isfinite(epsilon) else "∞"
+
+
+def _left(left: float) -> str:
+    """Return what is left, rounded down."""
+    return f"{math.floor(left * 1000) / 1000:.3f}" if math.isfinite(left) else "−∞"

@@ -1,0 +1,231 @@
+"""From what is asked to what is shown. Ledgers are read and checked; only ``release`` writes."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedmodel import _files, config
+from fedmodel.budget.show import tables
+from fedmodel.budget.statement import Statement, WhatIf, statement, what_if
+from fedmodel.errors import ConfigError, LedgerError, ProtocolError, RunFolderError
+from fedmodel.job import Job
+from fedmodel.privacy.caps import Caps
+from fedmodel.privacy.heads import Head
+from fedmodel.privacy.ledger import Ledger, Terms
+from fedmodel.privacy.plan import make_plan
+from fedmodel.runs import RunFolder, run_path
+from fedmodel.state import SiteState, sites_in
+
+__all__ = ["main"]
+
+_DIGITS = len("-01234567")
+_FORMATS = ("table", "json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What is asked.
+
+    Args:
+        state: folder of sites' states, or of one.
+        run: a run folder.
+        site: only this one.
+        dataset: only this one.
+        what_if: a job.
+        release: a run to give up.
+        format: ``table`` or ``json``.
+        budget: the caps.
+    """
+
+    state: str | None = None
+    run: str | None = None
+    site: str | None = None
+    dataset: str | None = None
+    what_if: str | None = None
+    release: str | None = None
+    format: str = "table"
+    budget: Caps = field(default_factory=Caps)
+
+    def __post_init__(self) -> None:
+        if (self.state is None) == (self.run is None):
+            raise ConfigError(
+                "budget needs state=<folder of the sites' state> or run=<a run's name>, one of them"
+            )
+        if self.format not in _FORMATS:
+            raise ConfigError(f"format={self.format} isn't a choice; expected one of: table, json")
+        if self.release is not None and self.state is None:
+            raise ConfigError("release=<run> needs state=<folder of the sites' state>")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A ledger and whose it is."""
+
+    site: str
+    dataset: str
+    ledger: Ledger
+
+
+def main(
+    mappings: Sequence[dict[str, Any]],
+    *,
+    given: Sequence[Sequence[str]] = (),
+    labels: object = None,
+) -> int:
+    """Show budgets.
+
+    Args:
+        mappings: the composed configuration.
+        given: keys that stood on the command line.
+        labels: unused; a sweep makes no sense here.
+
+    Returns:
+        The exit code: 0, or 1 when the job that is asked about would be refused at a site.
+
+    Raises:
+        ConfigError: for a missing or wrong value.
+        LedgerError: for a ledger that isn't valid.
+    """
+    if len(mappings) != 1:
+        raise ConfigError("budget looks at one state at a time; leave -m out")
+    ask = config.build(Ask, mappings[0])
+    caps = _caps(ask, given[0] if given else ())
+    found = _ledgers(ask)
+    if ask.release is not None:
+        _release(found, ask.release)
+    job = None if ask.what_if is None else _job(ask.what_if)
+    books = [f.ledger.book() for f in found]
+    shown = [statement(book, caps) for book in books]
+    costs = [] if job is None else [what_if(book, _terms(job), caps) for book in books]
+    _show(ask, shown, costs)
+    return 1 if any(cost.refusal for cost in costs) else 0
+
+
+def _show(ask: Ask, shown: Sequence[Statement], costs: Sequence[WhatIf]) -> None:
+    if ask.format == "json":
+        whole = {
+            "schema": "fedmodel.budget/1",
+            "ledgers": _plain(config.to_mapping(list(shown))),
+            "what_if": None if ask.what_if is None else _plain(config.to_mapping(list(costs))),
+        }
+        print(json.dumps(whole, indent=2, allow_nan=False))
+        return
+    from rich.console import Console
+
+    console = Console()
+    for table in tables(shown, costs):
+        console.print(table)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can say it: an unbounded ε is text."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+# -- which ledgers -------------------------------------------------------------------------------
+
+
+def _caps(ask: Ask, given: Sequence[str]) -> Caps:
+    """Return the caps asked about; for a run folder, the run's own unless others are given."""
+    if ask.run is None or any(key.startswith("budget") for key in given):
+        return ask.budget
+    kept = RunFolder.open(run_path(ask.run)).manifest.get("config", {}).get("budget") or {}
+    known = ("epsilon", "delta", "run_epsilon", "unit")
+    return config.build(Caps, {k: v for k, v in kept.items() if k in known}, "budget")
+
+
+def _ledgers(ask: Ask) -> list[Found]:
+    found = _of_run(str(ask.run)) if ask.state is None else _of_state(Path(ask.state).expanduser())
+    chosen = [f for f in found if ask.site in (None, f.site) and ask.dataset in (None, f.dataset)]
+    if chosen:
+        return chosen
+    if not found:
+        raise RunFolderError(
+            f"{ask.state or run_path(ask.run)} has no ledger; nothing was spent there, or it "
+            "isn't a folder of sites' state"
+        )
+    known = ", ".join(sorted({f"site={f.site} dataset={f.dataset}" for f in found}))
+    raise ConfigError(f"no ledger of site={ask.site} dataset={ask.dataset}; there are: {known}")
+
+
+def _of_state(root: Path) -> list[Found]:
+    folders = [root] if (root / "key").exists() else sites_in(root)
+    found = []
+    for folder in folders:
+        state = SiteState(folder, folder.name)
+        for dataset in state.datasets():
+            opened = Ledger(state.ledger_path(dataset)).book().opened
+            if opened is not None:
+                ledger = SiteState(folder, opened.site).ledger(dataset)
+                found.append(Found(opened.site, dataset, ledger))
+    return found
+
+
+def _of_run(name: str) -> list[Found]:
+    folder = RunFolder.open(run_path(name))
+    found = []
+    for path in sorted((folder.path / "ledger").glob("*.jsonl")):
+        ledger = Ledger(path)
+        opened = ledger.book().opened
+        if opened is None:
+            continue
+        for kept in sorted((folder.site_state(path.stem) / "heads").glob("*.json")):
+            try:
+                head = Head.from_json(_files.read(kept))
+            except (OSError, ProtocolError) as error:
+                raise LedgerError(f"{kept} can't be read: {error}") from error
+            if head.ledger == opened.ledger:
+                ledger.check_extends(head)
+        found.append(Found(opened.site, opened.dataset, ledger))
+    return found
+
+
+def _release(found: Sequence[Found], run: str) -> None:
+    held = sorted({r.entry.run for f in found for r in f.ledger.book().open_ones()})
+    # A ledger knows a run as its folder's name and eight digits; the name will do if it is clear.
+    meant = [name for name in held if run in (name, name[:-_DIGITS])]
+    if len(meant) != 1:
+        raise ConfigError(
+            f"{len(meant)} runs with an open reservation are called '{run}'"
+            f"{config.suggest(run, held)}; open are: {', '.join(held) or 'none'}"
+        )
+    for each in found:
+        each.ledger.release_run(meant[0])
+
+
+# -- the job that is asked about -----------------------------------------------------------------
+
+
+def _job(name: str) -> Job:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        path = (path if path.is_dir() else run_path(name)) / "manifest.json"
+    try:
+        mapping = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} can't be read ({error}); give a job's JSON file, or a run's name or folder"
+        ) from error
+    inner = mapping.get("job") if isinstance(mapping, dict) else None
+    return Job.from_mapping(inner if isinstance(inner, dict) else mapping)
+
+
+def _terms(job: Job) -> Terms | None:
+    """Return what a job would spend; ``None`` for one that spends nothing."""
+    if not job.privacy.private:
+        return None
+    plan = make_plan(
+        job.privacy,
+        batch_size=job.train.batch_size,
+        rounds=job.train.rounds,
+        steps=job.train.steps,
+        evaluate=job.releases_evaluation,
+    )
+    return Terms.of(plan)

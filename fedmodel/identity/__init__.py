@@ -1,0 +1,5 @@
+"""Who a party is: its signing key."""
+
+from fedmodel.identity.keys import SigningKey, kept_secret
+
+__all__ = ["SigningKey", "kept_secret"]

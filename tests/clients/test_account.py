@@ -1,0 +1,227 @@
+"""A site's ledger in a job: reserved at the join, given back at the end, held against heads."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import Context, Message, RecordDict
+
+from clients import app as site_app
+from clients.site import Site
+from fedmodel import wire
+from fedmodel.data import Rows
+from fedmodel.job import Job, Model, Privacy, Train, show_epsilon
+from fedmodel.privacy.caps import Caps, total
+from fedmodel.privacy.heads import Head, Standing
+from fedmodel.privacy.ledger import AbortEntry, DatasetEntry, ReleaseEntry, Terms
+from fedmodel.privacy.plan import make_plan
+from fedmodel.training.learner import resident
+from fedmodel.wire import Failure, Leave
+
+RUN, NODE = 78, 6
+ROWS = Rows([f"note {i}" for i in range(16)], ["ab"[i % 2] for i in range(16)])
+PRIVACY = Privacy(mechanism="dpsgd", epsilon=3.0, delta=1e-3, rate=0.5)
+JOB = Job(
+    model=Model(labels=("a", "b"), max_length=16),
+    train=Train(method="head", rounds=4, steps=2, batch_size=8),
+    privacy=PRIVACY,
+)
+
+
+def terms(job: Job = JOB) -> Terms:
+    rounds, steps = job.train.rounds, job.train.steps
+    plan = make_plan(job.privacy, batch_size=8, rounds=rounds, steps=steps, evaluate=False)
+    return Terms.of(plan)
+
+
+ONE = total(terms().charges(), "record").epsilon
+TWO = total(terms().charges() * 2, "record").epsilon
+
+
+class Talk:
+    """Says things to a site, as a coordinator would."""
+
+    def __init__(self, folder: Path, **site: Any) -> None:
+        values: dict[str, Any] = {
+            "name": "north",
+            "rows": ROWS,
+            "device": "cpu",
+            "ledger": folder / "ledgers" / "main.jsonl",
+            "state": folder / "between",
+            "home": folder,
+            "run": "one",
+        }
+        self.site = Site(**(values | site))
+        site_app.forget(RUN)
+        site_app.register(RUN, NODE, self.site)
+
+    def send(self, kind: str, content: RecordDict) -> Message:
+        message = Message(content, NODE, kind)
+        message.metadata.__dict__["_message_id"] = "m"
+        return site_app.app(message, Context(RUN, NODE, {}, RecordDict(), {}))
+
+    def join(self, job: Job = JOB, *known: Head) -> Message:
+        return self.send("query.join", wire.encode_job(job, known))
+
+    def train(self, round_: int = 1, entries: int = 0, job: Job = JOB) -> Message:
+        vector = wire.pack(resident(job, torch.device("cpu")).initial)
+        return self.send("train", wire.encode_order(round_, job.sha256, vector, entries))
+
+    def leave(self, failed: bool = False, entries: int = 0) -> Message:
+        end = Leave(job_sha256=JOB.sha256, failed=failed, entries=entries)
+        return self.send("query.leave", wire.encode_leave(end))
+
+    def entries(self) -> list[str]:
+        return [e.type for e in self.site.open_ledger().entries()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "north"
+    site_app.forget(RUN)
+
+
+def standing(reply: Message) -> Standing:
+    assert not reply.has_error(), reply.error
+    found = wire.decode_standing(reply.content)
+    assert found is not None
+    return found
+
+
+def why(reply: Message) -> Failure:
+    assert reply.has_error()
+    return wire.decode_error(reply.error)
+
+
+def test_a_job_from_join_to_leave(folder: Path) -> None:
+    talk = Talk(folder)
+    joined = standing(talk.join())
+    assert talk.entries() == ["open", "dataset", "reserve"]
+    assert joined.head.size == 3
+    after = standing(talk.train(1, entries=3))
+    after.head.check_follows(joined.head, after.proof)
+    assert talk.entries()[3:] == ["spend"]
+    left = standing(talk.leave(entries=4))
+    left.head.check_follows(after.head, left.proof)
+    assert isinstance(talk.site.open_ledger().entries()[-1], ReleaseEntry)
+    # Who has left, or never was there, has nothing to give back.
+    assert wire.decode_standing(talk.leave().content) is None
+    assert "holds no reservation" in why(talk.train(2)).reason
+    assert talk.entries()[3:] == ["spend", "release"]
+    (made,) = talk.site.open_ledger().book().of("one", JOB.sha256)
+    assert made.entry.code.startswith("fedmodel ")
+
+
+def test_a_run_that_failed_is_aborted_and_can_go_on(folder: Path) -> None:
+    talk = Talk(folder)
+    talk.join()
+    standing(talk.train(1))
+    standing(talk.leave(failed=True))
+    assert isinstance(talk.site.open_ledger().entries()[-1], AbortEntry)
+    standing(talk.join())
+    held = talk.site.open_ledger().reservation("one", JOB.sha256)
+    assert held is not None
+    assert sum(s.steps for s in held.held()) == 6
+    for round_ in (2, 3, 4):
+        standing(talk.train(round_))
+    assert why(talk.train(4)).budget
+
+
+def test_another_process_goes_on_with_the_reservation_and_can_end_it(folder: Path) -> None:
+    Talk(folder).join()
+    talk = Talk(folder)
+    assert standing(talk.leave()).head.size == 4
+    Talk(folder).join()
+    before = Talk(folder).entries()
+    standing(Talk(folder).join())
+    assert Talk(folder).entries() == [*before, "dataset"]
+
+
+def test_without_privacy_nothing_is_kept(folder: Path) -> None:
+    talk = Talk(folder)
+    job = replace(JOB, privacy=Privacy())
+    assert wire.decode_standing(talk.join(job).content) is None
+    assert wire.decode_standing(talk.train(1, job=job).content) is None
+    assert wire.decode_standing(talk.leave().content) is None
+    assert not folder.exists()
+
+
+def test_caps_refuse_a_job_before_it_trains_with_the_numbers(folder: Path) -> None:
+    caps = Caps(epsilon=(ONE + TWO) / 2)
+    standing(Talk(folder, caps=caps).join())
+    talk = Talk(folder, caps=caps, run="two")
+    refusal = why(talk.join())
+    assert refusal.budget
+    assert "budget.epsilon" in refusal.reason
+    assert show_epsilon(TWO) in refusal.reason
+    assert talk.site.refusal is not None
+    assert "query.join" in why(talk.train(1)).reason
+    # The first run's reservation still stands; when it ends unspent, the second fits in.
+    standing(Talk(folder, caps=caps).leave())
+    standing(Talk(folder, caps=caps, run="two").join())
+
+
+def test_patients_caps_refuse_a_job_that_protects_records(folder: Path) -> None:
+    refusal = why(Talk(folder, caps=Caps(unit="patient")).join())
+    assert "privacy=patient" in refusal.reason
+
+
+def test_a_ledger_older_than_the_coordinators_head_is_refused(folder: Path) -> None:
+    talk = Talk(folder)
+    talk.join()
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    newer = standing(talk.train(1)).head
+    for path, content in kept.items():
+        path.write_bytes(content)  # ledger and head, as an old backup has them
+    back = Talk(folder)
+    # What is wrong with its files is the site's own affair.
+    assert why(back.join(JOB, newer)).reason == "RollbackError: see the site's own log"
+    assert "an old copy" in str(back.site.refusal)
+    assert "query.join" in why(back.train(1)).reason
+    # Also when it comes to light later, nothing is spent.
+    talk = Talk(folder)
+    standing(talk.join())
+    before = talk.entries()
+    assert "RollbackError" in why(talk.train(1, entries=99)).reason
+    assert talk.entries() == before
+
+
+def test_heads_of_others_are_no_matter_and_forged_ones_are_refused(folder: Path) -> None:
+    other = standing(Talk(folder.with_name("south"), name="south").join()).head
+    talk = Talk(folder)
+    own = standing(talk.join(JOB, other)).head
+    content = wire.encode_job(JOB, [own])
+    text = str(content.config_records["config"]["heads"])
+    content.config_records["config"]["heads"] = text.replace('"size":3', '"size":2')
+    assert "doesn't verify" in why(talk.send("query.join", content)).reason
+
+
+def test_the_rows_of_a_run_are_noted_and_may_not_be_in_two_datasets(folder: Path) -> None:
+    talk = Talk(folder, test=Rows(["held out"], ["a"]))
+    talk.join()
+    (noted,) = [e for e in talk.site.open_ledger().entries() if isinstance(e, DatasetEntry)]
+    assert (noted.rows, noted.added, noted.removed) == (17, 17, 0)
+    ledger = folder / "ledgers" / "other.jsonl"
+    other = Talk(folder, dataset="other", ledger=ledger, rows=ROWS.take(range(3, 16)))
+    job = replace(JOB, federation=replace(JOB.federation, min_rows=1))
+    assert why(other.join(job)).reason == "DataError: see the site's own log"
+    assert "budget.dataset=main" in str(other.site.refusal)
+    assert other.entries() == []
+
+
+def test_repeated_rounds_of_a_decaying_schedule_cost_the_last_ones(folder: Path) -> None:
+    job = replace(JOB, privacy=replace(PRIVACY, decay=0.5))
+    talk = Talk(folder)
+    talk.join(job)
+    for round_ in (1, 2, 2, 3, 4):
+        standing(talk.train(round_, job=job))
+    # The last round was shorter, and there is no more of it.
+    assert why(talk.train(4, job=job)).budget
+    assert sum(s.steps for s in talk.site.open_ledger().spends()) == 9
+    book = talk.site.open_ledger().book()
+    spent, held = book.charges()
+    assert total([*spent, *held], "record").epsilon <= 3.0
+    assert any(e.given_up for r in book.of() for e in r.spent)

@@ -1,0 +1,45 @@
+"""What a crash at any system call leaves behind: never a spend that isn't counted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LIVES = Path(__file__).with_name("ledger_lives.py")
+
+
+def lives(mode: str, times: int, seed: int) -> dict[str, int]:
+    done = subprocess.run(
+        [sys.executable, str(LIVES), mode, str(times), str(seed)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(json.loads(done.stdout))
+
+
+def test_a_thousand_kills_between_and_within_system_calls() -> None:
+    assert lives("kill", 1000, 1)["killed"] >= 1000
+
+
+def test_power_cuts_that_lose_what_was_not_synced() -> None:
+    assert lives("cut", 100, 2)["cuts"] == 300
+
+
+def test_a_disk_that_is_full_or_fails() -> None:
+    assert lives("full", 80, 3)["failed"] > 100
+
+
+def test_processes_that_race_for_the_last_of_a_budget() -> None:
+    assert lives("race", 8, 4)["races"] == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10, 14))
+@pytest.mark.parametrize(("mode", "times"), [("kill", 5000), ("cut", 1500), ("full", 1500)])
+def test_many_more(mode: str, times: int, seed: int) -> None:
+    lives(mode, times, seed)

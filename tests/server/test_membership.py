@@ -1,0 +1,166 @@
+"""Joining and leaving, and what the coordinator does with where ledgers stand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.supercore.run import Run
+
+from fedmodel import wire
+from fedmodel.errors import QuorumError
+from fedmodel.job import Federation, Job, Privacy, Train
+from fedmodel.privacy.heads import Standing
+from fedmodel.privacy.ledger import DatasetEntry, Ledger
+from fedmodel.state import SiteState
+from fedmodel.update import Update, Vector
+from server import rounds
+from server.heads import Heads
+from server.session import Coordinator
+from simulations.loopback import LoopbackGrid
+
+NODES = (2, 3, 4)
+INITIAL = np.zeros(5, dtype=np.float32)
+JOB = Job(
+    train=Train(rounds=3),
+    privacy=Privacy(mechanism="dpsgd", rate=0.5),
+    federation=Federation(sites=3, quorum=0.5),
+)
+ROWS = DatasetEntry(root="00" * 32, rows=1, patients=None, added=1, removed=0)
+Lie = Callable[[int, int, Standing], Standing | None]
+
+
+def honest(node: int, round_: int, standing: Standing) -> Standing | None:
+    return standing
+
+
+@dataclass
+class Sites:
+    """Sites with a ledger each, that may lie about where it stands."""
+
+    folder: Path
+    lie: Lie = honest
+    left: list[tuple[int, bool]] = field(default_factory=list)
+    fail_in: int | None = None
+
+    def ledger(self, node: int) -> Ledger:
+        return SiteState(self.folder / str(node), str(node)).ledger()
+
+    def standing(self, node: int, round_: int, entries: int) -> Standing | None:
+        ledger = self.ledger(node)
+        ledger.note_dataset(ROWS)
+        proof = tuple(ledger.prove(entries))
+        return self.lie(node, round_, Standing(head=ledger.head(), proof=proof))
+
+    def app(self) -> ClientApp:
+        app = ClientApp()
+
+        @app.query("join")
+        def join(message: Message, context: Context) -> Message:
+            node = context.node_id
+            sizes = [h.size for h in wire.decode_heads(message.content)]
+            standing = self.standing(node, 0, max(sizes, default=0))
+            return Message(wire.encode_reply(standing), reply_to=message)
+
+        @app.train()
+        def train(message: Message, context: Context) -> Message:
+            order = wire.decode_order(message.content)
+            if order.round == self.fail_in:
+                raise RuntimeError
+            standing = self.standing(context.node_id, order.round, order.entries)
+            update = Update.of(np.ones(5, np.float32), 1.0, {})
+            return Message(wire.encode_update(update, standing), reply_to=message)
+
+        @app.query("leave")
+        def leave(message: Message, context: Context) -> Message:
+            end = wire.decode_leave(message.content)
+            assert end.job_sha256 == JOB.sha256
+            self.left.append((context.node_id, end.failed))
+            standing = self.standing(context.node_id, 9, end.entries)
+            return Message(wire.encode_reply(standing), reply_to=message)
+
+        return app
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Sites:
+    return Sites(tmp_path)
+
+
+def play(sites: Sites, job: Job = JOB, heads: Heads | None = None) -> tuple[Vector, Coordinator]:
+    keys = {n: SiteState(sites.folder / str(n), str(n)).key.public.hex() for n in NODES}
+    kept = heads or Heads([sites.folder / "heads.json"], keys)
+    coordinator = Coordinator(job=job, folder=None, initial=INITIAL, heads=kept)
+    contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in NODES}
+    grid = LoopbackGrid(sites.app(), contexts, Run.create_empty(1))
+    return rounds.run(grid, coordinator), coordinator
+
+
+def test_heads_are_kept_from_join_to_leave_and_offered_to_the_next_run(sites: Sites) -> None:
+    vector, coordinator = play(sites)
+    np.testing.assert_array_equal(vector, np.full(5, 3, np.float32))
+    assert sites.left == [(n, False) for n in NODES]
+    # open, and an entry each for the join, three rounds and the leave
+    assert {coordinator.heads.entries(n) for n in NODES} == {6}
+    _, again = play(sites)
+    assert {again.heads.entries(n) for n in NODES} == {11}
+
+
+def test_a_failed_run_is_left_as_failed(sites: Sites) -> None:
+    sites.fail_in = 2
+    with pytest.raises(QuorumError):
+        play(sites)
+    assert sites.left == [(n, True) for n in NODES]
+
+
+def test_without_privacy_nobody_is_told(sites: Sites) -> None:
+    play(sites, Job(train=Train(rounds=1), federation=Federation(sites=3)))
+    assert sites.left == []
+
+
+@pytest.mark.parametrize(
+    ("lie", "says"),
+    [
+        (lambda n, r, s: None if (n, r) == (3, 2) else s, "no head"),
+        (lambda n, r, s: Standing(head=s.head) if (n, r) == (3, 2) else s, "don't prove"),
+    ],
+)
+def test_an_update_whose_head_does_not_follow_is_left_out(
+    sites: Sites, lie: Lie, says: str
+) -> None:
+    sites.lie = lie
+    seen: dict[int, str] = {}
+
+    class Told:
+        def joined(self, sites: dict[int, str | None]) -> None: ...
+        def round_started(self, number: int, sites: int) -> None: ...
+        def round_ended(self, number: int, metrics: dict[str, object]) -> None:
+            seen[number] = str(metrics["failures"])
+
+    keys = {n: sites.ledger(n).owner.signer.public.hex() for n in NODES}  # type: ignore[union-attr]
+    coordinator = Coordinator(
+        job=JOB, folder=None, initial=INITIAL, heads=Heads([], keys), reporter=Told()
+    )
+    contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in NODES}
+    rounds.run(LoopbackGrid(sites.app(), contexts, Run.create_empty(1)), coordinator)
+    assert says in seen[2]
+    assert "'3'" in seen[2]
+    assert seen[1] == seen[3] == "{}"
+    assert coordinator.outcome.updates == {2: 3, 3: 2, 4: 3}
+
+
+def test_a_site_that_joins_with_another_key_is_refused(sites: Sites, tmp_path: Path) -> None:
+    keys = {n: SiteState(tmp_path / str(n), str(n)).key.public.hex() for n in NODES}
+    keys[4] = keys[3]
+    _, coordinator = play(sites, heads=Heads([], keys))
+    assert "signed by key" in coordinator.outcome.refused[4]
+    assert sorted(coordinator.outcome.updates) == [2, 3]
+
+
+def test_an_unbelievable_goodbye_changes_nothing(sites: Sites) -> None:
+    sites.lie = lambda n, r, s: None if r == 9 else s
+    vector, _ = play(sites)
+    assert vector[0] == 3
