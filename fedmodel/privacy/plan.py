@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from fedmodel import job
@@ -156,9 +157,7 @@ class Plan:
 
     def spends(self) -> tuple[Spend, ...]:
         """Return what the whole run spends: its rounds in order, then the evaluation."""
-        evaluation = self.evaluation()
-        rounds = tuple(self.spend(round_) for round_ in range(1, self.rounds + 1))
-        return rounds if evaluation is None else (*rounds, evaluation)
+        return _spends(self)
 
     def event(self) -> Any:
         """Return the ``dp_accounting`` event of the whole run."""
@@ -238,6 +237,13 @@ def check_delta(privacy: job.Privacy, units: int) -> None:
         raise ConfigError(f"a private site needs at least 1 {privacy.unit}")
     if privacy.delta * units >= 1:
         raise DeltaError(privacy.delta, units, privacy.unit)
+
+
+@lru_cache(maxsize=64)
+def _spends(plan: Plan) -> tuple[Spend, ...]:
+    evaluation = plan.evaluation()
+    rounds = tuple(plan.spend(round_) for round_ in range(1, plan.rounds + 1))
+    return rounds if evaluation is None else (*rounds, evaluation)
 
 
 def _decayed(decay: float, rounds: int, round_: int) -> float:

@@ -4,6 +4,7 @@ Libraries can get per-unit gradients wrong without an error (a shared layer, an 
 batch dimension, a loss that is averaged over the batch), and then clipping bounds nothing.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -170,15 +171,18 @@ def _compare_all(
             engine.begin(len(rows))
             losses = example_losses(learner, examples.batch(rows), examples.labels(rows))
             engine.backward(losses, groups)
-            squares = torch.stack(list(engine.squares().values())).sum(0)
+            squares = engine.squares()
         except _FAILURES as error:
             raise PrivacyError(
                 f"per-example gradients fail for this model ({type(error).__name__}); "
                 "choose another train.method (head and lora work for most models) or "
                 "privacy.engine"
             ) from error
+        named = learner.module.named_parameters()
+        known = {n: squares[p].sqrt().tolist() for n, p in named if p in squares}
         for unit, alone in enumerate(expected):
-            _compare(learner, _one(learner, engine, groups, unit), float(squares[unit]), alone)
+            norms = {n: known[n][unit] if n in known else 0.0 for n in alone}
+            _compare(learner, _one(learner, engine, groups, unit), norms, alone)
 
 
 def _one(learner: Learner, engine: Engine, groups: Groups, unit: int) -> Gradients:
@@ -194,7 +198,7 @@ def _one(learner: Learner, engine: Engine, groups: Groups, unit: int) -> Gradien
     return {n: p.summed_grad for n, p in named.items()}  # type: ignore[attr-defined]
 
 
-def _compare(learner: Learner, found: Gradients, square: float, alone: Gradients) -> None:
+def _compare(learner: Learner, found: Gradients, norms: dict[str, float], alone: Gradients) -> None:
     relative, absolute = _TOLERANCE[learner.precision]
     scale = max(float(g.abs().max()) for g in alone.values()) or 1.0
     for name, expected in alone.items():
@@ -206,8 +210,12 @@ def _compare(learner: Learner, found: Gradients, square: float, alone: Gradients
                 "row; freeze it (another train.method, train.frozen or "
                 "train.lora.target_modules), or try another privacy.engine"
             )
-    norm = sum(float(g.double().square().sum()) for g in alone.values()) ** 0.5
-    if not abs(square**0.5 - norm) <= (relative + absolute) * norm + 1e-9:
+    true = {name: float(g.double().norm()) for name, g in alone.items()}
+    norm = math.hypot(*true.values())
+    # Of all parameters together it is right, and of none is it too small: a layer may be clipped
+    # on its own.
+    whole = abs(math.hypot(*norms.values()) - norm) <= (relative + absolute) * norm + 1e-9
+    if not whole or any(norms[n] < (1 - relative) * true[n] - absolute * norm for n in true):
         raise PrivacyError(
             f"the norm of a row's gradient is wrong for this model (by more than {relative:g}), so "
             "clipping would not bound a row; try another privacy.engine"

@@ -18,6 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +29,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from rich.console import Console
 
-from fedmodel.privacy import noise
+from fedmodel.job import Privacy
+from fedmodel.privacy import make_plan, noise
+from fedmodel.privacy.ledger import Part, Terms
 from fedmodel.seeds import Entropy
+from fedmodel.state import SiteState
 from simulations.benchmarks.dp_ways import ACCUMULATED, Method, Step, Work, peak_memory
 from simulations.benchmarks.report import Figure, publish
 
@@ -91,6 +95,30 @@ def noise_seconds(count: int) -> float:
     return min(found)
 
 
+def ledger_seconds(rounds: int) -> tuple[float, float]:
+    """Return CPU and wall seconds that a round's ledger work takes: the median.
+
+    That is a spend, the signed head and its proof, on the disk that holds temporary files.
+    """
+    plan = make_plan(
+        Privacy(mechanism="dpsgd", rate=0.1), batch_size=64, rounds=rounds, steps=1, evaluate=False
+    )
+    cpu, wall, job = [], [], "0" * 64
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = SiteState(Path(folder), "site").ledger()
+        ledger.reserve(Terms.of(plan), run="bench", job=job, code="benchmark")
+        for number in range(1, rounds + 1):
+            known = ledger.head().size
+            begun, started = time.perf_counter(), time.process_time()
+            part = Part.of("train", plan.spend(number))
+            ledger.spend(part, run="bench", job=job, round=number, clip=plan.clip)
+            ledger.head()
+            ledger.prove(known)
+            cpu.append(time.process_time() - started)
+            wall.append(time.perf_counter() - begun)
+    return statistics.median(cpu), statistics.median(wall)
+
+
 def figures(args: argparse.Namespace, console: Console) -> list[Figure]:
     """Measure everything."""
     out: list[Figure] = []
@@ -115,6 +143,11 @@ def figures(args: argparse.Namespace, console: Console) -> list[Figure]:
             name = f"{method}, {way} / no privacy, peak memory, batch {batch}, length {length}"
             goal = _MEMORY_GOALS[method] if way == "fast" and not args.quick else None
             out.append(Figure(name=name, value=sizes[way] / sizes["none"], unit="x", goal=goal))
+    seconds = dict(zip(("CPU", "wall"), ledger_seconds(20 if args.quick else 200), strict=True))
+    for kind, value in seconds.items():
+        goal = 1.0 if kind == "CPU" and not args.quick else None
+        name = f"ledger, a round at a site, {kind}"
+        out.append(Figure(name=name, value=1e3 * value, unit="ms", goal=goal))
     count = 10_000 if args.quick else _PARAMETERS
     value = noise_seconds(count)
     out.append(Figure(name=f"noise for {count} parameters, CPU", value=value, unit="s"))

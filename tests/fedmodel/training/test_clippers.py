@@ -75,8 +75,8 @@ def test_layers_together_stay_within_the_norm(values: list[list[float]]) -> None
     squares = squares_of(module, values)
     found: Any = PerLayer(clip, module).factors(squares)
     assert set(found) == set(module.parameters())
-    total = sum((found[p].double() ** 2) * squares[p] for p in found)
-    assert (total.sqrt() <= clip).all()  # type: ignore[union-attr]
+    total: Any = sum((found[p].double() ** 2) * squares[p] for p in found)
+    assert (total.sqrt() <= clip).all()
     # A layer's weight and bias are clipped as one, each layer to the same share.
     params = list(module.parameters())
     assert torch.equal(found[params[0]], found[params[1]])

@@ -312,7 +312,8 @@ def test_a_schedules_noise_follows_the_round(
 def test_an_empty_batch_is_a_step_of_noise_alone(
     draw: Any, learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any
 ) -> None:
-    learner, taken, told = learner_of("head"), [], []
+    learner, taken = learner_of("head"), []
+    told: list[Spend] = []
     draw([])
     plan = plan_of(rate=0.01)
     change, private = steps(

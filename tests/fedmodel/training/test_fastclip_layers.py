@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.pytorch_utils import Conv1D
+from transformers import pytorch_utils
 
 from fedmodel.errors import PrivacyError
 from fedmodel.training.fastclip import FastClip, Groups
 
+Conv1D: Any = pytorch_utils.Conv1D
 ROWS = 5
 UNITS = {"rows": [0, 1, 2, 3, 4], "patients": [1, 0, 1, 2, 1]}
 
@@ -79,7 +80,7 @@ class Flattened(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.norm(self.fc1(x.flatten(0, 1)))
-        return out.unflatten(0, x.shape[:2])
+        return out.view(*x.shape[:2], -1)
 
 
 class LoraLike(nn.Module):
@@ -100,11 +101,6 @@ def frozen(module: nn.Module, *names: str) -> nn.Module:
     for name, p in module.named_parameters():
         p.requires_grad_(name not in names)
     return module
-
-
-def positional(width: int = 6) -> nn.Module:
-    """Return word and position tables; the batch gives positions of shape ``[B, T]``."""
-    return nn.ModuleDict({"word": nn.Embedding(11, width), "place": nn.Embedding(7, width)})
 
 
 Case = tuple[Callable[[], nn.Module], Callable[[], Tensor]]
@@ -175,7 +171,7 @@ def losses_of(module: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a loss of every row that no symmetry makes flat."""
 
     def losses(rows: Tensor) -> Tensor:
-        out = module(x[rows]).flatten(1)
+        out: Tensor = module(x[rows]).flatten(1)
         wave = torch.sin(torch.arange(out.shape[1]) + 1.0)
         return ((out - wave) ** 2).mean(1) * (1.0 + rows)
 
@@ -191,10 +187,11 @@ def clipped(
         engine.backward(losses(torch.arange(groups.rows)), groups)
         squares: Any = sum(engine.squares().values())
         engine.add(factors)
-    sums = {n: p.summed_grad for n, p in module.named_parameters() if p.requires_grad}
-    for p in module.parameters():
-        p.summed_grad = None  # type: ignore[attr-defined]
-    return squares.sqrt(), sums  # type: ignore[return-value]
+    named: dict[str, Any] = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    sums = {n: p.summed_grad for n, p in named.items()}
+    for p in named.values():
+        p.summed_grad = None
+    return squares.sqrt(), sums
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -211,7 +208,8 @@ def test_norms_and_sums(case: Case, unit: list[int], alone_of: Any, norms_of: An
     assert (norms >= norms_of(alone) * (1 - 1e-6)).all()
     assert sums.keys() == alone[0].keys()
     for name, found in sums.items():
-        expected: Any = sum(f * gradients[name] for f, gradients in zip(factors, alone, strict=True))
+        pairs = zip(factors, alone, strict=True)
+        expected: Any = sum(factor * gradients[name] for factor, gradients in pairs)
         scale = max(float(gradients[name].abs().max()) for gradients in alone)
         assert scale > 0, name
         assert float((found - expected).abs().max()) <= 1e-5 * scale, name
@@ -284,12 +282,13 @@ def test_positions_of_each_row_are_right_and_of_none_refused(alone_of: Any) -> N
     class Positioned(nn.Module):
         def __init__(self, expand: bool) -> None:
             super().__init__()
-            self.tables, self.expand = positional(), expand
+            self.word, self.place = nn.Embedding(11, 6), nn.Embedding(7, 6)
+            self.expand = expand
 
         def forward(self, x: Tensor) -> Tensor:
             places = torch.arange(x.shape[1]).unsqueeze(0)
             places = places.expand(x.shape) if self.expand else places
-            out: Tensor = self.tables["word"](x) + self.tables["place"](places)
+            out: Tensor = self.word(x) + self.place(places)
             return out
 
     module, x = Positioned(expand=True), ids(ROWS, 7)
@@ -300,7 +299,7 @@ def test_positions_of_each_row_are_right_and_of_none_refused(alone_of: Any) -> N
         torch.testing.assert_close(sums[name], value)
 
     module = Positioned(expand=False)
-    with pytest.raises(PrivacyError, match=r"'tables\.place' works on what belongs to no single"):
+    with pytest.raises(PrivacyError, match="'place' works on what belongs to no single"):
         clipped(module, losses_of(module, x), groups, torch.ones(ROWS))
 
 

@@ -11,8 +11,8 @@ from fedmodel.job import Job, Lora, Model, Train
 from fedmodel.seeds import Seed
 from fedmodel.training import local
 from fedmodel.training.examples import prepare
-from fedmodel.training.preflight import preflight
 from fedmodel.training.learner import Learner
+from fedmodel.training.preflight import preflight
 
 NAMES = ("a", "b")
 

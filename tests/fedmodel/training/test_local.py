@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from fedmodel.errors import PrivacyError, RunError
 from fedmodel.job import Job, Privacy
+from fedmodel.privacy import Spend
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import local, optim
 from fedmodel.training.learner import Learner
@@ -191,13 +192,12 @@ def private(learner: Learner, examples: Any, job: Job, plan: Any, **more: Any) -
 def test_a_private_round_tells_no_loss_and_moves_everything(
     optimizer: Any, learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any
 ) -> None:
-    learner, asked = learner_of("lora"), []
+    learner = learner_of("lora")
+    asked: list[Spend] = []
     job = job_of(
         Privacy(mechanism="dpsgd"), method="lora", optimizer=optimizer, lr=0.01, head_lr=0.1
     )
-    found = private(
-        learner, examples_of(learner), job, plan_of(rate=0.5), before_step=asked.append
-    )
+    found = private(learner, examples_of(learner), job, plan_of(rate=0.5), before_step=asked.append)
     assert found.loss is None
     assert found.clip is None
     assert len(asked) == 2

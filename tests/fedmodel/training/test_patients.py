@@ -144,7 +144,7 @@ def test_a_patients_contribution_is_the_clipped_mean_of_its_rows(
     learner.load_vector(start_of(learner))
     learner.module.train()
     examples = examples_of(learner, patients=True)
-    rows_of = [r for r in examples.units._rows or []]
+    rows_of = list(examples.units._rows or [])
 
     def losses(rows: torch.Tensor) -> torch.Tensor:
         numbers = rows.numpy()

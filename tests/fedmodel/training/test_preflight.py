@@ -73,9 +73,12 @@ def test_it_passes_in_bf16_and_looks_in_float32_too(
 ) -> None:
     learner, seen = learner_of(method, "bf16"), []
     real = preflight._check
-    monkeypatch.setattr(
-        preflight, "_check", lambda *a: (seen.append(learner.precision), real(*a))[1]
-    )
+
+    def watched(*args: Any) -> None:
+        seen.append(learner.precision)
+        real(*args)
+
+    monkeypatch.setattr(preflight, "_check", watched)
     preflight.preflight(learner, examples_of(learner), "fast")
     assert seen == ["float32", "bf16"]
     assert learner.precision == "bf16"
@@ -91,8 +94,9 @@ def test_dropout_is_no_reason_to_refuse(pooling: Any, engine: str, examples_of: 
 
 
 def test_gradient_checkpointing_passes(examples_of: Any) -> None:
-    for method in ("lora", "full"):
-        train: Any = Train(method=method, gradient_checkpointing=True)  # type: ignore[arg-type]
+    methods: tuple[Any, ...] = ("lora", "full")
+    for method in methods:
+        train = Train(method=method, gradient_checkpointing=True)
         learner = Learner(MODEL, train, Seed(0), CPU)
         preflight.preflight(learner, examples_of(learner), "fast")
         assert learner.preflights_passed
@@ -242,7 +246,7 @@ def test_trainable_batch_statistics_are_refused_by_every_engine() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     for name in ("hooks", "ghost"):
         with (
-            pytest.raises(PrivacyError, match="can't clip '1' per example.*running statistics"),
+            pytest.raises(PrivacyError, match=r"can't clip '1' per example.*running statistics"),
             engines.make_engine(name, net).attached(),
         ):
             pass

@@ -1,0 +1,384 @@
+"""The eight ways in which Opacus 1.6 goes wrong without an error (dp.md, 1.3), met here.
+
+Each is refused by the preflight or a guard, or can't happen on the way that training takes.
+"""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fedmodel.errors import ConfigError, PrivacyError
+from fedmodel.job import Job, Lora, Model, Privacy, Train
+from fedmodel.models import tiny
+from fedmodel.privacy import noise, sampling
+from fedmodel.seeds import Entropy, Seed
+from fedmodel.training import clippers, dpsgd, optim, tasks
+from fedmodel.training.engines import make_engine
+from fedmodel.training.examples import Examples, prepare
+from fedmodel.training.fastclip import Groups
+from fedmodel.training.learner import Learner
+from fedmodel.training.preflight import preflight
+from fedmodel.training.tasks import example_losses
+
+tf: Any = transformers  # its configurations take arguments that its types don't know
+CPU = torch.device("cpu")
+ENGINES = ["fast", "hooks", "ghost"]
+NAMES = ("a", "b", "c")
+_SMALL: dict[str, Any] = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2}
+_SMALL |= {"num_attention_heads": 2, "max_position_embeddings": 64}
+_BERT = _SMALL | {"intermediate_size": 48, "initializer_range": 0.2}
+
+CONFIGS: dict[str, Any] = {
+    "deberta": lambda: tf.DebertaV2Config(
+        **_BERT, relative_attention=True, pos_att_type=["p2c", "c2p"], share_att_key=True
+    ),
+    "mpnet": lambda: tf.MPNetConfig(**_BERT),
+    "t5": lambda: tf.T5Config(
+        vocab_size=300, d_model=32, num_layers=2, num_heads=2, d_ff=48, d_kv=16, pad_token_id=0
+    ),
+    "opt": lambda: tf.OPTConfig(**_SMALL, ffn_dim=48, word_embed_proj_dim=32, init_std=0.2),
+}
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a maker of folders with small random checkpoints."""
+
+    def make(kind: str) -> Path:
+        folder = tmp_path_factory.getbasetemp() / f"traps-{kind}"
+        if not folder.exists():
+            words = list(tiny.vocabulary())[:300]
+            with torch.random.fork_rng():
+                torch.manual_seed(7)
+                tf.AutoModel.from_config(CONFIGS[kind]()).save_pretrained(folder)
+            tf.BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+def learner_from(folder: Path, pooling: Any = "cls", **train: Any) -> Learner:
+    model = Model(labels=NAMES, max_length=16, source="hub", path=str(folder), pooling=pooling)
+    return Learner(model, Train(**train), Seed(0), CPU)
+
+
+def clipped(
+    learner: Learner, examples: Examples, name: str, parts: list[list[int]], clip: float
+) -> dict[str, Tensor]:
+    """Return a step's clipped sum over some batches."""
+    engine, clipper = make_engine(name, learner.trained), clippers.Flat(clip)
+    with engine.attached():
+        for part in parts:
+            batch = SimpleNamespace(rows=np.array(part), unit=np.arange(len(part)), count=len(part))
+            dpsgd._accumulate(learner, examples, batch, engine, clipper)  # type: ignore[arg-type]
+    named: dict[str, Any] = {n: p for n, p in learner.module.named_parameters() if p.requires_grad}
+    sums = {n: p.summed_grad for n, p in named.items()}
+    for p in named.values():
+        p.summed_grad = p.grad = None
+    return sums
+
+
+def length(sums: dict[str, Tensor]) -> float:
+    return float(torch.stack([s.double().square().sum() for s in sums.values()]).sum().sqrt())
+
+
+# -- 1: ghost clips only where its own criterion is used -----------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_1_a_smaller_clip_norm_gives_a_smaller_sum(
+    engine: str, learner_of: Any, examples_of: Any, start_of: Any
+) -> None:
+    learner = learner_of("lora")
+    examples = examples_of(learner)
+    learner.load_vector(start_of(learner))
+    learner.module.train()
+    assert "labels" not in examples.batch(np.array([0, 1]))  # so the model makes no loss itself
+    for clip in (1e-3, 1e-5):
+        found = length(clipped(learner, examples, engine, [[0, 1, 2, 3]], clip))
+        assert 0.1 * clip < found <= 4 * clip
+
+
+# -- 2: a clip norm that is changed in one of two places -----------------------------------------
+
+
+def test_2_a_norm_that_changes_changes_clipping_and_noise(
+    learner_of: Any,
+    examples_of: Any,
+    start_of: Any,
+    job_of: Any,
+    plan_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def shrink(self: Any) -> None:
+        self.clip *= 0.01
+
+    totals: list[float] = []
+    stds: list[float] = []
+
+    def keep(entropy: Entropy, total: Tensor, std: float) -> None:
+        totals[-1] += float(total.double().square().sum())
+        stds.append(std)
+
+    add = dpsgd.PrivateOptimizer.add_noise
+
+    def step(self: Any) -> None:
+        totals.append(0.0)
+        add(self)
+
+    monkeypatch.setattr(clippers.Flat, "end_step", shrink)
+    monkeypatch.setattr(noise, "add_gaussian_", keep)
+    monkeypatch.setattr(dpsgd.PrivateOptimizer, "add_noise", step)
+    learner = learner_of("head")
+    learner.load_vector(start_of(learner))
+    for engine in ENGINES:
+        totals.clear()
+        stds.clear()
+        dpsgd.private_steps(
+            learner,
+            examples_of(learner),
+            plan_of(clip=1e-3, noise_multiplier=2.0),
+            Privacy(engine=engine),  # type: ignore[arg-type]
+            optim.make(learner.module, job_of().train),
+            round_=1,
+            steps=2,
+            physical_batch=64,
+            entropy=Entropy(),
+        )
+        first, second = (total**0.5 for total in totals)
+        assert second <= 14e-5
+        assert second == pytest.approx(first / 100, rel=1e-2)
+        assert stds[0] == pytest.approx(2e-3)
+        assert stds[-1] == pytest.approx(2e-5)
+
+
+def test_2_ghost_with_a_norm_that_moves_isnt_a_job() -> None:
+    with pytest.raises(ConfigError, match=r"privacy\.engine=ghost clips rows by one norm only"):
+        Privacy(engine="ghost", clipping="adaptive")
+
+
+# -- 3: a loss that is averaged over the batch's tokens ------------------------------------------
+
+
+def test_3_a_loss_over_the_batch_isnt_one_per_row() -> None:
+    model = tf.GPT2LMHeadModel(
+        tf.GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
+    )
+    ids = torch.randint(0, 50, (3, 7), generator=torch.Generator().manual_seed(0))
+    places = torch.arange(7).expand(3, 7).contiguous()
+    for name in ENGINES[:1]:
+        engine: Any = make_engine(name, model)
+        with engine.attached():
+            engine.begin(3)
+            loss = model(input_ids=ids, position_ids=places, labels=ids).loss
+            with pytest.raises(PrivacyError, match="expected 3 losses, one per row"):
+                engine.backward(loss, Groups.records(3, CPU))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_3_rows_that_share_a_divisor_are_refused(
+    engine: str, learner_of: Any, examples_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As Hugging Face's: each row's losses over the number of all tokens in the batch.
+    learner = learner_of("lora")
+    honest, tokens = learner.logits, [1.0]
+
+    def logits(batch: dict[str, Tensor]) -> Tensor:
+        tokens[0] = float(batch["attention_mask"].sum())
+        return honest(batch)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(learner, "logits", logits)
+    monkeypatch.setitem(
+        tasks.TASK_LOSSES,
+        "sequence-classification",
+        lambda out, labels: cross_entropy(out, labels, reduction="none") / tokens[0],
+    )
+    with pytest.raises(PrivacyError, match="a row's loss changes when another row"):
+        preflight(learner, examples_of(learner), engine)
+
+
+# -- 4: accumulating over batches in ghost mode --------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_4_batches_add_up_to_the_whole(
+    engine: str, learner_of: Any, examples_of: Any, start_of: Any
+) -> None:
+    learner = learner_of("full")
+    examples = examples_of(learner)
+    learner.load_vector(start_of(learner))
+    learner.module.train()
+    whole = clipped(learner, examples, engine, [[0, 1, 2, 3, 4, 5]], 0.5)
+    parts = clipped(learner, examples, engine, [[4, 1], [0], [5, 3, 2]], 0.5)
+    scale = max(float(s.abs().max()) for s in whole.values())
+    for name, value in whole.items():
+        assert float((parts[name] - value).abs().max()) < 1e-5 * scale, name
+
+
+# -- 5: gradients of one row that are another's --------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_5_debertas_shared_key(engine: str, folder_of: Any, examples_of: Any) -> None:
+    learner = learner_from(
+        folder_of("deberta"),
+        method="lora",
+        lora=Lora(target_modules=("query_proj", "key_proj")),
+    )
+    before = {n: t.clone() for n, t in learner.module.state_dict().items()}
+    with pytest.raises(PrivacyError, match=r"(query|key)_proj"):
+        preflight(learner, examples_of(learner), engine)
+    after = learner.module.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    good = learner_from(folder_of("deberta"), method="lora")
+    preflight(good, examples_of(good), engine)
+    assert good.preflights_passed == {engine}
+
+
+@pytest.mark.parametrize("kind", ["mpnet", "t5"])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("words", [1, 2])
+def test_5_a_bias_over_positions_with_as_many_tokens_as_rows(
+    kind: str, engine: str, words: int, folder_of: Any
+) -> None:
+    # With the same number of both, a table of [T, T] passes for one of [B, …].
+    learner = learner_from(folder_of(kind), "mean" if kind == "t5" else "cls", method="full")
+    text = " ".join(["a"] * words)  # of two or three tokens with what the tokenizer adds
+    texts = [text] * 5
+    examples = prepare(learner, texts, ["a", "b", "c", "a", "b"], NAMES, 16)
+    assert {2, 3, 4} >= set(examples.lengths.tolist())
+    with pytest.raises(PrivacyError, match="relative_attention_bias"):
+        preflight(learner, examples, engine)
+
+
+@pytest.mark.parametrize("engine", ["fast", "hooks"])
+def test_5_no_engine_can_tell_by_itself(engine: str, folder_of: Any) -> None:
+    # So the preflight takes care never to have as many rows as tokens.
+    learner = learner_from(folder_of("mpnet"), method="full")
+    examples = prepare(learner, ["a b c"] * 9, ["a", "b", "c"] * 3, NAMES, 16)
+    rows = np.arange(examples.lengths[0])
+    assert len(rows) <= len(examples)
+    table = learner.module.get_parameter("mpnet.encoder.relative_attention_bias.weight")
+    learner.module.train()
+
+    def losses(chosen: Any) -> Tensor:
+        return example_losses(learner, examples.batch(chosen), examples.labels(chosen))
+
+    alone = [torch.autograd.grad(losses(rows[i : i + 1]).sum(), table)[0] for i in rows]
+    made: Any = make_engine(engine, learner.module)
+    with made.attached():
+        made.begin(len(rows))
+        made.backward(losses(rows), Groups.records(len(rows), CPU))  # no error
+        norms = made.squares()[table].sqrt()
+    true = torch.stack([g.double().square().sum() for g in alone]).sqrt()
+    assert float(((norms - true).abs() / true).max()) > 0.1
+    learner.module.zero_grad(set_to_none=True)
+
+
+def test_5_tokens_for_rows_in_opts_flattened_layers(folder_of: Any, examples_of: Any) -> None:
+    lora = Lora(target_modules=("fc1",))
+    learner = learner_from(folder_of("opt"), method="lora", lora=lora)
+    preflight(learner, examples_of(learner), "fast")  # knows whose tokens they are
+    for engine in ("hooks", "ghost"):
+        with pytest.raises(PrivacyError, match="fc1"):
+            preflight(learner, examples_of(learner), engine)
+
+
+# -- 6: norms in bf16 ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["head", "lora", "full"])
+@pytest.mark.parametrize("engine", ["fast", "hooks"])
+def test_6_in_bf16_nobody_gets_past_the_bound(
+    method: str, engine: str, learner_of: Any, examples_of: Any, start_of: Any
+) -> None:
+    learner = learner_of(method, "bf16")
+    examples = examples_of(learner)
+    learner.load_vector(start_of(learner))
+    learner.module.train()
+    found = [
+        length(clipped(learner, examples, engine, [[row]], 1e-3)) for row in range(len(examples))
+    ]
+    assert 1e-3 * (1 - 1e-3) < max(found) <= 1e-3 * (1 + 1e-5)
+
+
+def test_6_ghosts_norms_in_bf16_are_refused(learner_of: Any, examples_of: Any) -> None:
+    learner = learner_of("lora", "bf16")
+    with pytest.raises(PrivacyError, match=r"train\.precision=bf16.*privacy\.engine=fast"):
+        preflight(learner, examples_of(learner), "ghost")
+
+
+# -- 7: a step lost to int(1 / rate) -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sites", [93, 99, 105, 117])
+def test_7_exactly_the_planned_steps_are_taken(
+    sites: int, learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any, monkeypatch: Any
+) -> None:
+    learner, rates = learner_of("head"), []
+    real = sampling.poisson
+
+    def watched(entropy: Entropy, units: int, rate: float) -> Any:
+        rates.append(rate)
+        return real(entropy, units, rate)
+
+    monkeypatch.setattr(sampling, "poisson", watched)
+    dpsgd.private_steps(
+        learner,
+        examples_of(learner),
+        plan_of(rate=1 / sites),
+        Privacy(),
+        optim.make(learner.module, job_of().train),
+        round_=1,
+        steps=sites,
+        physical_batch=8,
+        entropy=Entropy(),
+    )
+    assert rates == [1 / sites] * sites
+
+
+# -- 8: names with a prefix, which loading drops without a word ----------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_8_names_stay_what_they_are(engine: str, learner_of: Any, tmp_path: Path) -> None:
+    learner = learner_of("lora")
+    names = list(learner.module.state_dict())
+    with make_engine(engine, learner.trained).attached():
+        assert list(learner.module.state_dict()) == names
+        assert not any(n.startswith("_module") for n, _ in learner.module.named_parameters())
+        learner.module.save_pretrained(tmp_path)
+        assert (tmp_path / "adapter_model.safetensors").exists()
+    assert list(learner.module.state_dict()) == names
+
+
+# -- and some that at least say so ---------------------------------------------------------------
+
+
+def test_checkpointing_with_opacuss_engines_isnt_a_job() -> None:
+    for engine in ("hooks", "ghost"):
+        with pytest.raises(ConfigError, match=r"train\.gradient_checkpointing"):
+            Job(
+                train=Train(gradient_checkpointing=True),
+                privacy=Privacy(mechanism="dpsgd", engine=engine),
+            )
+
+
+def test_ghost_without_a_finite_gradient_stops(
+    learner_of: Any, examples_of: Any, start_of: Any
+) -> None:
+    learner = learner_of("head")
+    learner.load_vector(start_of(learner))
+    examples = examples_of(learner)
+    examples.batch(np.array([0]))  # makes the features
+    examples._features = examples._features.clone()
+    examples._features[1] = float("inf")
+    with pytest.raises(PrivacyError, match=r"ghost can't leave it out; use privacy\.engine=fast"):
+        clipped(learner, examples, "ghost", [[0, 1]], 1.0)
