@@ -15,8 +15,9 @@ from fedmodel.training.fastclip.engine import Factors
 
 __all__ = ["Adaptive", "Clipper", "Flat", "PerLayer", "make_clipper"]
 
-# Clipped sums are float32; this keeps their rounding below the bound.
-_ROUNDING = 1 - 1e-6
+# A batch's clipped gradients are summed in float32: this keeps below the bound what a unit more
+# changes in the rounding of the up to some hundred others in its batch.
+_ROUNDING = 1 - 1e-5
 
 Squares = dict[nn.Parameter, Tensor]
 
@@ -29,6 +30,9 @@ class Clipper(Protocol):
 
     def factors(self, squares: Squares) -> Factors:
         """Return the units' factors, in [0, 1]; 0 where a gradient isn't finite."""
+
+    def bound(self, squares: Squares) -> Tensor:
+        """Return the factors of one norm for all parameters, counting nothing."""
 
     def end_step(self) -> None:
         """Do what is due once all batches of a step were clipped."""
@@ -54,7 +58,11 @@ class Flat:
         """Return min(1, C / norm)."""
         norms = _norms(list(squares.values()))
         self.dropped += int((~torch.isfinite(norms)).sum())
-        return _factors(norms, self.clip)
+        return self.bound(squares)
+
+    def bound(self, squares: Squares) -> Tensor:
+        """Return min(1, C / norm)."""
+        return _factors(_norms(list(squares.values())), self.clip)
 
     def end_step(self) -> None:
         """Do nothing: the norm is constant."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
+from torch import Tensor
 from torch.optim import Optimizer
 
 from fedmodel.errors import PrivacyError
@@ -159,4 +160,32 @@ def _accumulate(
     losses = example_losses(learner, examples.batch(batch.rows), examples.labels(batch.rows))
     # A unit's loss is the mean of its rows'.
     engine.backward(losses / groups.spread(groups.sizes), groups)
-    engine.add(clipper.factors(engine.squares()))
+    factors = clipper.factors(engine.squares())
+    if engine.drops or isinstance(factors, dict) or bool((factors != 0).all()):
+        engine.add(factors)
+    else:
+        _without(learner, examples, batch, engine, clipper, factors)
+
+
+def _without(
+    learner: Learner,
+    examples: Examples,
+    batch: Batch,
+    engine: Engine,
+    clipper: Clipper,
+    factors: Tensor,
+) -> None:
+    """Add a batch again without the rows whose gradients aren't finite.
+
+    Such a row may not be told of: it isn't an error, it contributes nothing. With dropout the
+    others are other gradients now, so they are clipped anew.
+    """
+    rows = batch.rows
+    while len(rows := rows[(factors != 0).cpu().numpy()]):
+        engine.begin(len(rows))
+        losses = example_losses(learner, examples.batch(rows), examples.labels(rows))
+        engine.backward(losses, Groups.records(len(rows), learner.device))
+        factors = clipper.bound(engine.squares())
+        if bool((factors != 0).all()):
+            engine.add(factors)
+            return

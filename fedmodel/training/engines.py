@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from fedmodel.errors import PrivacyError
 from fedmodel.training.fastclip import FastClip, Groups
-from fedmodel.training.fastclip.engine import Factors
+from fedmodel.training.fastclip.engine import Factors, wide
+from fedmodel.training.fastclip.gram import ROUNDING
 
 __all__ = ["Engine", "make_engine"]
 
@@ -27,6 +28,7 @@ class Engine(Protocol):
     """See :class:`fedmodel.training.fastclip.FastClip`, which says what each call does."""
 
     parameters: list[nn.Parameter]
+    drops: bool  # whether a factor of 0 keeps a gradient that isn't finite out of the sum
 
     def attached(self) -> AbstractContextManager[None]:
         """Within this context the module's layers take notes."""
@@ -77,16 +79,51 @@ class _HooksNaming(_Naming, GradSampleHooks):  # type: ignore[misc]
 
 
 class _GhostNaming(_Naming, GradSampleHooksFastGradientClipping):  # type: ignore[misc]
-    pass
+    """Opacus's ghost norms, made larger by what rounding may have hidden."""
+
+    def capture_backprops_hook(
+        self, module: nn.Module, forward_input: Any, forward_output: Any, **kwargs: Any
+    ) -> None:
+        gy = forward_output[0].detach()
+        # The last use's input; Opacus refuses weights that are used twice.
+        kept: Any = getattr(module, "activations", None)
+        x = kept[-1][0] if kept else None
+        super().capture_backprops_hook(module, forward_input, forward_output, **kwargs)
+        if isinstance(module, nn.Linear | nn.Embedding) and x is not None:
+            sizes = _sizes(gy)
+            inputs = _sizes(x) if isinstance(module, nn.Linear) else _ones(gy)
+            _widen(module.weight, 2 * ROUNDING * inputs * sizes)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                _widen(module.bias, 2 * ROUNDING * _ones(gy) * sizes)
+
+
+def _sizes(x: Tensor) -> Tensor:
+    """Return Σ_t ‖x_t‖² of each row, float64 ``[B]``."""
+    return x.detach().flatten(1).double().square().sum(1)
+
+
+def _ones(x: Tensor) -> Tensor:
+    """Return the number of tokens of each row, float64 ``[B]``."""
+    return torch.full((len(x),), x[0].numel() // x.shape[-1] if len(x) else 0, device=x.device)
+
+
+def _widen(parameter: Tensor, hidden: Tensor) -> None:
+    # ‖G‖² = Σ (a_t·a_s)(b_t·b_s) cancels: see fastclip.gram, of which this is the wider bound.
+    norms = getattr(parameter, "_norm_sample", None)
+    if parameter.requires_grad and isinstance(norms, Tensor) and len(norms) == len(hidden):
+        widened = (norms.double().square() + hidden).sqrt()
+        parameter._norm_sample = widened  # type: ignore[attr-defined]
 
 
 class _Opacus:
     """What the two engines of Opacus share."""
 
     kind: type[GradSampleHooks]
+    drops = True
 
     def __init__(self, module: nn.Module) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self._wide = wide(self.parameters)
         self._module = module
         self._rows = 0
         self._groups = Groups.records(0, torch.device("cpu"))
@@ -130,7 +167,7 @@ class _Opacus:
 
     def _total(self, p: nn.Parameter) -> Tensor:
         total: Tensor | None = getattr(p, "summed_grad", None)
-        return torch.zeros_like(p, dtype=torch.float32) if total is None else total
+        return torch.zeros_like(p, dtype=self._wide) if total is None else total
 
 
 class Hooks(_Opacus):
@@ -172,6 +209,7 @@ class Ghost(_Opacus):
     """Norms from a first backward pass, the clipped sum from a second one."""
 
     kind = _GhostNaming
+    drops = False
 
     def backward(self, losses: Tensor, groups: Groups) -> None:
         """Run the first backward pass, for the norms only."""
@@ -195,8 +233,7 @@ class Ghost(_Opacus):
     def add(self, factors: Factors, *, keep: bool = False) -> None:
         """Run the second backward pass, of the weighted losses, without hooks.
 
-        Raises:
-            PrivacyError: if a unit to leave out would spoil the sum.
+        A unit whose gradient isn't finite must not be in the batch (``drops`` says so).
         """
         if isinstance(factors, dict):
             raise PrivacyError("privacy.engine=ghost clips by one norm for all parameters only")
@@ -209,11 +246,6 @@ class Ghost(_Opacus):
             self._hooks.enable_hooks()
         for p in self.parameters:
             if p.grad is not None:
-                if not bool(torch.isfinite(p.grad).all()):
-                    raise PrivacyError(
-                        "a row's gradient isn't finite, and privacy.engine=ghost can't leave it "
-                        "out; use privacy.engine=fast"
-                    )
                 p.summed_grad = self._total(p).add_(p.grad)  # type: ignore[attr-defined]
             p.grad = None
 

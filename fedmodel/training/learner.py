@@ -58,13 +58,14 @@ class Learner:
         self.layout = models.Layout.of(self.module)
         self.head = models.head_only(self.module) if train.method == "head" else None
         # With dropout the frozen layers' output differs each time, so it can't be kept.
+        self.dropout = model.dropout
         skip = self.head is None and model.dropout == 0
         self.frozen = models.frozen_prefix(self.module) if skip else None
         self.precision = train.precision
         self.device = device
         self.task = model.task
         self.initial = self.flatten()
-        self.preflights_passed: set[str] = set()  # by engine
+        self.preflights_passed: set[tuple[str, bool]] = set()  # engine, whether units have rows
         self._frozen_checked = False
 
     @property
@@ -109,7 +110,7 @@ class Learner:
         # A head of zeros would answer zero to anything; the weights are nudged for the comparison.
         before = self.flatten()
         noise = Seed(0).child("skipping").numpy().standard_normal(before.size)
-        self.load_vector((before + NUDGE * noise).astype(np.float32))
+        self.load_vector((self.initial + NUDGE * noise).astype(np.float32))
         try:
             return self.frozen is not None and self.frozen.agrees(inputs)
         finally:

@@ -1,7 +1,8 @@
 """The engine: attached to a module for a while, it clips and sums in one backward pass."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,20 @@ from fedmodel.training.fastclip import layers
 from fedmodel.training.fastclip.groups import Groups
 from fedmodel.training.fastclip.parts import Direct, Grams, Part, Scratch, add, squares
 
-__all__ = ["Factors", "FastClip"]
+__all__ = ["Factors", "FastClip", "wide"]
+
+_WIDE_UP_TO = 5_000_000  # parameters whose sum in float64 is little beside the activations
+
+
+def wide(parameters: Sequence[nn.Parameter]) -> torch.dtype:
+    """Return the type that clipped gradients are summed in over a step's batches.
+
+    One unit more changes how all sums after it round. In float64 that is nothing. A large model's
+    sum stays float32, for its memory: measured with every gradient alike, the worst there is, the
+    sum then moves by up to 1.5e-4 of C beyond C with 4,096 units in a step.
+    """
+    return torch.float64 if sum(p.numel() for p in parameters) <= _WIDE_UP_TO else torch.float32
+
 
 # What a unit's gradient is multiplied with, float32 [U]: for all parameters, or for each.
 Factors = Tensor | dict[nn.Parameter, Tensor]
@@ -37,10 +51,13 @@ class FastClip:
         PrivacyError: naming a layer that can't be clipped per unit.
     """
 
+    drops = True
+
     def __init__(self, module: nn.Module) -> None:
         self._names = {p: n for n, p in module.named_parameters() if p.requires_grad}
         self.parameters = list(self._names)
         self.anchor = torch.zeros((), requires_grad=True)
+        self._wide = wide(self.parameters)
         self._scratch = Scratch()
         self._rows = 0
         self._groups: Groups | None = None
@@ -127,17 +144,19 @@ class FastClip:
         """
         groups = self._known()
         for p in self.parameters:
-            total: Tensor | None = getattr(p, "summed_grad", None)
-            if total is None:
-                total = torch.zeros_like(p, dtype=torch.float32)
+            total: Any = getattr(p, "summed_grad", None)
+            apart = total is None or self._wide != torch.float32
+            batch = torch.zeros_like(p, dtype=torch.float32) if apart else total
             own = groups.spread(factors[p] if isinstance(factors, dict) else factors)
             used = own != 0
             parts = self._parts.get(p, []) if keep else self._parts.pop(p, [])
             if not bool(used.all()):
                 own, parts = own[used], [_only(part, used) for part in parts]
             for part in parts:
-                add(p, part, own, total, self._scratch)
-            p.summed_grad = total  # type: ignore[attr-defined]
+                add(p, part, own, batch, self._scratch)
+            if self._wide != torch.float32:
+                batch = batch.to(self._wide) if total is None else total.add_(batch)
+            p.summed_grad = batch  # type: ignore[attr-defined]
 
     def _known(self) -> Groups:
         if self._groups is None:

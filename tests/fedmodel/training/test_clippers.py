@@ -43,7 +43,7 @@ def test_flat_factors_bound_every_unit(norms: list[float], clip: float) -> None:
     reached = found.double() * torch.tensor(norms, dtype=torch.float64)
     assert (reached <= clip).all()
     for factor, norm in zip(found.tolist(), norms, strict=True):
-        assert factor == 1 or norm * factor == pytest.approx(clip, rel=3e-6)
+        assert factor == 1 or norm * factor == pytest.approx(clip, rel=2e-5)
 
 
 def test_the_norm_is_over_all_parameters() -> None:

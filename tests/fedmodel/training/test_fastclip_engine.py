@@ -249,7 +249,7 @@ def test_in_bf16_norms_are_float32s(precision: torch.dtype, unit: list[int]) -> 
             assert clip * (1 - 1e-3) < largest <= clip * (1 + 1e-5)
         engine.add(torch.ones(groups.count))
     sums = take(model)
-    assert {s.dtype for s in sums.values()} == {torch.float32}
+    assert {s.dtype for s in sums.values()} == {torch.float64}  # of few parameters
 
 
 def test_bf16_is_near_float32() -> None:

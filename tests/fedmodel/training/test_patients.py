@@ -163,7 +163,7 @@ def test_a_patients_contribution_is_the_clipped_mean_of_its_rows(
                 min(1.0, clip / float(norm)) * mean[name]
                 for norm, mean in zip(norms, means, strict=True)
             )
-            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6, msg=name)
+            torch.testing.assert_close(value.float(), expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_neighbours_through_the_whole_step(

@@ -51,7 +51,7 @@ def test_it_passes_once_and_leaves_the_weights_bit_for_bit(
     learner.load_vector(start_of(learner))
     before = everything(learner)
     preflight.preflight(learner, examples_of(learner), engine)
-    assert learner.preflights_passed == {engine}
+    assert learner.preflights_passed == {(engine, False)}
     assert_same(before, everything(learner))
     for p in learner.module.parameters():
         assert p.grad is None
@@ -90,7 +90,7 @@ def test_dropout_is_no_reason_to_refuse(pooling: Any, engine: str, examples_of: 
     model = Model(labels=("a", "b", "c"), max_length=16, dropout=0.2, pooling=pooling)
     learner = Learner(model, Train(method="lora"), Seed(0), CPU)
     preflight.preflight(learner, examples_of(learner), engine)
-    assert learner.preflights_passed == {engine}
+    assert learner.preflights_passed == {(engine, False)}
 
 
 def test_gradient_checkpointing_passes(examples_of: Any) -> None:
@@ -222,6 +222,7 @@ def test_a_parameter_that_nothing_takes_through_a_layer_is_refused(
     net.register_parameter("scale", nn.Parameter(torch.ones(3)))
     learner.layout, honest = models.Layout.of(net), net.forward
     net.forward = lambda **k: SimpleNamespace(logits=honest(**k).logits * net.scale)
+    learner.initial = learner.flatten()
     if engine == "fast":  # has a copy of it for every row, and so gets it right
         preflight.preflight(learner, examples_of(learner), engine)
     else:

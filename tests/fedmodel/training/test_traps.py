@@ -239,7 +239,7 @@ def test_5_debertas_shared_key(engine: str, folder_of: Any, examples_of: Any) ->
     assert all(torch.equal(before[name], after[name]) for name in before)
     good = learner_from(folder_of("deberta"), method="lora")
     preflight(good, examples_of(good), engine)
-    assert good.preflights_passed == {engine}
+    assert good.preflights_passed == {(engine, False)}
 
 
 @pytest.mark.parametrize("kind", ["mpnet", "t5"])
@@ -371,7 +371,7 @@ def test_checkpointing_with_opacuss_engines_isnt_a_job() -> None:
             )
 
 
-def test_ghost_without_a_finite_gradient_stops(
+def test_ghost_leaves_a_row_without_a_finite_gradient_out_and_tells_nobody(
     learner_of: Any, examples_of: Any, start_of: Any
 ) -> None:
     learner = learner_of("head")
@@ -380,5 +380,29 @@ def test_ghost_without_a_finite_gradient_stops(
     examples.batch(np.array([0]))  # makes the features
     examples._features = examples._features.clone()
     examples._features[1] = float("inf")
-    with pytest.raises(PrivacyError, match=r"ghost can't leave it out; use privacy\.engine=fast"):
-        clipped(learner, examples, "ghost", [[0, 1]], 1.0)
+    found = clipped(learner, examples, "ghost", [[0, 1, 2]], 1.0)
+    without = clipped(learner, examples, "ghost", [[0, 2]], 1.0)
+    for name, value in without.items():
+        torch.testing.assert_close(found[name], value)
+    assert all(v is None for v in clipped(learner, examples, "ghost", [[1]], 1.0).values())
+
+
+def test_no_engines_norm_is_lost_where_tokens_cancel() -> None:
+    # Inputs with a common offset: a ghost norm is a small difference of large numbers then.
+    generator = Seed(0).torch()
+    x = torch.randn(4, 64, 32, generator=generator) + 1e4
+    signs = torch.randn(4, 64, 8, generator=generator)
+    signs -= signs.mean(1, keepdim=True)
+    true = torch.bmm(signs.double().transpose(1, 2), x.double()).flatten(1).norm(dim=1)
+    for name in ENGINES:
+        layer = torch.nn.Linear(32, 8)
+        engine = make_engine(name, layer.train())
+        with engine.attached():
+            engine.begin(4)
+            losses = (layer(x) * signs).sum((1, 2))
+            engine.backward(losses, Groups.records(4, x.device))
+            weight: Any = layer.weight
+            found = engine.squares()[weight].sqrt()
+        # Where the gradient itself is made, what is summed is its float32 value, norm and all.
+        slack = 0.0 if name == "ghost" else 1e-3
+        assert (found >= true * (1 - slack)).all(), name
