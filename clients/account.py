@@ -6,7 +6,7 @@ from importlib.metadata import version
 from clients.site import Site
 from fedmodel._paths import source_digest
 from fedmodel.data import Rows
-from fedmodel.errors import BudgetError, ProtocolError
+from fedmodel.errors import BudgetError
 from fedmodel.privacy.budget import Budget, give_up
 from fedmodel.privacy.guard import StepGuard
 from fedmodel.privacy.heads import Head, Standing
@@ -74,12 +74,13 @@ class Account:
         """
         self._ledger.prove(entries)
 
-    def spend_round(self, round_: int, steps: int) -> tuple[int, StepGuard]:
+    def spend_round(self, round_: int, steps: int, clip: float) -> tuple[int, StepGuard]:
         """Write a round's steps to the ledger.
 
         Args:
             round_: of the run, from 1.
             steps: how many the job asks for.
+            clip: C that the round starts from.
 
         Returns:
             How many may be taken, at least 1, and the guard to ask before each of them.
@@ -100,18 +101,16 @@ class Account:
                 "it takes no further step"
             )
         part = Part.of("train", self._plan.spend(round_, possible))
-        self._spend(part, round_, self._plan.clip)
+        self._spend(part, round_, clip)
         return possible, StepGuard(self._plan, spent)
 
-    def spend_evaluation(self, round_: int) -> None:
-        """Write the evaluation to the ledger: the plan pays for one.
+    def spend_evaluation(self) -> None:
+        """Write the evaluation to the ledger: the plan pays for one, and it is the last thing.
 
-        Args:
-            round_: the last one that was played.
+        When it comes is the coordinator's affair: others' budgets may have ended the run early.
 
         Raises:
-            ProtocolError: if the site could still train in another round.
-            BudgetError: if it was taken before, or the budget doesn't cover it.
+            BudgetError: if it was taken before, the plan has none, or the budget doesn't cover it.
             RefusedError: if the run's reservation was released.
         """
         if self._evaluated():
@@ -120,11 +119,6 @@ class Account:
                 "go on without this site's"
             )
         budget = Budget(self._plan, self._spent())
-        if round_ < self._plan.rounds and budget.affordable(round_ + 1, 1):
-            raise ProtocolError(
-                f"the evaluation comes after round {self._plan.rounds}, the job's last, or when "
-                f"budgets are spent; this order came after round {round_}"
-            )
         budget.take_evaluation()
         rows = self._plan.rows_per_patient if self._plan.unit == "patient" else 1
         self._spend(Part.of("evaluate", budget.spent[-1]), _EVALUATION, rows)

@@ -91,6 +91,8 @@ def leave(message: Message, context: Context) -> Message:
         if key not in _sites:
             raise ProtocolError("this node was started without a site")
         end = wire.decode_leave(message.content)
+        if key in _sessions and _sessions[key].job_sha256 == end.job_sha256:
+            del _sessions[key]  # with the tokens and hidden states of its rows
         standing = account.leave(_sites[key], end)
         return Message(wire.encode_reply(standing), reply_to=message)
     except Exception as error:

@@ -109,9 +109,9 @@ class Session:
             RollbackError: if the site's ledger is older than the coordinator knows it.
         """
         self._check(order)
-        steps, guard = self.job.train.steps, None
-        if self.account is not None:
-            steps, guard = self.account.spend_round(order.round, steps)
+        steps, guard, clip = self.job.train.steps, None, self._last_clip(order.round)
+        if self.plan is not None and self.account is not None:
+            steps, guard = self.account.spend_round(order.round, steps, clip or self.plan.clip)
         started = time.perf_counter()
         result = local.train(
             self.learner,
@@ -124,7 +124,7 @@ class Session:
             entropy=self.site.entropy,
             round_=order.round,
             state=self._optimizers.before(order.round) if self._keeps else None,
-            clip=self._last_clip(order.round),
+            clip=clip,
             before_step=guard.before_step if guard is not None else lambda spend: None,
             on_step=self.site.on_step,
         )
@@ -157,8 +157,8 @@ class Session:
         """Tell, once and with noise, how the last parameters do on the site's own test rows.
 
         Raises:
-            ProtocolError: for an order that doesn't belong, comes too early, or asks for what the
-                job hasn't agreed on.
+            ProtocolError: for an order that doesn't belong, or asks for what the job hasn't agreed
+                on.
             BudgetError: if it was answered before, or the budget doesn't cover it.
         """
         self._check(order)
@@ -167,7 +167,7 @@ class Session:
                 "the job asks for no evaluation on the sites' own rows (that takes privacy, "
                 "federation.test=held-out and privacy.evaluation=noised)"
             )
-        self.account.spend_evaluation(order.round)
+        self.account.spend_evaluation()
         privacy, entropy, correct, counted = self.job.privacy, self.site.entropy, 0, 0
         if self.held_out is not None and self.site.test is not None:
             patients = self.site.test.patients if privacy.unit == "patient" else None

@@ -4,6 +4,7 @@ After the last round the sites may be asked, once, for noised counts on their ow
 """
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from flwr.app import Array, Message
 from flwr.serverapp import Grid
 
 from fedmodel import wire
-from fedmodel.errors import QuorumError, RunError, RunFolderError
+from fedmodel.errors import FedmodelError, QuorumError, RunError, RunFolderError
 from fedmodel.runs import Checkpoint
 from fedmodel.update import Vector
 from server.collect import Collected, collect, collect_counts
@@ -23,6 +24,8 @@ from server.release import ServerOptimizer
 from server.session import Coordinator
 
 __all__ = ["run"]
+
+logger = logging.getLogger(__name__)
 
 _MIN_IMPROVEMENT = 1e-4  # nats of test loss that count as better
 
@@ -211,7 +214,10 @@ def run(grid: Grid, coordinator: Coordinator) -> Vector:
         vector = _play(grid, coordinator)
     except Exception:
         # An interrupted run keeps what it has reserved, to go on with; a failed one gives it back.
-        leave(grid, coordinator, failed=True)
+        try:
+            leave(grid, coordinator, failed=True)
+        except (FedmodelError, OSError) as error:
+            logger.warning("the end of the failed run couldn't be told and kept: %s", error)
         raise
     leave(grid, coordinator, failed=False)
     return vector

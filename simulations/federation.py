@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import re
 import secrets
@@ -17,7 +18,7 @@ import server.app
 from clients import rules
 from clients.site import Site
 from fedmodel.data import Rows, check_test, hold_out, labels_of, load, split
-from fedmodel.errors import ConfigError, DataError
+from fedmodel.errors import ConfigError, DataError, FedmodelError
 from fedmodel.job import Job
 from fedmodel.privacy.ledger import Ledger
 from fedmodel.runs import RunFolder, write_atomic
@@ -33,6 +34,8 @@ from simulations.loopback import LoopbackGrid, Traffic
 from simulations.scenario import Homes, Scenario
 
 __all__ = ["Parties", "gather", "play", "public_rate"]
+
+logger = logging.getLogger(__name__)
 
 _FIRST_NODE = 2
 _SITE_NAME = re.compile(r"\w[\w .'()&,-]{0,63}")
@@ -205,10 +208,16 @@ def _heads(sites: Mapping[int, Site], job: Job, folder: RunFolder, homes: Homes)
 
 
 def _copy_ledgers(sites: Iterable[Site], folder: RunFolder) -> None:
-    """Put a copy of each ledger that is kept elsewhere into the run folder."""
+    """Put a copy of each ledger that is kept elsewhere into the run folder.
+
+    What goes wrong is logged: the run has ended, and how it ended matters more than a copy.
+    """
     for site in sites:
-        if site.ledger != folder.ledger(site.name) and site.ledger.exists():
-            write_atomic(folder.ledger(site.name), Ledger(site.ledger).text())
+        try:
+            if site.ledger != folder.ledger(site.name) and site.ledger.exists():
+                write_atomic(folder.ledger(site.name), Ledger(site.ledger).text())
+        except (FedmodelError, OSError) as error:
+            logger.warning("site %s: its ledger wasn't copied: %s", site.name, error)
 
 
 def play(

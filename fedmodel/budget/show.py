@@ -8,14 +8,17 @@ from fedmodel.budget.statement import Statement, Sum, WhatIf
 from fedmodel.job import show_epsilon
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["tables"]
 
 
-def tables(shown: Sequence[Statement], costs: Sequence[WhatIf]) -> list["Table"]:
-    """Return one table for each ledger, and one for what a job would cost."""
-    return [*(_ledger(each) for each in shown), *([_costs(costs)] if costs else [])]
+def tables(shown: Sequence[Statement], costs: Sequence[WhatIf]) -> list["RenderableType"]:
+    """Return one table for each ledger, one for what a job would cost, and why it is refused."""
+    found: list[RenderableType] = [_ledger(each) for each in shown]
+    return [*found, _costs(costs), *_refusals(costs)] if costs else found
 
 
 def _ledger(shown: Statement) -> "Table":
@@ -72,10 +75,24 @@ def _costs(costs: Sequence[WhatIf]) -> "Table":
             _show(each.before),
             _show(each.after),
             "–" if each.cap is None else f"{each.cap:g}",
-            "fits" if each.refusal is None else f"refused: {each.refusal}",
+            "fits" if each.refusal is None else "refused",
             style="red" if each.refusal else None,
         )
     return table
+
+
+def _refusals(costs: Sequence[WhatIf]) -> list["Text"]:
+    """Return the words of each refusal: too long for a column, and told once for each site."""
+    from rich.text import Text
+
+    datasets: dict[tuple[str, str], list[str]] = {}
+    for each in costs:
+        if each.refusal is not None:
+            datasets.setdefault((each.site, each.refusal), []).append(each.dataset)
+    return [
+        Text(f"site {site}, dataset {', '.join(names)}: {refusal}", style="red")
+        for (site, refusal), names in datasets.items()
+    ]
 
 
 def _show(epsilon: float | None) -> str:

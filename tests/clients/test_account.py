@@ -70,8 +70,8 @@ class Talk:
         vector = wire.pack(resident(job, torch.device("cpu")).initial)
         return self.send("train", wire.encode_order(round_, job.sha256, vector, entries))
 
-    def leave(self, failed: bool = False, entries: int = 0) -> Message:
-        end = Leave(job_sha256=JOB.sha256, failed=failed, entries=entries)
+    def leave(self, failed: bool = False, entries: int = 0, job: Job = JOB) -> Message:
+        end = Leave(job_sha256=job.sha256, failed=failed, entries=entries)
         return self.send("query.leave", wire.encode_leave(end))
 
     def entries(self) -> list[str]:
@@ -109,10 +109,37 @@ def test_a_job_from_join_to_leave(folder: Path) -> None:
     assert isinstance(talk.site.open_ledger().entries()[-1], ReleaseEntry)
     # Who has left, or never was there, has nothing to give back.
     assert wire.decode_standing(talk.leave().content) is None
-    assert "holds no reservation" in why(talk.train(2)).reason
+    assert "query.join" in why(talk.train(2)).reason
     assert talk.entries()[3:] == ["spend", "release"]
     (made,) = talk.site.open_ledger().book().of("one", JOB.sha256)
     assert made.entry.code.startswith("fedmodel ")
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_session_ends_with_its_own_job_only(folder: Path, failed: bool) -> None:
+    talk = Talk(folder)
+    talk.join()
+    assert not talk.leave(failed, job=replace(JOB, seed=1)).has_error()
+    standing(talk.train(1))
+    standing(talk.leave(failed))
+    assert (RUN, NODE) not in site_app._sessions
+
+
+def test_a_session_ends_also_where_the_ledger_cannot_be_written(folder: Path) -> None:
+    talk = Talk(folder)
+    talk.join()
+    talk.site.ledger.unlink()
+    talk.site.ledger.mkdir()
+    assert talk.leave().has_error()
+    assert (RUN, NODE) not in site_app._sessions
+
+
+def test_what_the_operator_gave_up_is_not_spent(folder: Path) -> None:
+    talk = Talk(folder)
+    talk.join()
+    talk.site.open_ledger().release_run("one")
+    assert "holds no reservation" in why(talk.train(1)).reason
+    assert talk.entries()[3:] == ["release"]
 
 
 def test_a_run_that_failed_is_aborted_and_can_go_on(folder: Path) -> None:

@@ -240,7 +240,6 @@ def test_evaluations_that_do_not_belong_are_refused_and_cost_nothing(talk: Talk)
         (talk.evaluate(job=PRIVATE.sha256), "another job"),
         (talk.evaluate(5), "rounds 1 to 4"),
         (talk.evaluate(0), "at least 1"),
-        (talk.evaluate(3), "comes after round 4"),
         (talk.evaluate(vector=np.zeros(size + 1, np.float32)), f"expected {size} parameters"),
         (talk.evaluate(vector=np.full(size, np.inf, np.float32)), "NaN or infinity"),
     ]:
@@ -348,6 +347,19 @@ def test_without_privacy_there_is_no_ledger(talk: Talk, draws: list[int]) -> Non
     talk.train()
     assert draws == []
     assert not talk.site.ledger.exists()
+
+
+def test_the_ledger_tells_the_norm_that_each_round_starts_from(talk: Talk) -> None:
+    # Shares are bounded to [0, 1]: with a quantile of 1/2 two steps could cancel.
+    adaptive = replace(PRIVATE.privacy, clipping="adaptive", clip=0.7, clip_quantile=0.3)
+    talk.join(replace(PRIVATE, privacy=adaptive))
+    for round_ in (1, 2, 2):
+        talk.train(round_)
+    entries = Ledger(talk.site.ledger).entries()
+    found = [float(e.clip) for e in entries if isinstance(e, SpendEntry)]
+    kept = float((talk.site.state / "clip-0001.txt").read_text())
+    assert kept != 0.7
+    assert found == [0.7, kept, kept]
 
 
 # -- what is kept ------------------------------------------------------------------------------

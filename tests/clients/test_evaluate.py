@@ -134,13 +134,23 @@ def test_after_it_the_site_trains_no_more(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("round_", [1, 2])
-def test_before_the_last_round_it_is_refused_and_costs_nothing(begin: Begin, round_: int) -> None:
+def test_a_site_with_budget_left_answers_when_others_have_ended_the_run(
+    begin: Begin, round_: int
+) -> None:
     session = begin()
     for number in range(1, round_ + 1):
         session.train(order(session, number))
-    with pytest.raises(ProtocolError, match="comes after round 3"):
-        session.evaluate(order(session, round_))
-    assert [e.round for e in entries(session)] == list(range(1, round_ + 1))
+    session.evaluate(order(session, round_))
+    assert [e.round for e in entries(session)] == [*range(1, round_ + 1), 0]
+    # It was the last thing, whatever round is named.
+    for number in (round_ + 1, 1):
+        with pytest.raises(BudgetError, match="no further step"):
+            session.train(order(session, number))
+    for number in (round_, 3):
+        with pytest.raises(BudgetError, match="one evaluation"):
+            session.evaluate(order(session, number))
+    assert len(entries(session)) == round_ + 1
+    assert spent(session) <= 4
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,11 @@ def test_what_a_job_would_cost(
     assert cli.main(args) == 1
     shown = capsys.readouterr().out
     assert "what the job would cost" in shown
-    assert "refused: " in shown
+    table, below = shown.split("what the job would cost")[1].rsplit("┘", 1)
+    assert table.count("refused") == table.count("fits") == 1
+    assert "budget.epsilon" not in table
+    refusal = out["what_if"][1]["refusal"]
+    assert " ".join(below.split()) == f"site South Side, dataset main: {refusal}"
 
 
 def test_a_job_for_records_where_patients_are_protected(

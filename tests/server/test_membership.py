@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
 from fedmodel import wire
-from fedmodel.errors import QuorumError
+from fedmodel.errors import FedmodelError, LedgerError, QuorumError
 from fedmodel.job import Federation, Job, Privacy, Train
 from fedmodel.privacy.heads import Standing
 from fedmodel.privacy.ledger import DatasetEntry, Ledger
@@ -114,6 +114,32 @@ def test_a_failed_run_is_left_as_failed(sites: Sites) -> None:
     with pytest.raises(QuorumError):
         play(sites)
     assert sites.left == [(n, True) for n in NODES]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), LedgerError("disk full")])
+def test_a_goodbye_that_goes_wrong_does_not_hide_why_the_run_failed(
+    sites: Sites,
+    error: OSError | FedmodelError,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heads = Heads([sites.folder / "heads.json"])
+    real, sites.fail_in = heads.save, 2
+
+    def save() -> None:
+        if sites.left:
+            raise error
+        real()
+
+    monkeypatch.setattr(heads, "save", save)
+    with pytest.raises(QuorumError, match="round 2"):
+        play(sites, heads=heads)
+    assert "disk full" in caplog.text
+    # Where nothing else went wrong, this is what is told.
+    sites.fail_in = None
+    sites.left.clear()
+    with pytest.raises(type(error), match="disk full"):
+        play(sites, heads=heads)
 
 
 def test_without_privacy_nobody_is_told(sites: Sites) -> None:

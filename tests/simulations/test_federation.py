@@ -1,16 +1,21 @@
-"""What a simulation declares in the sites' stead: rate and test rows."""
+"""What a simulation declares in the sites' stead: rate and test rows; what a run leaves behind."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import server.rounds
 from fedmodel import cli
-from fedmodel.errors import ConfigError, DataError
-from simulations.federation import Parties, gather, public_rate
-from simulations.scenario import Scenario
+from fedmodel.errors import ConfigError, DataError, QuorumError
+from fedmodel.runs import RunFolder
+from server.session import Silent
+from simulations.federation import Parties, gather, play, public_rate
+from simulations.scenario import Homes, Scenario
 
 
 def gathered(*overrides: str) -> Parties:
@@ -107,3 +112,37 @@ def test_early_stopping_by_the_sites_own_rows_is_refused(tmp_path: Path) -> None
 def test_a_test_set_without_a_row_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"raise data\.test_fraction"):
         gathered("data.test_fraction=1e-9", *csv_args(tmp_path))
+
+
+def copied(parties: Parties, folder: RunFolder) -> Sequence[str]:
+    return [name for name in sorted(parties.sites) if folder.ledger(name).is_file()]
+
+
+def test_a_ledger_that_is_not_copied_is_logged_and_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parties, homes = gathered("privacy=record"), Homes(state=tmp_path / "state")
+    folder = RunFolder.create(tmp_path / "run", {})
+    first, second, *others = sorted(parties.sites)
+    folder.ledger(first).mkdir(parents=True)  # a folder where the copy should be
+    torn = tmp_path / "state" / second / "ledgers" / "main.jsonl"
+
+    def fail(*_: Any) -> None:
+        torn.write_bytes(b"not a ledger\n")
+        raise QuorumError("the others are gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.rounds._Run, "play", fail)
+        with pytest.raises(QuorumError, match="the others are gone"):
+            play(parties, folder, "cpu", Silent(), homes=homes)
+    assert f"site {first}: its ledger wasn't copied" in caplog.text
+    assert f"site {second}: its ledger wasn't copied" in caplog.text
+    assert copied(parties, folder) == others
+    # A run that goes well isn't lost by it either.
+    folder, homes = RunFolder.create(tmp_path / "next", {}), Homes(state=tmp_path / "new")
+    folder.ledger(first).mkdir(parents=True)
+    caplog.clear()
+    _, outcome, _ = play(parties, folder, "cpu", Silent(), homes=homes)
+    assert outcome.rounds == parties.job.train.rounds
+    assert caplog.text.count("wasn't copied") == 1
+    assert copied(parties, folder) == [second, *others]

@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 import server.rounds
+from clients.account import Account
 from fedmodel import cli
+from fedmodel.errors import BudgetError
 from fedmodel.privacy import Ledger, claim
 from fedmodel.privacy.ledger import SpendEntry
 from simulations.display import sweep_table
@@ -113,6 +115,26 @@ def test_answers_lost_in_a_crash_are_not_given_twice(
     assert all("one evaluation" in reason for reason in told["failures"].values())
     for name, site in summary["privacy"]["sites"].items():
         assert [e.round for e in entries(folder, name)] == [1, 2, 0]
+        assert site["epsilon"] <= 8
+
+
+def test_one_sites_spent_budget_ends_the_run_and_all_release_its_last_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Account.spend_round
+
+    def spend_round(self: Account, round_: int, steps: int, clip: float) -> Any:
+        if round_ == 2 and self._site.name == "site-1":
+            raise BudgetError("spent")
+        return real(self, round_, steps, clip)
+
+    monkeypatch.setattr(Account, "spend_round", spend_round)
+    summary, folder, _ = run(tmp_path, "privacy=record", "train.rounds=4", "federation.quorum=1")
+    assert summary["rounds"] == 1
+    assert "budgets are spent" in summary["stopped"]
+    assert (summary["released"]["sites"], summary["released"]["failures"]) == (5, {})
+    for name, site in summary["privacy"]["sites"].items():
+        assert [e.round for e in entries(folder, name)][-1] == 0
         assert site["epsilon"] <= 8
 
 
