@@ -31,6 +31,10 @@ _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _HASHED = re.compile(r"-[0-9a-f]{8}$")
 _DATASET = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NEED = {"key": ("heads", "ledgers"), "salt": ("leaves",)}  # where these are, it can't be new
+_RESTORE = (
+    "so it can't be told whether two datasets share rows; restore the state folder whole from a "
+    "backup"
+)
 _TAKEN = ("coordinator",)  # what the coordinator keeps beside the sites of a simulation
 
 
@@ -132,38 +136,51 @@ class SiteState:
         Raises:
             DataError: when some of the rows, or of their patients, are part of another dataset:
                 what is spent on them in one ledger would be missing in the other.
-            LedgerError: when something can't be read or written.
+            LedgerError: when something can't be read or written, or the leaves of some dataset are
+                missing or older than its ledger.
         """
         if ledger.owner is None:
             raise ConfigError("this ledger was opened for reading; to write, give its owner")
         dataset = ledger.owner.dataset
         found = commit(self._secret("salt"), texts, labels, patients)
+        self._secret("key")  # before the lock, which it takes too
         with self._locked():
             self._check_apart(dataset, found)
-            before = self._leaves(dataset, found.leaves.salt_id)
-            entry = ledger.note_dataset(found.entry(before, ledger.book().dataset))
-            # In this order: a crash in between makes the next entry tell of the same change again.
-            self._keep(dataset, found.kept(before))
-        return entry
+            noted = _noted(ledger)
+            before = self._leaves(dataset, found.leaves.salt_id, noted)
+            # In this order: after a crash in between, the leaves still have all that was noted.
+            self._keep(dataset, found.kept(before, noted))
+            return ledger.note_dataset(found.entry(before, noted[-1] if noted else None))
 
     def _check_apart(self, dataset: str, found: Commitment) -> None:
-        for path in sorted((self.folder / "leaves").glob("*.bin")):
-            other = self._leaves(path.stem, found.leaves.salt_id)
-            if path.stem == dataset or other is None:
-                continue
-            if count := found.leaves.shared(other):
+        for name in sorted({*self.datasets(), *self._kept()} - {dataset}):
+            noted = None
+            if _DATASET.fullmatch(name) and self.ledger_path(name).exists():
+                book = (other_ledger := self.ledger(name)).book()
+                if book.opened is None or book.opened.dataset == name:  # else a copy of another's
+                    noted = _noted(other_ledger)
+            other = self._leaves(name, found.leaves.salt_id, noted)
+            if other is not None and (count := found.leaves.shared(other)):
                 raise DataError(
                     f"{count} texts or patients of dataset '{dataset}' are, or were, part of "
-                    f"dataset '{path.stem}' of this site: two ledgers would each hide what the "
-                    f"other has spent on them. Use budget.dataset={path.stem}, or leave them out"
+                    f"dataset '{name}' of this site: two ledgers would each hide what the "
+                    f"other has spent on them. Use budget.dataset={name}, or leave them out"
                 )
 
-    def _leaves(self, dataset: str, salt_id: bytes) -> Leaves | None:
+    def _kept(self) -> list[str]:
+        return [path.stem for path in (self.folder / "leaves").glob("*.bin")]
+
+    def _leaves(
+        self, dataset: str, salt_id: bytes, noted: Sequence[DatasetEntry] | None
+    ) -> Leaves | None:
+        """Return a dataset's leaves, held against its ledger's entries where that is known."""
         path = self.folder / "leaves" / f"{dataset}.bin"
         try:
             leaves = Leaves.from_bytes(_files.read(path))
         except FileNotFoundError:
-            return None
+            if not noted:
+                return None
+            raise LedgerError(f"{path} is missing, {_RESTORE}") from None
         except OSError as error:
             raise LedgerError(f"can't read {path}: {error}") from error
         except LedgerError as error:
@@ -173,6 +190,8 @@ class SiteState:
                 f"{path} was made with another salt than {self.folder / 'salt'}; restore the salt "
                 "from a copy"
             )
+        if noted is not None and not leaves.belong_to(noted):
+            raise LedgerError(f"{path} is older than the dataset's ledger, {_RESTORE}")
         return leaves
 
     def _keep(self, dataset: str, leaves: Leaves) -> None:
@@ -199,6 +218,10 @@ class SiteState:
                 yield
         except OSError as error:
             raise LedgerError(f"can't write in {self.folder}: {error}") from error
+
+
+def _noted(ledger: Ledger) -> list[DatasetEntry]:
+    return [entry for entry in ledger.entries() if isinstance(entry, DatasetEntry)]
 
 
 def dataset_name(dataset: str) -> str:

@@ -97,6 +97,12 @@ def calibrate_schedule(
     if x is None:
         steps = sum(part.steps for part in schedule)
         besides = f", besides ε = {alone:.4g} for what has its own noise" if fixed else ""
+        largest = [*(part.at(high) for part in schedule), *fixed] if low < high else []
+        if epsilon(largest, delta, adjacency=adjacency) == math.inf:
+            raise PrivacyError(
+                f"δ = {delta} is too small to be told from rounding errors over {steps} steps; "
+                "raise privacy.delta, or lower train.rounds or train.steps"
+            )
         raise PrivacyError(
             f"no noise multiplier up to {MAX_NOISE:g} keeps ε ≤ {target} at δ = {delta} over "
             f"{steps} steps at sampling rate {schedule[0].rate:.3g}{besides}; raise "

@@ -164,7 +164,7 @@ class Caps:
         Args:
             spent: all that is spent on the dataset.
             held: all that is reserved on it and not spent yet.
-            new: what is asked for.
+            new: what is asked for; empty where a run goes on with what it holds.
             run: the part of ``spent`` and ``held`` that is the asking run's.
 
         Raises:
@@ -209,10 +209,10 @@ class Caps:
         cost = _epsilon(together, basis)
         if cost <= cap:
             return
+        asked = f", {show_epsilon(cost)} with what is asked for" if new else ""
         raise BudgetError(
             f"this would exceed {key} = {cap:g} of this site ({basis}): "
             f"ε = {show_epsilon(_epsilon(spent, basis))} is spent, "
-            f"{show_epsilon(_epsilon([*spent, *held], basis))} with what is reserved, "
-            f"{show_epsilon(cost)} with what is asked for. Agree on a job with a smaller "
-            "privacy.epsilon, or let the operator raise the cap"
+            f"{show_epsilon(_epsilon([*spent, *held], basis))} with what is reserved{asked}. "
+            "Agree on a job with a smaller privacy.epsilon, or let the operator raise the cap"
         )

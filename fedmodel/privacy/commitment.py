@@ -10,23 +10,27 @@ people's data are recognised under another label or in another file. Subjects th
 a dataset stay on its list for ever, since what was spent on them stays spent.
 """
 
+import hashlib
 import hmac
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmodel.errors import LedgerError
 from fedmodel.privacy import merkle
-from fedmodel.privacy.ledger.entries import DatasetEntry
+from fedmodel.privacy.ledger.entries import DatasetEntry, encode
 
 __all__ = ["Commitment", "Leaves", "commit"]
 
 _SHORT = 16  # bytes of a hash that are kept: 128 bits, so no two rows are confused
-_MAGIC = b"fedmodel.leaves/1\n"
-_HEADER = struct.Struct(">32sQQ")
+_MAGIC = b"fedmodel.leaves/2\n"
+_HEADER = struct.Struct(">32s32s32sQQ")
+_CHECK = 32  # bytes of the SHA-256 of all others, at the end
+
+_NOTHING = bytes(32)  # stands for the entry before the first
 
 Hashes = NDArray[np.bytes_]  # sorted, each of 16 bytes
 
@@ -37,18 +41,25 @@ class Leaves:
 
     Args:
         salt_id: tells salts apart without telling them.
+        after: SHA-256 of the ledger's last ``dataset`` entry when they were written, which was
+            before their own; 32 zeros if there was none.
+        root: Merkle root over the rows' hashes, as in their own entry.
         rows: of the rows, sorted; equal rows count as often as they come.
         subjects: of the texts and patients, sorted, each once.
     """
 
     salt_id: bytes
+    after: bytes
+    root: bytes
     rows: Hashes
     subjects: Hashes
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        header = _HEADER.pack(self.salt_id, len(self.rows), len(self.subjects))
-        return b"".join((_MAGIC, header, self.rows.tobytes(), self.subjects.tobytes()))
+        counts = len(self.rows), len(self.subjects)
+        header = _HEADER.pack(self.salt_id, self.after, self.root, *counts)
+        data = b"".join((_MAGIC, header, self.rows.tobytes(), self.subjects.tobytes()))
+        return data + hashlib.sha256(data).digest()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Leaves":
@@ -59,15 +70,37 @@ class Leaves:
         """
         start = len(_MAGIC) + _HEADER.size
         if not data.startswith(_MAGIC) or len(data) < start:
-            raise LedgerError("it isn't a list of leaves of this version (fedmodel.leaves/1)")
-        salt_id, rows, subjects = _HEADER.unpack_from(data, len(_MAGIC))
-        if len(data) - start != _SHORT * (rows + subjects):
+            raise LedgerError("it isn't a list of leaves of this version (fedmodel.leaves/2)")
+        salt_id, after, root, rows, subjects = _HEADER.unpack_from(data, len(_MAGIC))
+        size = start + _SHORT * (rows + subjects) + _CHECK
+        if len(data) != size:
             raise LedgerError(
-                f"a list of {rows} + {subjects} leaves has {start + _SHORT * (rows + subjects)} "
-                f"bytes, got {len(data)}"
+                f"a list of {rows} + {subjects} leaves has {size} bytes, got {len(data)}"
             )
-        hashes = np.frombuffer(data, dtype=f"S{_SHORT}", offset=start)
-        return cls(salt_id, hashes[:rows], hashes[rows:])
+        if hashlib.sha256(data[:-_CHECK]).digest() != data[-_CHECK:]:
+            raise LedgerError("its leaves were changed: its checksum is another")
+        hashes = np.frombuffer(data, f"S{_SHORT}", rows + subjects, start)
+        return cls(salt_id, after, root, hashes[:rows], hashes[rows:])
+
+    def belong_to(self, entries: Sequence[DatasetEntry]) -> bool:
+        """Return whether they have the subjects of all rows that a ledger knows of.
+
+        They are those of its last entry, or one join ahead of it: they are written first, and a
+        crash may have come before the entry.
+
+        Args:
+            entries: of the ledger, in order.
+        """
+        if self.after == _name_of(entries):
+            return True
+        return bool(entries) and (self.after, self.root.hex()) == (
+            _name_of(entries[:-1]),
+            entries[-1].root,
+        )
+
+    def are_of(self, last: DatasetEntry | None) -> bool:
+        """Return whether their rows are those of an entry."""
+        return last is not None and last.root == self.root.hex()
 
     def shared(self, other: "Leaves") -> int:
         """Return how many subjects two datasets have in common."""
@@ -92,13 +125,13 @@ class Commitment:
         """Return the ledger's entry for it.
 
         Args:
-            before: the leaves of the rows that the last entry is about; ``None`` where they are
-                lost, or there were none.
+            before: the leaves that were kept; ``None`` where there were none. After a crash they
+                may be of other rows than the last entry: what has changed isn't known then.
             last: the ledger's last entry of this kind.
         """
         added: int | None = len(self.leaves.rows)
         removed: int | None = 0
-        if before is not None:
+        if before is not None and before.are_of(last):
             added = _missing(self.leaves.rows, before.rows)
             removed = _missing(before.rows, self.leaves.rows)
         elif last is not None:
@@ -112,12 +145,17 @@ class Commitment:
             removed=removed,
         )
 
-    def kept(self, before: Leaves | None) -> Leaves:
-        """Return the leaves to keep: these rows, and all subjects that there ever were."""
-        if before is None:
-            return self.leaves
-        subjects = np.union1d(before.subjects, self.leaves.subjects)
-        return Leaves(self.leaves.salt_id, self.leaves.rows, subjects)
+    def kept(self, before: Leaves | None, entries: Sequence[DatasetEntry] = ()) -> Leaves:
+        """Return the leaves to keep: these rows, and all subjects that there ever were.
+
+        Args:
+            before: the leaves that were kept.
+            entries: of the ledger, without the one for this.
+        """
+        subjects = self.leaves.subjects
+        if before is not None:
+            subjects = np.union1d(before.subjects, subjects)
+        return replace(self.leaves, after=_name_of(entries), subjects=subjects)
 
 
 def commit(
@@ -141,13 +179,20 @@ def commit(
     hashes = sorted(hmac.digest(salt, _row(*row), "sha256") for row in rows)
     subjects = {hmac.digest(salt, b"text\0" + text, "sha256")[:_SHORT] for text in set(written)}
     subjects |= {hmac.digest(salt, b"patient\0" + one, "sha256")[:_SHORT] for one in people}
+    root = merkle.root_of([merkle.leaf_hash(h) for h in hashes])
     leaves = Leaves(
         hmac.digest(salt, b"salt", "sha256"),
+        _NOTHING,
+        root,
         _array(h[:_SHORT] for h in hashes),
         _array(sorted(subjects)),
     )
-    root = merkle.root_of([merkle.leaf_hash(h) for h in hashes])
     return Commitment(root, leaves, None if patients is None else len(people))
+
+
+def _name_of(entries: Sequence[DatasetEntry]) -> bytes:
+    """Return what names the last of a ledger's entries."""
+    return hashlib.sha256(encode(entries[-1])).digest() if entries else _NOTHING
 
 
 def _bytes(text: str) -> bytes:

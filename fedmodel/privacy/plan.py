@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from fedmodel import job
 from fedmodel.errors import ConfigError, PrivacyError
+from fedmodel.privacy.accounting import claim
 from fedmodel.privacy.adaptive import gradient_noise
 from fedmodel.privacy.calibration import Scaled, calibrate_schedule
 from fedmodel.privacy.spends import Adjacency, Spend
@@ -181,7 +182,8 @@ def make_plan(
 
     Raises:
         ConfigError: for a job without privacy or without a rate, or a count below 1.
-        PrivacyError: when no noise keeps the promise.
+        PrivacyError: when no noise keeps the promise, or the accountants contradict each other on
+            what it costs.
     """
     if not privacy.private:
         raise ConfigError("privacy.mechanism=none has no plan; choose privacy=record")
@@ -200,7 +202,7 @@ def make_plan(
         for round_ in range(1, rounds + 1)
     )
     fixed = () if noise is None else (Spend(1.0, noise, 1),)
-    return Plan(
+    plan = Plan(
         unit=privacy.unit,
         adjacency=privacy.adjacency,
         mechanism="dpsgd",
@@ -220,6 +222,8 @@ def make_plan(
         clip_noise=privacy.clip_noise,
         evaluation_noise=noise,
     )
+    claim(plan.spends(), plan.delta, plan.adjacency)  # what can't be claimed mustn't be trained
+    return plan
 
 
 def check_delta(privacy: job.Privacy, units: int) -> None:

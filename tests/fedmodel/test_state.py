@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedmodel.errors import ConfigError, DataError, LedgerError
+from fedmodel.privacy.ledger import Ledger
 from fedmodel.state import SiteState, folder_name, sites_in
 
 TEXTS = [f"note {i}" for i in range(10)]
@@ -97,8 +98,57 @@ def test_leaves_of_another_salt_or_damaged(tmp_path: Path) -> None:
     leaves.write_bytes(kept[:-1])
     with pytest.raises(LedgerError, match=r"main\.bin: .*restore it from a copy"):
         join(tmp_path / "a")
-    leaves.unlink()
-    assert (join(tmp_path / "a").added, join(tmp_path / "a", texts=["x"]).added) == (0, 1)
+
+
+def test_missing_or_older_leaves_do_not_let_rows_into_two_datasets(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    leaves = folder / "leaves" / "main.bin"
+    join(folder)
+    first = leaves.read_bytes()
+    join(folder, texts=["between"])
+    join(folder)  # the very rows of the first, but "between" has been there since
+    newest = leaves.read_bytes()
+    ledgers = {p: p.read_bytes() for p in (folder / "ledgers").glob("*")}
+    for old in (None, first):
+        leaves.write_bytes(old) if old else leaves.unlink()
+        for dataset in ("main", "other"):
+            with pytest.raises(LedgerError, match="restore the state folder whole from a backup"):
+                join(folder, dataset, ["between"])
+    assert {p: p.read_bytes() for p in (folder / "ledgers").glob("*")} == ledgers
+    leaves.write_bytes(newest)
+    with pytest.raises(DataError, match="part of dataset 'main'"):
+        join(folder, "other", ["between"])
+    # A copy of a ledger beside it is no dataset.
+    copy = folder / "ledgers" / "main.2024.jsonl"
+    copy.write_bytes(ledgers[folder / "ledgers" / "main.jsonl"])
+    join(folder, "other", ["something else"])
+    join(folder)
+
+
+def test_a_crash_between_leaves_and_ledger_locks_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a"
+
+    def crash(*_: object) -> None:
+        raise OSError("gone")
+
+    def crashed(dataset: str, texts: list[str]) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "note_dataset", crash)
+            with pytest.raises(LedgerError, match="gone"):
+                join(folder, dataset, texts)
+
+    crashed("main", ["a"])  # before the ledger begins
+    assert (join(folder, texts=["a", "b"]).added) == 2
+    for texts in (["c"], ["d"]):
+        crashed("main", texts)
+    join(folder, "other", ["x"])
+    with pytest.raises(DataError, match="part of dataset 'main'"):
+        join(folder, "other", ["c"])
+    # What has changed since the last entry isn't known any more, and not made up.
+    entries = [join(folder, texts=["d"]), join(folder, texts=["d", "e"])]
+    assert [(e.added, e.removed) for e in entries] == [(None, None), (1, 0)]
 
 
 @pytest.mark.parametrize("name", ["", "A", "../x", "a/b", "a" * 65, ".x"])

@@ -173,10 +173,16 @@ class Book:
         return spent, held
 
     def unspent(self, parts: Iterable[Part], run: str, job: str) -> Iterator[Part]:
-        """Return what of a job's parts this run hasn't spent yet, for it to go on with."""
+        """Return what of a job's parts this run has neither spent nor given up, to go on with.
+
+        It is what the run's last reservation still held: so spent and held together never cost
+        more than before that one ended.
+        """
         done: Counter[_StepKind] = Counter()
         for reservation in self.of(run, job):
             done.update(reservation._spent)
+            for given_up in (part for entry in reservation.spent for part in entry.given_up):
+                done[given_up.rate, given_up.noise_multiplier] += given_up.steps
         for part in parts:
             kind = (part.rate, part.noise_multiplier)
             used = min(done[kind], part.steps)

@@ -157,7 +157,8 @@ class Ledger:
             The reservation.
 
         Raises:
-            BudgetError: with the numbers, when it would exceed a cap.
+            BudgetError: with the numbers, when it would exceed a cap, or what is spent and held
+                does already.
             LedgerError: when the ledger can't be read, isn't valid or can't be written.
         """
         entry = terms.entry(run=run, job=job, code=code)
@@ -165,6 +166,7 @@ class Ledger:
         with self._writing() as writer:
             book = self._journal.book
             if (going_on := book.open_one(run, job)) is not None:
+                self._check_caps(run, ())  # the operator may have lowered them since
                 return going_on
             parts = tuple(book.unspent(terms.parts, run, job))
             self._check_caps(run, terms.charges(parts))

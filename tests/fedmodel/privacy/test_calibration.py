@@ -39,6 +39,13 @@ def test_pinned_noise(target: float, noise: float) -> None:
     assert calibrate(target, 1e-4, 0.032, 300) == pytest.approx(noise, abs=6e-3)
 
 
+def test_a_delta_below_rounding_errors_is_named() -> None:
+    with pytest.raises(
+        PrivacyError, match=r"rounding errors over 100000 steps; raise privacy\.del"
+    ):
+        calibrate(1.0, 1e-11, 0.01, 10**5)
+
+
 def test_limits() -> None:
     assert calibrate(1.0, 1e-3, 1e-4, 5) == pytest.approx(MIN_NOISE)  # δ > rate·steps
     with pytest.raises(PrivacyError, match=r"privacy\.epsilon"):

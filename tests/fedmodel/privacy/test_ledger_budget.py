@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from fedmodel.errors import BudgetError, LedgerError, RefusedError
+from fedmodel.job import Privacy
+from fedmodel.privacy.budget import Budget, give_up
 from fedmodel.privacy.caps import Caps, total
 from fedmodel.privacy.ledger.entries import AbortEntry, Part, ReleaseEntry, SpendEntry
 from fedmodel.privacy.ledger.ledger import Ledger
 from fedmodel.privacy.ledger.terms import Terms
+from fedmodel.privacy.plan import make_plan
 from fedmodel.privacy.spends import Spend
 from fedmodel.state import SiteState
 
@@ -130,6 +133,57 @@ def test_a_run_that_failed_and_goes_on_holds_what_is_left_of_it(site: Site) -> N
     # The same job in another run is new: nothing of it is spent yet.
     with pytest.raises(BudgetError):
         reserve(ledger, "s")
+
+
+def test_a_cap_that_was_lowered_counts_when_a_run_goes_on(site: Site) -> None:
+    one = cost(terms())
+    reserve(site.ledger(epsilon=one))
+    spend(site.ledger(epsilon=one))
+    before = site.ledger().entries()
+    for caps in ({"epsilon": one * 0.99}, {"run_epsilon": one * 0.99}, {"unit": "patient"}):
+        with pytest.raises(BudgetError, match=r"budget\.") as caught:
+            reserve(site.ledger(**caps))
+        assert "asked for" not in str(caught.value)
+    assert site.ledger().entries() == before
+    reserve(site.ledger(epsilon=one))  # raised again, it goes on
+
+
+def test_what_was_given_up_is_not_held_again(site: Site) -> None:
+    early, late = (Part.of("train", Spend(0.1, noise, 4)) for noise in (2.0, 1.0))
+    what = terms(early, late, ASK)
+    reserve(site.ledger(), what=what)
+    spend(site.ledger(), early)
+    spend(site.ledger(), early, within=lambda spent, held: [Spend(0.1, 1.0, 3)])
+    before = total([c for some in site.ledger().book().charges() for c in some], "record").epsilon
+    for _ in range(2):
+        site.ledger().release("r", JOB, failed=True)
+        reserve(site.ledger(epsilon=before), what=what)  # the cap has no room for more
+        held = site.ledger().reservation("r", JOB)
+        assert held is not None
+        assert (held.left(0.1, 2.0), held.left(0.1, 1.0), held.left(1.0, 20.0)) == (0, 1, 1)
+    charges = [c for some in site.ledger().book().charges() for c in some]
+    assert total(charges, "record").epsilon == before
+
+
+@pytest.mark.parametrize("repeated", [1, 2])
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_a_failed_run_with_repeated_rounds_fits_into_its_jobs_own_epsilon(
+    site: Site, repeated: int, rate: float
+) -> None:
+    privacy = Privacy(mechanism="dpsgd", epsilon=4.0, delta=1e-3, rate=rate, decay=0.5)
+    plan = make_plan(privacy, batch_size=8, rounds=3, steps=2, evaluate=True)
+    ledger = site.ledger(epsilon=4.0)  # the job's own, to the last bit
+    reserve(ledger, what=Terms.of(plan))
+    for round_ in (1, repeated, 2, 3):
+        spent = ledger.spends("r", JOB)
+        steps = Budget(plan, spent).affordable(round_, 2)
+        if steps:
+            part = Part.of("train", plan.spend(round_, steps))
+            spend(ledger, part, round_, within=lambda spent, held: give_up(plan, spent, held))
+        ledger.release("r", JOB, failed=True)
+        reserve(ledger, what=Terms.of(plan))
+        assert total([c for some in ledger.book().charges() for c in some], "record").epsilon <= 4.0
+    assert any(e.given_up for r in ledger.book().of() for e in r.spent)
 
 
 def test_other_jobs_count_and_others_go_on(site: Site) -> None:

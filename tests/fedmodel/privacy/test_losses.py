@@ -29,7 +29,7 @@ def assert_same(ours: Masses, theirs: Masses, within: float) -> None:
         padded[masses.low - low :][: masses.probs.size] = masses.probs
         found.append(padded)
     np.testing.assert_allclose(found[0], found[1], atol=within, rtol=0)
-    assert ours.infinite == pytest.approx(theirs.infinite, abs=1e-14)
+    assert ours.infinite == pytest.approx(theirs.infinite, abs=1e-13)
 
 
 @pytest.mark.parametrize("rate", [1e-6, 1e-3, 0.5, 0.999, 1.0])
@@ -111,7 +111,7 @@ def test_what_is_cut_off_counts_as_infinite() -> None:
     found = compose([(part, 400)])
     assert found.probs.size < 400 * 300 / 4  # the tails are cut
     assert found.probs.sum() == pytest.approx(1.0, abs=1e-12)
-    assert 1e-15 <= found.infinite < 1e-14
+    assert 1e-15 <= found.infinite < 1e-12
 
 
 def hockey_stick(u: NDArray[np.float64], v: NDArray[np.float64], rate: float, eps: float) -> float:

@@ -11,7 +11,7 @@ from dp_accounting import pld
 
 from fedmodel.errors import ConfigError, FedmodelError, PrivacyError
 from fedmodel.job import Privacy
-from fedmodel.privacy import Plan, Spend, check_delta, epsilon, make_plan
+from fedmodel.privacy import Plan, Spend, check_delta, epsilon, make_plan, renyi
 from fedmodel.privacy.accounting import spends_of
 from fedmodel.privacy.plan import DeltaError
 
@@ -141,6 +141,12 @@ def test_make_plan_is_checked() -> None:
     for name in ("batch_size", "rounds", "steps"):
         with pytest.raises(ConfigError, match=rf"train\.{name} must be at least 1"):
             make(PRIVACY, **{name: 0})
+
+
+def test_a_plan_that_cannot_be_claimed_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renyi, "epsilon", lambda *_: 0.1)
+    with pytest.raises(PrivacyError, match="can't be right"):
+        made()
 
 
 @pytest.mark.parametrize("unit", ["record", "patient"])
