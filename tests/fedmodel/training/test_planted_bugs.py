@@ -242,7 +242,7 @@ def every_step_takes_noise(world: World) -> None:
 
 def two_runs_have_other_noise(world: World) -> None:
     one, two = (joined(world.step(EVERYONE, entropy=Entropy())) for _ in range(2))
-    assert (one == two).mean() < 0.01, "the same noise"
+    assert (one == two).mean() < 0.05, "the same noise"
 
 
 def two_steps_have_other_noise(world: World) -> None:
