@@ -11,8 +11,9 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
 import logging
 import traceback
+from collections.abc import Callable
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients import account
@@ -23,8 +24,10 @@ from fedmodel.errors import FedmodelError, ProtocolError
 
 logger = logging.getLogger(__name__)
 
-_sites: dict[tuple[int, int], Site] = {}
-_sessions: dict[tuple[int, int], Session] = {}
+Key = tuple[int, int]  # run and node
+
+_sites: dict[Key, Site] = {}
+_sessions: dict[Key, Session] = {}
 
 app = ClientApp()
 
@@ -44,68 +47,76 @@ def forget(run_id: int) -> None:
 @app.query("join")
 def join(message: Message, context: Context) -> Message:
     """Check a job against the site's rules and prepare for it."""
-    key = (context.run_id, context.node_id)
-    try:
-        if key not in _sites:
-            raise ProtocolError("this node was started without a site")
+
+    def answer(key: Key) -> RecordDict:
+        site = _site(key)
         job, known = wire.decode_job(message.content), wire.decode_heads(message.content)
-        _sessions[key] = Session(job, _sites[key], known)
-        return Message(wire.encode_reply(_sessions[key].standing()), reply_to=message)
-    except Exception as error:
-        return _refuse(error, message, key)
+        _sessions[key] = Session(job, site, known)
+        return wire.encode_reply(_sessions[key].standing())
+
+    return _reply(message, context, answer)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round and reply with the site's update."""
-    key = (context.run_id, context.node_id)
-    try:
+
+    def answer(key: Key) -> RecordDict:
         session, order = _session(key), wire.decode_order(message.content)
         update = session.train(order)
-        return Message(
-            wire.encode_update(update, session.standing(order.entries)), reply_to=message
-        )
-    except Exception as error:
-        return _refuse(error, message, key)
+        return wire.encode_update(update, session.standing(order.entries))
+
+    return _reply(message, context, answer)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the last parameters on the site's own test rows and reply with noised counts."""
-    key = (context.run_id, context.node_id)
-    try:
+
+    def answer(key: Key) -> RecordDict:
         session, order = _session(key), wire.decode_order(message.content)
         counts = session.evaluate(order)
-        return Message(
-            wire.encode_counts(counts, session.standing(order.entries)), reply_to=message
-        )
-    except Exception as error:
-        return _refuse(error, message, key)
+        return wire.encode_counts(counts, session.standing(order.entries))
+
+    return _reply(message, context, answer)
 
 
 @app.query("leave")
 def leave(message: Message, context: Context) -> Message:
     """Give back what a run that has ended hasn't spent, whether or not this process joined it."""
-    key = (context.run_id, context.node_id)
-    try:
-        if key not in _sites:
-            raise ProtocolError("this node was started without a site")
+
+    def answer(key: Key) -> RecordDict:
+        site = _site(key)
         end = wire.decode_leave(message.content)
         if key in _sessions and _sessions[key].job_sha256 == end.job_sha256:
             del _sessions[key]  # with the tokens and hidden states of its rows
-        standing = account.leave(_sites[key], end)
-        return Message(wire.encode_reply(standing), reply_to=message)
+        return wire.encode_reply(account.leave(site, end))
+
+    return _reply(message, context, answer)
+
+
+def _reply(message: Message, context: Context, answer: Callable[[Key], RecordDict]) -> Message:
+    """Reply with what an answer gives, or with a kind of refusal where it raises."""
+    key = (context.run_id, context.node_id)
+    try:
+        return Message(answer(key), reply_to=message)
     except Exception as error:
         return _refuse(error, message, key)
 
 
-def _session(key: tuple[int, int]) -> Session:
+def _site(key: Key) -> Site:
+    if key not in _sites:
+        raise ProtocolError("this node was started without a site")
+    return _sites[key]
+
+
+def _session(key: Key) -> Session:
     if key not in _sessions:
         raise ProtocolError("this site hasn't joined the job; send query.join first")
     return _sessions[key]
 
 
-def _refuse(error: Exception, message: Message, key: tuple[int, int]) -> Message:
+def _refuse(error: Exception, message: Message, key: Key) -> Message:
     site = _sites[key].name if key in _sites else "?"
     if key in _sites:
         known = isinstance(error, FedmodelError)

@@ -8,7 +8,7 @@ from fedmodel.privacy.accounting import Claim, claim, epsilon
 from fedmodel.privacy.plan import Plan
 from fedmodel.privacy.spends import Spend, merge
 
-__all__ = ["Budget", "covers", "give_up", "has", "require"]
+__all__ = ["Budget", "covers", "give_up", "has", "planned", "require"]
 
 
 def covers(plan: Plan, spends: Iterable[Spend]) -> bool:
@@ -18,10 +18,10 @@ def covers(plan: Plan, spends: Iterable[Spend]) -> bool:
     a round that a crash made necessary twice, is composed and compared.
     """
     schedule = merge(spends)
-    planned = _planned(plan)
-    steps = {(s.rate, s.noise_multiplier): s.steps for s in planned}
+    whole = planned(plan)
+    steps = {(s.rate, s.noise_multiplier): s.steps for s in whole}
     part = all(s.steps <= steps.get((s.rate, s.noise_multiplier), 0) for s in schedule)
-    if part and _epsilon(plan, planned) <= plan.epsilon:
+    if part and _epsilon(plan, whole) <= plan.epsilon:
         return True
     return _epsilon(plan, schedule) <= plan.epsilon
 
@@ -181,7 +181,7 @@ def has(spends: Iterable[Spend], kind: Spend) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _planned(plan: Plan) -> tuple[Spend, ...]:
+def planned(plan: Plan) -> tuple[Spend, ...]:
     """Return what a whole plan spends: the same in every round, and long where the noise decays."""
     return merge(plan.spends())
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fedmodel.errors import BudgetError
-from fedmodel.privacy.budget import covers, has
+from fedmodel.privacy.budget import Budget, covers, planned
 from fedmodel.privacy.plan import Plan
 from fedmodel.privacy.spends import Spend, merge
 
@@ -40,12 +40,10 @@ class StepGuard:
         self._renyi = renyi
         self._spent = merge(spent)
         self._rdp = renyi.of_schedule(self._spent, plan.adjacency)
-        planned = renyi.of_schedule(merge(plan.spends()), plan.adjacency)
+        whole = renyi.of_schedule(planned(plan), plan.adjacency)
         # Infinite where RDP has no bound (tiny rates, or hardly any noise): then PLD decides.
-        self._limit = renyi.to_epsilon(planned, plan.delta, plan.adjacency)
-        evaluation = plan.evaluation()
-        kept = evaluation is not None and not has(spent, evaluation)
-        self._reserve = (evaluation,) if evaluation is not None and kept else ()
+        self._limit = renyi.to_epsilon(whole, plan.delta, plan.adjacency)
+        self._reserve = Budget(plan, spent).reserve
 
     def before_step(self, spend: Spend) -> None:
         """Count a step (or more) that is about to be taken.

@@ -57,8 +57,8 @@ class Flat:
     def factors(self, squares: Squares) -> Factors:
         """Return min(1, C / norm)."""
         norms = _norms(list(squares.values()))
-        self.dropped += int((~torch.isfinite(norms)).sum())
-        return self.bound(squares)
+        self._note(norms)
+        return _factors(norms, self.clip)
 
     def bound(self, squares: Squares) -> Tensor:
         """Return min(1, C / norm)."""
@@ -66,6 +66,9 @@ class Flat:
 
     def end_step(self) -> None:
         """Do nothing: the norm is constant."""
+
+    def _note(self, norms: Tensor) -> None:
+        self.dropped += int((~torch.isfinite(norms)).sum())
 
 
 class PerLayer(Flat):
@@ -81,8 +84,9 @@ class PerLayer(Flat):
 
     def factors(self, squares: Squares) -> Factors:
         """Return each parameter's factors; a gradient that isn't finite anywhere is left out."""
-        whole = torch.isfinite(_norms(list(squares.values())))
-        self.dropped += int((~whole).sum())
+        norms = _norms(list(squares.values()))
+        self._note(norms)
+        whole = torch.isfinite(norms)
         found: dict[nn.Parameter, Tensor] = {}
         part = self.clip / math.sqrt(len(self._layers))
         for layer in self._layers:
@@ -108,11 +112,9 @@ class Adaptive(Flat):
         self._quantile, self._rate = quantile, rate
         self._count = 0.0
 
-    def factors(self, squares: Squares) -> Factors:
-        """Return min(1, C / norm), counting the units below C."""
-        norms = _norms(list(squares.values()))
+    def _note(self, norms: Tensor) -> None:
+        super()._note(norms)
         self._count += float((norms <= self.clip).sum()) - len(norms) / 2
-        return super().factors(squares)
 
     def end_step(self) -> None:
         """Release the count and move the norm."""

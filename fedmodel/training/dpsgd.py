@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
-from torch import Tensor
 from torch.optim import Optimizer
 
 from fedmodel.errors import PrivacyError
@@ -152,40 +151,24 @@ def private_steps(
 def _accumulate(
     learner: Learner, examples: Examples, batch: Batch, engine: Engine, clipper: Clipper
 ) -> None:
-    """Add a batch's clipped gradients to ``p.summed_grad``."""
+    """Add a batch's clipped gradients to ``p.summed_grad``.
+
+    A row whose gradient isn't finite contributes nothing, and isn't an error: it may not be told
+    of. An engine that can't leave it out runs again without it. With dropout the others are other
+    gradients then, so they are clipped anew, but counted once.
+    """
+    rows, factors_of = batch.rows, clipper.factors
     groups = Groups(torch.from_numpy(batch.unit).to(learner.device))
     if groups.count != batch.count:
         raise PrivacyError("a batch's units aren't numbered from 0 without gaps")
-    engine.begin(len(batch.rows))
-    losses = example_losses(learner, examples.batch(batch.rows), examples.labels(batch.rows))
-    # A unit's loss is the mean of its rows'.
-    engine.backward(losses / groups.spread(groups.sizes), groups)
-    factors = clipper.factors(engine.squares())
-    if engine.drops or isinstance(factors, dict) or bool((factors != 0).all()):
-        engine.add(factors)
-    else:
-        _without(learner, examples, batch, engine, clipper, factors)
-
-
-def _without(
-    learner: Learner,
-    examples: Examples,
-    batch: Batch,
-    engine: Engine,
-    clipper: Clipper,
-    factors: Tensor,
-) -> None:
-    """Add a batch again without the rows whose gradients aren't finite.
-
-    Such a row may not be told of: it isn't an error, it contributes nothing. With dropout the
-    others are other gradients now, so they are clipped anew.
-    """
-    rows = batch.rows
-    while len(rows := rows[(factors != 0).cpu().numpy()]):
+    while len(rows):
         engine.begin(len(rows))
         losses = example_losses(learner, examples.batch(rows), examples.labels(rows))
-        engine.backward(losses, Groups.records(len(rows), learner.device))
-        factors = clipper.bound(engine.squares())
-        if bool((factors != 0).all()):
+        # A unit's loss is the mean of its rows'.
+        engine.backward(losses / groups.spread(groups.sizes), groups)
+        factors = factors_of(engine.squares())
+        if engine.drops or isinstance(factors, dict) or bool((factors != 0).all()):
             engine.add(factors)
             return
+        rows = rows[(factors != 0).cpu().numpy()]  # only units of one row come here
+        groups, factors_of = Groups.records(len(rows), learner.device), clipper.bound
