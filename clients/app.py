@@ -1,7 +1,8 @@
 """The hospital's Flower ``ClientApp``: joins a job, trains when asked, evaluates, leaves.
 
-It runs the code of the site's own installation. What comes in is data (a job, parameters); what
-goes out is an update, two noised counts or a kind of refusal.
+It runs the code of the site's own installation. What comes in is data (a job, parameters, messages
+of the secure sum's protocol); what goes out is an update (as it is, masked or sealed), two noised
+counts or a kind of refusal.
 """
 
 import os
@@ -17,10 +18,12 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients import account
+from clients.hidden import Sums
 from clients.session import Session
 from clients.site import Site
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, ProtocolError
+from fedmodel.secagg.participant import Participant
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +54,12 @@ def join(message: Message, context: Context) -> Message:
     def answer(key: Key) -> RecordDict:
         site = _site(key)
         job, known = wire.decode_job(message.content), wire.decode_heads(message.content)
-        _sessions[key] = Session(job, site, known)
-        return wire.encode_reply(_sessions[key].standing())
+        session = Session(job, site, known, wire.decode_session(message.content))
+        _sessions[key] = session
+        content = wire.encode_reply(session.standing())
+        if session.hidden is not None:
+            wire.add_parcel(content, "secagg", session.hidden.advert())
+        return content
 
     return _reply(message, context, answer)
 
@@ -63,10 +70,27 @@ def train(message: Message, context: Context) -> Message:
 
     def answer(key: Key) -> RecordDict:
         session, order = _session(key), wire.decode_order(message.content)
-        update = session.train(order)
-        return wire.encode_update(update, session.standing(order.entries))
+        return session.respond(order, message.content)
 
     return _reply(message, context, answer)
+
+
+@app.query("open")
+def open_(message: Message, context: Context) -> Message:
+    """Begin an attempt of a round's secure sum: share what would unmask this site's part."""
+    return _protocol(message, context, lambda site, data: site.open(data))
+
+
+@app.query("consent")
+def consent(message: Message, context: Context) -> Message:
+    """Sign the set of sites whose masked updates have come."""
+    return _protocol(message, context, lambda site, data: site.consent(data))
+
+
+@app.query("reveal")
+def reveal(message: Message, context: Context) -> Message:
+    """Reveal shares of what unmasks the sum, once enough sites have signed the same set."""
+    return _protocol(message, context, lambda site, data: site.reveal(data))
 
 
 @app.evaluate()
@@ -91,6 +115,21 @@ def leave(message: Message, context: Context) -> Message:
         if key in _sessions and _sessions[key].job_sha256 == end.job_sha256:
             del _sessions[key]  # with the tokens and hidden states of its rows
         return wire.encode_reply(account.leave(site, end))
+
+    return _reply(message, context, answer)
+
+
+def _protocol(
+    message: Message, context: Context, step: Callable[[Participant, bytes], bytes]
+) -> Message:
+    """Answer a message of the secure sum's protocol."""
+
+    def answer(key: Key) -> RecordDict:
+        hidden = _session(key).hidden
+        if not isinstance(hidden, Sums):
+            raise ProtocolError("this site's job has no secure sums")
+        data = wire.parcel(message.content, "secagg").tobytes()
+        return wire.add_parcel(wire.encode_reply(), "secagg", step(hidden.participant, data))
 
     return _reply(message, context, answer)
 

@@ -31,7 +31,7 @@ def check(job: Job, site: Site) -> None:
         )
     if job.privacy.private:
         protected_units(job, site)
-    else:
+    if job.privacy.unit == "site" or not job.privacy.private:
         check_site(site.name, site.rows, job.train.batch_size)
     if set().union(*(part.labels for part in _parts(job, site))) - set(job.model.labels):
         raise RefusedError(
@@ -40,11 +40,13 @@ def check(job: Job, site: Site) -> None:
 
 
 def count_units(privacy: Privacy, *parts: Rows) -> int:
-    """Return how many units, by the job's notion, some rows are of. It is private.
+    """Return how many units, by the job's notion, some rows of a site are of. It is private.
 
     Raises:
         DataError: when patients are the unit and the rows don't name theirs.
     """
+    if privacy.unit == "site":
+        return 1
     if privacy.unit == "record":
         return sum(map(len, parts))
     patients: set[str] = set()
@@ -59,11 +61,15 @@ def count_units(privacy: Privacy, *parts: Rows) -> int:
 
 
 def protected_units(job: Job, site: Site) -> int:
-    """Return how many units the site's promise is to: those of all rows that the job touches.
+    """Return how many units the promise is to, as far as the site can tell.
+
+    Those of all rows that the job touches here; where a site is the unit, the sites of the job.
 
     Raises:
         DataError: when they can't be counted.
     """
+    if job.privacy.unit == "site":
+        return job.federation.sites
     return count_units(job.privacy, *_parts(job, site))
 
 

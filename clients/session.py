@@ -3,25 +3,34 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
+from flwr.app import RecordDict
+from numpy.typing import NDArray
 from safetensors.torch import save
 
 from clients import rules
 from clients.account import Account
+from clients.hidden import Sums, hide, sums_model
 from clients.kept import Kept
 from clients.site import Site
+from fedmodel import wire
 from fedmodel.data import Rows
-from fedmodel.errors import ProtocolError
+from fedmodel.errors import ProtocolError, RunError, RunFolderError
 from fedmodel.job import Job
+from fedmodel.privacy.clipping import clip_update
 from fedmodel.privacy.heads import Head, Standing
-from fedmodel.privacy.plan import Plan, check_delta, make_plan
+from fedmodel.privacy.plan import Plan, check_delta, plan_of
+from fedmodel.privacy.spends import Spend
+from fedmodel.secagg.masking import Encode
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training import local, optim, release
 from fedmodel.training.evaluate import count_correct
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import pick_device, resident
 from fedmodel.training.release import Counts
+from fedmodel.training.sums import PlainSum, SharedSum
 from fedmodel.update import Update, Vector
 from fedmodel.wire import Order
 
@@ -33,6 +42,12 @@ logger = logging.getLogger(__name__)
 class Session:
     """One site in one job.
 
+    Args:
+        job: what is offered.
+        site: whose part it is.
+        known: heads of the site's ledgers that the coordinator has kept.
+        session: names this joining, where updates are hidden.
+
     Raises:
         ConfigError: if the job isn't complete.
         RefusedError: if the site's rules say no.
@@ -41,14 +56,17 @@ class Session:
         PrivacyError: if per-unit gradients would be wrong for this model, or δ is too large.
     """
 
-    def __init__(self, job: Job, site: Site, known: Sequence[Head] = ()) -> None:
+    def __init__(self, job: Job, site: Site, known: Sequence[Head] = (), session: str = "") -> None:
         rules.check(job, site)
         self.job = job
         self.job_sha256 = job.sha256
         self.site = site
         self.learner = resident(job, pick_device(site.device))
         self.examples = self._prepare(site.rows, uses=self._uses())
-        self.plan: Plan | None = None
+        self.plan: Plan | None = plan_of(job) if job.privacy.private else None
+        self.hidden = hide(job, site, session, self._sums(1) if job.secagg.on else None)
+        # A round's update, by the round and the model it is of: for another attempt of the round.
+        self.pending: tuple[tuple[int, str], Update] | None = None
         self.account: Account | None = None
         self.held_out: Examples | None = None
         self._optimizers = Kept(site.state, "optimizer", ".safetensors")
@@ -73,23 +91,30 @@ class Session:
         """Return about how many rows the whole run asks for."""
         rows, rate = len(self.site.rows), self.job.privacy.rate
         batch = min(self.job.train.batch_size, rows)
-        if self.job.privacy.private and rate is not None:
+        if self._clips_units and rate is not None:
             batch = math.ceil(rate * rows)
         return self.job.total_steps * batch
 
-    def _prepare_privacy(self, known: Sequence[Head]) -> None:
-        from fedmodel.training import preflight  # Opacus is slow to import: only when needed
+    @property
+    def _clips_units(self) -> bool:
+        """Whether the site clips its units' gradients, and not just its whole update."""
+        return self.job.privacy.private and self.job.privacy.unit != "site"
 
-        job, train = self.job, self.job.train
+    def _sums(self, round_: int) -> PlainSum | SharedSum:
+        """Return what a round's secure sum is of."""
+        if self.plan is None or not self.job.privacy.shared:
+            return PlainSum(self.job, self.learner.layout.total)
+        return SharedSum(self.job, self.plan, self.learner.layout.total, round_)
+
+    def _prepare_privacy(self, known: Sequence[Head]) -> None:
+        if self.plan is None:
+            return
+        job = self.job
         check_delta(job.privacy, rules.protected_units(job, self.site))
-        self.plan = make_plan(
-            job.privacy,
-            batch_size=train.batch_size,
-            rounds=train.rounds,
-            steps=train.steps,
-            evaluate=job.releases_evaluation,
-        )
-        preflight.preflight(self.learner, self.examples, job.privacy.engine)
+        if self._clips_units:
+            from fedmodel.training import preflight  # Opacus is slow to import: only when needed
+
+            preflight.preflight(self.learner, self.examples, job.privacy.engine)
         # Tokenised before anything is spent on it: what can fail fails here.
         if job.releases_evaluation and self.site.test:
             self.held_out = self._prepare(self.site.test, uses=len(self.site.test))
@@ -99,6 +124,83 @@ class Session:
     def standing(self, entries: int | None = None) -> Standing | None:
         """Return where the site's ledger stands; ``None`` for a job that spends nothing."""
         return None if self.account is None else self.account.standing(entries)
+
+    def respond(self, order: Order, content: RecordDict) -> RecordDict:
+        """Answer an order to train: with the update, or hidden as the job says.
+
+        Args:
+            order: what to do.
+            content: the message it came in, for what the protocol sends besides.
+
+        Raises:
+            FedmodelError: as :meth:`train`; and when the secure sum's protocol refuses.
+        """
+        if isinstance(self.hidden, Sums):
+            self._check(order)
+            # Before anything is spent: what the protocol refuses costs nothing.
+            self.hidden.deliver(wire.parcel(content, "secagg").tobytes(), order)
+            values = self._values(order)
+            return self.hidden.answer(self._reply(order), values)
+        update = self.train(order)
+        if self.hidden is not None:
+            return self.hidden.answer(self._reply(order), update, order.round)
+        return wire.encode_update(update, self.standing(order.entries))
+
+    def _reply(self, order: Order) -> RecordDict:
+        return wire.encode_reply(self.standing(order.entries))
+
+    def _values(self, order: Order) -> Encode:
+        """Return what writes this site's numbers of a secure sum."""
+        sums = self._sums(order.round)
+        if isinstance(sums, SharedSum):
+            return sums.encode(self._contribution(order), self.site.entropy)
+        what = (order.round, sums_model(self.hidden))
+        if self.pending is None or self.pending[0] != what:
+            self.pending = (what, self.train(order))
+        return sums.encode(self.pending[1])
+
+    def _contribution(self, order: Order) -> NDArray[np.floating]:
+        """Return what a shared sum takes of this site: bounded, and without noise. Secret.
+
+        Raises:
+            BudgetError: if no step is left in the site's budget.
+        """
+        if self.plan is None or self.account is None:
+            raise ProtocolError("the job shares no noise")
+        privacy, clip = self.job.privacy, self.plan.clip
+        _, guard = self.account.spend_round(order.round, 1, clip)
+        started = time.perf_counter()
+        if privacy.mechanism == "distributed":
+            found: NDArray[np.floating] = local.gradient(
+                self.learner,
+                self.examples,
+                self.job,
+                vector=order.vector,
+                plan=self.plan,
+                entropy=self.site.entropy,
+                round_=order.round,
+                before_step=guard.before_step,
+                on_step=self.site.on_step,
+            )
+        else:
+            guard.before_step(self.plan.spend(order.round, 1))
+            found = clip_update(self._whole_update(order), clip)
+        self.site.train_seconds += time.perf_counter() - started
+        return found
+
+    def _whole_update(self, order: Order) -> Vector:
+        """Return by what a round of training without noise changes the parameters.
+
+        What diverges counts for nothing, for that it does is about this site's rows.
+        """
+        try:
+            result = self._train(order, self.job.train.steps, None, lambda spend: None)
+        except RunFolderError:
+            raise  # of the optimiser's state, which isn't about rows
+        except RunError:
+            return np.zeros_like(order.vector)
+        self._keep(order.round, result)
+        return result.change
 
     def train(self, order: Order) -> Update:
         """Train one round from the order's parameters.
@@ -113,24 +215,35 @@ class Session:
         if self.plan is not None and self.account is not None:
             steps, guard = self.account.spend_round(order.round, steps, clip or self.plan.clip)
         started = time.perf_counter()
-        result = local.train(
+        before = guard.before_step if guard is not None else lambda spend: None
+        result = self._train(order, steps, self.plan, before, clip)
+        self.site.train_seconds += time.perf_counter() - started
+        self._keep(order.round, result)
+        return self._update(result.change, result.loss)
+
+    def _train(
+        self,
+        order: Order,
+        steps: int,
+        plan: Plan | None,
+        before_step: Callable[[Spend], None],
+        clip: float | None = None,
+    ) -> local.Result:
+        return local.train(
             self.learner,
             self.examples,
             self.job,
             vector=order.vector,
             steps=steps,
-            plan=self.plan,
+            plan=plan,
             seed=self.job.root_seed.child("site", self.site.name, order.round),
             entropy=self.site.entropy,
             round_=order.round,
             state=self._optimizers.before(order.round) if self._keeps else None,
             clip=clip,
-            before_step=guard.before_step if guard is not None else lambda spend: None,
+            before_step=before_step,
             on_step=self.site.on_step,
         )
-        self.site.train_seconds += time.perf_counter() - started
-        self._keep(order.round, result)
-        return self._update(result.change, result.loss)
 
     def _check(self, order: Order) -> None:
         if order.job_sha256 != self.job_sha256:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmodel.data import Rows
+from fedmodel.identity import Roster
 from fedmodel.privacy.caps import Caps
 from fedmodel.privacy.ledger import Ledger
+from fedmodel.secagg.terms import Floors
 from fedmodel.seeds import Entropy
 from fedmodel.state import SiteState
 
@@ -29,7 +31,9 @@ class Site:
         dataset: name that it has given to its rows, for the ledger.
         caps: what it allows to be spent on them. They outrank every job.
         run: name of the run, for the ledger.
-        entropy: real randomness for sampling and noise.
+        roster: who may take part, by the site's own copy; needed where updates are hidden.
+        floors: fewest sites in a secure sum. They outrank every job.
+        entropy: real randomness for sampling, noise and keys.
         on_step: called after each local step (a progress display).
         train_seconds: time spent so far in local training. It stays here: with Poisson sampling it
             tells about the number of sampled rows.
@@ -46,6 +50,8 @@ class Site:
     dataset: str = "main"
     caps: Caps = field(default_factory=Caps)
     run: str
+    roster: Roster | None = None
+    floors: Floors = field(default_factory=Floors)
     entropy: Entropy = field(default_factory=Entropy)
     on_step: Callable[[], None] = lambda: None
     train_seconds: float = 0.0

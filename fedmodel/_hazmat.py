@@ -1,19 +1,40 @@
 """The one module that touches cryptographic primitives; the rest uses these recipes."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes, hpke
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedmodel.errors import ProtocolError
 from fedmodel.seeds import Entropy
 
-__all__ = ["Keystream", "ed25519", "ed25519_verify", "fingerprint", "keystream"]
+__all__ = [
+    "Keystream",
+    "aead_open",
+    "aead_seal",
+    "ed25519",
+    "ed25519_verify",
+    "fingerprint",
+    "hkdf",
+    "hpke_open",
+    "hpke_seal",
+    "keystream",
+    "mask_stream",
+    "x25519",
+    "x25519_public",
+]
 
 _TILE = 1 << 20
 _ZEROS = memoryview(bytes(_TILE))  # what is encrypted; untouched pages, so it costs no memory
+_NONCE = 12
+_HPKE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
 class Keystream:
@@ -56,8 +77,12 @@ def ed25519(seed: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
     return key.public_key().public_bytes_raw(), key.sign
 
 
+@functools.lru_cache(maxsize=4096)
 def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> None:
     """Check an Ed25519 signature (RFC 8032, 5.1.7).
+
+    What has verified once is remembered: where one process plays a thousand sites, each of them
+    checks the same thousand signatures.
 
     Raises:
         ProtocolError: when it isn't this key's over this message.
@@ -67,6 +92,103 @@ def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> None:
     except (InvalidSignature, ValueError) as error:
         raise ProtocolError(
             "the signature doesn't verify: the signed text was changed, or another key signed it"
+        ) from error
+
+
+def mask_stream(seed: bytes) -> CipherContext:
+    """Return the AES-256-CTR stream of a seed, from its first byte on (SP 800-38A, 6.5).
+
+    Two who hold the seed get the same bytes: encrypt zeros with it. The counter starts at 0, so a
+    seed is for one stream only.
+
+    Args:
+        seed: 32 bytes, as good as random.
+    """
+    return Cipher(algorithms.AES256(seed), modes.CTR(bytes(16))).encryptor()
+
+
+def x25519_public(private: bytes) -> bytes:
+    """Return the public half of an X25519 private key of 32 random bytes (RFC 7748, 6.1)."""
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def x25519(private: bytes, public: bytes) -> bytes:
+    """Return the secret that two X25519 keys share (RFC 7748, 6.1). Derive keys from it by HKDF.
+
+    Raises:
+        ProtocolError: for a public key of another length, or of low order: the secret would be 0.
+    """
+    try:
+        other = X25519PublicKey.from_public_bytes(public)
+        return X25519PrivateKey.from_private_bytes(private).exchange(other)
+    except ValueError as error:
+        raise ProtocolError("a party's X25519 key isn't usable (length or low order)") from error
+
+
+def hkdf(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 32) -> bytes:
+    """Return a key derived from a secret by HKDF-SHA-256 (RFC 5869).
+
+    Args:
+        secret: what it is derived from; need not be uniform.
+        info: what the key is for, and between whom: another text gives an independent key.
+        salt: public; optional.
+        length: of the key, in bytes.
+    """
+    return HKDF(hashes.SHA256(), length=length, salt=salt or None, info=info).derive(secret)
+
+
+def aead_seal(key: bytes, plaintext: bytes, context: bytes, entropy: Entropy) -> bytes:
+    """Encrypt and authenticate under a shared key: AES-256-GCM (SP 800-38D), random nonce first.
+
+    Args:
+        key: 32 bytes.
+        plaintext: what is hidden.
+        context: what is authenticated besides; whoever opens it must name the same.
+        entropy: of the nonce. At most 2**32 texts a key.
+    """
+    nonce = entropy.bytes(_NONCE)
+    return nonce + AESGCM(key).encrypt(nonce, plaintext, context)
+
+
+def aead_open(key: bytes, sealed: bytes, context: bytes) -> bytes:
+    """Return what :func:`aead_seal` hid.
+
+    Raises:
+        ProtocolError: when it was made with another key or for another context, or was changed.
+    """
+    try:
+        return AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], context)
+    except (InvalidTag, ValueError) as error:
+        raise ProtocolError(
+            "a sealed text doesn't open: it was changed, or is for another key or context"
+        ) from error
+
+
+def hpke_seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
+    """Encrypt to a public X25519 key: HPKE, base mode, single shot (RFC 9180, 6.1).
+
+    X25519, HKDF-SHA-256, AES-256-GCM. It doesn't say who sealed it: sign it.
+
+    Raises:
+        ProtocolError: when the key isn't usable.
+    """
+    try:
+        return bytes(_HPKE.encrypt(plaintext, X25519PublicKey.from_public_bytes(public), info))
+    except ValueError as error:
+        raise ProtocolError("a party's X25519 key isn't usable (length or low order)") from error
+
+
+def hpke_open(private: bytes, sealed: bytes, info: bytes) -> bytes:
+    """Return what :func:`hpke_seal` hid.
+
+    Raises:
+        ProtocolError: when it was sealed to another key or for another purpose, or was changed.
+    """
+    try:
+        return bytes(_HPKE.decrypt(sealed, X25519PrivateKey.from_private_bytes(private), info))
+    except (InvalidTag, ValueError) as error:
+        raise ProtocolError(
+            "a sealed text doesn't open: it was changed, or is for another key or purpose"
         ) from error
 
 

@@ -10,9 +10,13 @@
     │   └── MissingExtraError      an optional package that isn't installed
     └── RunError            (1)    the job was understood, but failed or was refused
         ├── RefusedError           a site's own rules said no
-        │   └── BudgetError        … because its privacy budget doesn't cover it
+        │   ├── BudgetError        … because its privacy budget doesn't cover it
+        │   └── FloorError         … because too few sites would be in a secure sum
         ├── PrivacyError           a guard found that a privacy promise would not hold
         ├── ProtocolError          a message from another party isn't what the protocol says
+        │   ├── ReplayError        … it belongs to a round or a stage that is over
+        │   └── EquivocationError  … it contradicts what was said before, or to others
+        ├── RangeError             an update has a number that a secure sum has no room for
         ├── QuorumError            too few sites answered
         └── RunFolderError         a run folder that can't be read, written or resumed
             └── LedgerError        … a site's ledger, or what stands beside it
@@ -69,12 +73,28 @@ class BudgetError(RefusedError):
     """A site's privacy budget doesn't cover what was asked of it."""
 
 
+class FloorError(RefusedError):
+    """A site's own floors for secure sums are above what was asked of it."""
+
+
 class PrivacyError(RunError):
     """A guard found that a privacy promise would not hold."""
 
 
 class ProtocolError(RunError):
     """A message from another party isn't what the protocol says."""
+
+
+class ReplayError(ProtocolError):
+    """A message belongs to a round, an attempt or a stage that is over, or was answered before."""
+
+
+class EquivocationError(ProtocolError):
+    """A message contradicts another: one party says different things, or to different parties."""
+
+
+class RangeError(RunError):
+    """An update has a number that is beyond the range of a secure sum, or isn't finite."""
 
 
 class QuorumError(RunError):

@@ -6,14 +6,26 @@ fact about one site's data. Two jobs with the same canonical JSON (RFC 8785) are
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fedmodel import config
 from fedmodel.errors import ConfigError
 from fedmodel.seeds import Seed
 
-__all__ = ["Aggregation", "Federation", "Job", "Lora", "Model", "Privacy", "Train", "show_epsilon"]
+__all__ = [
+    "Aggregation",
+    "Federation",
+    "Job",
+    "Lora",
+    "Model",
+    "Privacy",
+    "SecAgg",
+    "Train",
+    "show_epsilon",
+]
+
+_FEWEST = 3  # honest sites in a sum: of two, each learns the other's
 
 
 def _require(condition: bool, message: str) -> None:
@@ -155,9 +167,12 @@ class Privacy:
     """What is promised to whom. Every number here is public, and none follows from a site's rows.
 
     Args:
-        mechanism: ``none``, or ``dpsgd``: DP-SGD at each site (arXiv 1607.00133), every site
-            keeping the promise by itself.
-        unit: whose presence is hidden: one ``record`` (a row), or one ``patient`` with all rows.
+        mechanism: ``none``; ``dpsgd``: DP-SGD at each site (arXiv 1607.00133), every site keeping
+            the promise by itself; ``distributed``: DP-SGD on the union of all sites' rows, each
+            step one secure sum to which every site adds its share of the noise; ``site``: each
+            site's whole update is clipped and summed in that way.
+        unit: whose presence is hidden: one ``record`` (a row), or one ``patient`` with all rows;
+            with ``mechanism=site`` a whole ``site``.
         adjacency: neighbouring datasets differ by adding or removing one unit (``add-remove``), or
             by exchanging one for another (``replace``, which costs more noise at equal ε).
         epsilon: the whole run's ε at each site.
@@ -181,8 +196,8 @@ class Privacy:
         evaluation_noise: noise multiplier of that release.
     """
 
-    mechanism: Literal["none", "dpsgd"] = "none"
-    unit: Literal["record", "patient"] = "record"
+    mechanism: Literal["none", "dpsgd", "distributed", "site"] = "none"
+    unit: Literal["record", "patient", "site"] = "record"
     adjacency: Literal["add-remove", "replace"] = "add-remove"
     epsilon: float = 8.0
     delta: float = 1e-5
@@ -218,11 +233,46 @@ class Privacy:
             "privacy.engine=ghost clips rows by one norm only; use privacy.engine=fast for "
             f"privacy.unit={self.unit} with privacy.clipping={self.clipping}",
         )
+        _require(
+            (self.unit == "site") == (self.mechanism == "site"),
+            "privacy.unit=site and privacy.mechanism=site go together, got "
+            f"unit={self.unit} with mechanism={self.mechanism}; use privacy=site",
+        )
+        if self.shared:
+            self._check_shared()
+
+    def _check_shared(self) -> None:
+        _require(
+            self.clipping != "adaptive",
+            "privacy.clipping=adaptive releases a count at each site, which noise in shares doesn't "
+            f"cover; use flat or per-layer with privacy.mechanism={self.mechanism}",
+        )
+        if self.mechanism == "site":
+            _require(
+                self.rate in (None, 1.0),
+                "with privacy=site nobody outside may learn which sites a round takes, and the "
+                f"coordinator does: privacy.rate must be 1 or null, got {self.rate}",
+            )
+            _require(
+                self.clipping == "flat" and self.evaluation == "suppressed",
+                "privacy=site clips a site's whole update by one norm and hides the whole site; it "
+                "needs privacy.clipping=flat and privacy.evaluation=suppressed",
+            )
 
     @property
     def private(self) -> bool:
         """Whether any differential privacy is promised."""
         return self.mechanism != "none"
+
+    @property
+    def shared(self) -> bool:
+        """Whether the sites share the noise, so that only their sum keeps the promise."""
+        return self.mechanism in ("distributed", "site")
+
+    @property
+    def steps_local(self) -> bool:
+        """Whether a site takes its own optimiser steps, and sends what they changed."""
+        return self.mechanism != "distributed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +344,121 @@ class Federation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecAgg:
+    """How updates are kept from the coordinator, and from what lies between.
+
+    Args:
+        mode: ``on``: the coordinator learns the sum of the sites' updates and nothing else of
+            them (arXiv ePrint 2017/281); ``seal``: each update is encrypted to the coordinator,
+            who reads it; ``off``.
+        colluders: so many sites may work together with the coordinator without the others'
+            updates being exposed. ``None`` until a job is complete.
+        survivors: a round needs so many sites to the end. ``None`` until a job is complete.
+        threshold: so many sites must agree on who survived before anything is unmasked, and so
+            many shares make a secret. ``None`` until a job is complete.
+        attempts: how often one round may be begun, with fresh masks each time.
+        bits: of a number as it travels; ``None`` until a job is complete.
+        range: largest absolute value of a coordinate of an update (of a mean update, where sites
+            have weights). Without effect on steps of ``privacy=distributed``, whose range follows
+            from the clip norm.
+        max_weight: largest weight of a site, in rows; ``None`` until a job is complete.
+        overflow: what a site does with a coordinate beyond the range: ``refuse`` the round, or
+            ``clip`` it.
+    """
+
+    mode: Literal["off", "on", "seal"] = "off"
+    colluders: int | None = None
+    survivors: int | None = None
+    threshold: int | None = None
+    attempts: int = 2
+    bits: int | None = None
+    range: float = 8.0
+    max_weight: int | None = None
+    overflow: Literal["refuse", "clip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("colluders", 0),
+            ("survivors", 1),
+            ("threshold", 1),
+            ("max_weight", 1),
+            ("attempts", 1),
+        ):
+            value = getattr(self, name)
+            _require(
+                value is None or value >= least,
+                f"secagg.{name} must be at least {least}, got {value}",
+            )
+        _require(
+            self.bits in (None, 16, 20, 24, 28, 32),
+            f"secagg.bits must be 16, 20, 24, 28, 32 or null, got {self.bits}",
+        )
+        _require(0 < self.range < 2**31, f"secagg.range must be > 0, got {self.range}")
+        if self.on and self.survivors is not None and self.colluders is not None:
+            _require(
+                self.honest >= _FEWEST,
+                f"secagg=on needs secagg.survivors - secagg.colluders to be at least {_FEWEST}, "
+                f"got {self.survivors} - {self.colluders}: with fewer, the honest sites' updates "
+                "follow from their sum and what the others know",
+            )
+            _require(
+                self.threshold is None or self.threshold <= self.survivors,
+                f"secagg.threshold ({self.threshold}) must not be above secagg.survivors "
+                f"({self.survivors}): so many sites must be left to unmask the sum",
+            )
+
+    @property
+    def on(self) -> bool:
+        """Whether the coordinator sees sums only."""
+        return self.mode == "on"
+
+    @property
+    def honest(self) -> int:
+        """Sites that are left at least and don't collude: h. Their noise is what is counted."""
+        if self.survivors is None or self.colluders is None:
+            raise ConfigError("secagg.survivors and secagg.colluders aren't filled in yet")
+        return self.survivors - self.colluders
+
+    def completed(self, sites: int, *, weighted: int | None = None) -> "SecAgg":
+        """Return what is agreed on for so many sites in a round; what was given stays.
+
+        Args:
+            sites: in a round.
+            weighted: a public bound on a site's rows, where updates are weighted by them.
+
+        Raises:
+            ConfigError: when there are too few sites.
+        """
+        if not self.on:
+            return self
+        colluders = self.colluders if self.colluders is not None else int(sites > _FEWEST)
+        least = max(math.ceil(0.8 * sites), _FEWEST + colluders)
+        survivors = self.survivors if self.survivors is not None else least
+        _require(
+            sites >= survivors,
+            f"secagg=on needs {survivors} sites in a round (secagg.survivors: at least "
+            f"{_FEWEST} more than the {colluders} tolerated colluders), and this job has {sites}; "
+            "take part with more sites, or use secagg=off or secagg=seal",
+        )
+        threshold = self.threshold
+        if threshold is None:
+            threshold = (sites + colluders) // 2 + 1
+        _require(
+            2 * threshold > sites + colluders,
+            f"secagg.threshold must be above (sites + colluders) / 2 = {(sites + colluders) / 2:g} "
+            f"so that two sets of survivors can't both be agreed on, got {threshold}",
+        )
+        return replace(
+            self,
+            colluders=colluders,
+            survivors=survivors,
+            threshold=threshold,
+            bits=self.bits if self.bits is not None else (32 if weighted else 24),
+            max_weight=self.max_weight if self.max_weight is not None else weighted,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One federated run. See the parts for what each means."""
 
@@ -301,6 +466,7 @@ class Job:
     model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
     privacy: Privacy = field(default_factory=Privacy)
+    secagg: SecAgg = field(default_factory=SecAgg)
     aggregation: Aggregation = field(default_factory=Aggregation)
     federation: Federation = field(default_factory=Federation)
     seed: int = 0
@@ -326,6 +492,36 @@ class Job:
             self.privacy.private or self.train.optimizer != "adamw-bc",
             "train.optimizer=adamw-bc corrects for the noise of DP, and this job has none; use "
             "train.optimizer=adamw",
+        )
+        _require(
+            self.train.optimizer != "adamw-bc" or self.privacy.mechanism != "site",
+            "train.optimizer=adamw-bc corrects for noise in a site's own steps, and with "
+            "privacy=site there is none; use train.optimizer=adamw",
+        )
+        _require(
+            self.secagg.on or not self.privacy.shared,
+            f"privacy.mechanism={self.privacy.mechanism} spreads the noise over the sites, so that "
+            "one site's update alone has too little; it needs secagg=on, got "
+            f"secagg={self.secagg.mode}",
+        )
+        if self.privacy.mechanism == "distributed":
+            self._check_distributed()
+
+    def _check_distributed(self) -> None:
+        _require(
+            self.train.steps == 1,
+            "with privacy=distributed every optimiser step is one secure sum, so train.steps must "
+            f"be 1, got {self.train.steps}: use train.rounds={self.total_steps} train.steps=1. "
+            "Several local steps per sum are FedAvg: privacy=record secagg=on, where each site "
+            "keeps its own ε and secure sums add protection from the coordinator, but no ε",
+        )
+        _require(
+            self.train.optimizer == "sgd"
+            and self.train.momentum == 0
+            and self.train.optimizer_state == "reset",
+            "with privacy=distributed the coordinator takes the optimiser's step: use "
+            "train.optimizer=sgd train.momentum=0 train.optimizer_state=reset, and "
+            "aggregation=fedavg (SGD), fedavgm (momentum) or fedadam (Adam)",
         )
 
     @property

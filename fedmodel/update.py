@@ -1,5 +1,6 @@
 """What one site contributes to a round, as a value that can be added."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,15 @@ from numpy.typing import NDArray
 
 from fedmodel.errors import ProtocolError
 
-__all__ = ["Update", "Vector"]
+__all__ = ["Update", "Vector", "vector_sha256"]
 
 # Trainable parameters, or a change of them: one flat float32 array.
 Vector: TypeAlias = NDArray[np.float32]
+
+
+def vector_sha256(vector: Vector) -> str:
+    """Return the SHA-256 (hex) of parameters as they travel: float32, little-endian."""
+    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,11 @@ from fedmodel.errors import ProtocolError
 from fedmodel.training.release import Counts
 from fedmodel.update import Update
 
-__all__ = ["Check", "Collected", "collect", "collect_counts"]
+__all__ = ["Check", "Collected", "Read", "collect", "collect_counts", "nothing", "read_all"]
 
 T = TypeVar("T")
 Check = Callable[[int, RecordDict], None]
+Read = Callable[[int, RecordDict], Update]
 
 
 @dataclass(slots=True)
@@ -26,13 +27,20 @@ class Collected:
 
     Args:
         mean: weighted mean of the updates, ``None`` if there was none.
-        updates: how many sites gave one.
-        failures: node id → why a site gave none.
+        givers: the nodes whose updates are in it.
+        failures: node id → why a site gave none, or failed to do all that it was asked for.
+        reason: why there is no mean although sites gave updates.
     """
 
     mean: Update | None = None
-    updates: int = 0
+    givers: tuple[int, ...] = ()
     failures: dict[int, wire.Failure] = field(default_factory=dict)
+    reason: str | None = None
+
+    @property
+    def updates(self) -> int:
+        """How many sites gave an update."""
+        return len(self.givers)
 
     @property
     def budgets_spent(self) -> bool:
@@ -40,7 +48,7 @@ class Collected:
         return bool(self.failures) and all(f.budget for f in self.failures.values())
 
 
-def _nothing(node: int, content: RecordDict) -> None:
+def nothing(node: int, content: RecordDict) -> None:
     """Check nothing more."""
 
 
@@ -50,7 +58,8 @@ def collect(
     size: int,
     *,
     uniform: bool = False,
-    check: Check = _nothing,
+    check: Check = nothing,
+    read: Read | None = None,
 ) -> Collected:
     """Sum the updates in the order of node ids, so that the result doesn't depend on arrival.
 
@@ -60,34 +69,54 @@ def collect(
         size: parameters an update must have.
         uniform: every update must have weight 1: no site can make itself count for more.
         check: what else a node's reply must pass; it raises ProtocolError.
+        read: makes an update of a node's reply; by default of one in the clear.
 
     Returns:
         The mean and the failures. A malformed or repeated reply is a failure of its sender.
     """
 
-    def read(content: RecordDict) -> Update:
-        return _checked(wire.decode_update(content, size), uniform)
+    def plain(node: int, content: RecordDict) -> Update:
+        return wire.decode_update(content, size)
 
-    updates, failures = _read_all(replies, asked, read, check, "update")
-    mean = Update.total(updates).mean() if updates else None
-    return Collected(mean=mean, updates=len(updates), failures=failures)
+    def checked(node: int, content: RecordDict) -> Update:
+        return _checked((read or plain)(node, content), uniform)
+
+    updates, failures = read_all(replies, asked, checked, check, "update")
+    mean = Update.total(list(updates.values())).mean() if updates else None
+    return Collected(mean=mean, givers=tuple(updates), failures=failures)
 
 
 def collect_counts(
-    replies: Iterable[Message], asked: Iterable[int], check: Check = _nothing
+    replies: Iterable[Message], asked: Iterable[int], check: Check = nothing
 ) -> tuple[list[Counts], dict[int, wire.Failure]]:
     """Return the noised counts of the sites that gave some, and why the others didn't."""
-    return _read_all(replies, asked, wire.decode_counts, check, "counts")
+
+    def read(node: int, content: RecordDict) -> Counts:
+        return wire.decode_counts(content)
+
+    counts, failures = read_all(replies, asked, read, check, "counts")
+    return list(counts.values()), failures
 
 
-def _read_all(
+def read_all(
     replies: Iterable[Message],
     asked: Iterable[int],
-    read: Callable[[RecordDict], T],
+    read: Callable[[int, RecordDict], T],
     check: Check,
     what: str,
-) -> tuple[list[T], dict[int, wire.Failure]]:
-    """Return what was read, in the order of node ids, and node id → why there is nothing."""
+) -> tuple[dict[int, T], dict[int, wire.Failure]]:
+    """Read every node's reply, in the order of node ids.
+
+    Args:
+        replies: what came back.
+        asked: the nodes that were asked.
+        read: makes something of a node's reply; it raises ProtocolError.
+        check: what else a reply must pass.
+        what: what it is, for messages.
+
+    Returns:
+        Node id → what was read, in rising order, and node id → why there is nothing.
+    """
     expected = set(asked)
     answers: dict[int, Message] = {}
     repeated: set[int] = set()
@@ -97,7 +126,7 @@ def _read_all(
             repeated.add(node)
         if node in expected:
             answers[node] = reply
-    found: list[T] = []
+    found: dict[int, T] = {}
     failures: dict[int, wire.Failure] = {}
     for node in sorted(expected):
         if node not in answers:
@@ -113,7 +142,7 @@ def _read_all(
             continue
         try:
             check(node, reply.content)
-            found.append(read(reply.content))
+            found[node] = read(node, reply.content)
         except ProtocolError as error:
             failures[node] = wire.Failure(reason=f"malformed {what}: {error}")
     return found, failures

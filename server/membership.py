@@ -2,6 +2,7 @@
 
 import math
 from contextlib import suppress
+from typing import Protocol
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -11,21 +12,38 @@ from fedmodel.errors import ProtocolError, QuorumError
 from server.collect import Check
 from server.session import Coordinator
 
-__all__ = ["head_taken", "join", "leave"]
+__all__ = ["Hidden", "head_taken", "join", "leave"]
 
 
-def join(grid: Grid, coordinator: Coordinator) -> list[int]:
+class Hidden(Protocol):
+    """How updates are hidden in this joining (:mod:`server.secure`, :mod:`server.sealed`)."""
+
+    session: str
+
+    def joined(self, node: int, content: RecordDict) -> None:
+        """Take what a node's answer says of who it is."""
+
+
+def join(grid: Grid, coordinator: Coordinator, hidden: Hidden | None = None) -> list[int]:
     """Offer the job to every node; return those that joined.
+
+    Args:
+        grid: to the nodes.
+        coordinator: of the run.
+        hidden: what takes the sites' keys, where updates are hidden or sealed.
 
     Raises:
         QuorumError: if too few did.
     """
     nodes = sorted(grid.get_node_ids())
     job, heads = coordinator.job, coordinator.heads
-    offers = [Message(wire.encode_job(job, heads.offered(n)), n, "query.join") for n in nodes]
+    session = "" if hidden is None else hidden.session
+    offers = [
+        Message(wire.encode_job(job, heads.offered(n), session), n, "query.join") for n in nodes
+    ]
     replies = grid.send_and_receive(offers, timeout=coordinator.timeout)
     answers = {r.metadata.src_node_id: r for r in replies}
-    outcome = {node: _answer(node, answers.get(node), coordinator) for node in nodes}
+    outcome = {node: _answer(node, answers.get(node), coordinator, hidden) for node in nodes}
     heads.save()
     coordinator.outcome.refused = {n: r for n, r in outcome.items() if r is not None}
     coordinator.reporter.joined(outcome)
@@ -67,7 +85,9 @@ def head_taken(coordinator: Coordinator) -> Check:
     return check
 
 
-def _answer(node: int, reply: Message | None, coordinator: Coordinator) -> str | None:
+def _answer(
+    node: int, reply: Message | None, coordinator: Coordinator, hidden: Hidden | None
+) -> str | None:
     """Return why a node hasn't joined, ``None`` if it has."""
     if reply is None:
         return "no answer in time"
@@ -75,6 +95,8 @@ def _answer(node: int, reply: Message | None, coordinator: Coordinator) -> str |
         return wire.decode_error(reply.error).reason
     try:
         head_taken(coordinator)(node, reply.content)
+        if hidden is not None:
+            hidden.joined(node, reply.content)
     except ProtocolError as error:
         return f"malformed answer: {error}"
     return None

@@ -10,17 +10,21 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from flwr.app import Array, Message
+from flwr.app import Array, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, QuorumError, RunError, RunFolderError
+from fedmodel.job import Job
+from fedmodel.privacy.plan import Plan, plan_of
 from fedmodel.runs import Checkpoint
 from fedmodel.update import Vector
 from server.collect import Collected, collect, collect_counts
 from server.evaluation import Released, release
 from server.membership import head_taken, join, leave
 from server.release import ServerOptimizer
+from server.sealed import Sealed
+from server.secure import Secure
 from server.session import Coordinator
 
 __all__ = ["run"]
@@ -48,6 +52,7 @@ class _Run:
         self.updates: dict[int, int] = {}
         self.released: Released | None = None
         self.metrics: dict[str, float] = {}  # of the current parameters, once evaluated
+        self.hidden: Secure | Sealed | None = None
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -108,18 +113,43 @@ class _Run:
         generator = self.job.root_seed.child("sampling", self.round + 1).numpy()
         return sorted(int(n) for n in generator.choice(nodes, size=count, replace=False))
 
+    def hide(self) -> Secure | Sealed | None:
+        """Begin a session in which updates are hidden, if the job says so."""
+        mode = self.job.secagg.mode
+        if mode == "on":
+            self.hidden = Secure(self.c, _plan(self.job))
+        elif mode == "seal":
+            self.hidden = Sealed(self.c)
+        return self.hidden
+
     def train(self, nodes: list[int], vector: Array) -> Collected:
-        """Ask the nodes to train and collect their updates."""
-        replies = self.ask(nodes, "train", self.round + 1, vector)
+        """Ask the nodes to train and collect their updates, or the sum of them."""
+        number, check = self.round + 1, head_taken(self.c)
+        if isinstance(self.hidden, Secure):
+            return self.hidden.collect(
+                self.grid,
+                nodes,
+                number,
+                self.vector,
+                lambda node: self.order(node, number, vector),
+                check=check,
+                timeout=self.c.timeout,
+            )
+        replies = self.ask(nodes, "train", number, vector)
         uniform = self.job.aggregation.weights == "uniform"
-        check = head_taken(self.c)
+        if isinstance(self.hidden, Sealed):
+            return self.hidden.collect(replies, nodes, number, uniform=uniform, check=check)
         return collect(replies, nodes, self.vector.size, uniform=uniform, check=check)
+
+    def order(self, node: int, round_: int, vector: Array) -> RecordDict:
+        """Return what a node is told to do."""
+        return wire.encode_order(round_, self.job_sha256, vector, self.c.heads.entries(node))
 
     def ask(self, nodes: list[int], kind: str, round_: int, vector: Array) -> Iterable[Message]:
         """Send every node an order and return the replies."""
         messages = [
             Message(
-                wire.encode_order(round_, self.job_sha256, vector, self.c.heads.entries(node)),
+                self.order(node, round_, vector),
                 node,
                 kind,
                 group_id=str(round_) if kind == "train" else kind,
@@ -143,7 +173,7 @@ class _Run:
             raise QuorumError(_below(self.round + 1, got, needed, len(chosen)))
         self.round += 1
         for node in chosen:
-            self.updates[node] = self.updates.get(node, 0) + (node not in got.failures)
+            self.updates[node] = self.updates.get(node, 0) + (node in got.givers)
         row: dict[str, Any] = {"round": self.round, "updates": got.updates, "asked": len(chosen)}
         if enough and got.mean is not None:
             self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector)
@@ -195,8 +225,13 @@ class _Run:
         self.save()
 
 
+def _plan(job: Job) -> Plan | None:
+    return plan_of(job) if job.privacy.private else None
+
+
 def _below(number: int, got: Collected, needed: int, asked: int) -> str:
-    reasons = "; ".join(sorted({f.reason for f in got.failures.values()})) or "no reason given"
+    told = sorted({f.reason for f in got.failures.values()})
+    reasons = "; ".join([*([got.reason] if got.reason else []), *told]) or "no reason given"
     return (
         f"round {number}: {got.updates} of {asked} sites gave an update, {needed} are needed "
         f"(federation.quorum): {reasons}. Mend the sites and continue with resume=true"
@@ -229,7 +264,7 @@ def _play(grid: Grid, coordinator: Coordinator) -> Vector:
     last = coordinator.job.train.rounds
     nodes: list[int] = []
     if (state.round < last and state.stopped is None) or state.release_is_due:
-        nodes = join(grid, coordinator)
+        nodes = join(grid, coordinator, state.hide())
     while state.round < last and state.stopped is None:
         state.play(nodes)
     if state.release_is_due:

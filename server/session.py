@@ -7,8 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmodel.identity import Roster, SigningKey
 from fedmodel.job import Job
 from fedmodel.runs import RunFolder
+from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from server.evaluation import Released
 from server.heads import Heads
@@ -77,6 +79,12 @@ class Coordinator:
         names: names the parameters for files: vector → name → array, and back.
         evaluate: public-test metrics of a vector, ``None`` without a public test set.
         heads: memory of the sites' ledgers.
+        roster: who may take part; needed where updates are hidden or sealed.
+        signer: the coordinator's own key, likewise.
+        seal_key: its X25519 key that updates are sealed to, where they are.
+        rates: learning rate of each coordinate, float32 ``[trainable]``; needed where the
+            coordinator takes the optimiser's steps (``privacy=distributed``).
+        entropy: real randomness: names of sessions.
         timeout: seconds to wait for the sites in a round.
         reporter: who is told.
         outcome: filled in by the app.
@@ -89,6 +97,11 @@ class Coordinator:
     from_named: Callable[[dict[str, NDArray[Any]]], Vector] = lambda d: d["vector"]
     evaluate: Callable[[Vector], dict[str, float]] | None = None
     heads: Heads = field(default_factory=Heads)
+    roster: Roster | None = None
+    signer: SigningKey | None = None
+    seal_key: bytes | None = field(default=None, repr=False)
+    rates: Vector | None = None
+    entropy: Entropy = field(default_factory=Entropy)
     timeout: float = 3600.0
     reporter: Reporter = field(default_factory=Silent)
     outcome: Outcome = field(default_factory=Outcome)

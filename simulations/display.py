@@ -134,6 +134,8 @@ def summary_tables(
     if private:
         claim = f"({show_epsilon(privacy['epsilon'])}, {privacy['delta']:g}) per {privacy['unit']}"
         overall.add_row("(ε, δ), worst site", claim)
+    for name, epsilon in privacy.get("adversaries", {}).items():
+        overall.add_row(f"  against: {name}", show_epsilon(epsilon))
     overall.add_row("training", f"{seconds['train_s']:.1f} s")
     overall.add_row("everything else", f"{seconds['overhead_s']:.1f} s")
     traffic = summary["traffic"]

@@ -9,24 +9,32 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import TypeAlias
 
 from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
 import clients.app
 import server.app
 from clients import rules
 from clients.site import Site
+from fedmodel._files import make_folder
+from fedmodel._hazmat import x25519_public
 from fedmodel.data import Rows, check_test, hold_out, labels_of, load, split
 from fedmodel.errors import ConfigError, DataError, FedmodelError
-from fedmodel.job import Job
+from fedmodel.identity import Member, Roster, SigningKey, kept_secret
+from fedmodel.job import Job, Privacy
 from fedmodel.privacy.ledger import Ledger
+from fedmodel.privacy.plan import plan_of
 from fedmodel.runs import RunFolder, write_atomic
-from fedmodel.seeds import Seed
+from fedmodel.seeds import Entropy, Seed
 from fedmodel.state import SiteState, folder_name
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training.evaluate import evaluate
 from fedmodel.training.learner import Learner, pick_device, resident
+from fedmodel.training.optim import rates
+from fedmodel.training.sums import cohort_size, completed
 from fedmodel.update import Vector
 from server.heads import Heads
 from server.session import Coordinator, Outcome, Reporter
@@ -36,6 +44,8 @@ from simulations.scenario import Homes, Scenario
 __all__ = ["Parties", "gather", "play", "public_rate"]
 
 logger = logging.getLogger(__name__)
+
+MakeGrid: TypeAlias = Callable[[ClientApp, Mapping[int, Context], Run], LoopbackGrid]
 
 _FIRST_NODE = 2
 _SITE_NAME = re.compile(r"\w[\w .'()&,-]{0,63}")
@@ -112,18 +122,53 @@ def _complete(
             "federation.patience stops early by a public test set, but the test rows are held out "
             "from the sites' own; give data.test=PATH or leave patience null"
         )
-    privacy = job.privacy
-    if privacy.private and privacy.rate is None:
-        units = [rules.count_units(privacy, rows) for rows in sites.values()]
-        privacy = replace(privacy, rate=public_rate(job.train.batch_size, units))
-    return replace(
+    federation = replace(
+        job.federation, sites=len(sites), test="public" if public_test else "held-out"
+    )
+    weighted = job.aggregation.weights == "examples"
+    job = replace(
         job,
         model=replace(job.model, labels=labels),
-        privacy=privacy,
-        federation=replace(
-            job.federation, sites=len(sites), test="public" if public_test else "held-out"
+        privacy=_with_rate(job, sites),
+        secagg=job.secagg.completed(
+            cohort_size(replace(job, federation=federation)),
+            weighted=_public_size(sites) if weighted else None,
         ),
+        federation=federation,
     )
+    return completed(job, plan_of(job) if job.privacy.shared else None)
+
+
+def _with_rate(job: Job, sites: Mapping[str, Rows]) -> Privacy:
+    """Return the job's promise with its sampling rate filled in.
+
+    Raises:
+        ConfigError: when δ is too large for all sites' units together, where they share the noise.
+    """
+    privacy = job.privacy
+    if not privacy.private:
+        return privacy
+    if privacy.mechanism == "site":
+        if privacy.delta * len(sites) >= 1:
+            raise ConfigError(
+                f"privacy.delta={privacy.delta:g} must be below 1/sites, and there are "
+                f"{len(sites)}; lower it"
+            )
+        return replace(privacy, rate=1.0)
+    units = [rules.count_units(privacy, rows) for rows in sites.values()]
+    if privacy.shared and privacy.delta * sum(units) >= 1:
+        raise ConfigError(
+            f"privacy.delta={privacy.delta:g} must be below 1/{privacy.unit}s of all sites "
+            "together, for they are one pool here; lower it"
+        )
+    if privacy.rate is None:
+        return replace(privacy, rate=public_rate(job.train.batch_size, units))
+    return privacy
+
+
+def _public_size(sites: Mapping[str, Rows]) -> int:
+    """Return a bound on a site's rows that sites would agree on: a power of two."""
+    return 1 << max(map(len, sites.values())).bit_length()
 
 
 def public_rate(batch_size: int, units: Sequence[int]) -> float:
@@ -207,6 +252,42 @@ def _heads(sites: Mapping[int, Site], job: Job, folder: RunFolder, homes: Homes)
     return Heads(files, {node: site.books.key.public.hex() for node, site in sites.items()})
 
 
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What the coordinator is known by, and the roster of all."""
+
+    roster: Roster | None = None
+    signer: SigningKey | None = None
+    seal: bytes | None = field(default=None, repr=False)
+
+
+def _provision(sites: Mapping[int, Site], job: Job, folder: RunFolder, homes: Homes) -> _Keys:
+    """Make the coordinator's keys, and hand every site the roster, where updates are hidden.
+
+    In the real world a consortium does that, once.
+    """
+    if job.secagg.mode == "off":
+        return _Keys()
+    home = (homes.state or folder.path) / "coordinator"
+    make_folder(home)
+    signer = SigningKey(kept_secret(home / "key", "key", Entropy()))
+    seal = kept_secret(home / "seal-key", "seal-key", Entropy())
+    members = [Member(name=s.name, key=s.books.key.public.hex()) for _, s in sorted(sites.items())]
+    roster = Roster(
+        coordinator=signer.public.hex(), seal=x25519_public(seal).hex(), members=tuple(members)
+    )
+    for site in sites.values():
+        site.roster = roster
+    return _Keys(roster, signer, seal)
+
+
+def _rates(parties: Parties) -> Vector | None:
+    """Return the learning rates by which the coordinator takes steps, where it does."""
+    if parties.job.privacy.mechanism != "distributed":
+        return None
+    return rates(parties.learner.module, parties.learner.layout, parties.job.train)
+
+
 def _copy_ledgers(sites: Iterable[Site], folder: RunFolder) -> None:
     """Put a copy of each ledger that is kept elsewhere into the run folder.
 
@@ -227,6 +308,7 @@ def play(
     reporter: Reporter,
     on_step: Callable[[], None] = lambda: None,
     homes: Homes | None = None,
+    grid: MakeGrid = LoopbackGrid,
 ) -> tuple[Vector, Outcome, dict[int, Site]]:
     """Run the job through the real apps.
 
@@ -237,6 +319,8 @@ def play(
         reporter: who is told how it goes.
         on_step: called after every local step of a site.
         homes: what the sites have of their own.
+        grid: makes what carries the messages: one that loses some, say
+            (:mod:`simulations.faults`).
 
     Returns:
         The final parameters, how the run ended, and node id → site.
@@ -244,7 +328,8 @@ def play(
     run_id, homes = secrets.randbits(62) + 1, homes or Homes()
     sites = dict(enumerate(_sites(parties, folder, device, homes, on_step), start=_FIRST_NODE))
     contexts = {n: Context(run_id, n, {}, RecordDict(), {}) for n in sites}
-    grid = LoopbackGrid(clients.app.app, contexts, Run.create_empty(run_id))
+    carrier = grid(clients.app.app, contexts, Run.create_empty(run_id))
+    keys = _provision(sites, parties.job, folder, homes)
     coordinator = Coordinator(
         job=parties.job,
         folder=folder,
@@ -253,19 +338,23 @@ def play(
         from_named=parties.learner.layout.from_named,
         evaluate=_evaluator(parties),
         heads=_heads(sites, parties.job, folder, homes),
+        roster=keys.roster,
+        signer=keys.signer,
+        seal_key=keys.seal,
+        rates=_rates(parties),
         reporter=reporter,
     )
     for node, site in sites.items():
         clients.app.register(run_id, node, site)
     server.app.register(run_id, coordinator)
     try:
-        server.app.app(grid, Context(run_id, 1, {}, RecordDict(), {}))
+        server.app.app(carrier, Context(run_id, 1, {}, RecordDict(), {}))
         vector = server.app.take_result(run_id)
     finally:
         clients.app.forget(run_id)
         server.app.forget(run_id)
         _copy_ledgers(sites.values(), folder)
-    parties.traffic = grid.traffic
+    parties.traffic = carrier.traffic
     return vector, coordinator.outcome, sites
 
 

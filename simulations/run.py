@@ -18,10 +18,13 @@ from fedmodel import config
 from fedmodel.errors import ConfigError, FedmodelError, PrivacyError, RunFolderError
 from fedmodel.job import Job
 from fedmodel.privacy.caps import Charge
+from fedmodel.privacy.ledger import Ledger
+from fedmodel.privacy.spends import Spend
 from fedmodel.runs import RunFolder, run_path, write_atomic
 from server.session import Outcome
 from simulations.display import Display, report_page, summary_tables, sweep_table
 from simulations.federation import Parties, gather, play
+from simulations.notes import adversaries, hiding, noise_to_signal, notes
 from simulations.scenario import Scenario
 
 __all__ = ["main", "simulate"]
@@ -200,6 +203,7 @@ def _summarise(
         for node, site in sites.items()
     }
     epsilons = [s["epsilon"] for s in spent.values() if s["epsilon"] is not None]
+    charged = [_charged(job, site) for site in sites.values()] if job.privacy.shared else []
     return {
         "schema": "fedmodel.summary/1",
         "job_sha256": job.sha256,
@@ -214,8 +218,12 @@ def _summarise(
             "adjacency": job.privacy.adjacency,
             "delta": job.privacy.delta if job.privacy.private else None,
             "epsilon": max(epsilons) if epsilons else None,
+            "adversaries": adversaries(job, charged),
+            "noise_to_signal": noise_to_signal(job, parties.learner.layout.total),
             "sites": spent,
         },
+        "secagg": hiding(job),
+        "notes": notes(job, parties.learner.layout.total),
         "time": {"total_s": total, "train_s": train_s, "overhead_s": total - train_s},
         "traffic": {"bytes_up": parties.traffic.up, "bytes_down": parties.traffic.down},
     }
@@ -229,12 +237,16 @@ def _released(outcome: Outcome, sites: dict[int, Site]) -> dict[str, Any] | None
     return {**told, "failures": {sites[node].name: reason for node, reason in failures}}
 
 
+def _charged(job: Job, site: Site) -> list[Spend]:
+    """Return what a site's ledger says that it spent on this run."""
+    return Ledger(site.ledger).spends(site.run, job.sha256) if site.ledger.exists() else []
+
+
 def _spent(job: Job, site: Site, updates: int, refused: bool) -> dict[str, Any]:
     told = site.refusal if refused else None
     if not job.privacy.private:
         return {"epsilon": None, "steps": updates * job.train.steps, "refused": told}
     from fedmodel.privacy.accounting import claim
-    from fedmodel.privacy.ledger import Ledger
 
     book = Ledger(site.ledger).book()
     ours = [e for r in book.of(site.run, job.sha256) for e in r.spent]
@@ -258,6 +270,8 @@ def _total(spent: Sequence[Charge], job: Job) -> float | None:
 
 
 def _say_more(summary: dict[str, Any], parties: Parties, console: Console) -> None:
+    for note in summary["notes"]:
+        console.print(note, style="yellow", markup=False)
     if summary["stopped"]:
         console.print(f"stopped early: {summary['stopped']}", style="yellow")
     smallest = min(len(rows) for rows in parties.sites.values())

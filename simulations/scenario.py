@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fedmodel import config
 from fedmodel.data import Partition, Source
 from fedmodel.errors import ConfigError
-from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
+from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, SecAgg, Train
 from fedmodel.privacy.caps import Caps
 from fedmodel.state import dataset_name
 
@@ -72,6 +72,7 @@ class Scenario:
                 "model": _model(parts["model"]),
                 "train": config.build(Train, _part(rest, "train"), "train"),
                 "privacy": privacy,
+                "secagg": _secagg(dict(_part(rest, "secagg")), privacy),
                 "aggregation": _aggregation(parts["aggregation"], privacy),
                 "federation": config.build(
                     Federation,
@@ -85,11 +86,11 @@ class Scenario:
         budget = dict(_part(rest, "budget"))
         dataset = str(budget.pop("dataset", "main"))
         caps = config.build(Caps, budget, "budget")
-        for known in ("model", "data", "federation", "aggregation", "privacy", "train", "budget"):
+        groups = ["model", "data", "train", "privacy", "secagg", "aggregation", "federation"]
+        for known in (*groups, "budget"):
             rest.pop(known, None)
         if rest:
-            known_keys = ["model", "data", "train", "privacy", "aggregation", "federation"]
-            known_keys += ["seed", "device", "run", "resume", "state", "budget"]
+            known_keys = [*groups, "seed", "device", "run", "resume", "state", "budget"]
             key = next(iter(rest))
             raise ConfigError(f"unknown key '{key}'{config.suggest(key, known_keys)}")
         if device not in ("auto", "cpu", "cuda"):
@@ -124,6 +125,12 @@ def _partition(federation: dict[str, Any], source: Source) -> Partition:
         sites = _DEFAULT_SITES
     alpha = federation.pop("alpha", 0.5)
     return config.build(Partition, {"kind": kind, "alpha": alpha, "sites": sites}, "federation")
+
+
+def _secagg(part: dict[str, Any], privacy: Privacy) -> SecAgg:
+    if part.get("mode") == "auto":
+        part["mode"] = "on" if privacy.shared else "off"
+    return config.build(SecAgg, part, "secagg")
 
 
 def _aggregation(part: dict[str, Any], privacy: Privacy) -> Aggregation:

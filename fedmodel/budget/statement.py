@@ -168,8 +168,10 @@ def _epsilon(charges: Sequence[Charge], caps: Caps, all_: Sequence[Charge]) -> f
 
 def _units(charges: Sequence[Charge]) -> list[Unit]:
     """Return the units that a total over charges can be told for."""
-    patients = bool(charges) and all(c.unit == "patient" for c in charges)
-    return ["record", "patient"] if patients else ["record"]
+    protected = {c.unit for c in charges}
+    if not protected or "record" in protected:
+        return ["record"]
+    return ["record", "patient"] if "patient" in protected else ["record", "patient", "site"]
 
 
 def _line(reservations: Sequence[Reservation], caps: Caps) -> RunLine:

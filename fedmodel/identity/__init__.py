@@ -1,5 +1,6 @@
-"""Who a party is: its signing key."""
+"""Who a party is: its signing key, the roster of all of them, and what they seal to one another."""
 
 from fedmodel.identity.keys import SigningKey, kept_secret
+from fedmodel.identity.roster import Member, Roster
 
-__all__ = ["SigningKey", "kept_secret"]
+__all__ = ["Member", "Roster", "SigningKey", "kept_secret"]

@@ -10,6 +10,8 @@ from fedmodel.seeds import Entropy
 __all__ = ["SigningKey", "kept_secret"]
 
 _SIZE = 32
+_OWN = ("site", "A new one would make its ledgers look like another site's")
+_WITHOUT = {"seal-key": ("coordinator", "The sites seal their updates to the one in their roster")}
 
 
 class SigningKey:
@@ -45,7 +47,8 @@ def kept_secret(path: Path, kind: str, entropy: Entropy | None = None) -> bytes:
 
     Args:
         path: of the file; its folder exists.
-        kind: what the secret is for: ``key`` or ``salt``.
+        kind: what the secret is for: ``key`` or ``salt``, or ``seal-key`` (a coordinator's X25519
+            key, see :mod:`fedmodel.identity.seal`).
         entropy: draws a missing secret; ``None``: it must be there.
 
     Raises:
@@ -56,9 +59,9 @@ def kept_secret(path: Path, kind: str, entropy: Entropy | None = None) -> bytes:
         text = _files.read(path)
     except FileNotFoundError:
         if entropy is None:
+            owner, reason = _WITHOUT.get(kind, _OWN)
             raise LedgerError(
-                f"{path} is missing; restore the site's {kind} from a copy. A new one would make "
-                "its ledgers look like another site's"
+                f"{path} is missing; restore the {owner}'s {kind} from a copy. {reason}"
             ) from None
         secret = entropy.bytes(_SIZE)
         _write(path, f"fedmodel.{kind}/1 {secret.hex()}\n".encode())

@@ -122,7 +122,17 @@ def _expected(job: Mapping[str, Any]) -> str:
     return " (expected; Poisson sampling)" if job["privacy"]["mechanism"] != "none" else ""
 
 
-_WIDER = {"record": "with several rows", "patient": "who is a patient at several sites"}
+_WIDER = {
+    "record": "with several rows",
+    "patient": "who is a patient at several sites",
+    "site": "who is a patient at several sites",
+}
+# What the claim holds against, and whose it is.
+_MECHANISMS = {
+    "dpsgd": "DP-SGD at each site",
+    "distributed": "DP-SGD on all sites' rows together; noise in shares, secure sums",
+    "site": "clipped updates of whole sites; noise in shares, secure sums",
+}
 
 
 def _privacy(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -139,7 +149,7 @@ def _privacy(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     rows = [
         ("Unit", f"one {_code(spent.get('unit', asked['unit']))}"),
         ("Neighbouring datasets", f"{_code(asked['adjacency'])} of one unit"),
-        ("Mechanism", _code(spent.get("mechanism", asked["mechanism"]))),
+        ("Mechanism", _MECHANISMS[spent.get("mechanism", asked["mechanism"])]),
         ("Clip norm", _number(asked["clip"])),
         (
             "ε spent (the worst site's)",
@@ -148,10 +158,12 @@ def _privacy(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         ("ε allowed", _number(asked["epsilon"])),
         ("δ", delta),
     ]
+    for name, found in spent.get("adversaries", {}).items():
+        rows.insert(-2, (f"ε against: {name}", show_epsilon(found)))
     return (
         "## Privacy\n\n"
         + _table(rows)
-        + "\n\nWhat this says: whether or not any one unit was in a site's training data changes "
+        + "\n\nWhat this says: whether or not any one unit was in the training data changes "
         "the probability of any outcome of the run by a factor of at most e^ε, up to δ.\n\n"
         f"What it doesn't say: it doesn't cover a person {_WIDER[asked['unit']]}, facts shared by "
         "many rows, other runs on the same data (their ε add up), or "

@@ -9,12 +9,14 @@ from fedmodel.privacy.ledger import Ledger
 from fedmodel.privacy.noise import add_gaussian, gaussian
 from fedmodel.privacy.plan import Plan, check_delta, make_plan
 from fedmodel.privacy.sampling import poisson
+from fedmodel.privacy.shares import Shares
 
 __all__ = [
     "Budget",
     "Claim",
     "Ledger",
     "Plan",
+    "Shares",
     "Spend",
     "StepGuard",
     "add_gaussian",

@@ -6,11 +6,15 @@ depends on whom it is about:
 * **Record.** Every spend counts. A spend that protects patients bounds what all rows of a patient
   do, so one row more or less changes one patient's contribution: it isn't added or removed but
   exchanged, which costs up to twice the distance. So as soon as such a spend counts, the total is
-  taken for exchanging (``replace``).
+  taken for exchanging (``replace``). So it is with a spend that protects sites: it bounds what all
+  rows of this one do.
 * **Patient.** A spend that protects records says nothing about a patient with many rows. Where
-  one counts there is no total for patients, and with a cap for them such a job is refused.
+  one counts there is no total for patients, and with a cap for them such a job is refused. A spend
+  that protects sites counts as exchanged.
+* **Site.** Only spends that protect sites say something about a whole site. A site's own caps are
+  about its records or patients.
 
-For both, the total is taken for ``replace`` when any counted spend promises that, and at the
+For all, the total is taken for ``replace`` when any counted spend promises that, and at the
 smallest δ of the counted spends unless the cap names one.
 """
 
@@ -27,7 +31,10 @@ from fedmodel.privacy.spends import Adjacency, Spend
 
 __all__ = ["Basis", "Caps", "Charge", "Total", "total", "without"]
 
-Unit = Literal["record", "patient"]
+Unit = Literal["record", "patient", "site"]
+Kept = Literal["record", "patient"]
+
+_SIZE = {"record": 0, "patient": 1, "site": 2}  # each is made up of those before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +72,12 @@ class Basis:
             delta: δ of it; the smallest of the charges by default.
 
         Raises:
-            PrivacyError: for patients, when some charge protects records only.
+            PrivacyError: when some charge protects less than such a unit.
         """
-        if unit == "patient" and any(c.unit == "record" for c in charges):
+        less = next((c.unit for c in charges if _SIZE[c.unit] < _SIZE[unit]), None)
+        if less is not None:
             raise PrivacyError(
-                "steps that protect records say nothing about patients, so no ε for patients can "
+                f"steps that protect {less}s say nothing about {unit}s, so no ε for {unit}s can "
                 "be told of these"
             )
         exchanged = any(c.adjacency == "replace" or c.unit != unit for c in charges)
@@ -139,7 +147,7 @@ class Caps:
     epsilon: float | None = None
     delta: float | None = None
     run_epsilon: float | None = None
-    unit: Unit = "record"
+    unit: Kept = "record"
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "run_epsilon"):

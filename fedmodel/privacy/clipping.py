@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmodel.errors import PrivacyError
+from fedmodel.update import Vector
 
-__all__ = ["clipped_sum", "factors"]
+__all__ = ["clip_update", "clipped_sum", "factors"]
+
+_ROUNDING = 1 - 1e-6  # what float32 may add to a scaled update's norm, with some to spare
 
 
 def factors(norms: NDArray[np.floating], clip: float) -> NDArray[np.floating]:
@@ -72,3 +75,25 @@ def clipped_sum(contributions: NDArray[np.floating], clip: float) -> NDArray[np.
     kept = np.isfinite(norms)
     total: NDArray[np.float64] = scale[kept] @ wide[kept]
     return total
+
+
+def clip_update(change: Vector, clip: float) -> Vector:
+    """Return one site's whole update, scaled to L2 norm C at most; zeros if it isn't finite.
+
+    Where a site is the unit of privacy, this is its contribution, and a sum of such updates has
+    sensitivity C (arXiv 1710.06963). It keeps to C as it is returned, after rounding to float32.
+
+    Args:
+        change: float32 ``[trainable]``.
+        clip: C, finite and > 0.
+
+    Raises:
+        PrivacyError: as :func:`factors`.
+    """
+    # Both run in float64 a piece at a time: a large model's update isn't copied.
+    square = np.einsum("i,i->", change, change, dtype=np.float64)
+    (factor,) = factors(np.sqrt(square.reshape(1)), clip * _ROUNDING)
+    scaled = np.zeros_like(change)
+    if factor > 0:
+        np.multiply(change, factor, out=scaled, dtype=np.float64, casting="same_kind")
+    return scaled

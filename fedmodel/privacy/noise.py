@@ -54,7 +54,7 @@ from fedmodel.seeds import Entropy
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["add_gaussian", "add_gaussian_", "gaussian"]
+__all__ = ["add_gaussian", "add_gaussian_", "check_finite", "gaussian", "tiles"]
 
 _PAIRS = 1 << 14  # of values at a time: 1.4 MiB of buffers, little beside the calls' overhead
 _STAGED = 1 << 20  # values at a time that travel to another device and back
@@ -188,10 +188,18 @@ def _by_host(entropy: Entropy, flat: "Tensor", std: float) -> None:
         part.copy_(host)
 
 
-def _check(low: float, high: float, largest: float) -> None:
-    # An undefined value makes both ends undefined. The message tells no value: they are secret.
+def check_finite(low: float, high: float) -> None:
+    """Check a sum's least and largest value: an undefined one among them makes both undefined.
+
+    Raises:
+        PrivacyError: without naming a value, for they are secret.
+    """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise PrivacyError("the sum to add noise to has values that aren't finite")
+
+
+def _check(low: float, high: float, largest: float) -> None:
+    check_finite(low, high)
     if max(-low, high) > largest:
         raise PrivacyError(
             f"the sum to add noise to has values beyond {largest:.3g}, where its own rounding "
@@ -208,6 +216,24 @@ def _onto(stream: Keystream, flat: NDArray[np.floating], std: float) -> None:
         np.add(values, part, out=values)
         np.add(values, shift, out=values)
         np.subtract(values, shift, out=part, casting="same_kind")
+
+
+def tiles(entropy: Entropy, count: int, std: float) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Yield independent normals N(0, std²) in parts: what shares of noise are made from.
+
+    As with :func:`gaussian` the values are in full precision: round their sum with a total once,
+    to a grid of at least 2**-11 std, and release nothing else.
+
+    Args:
+        entropy: see :func:`gaussian`.
+        count: how many, ≥ 0.
+        std: standard deviation, > 0.
+
+    Yields:
+        The place of a part, and the part: float64, shape ``[≤ 32768]``. The next one overwrites
+        it, and it may be overwritten before.
+    """
+    yield from _tiles(Keystream(entropy), count, std)
 
 
 def _tiles(stream: Keystream, count: int, std: float) -> Iterator[tuple[int, NDArray[np.float64]]]:

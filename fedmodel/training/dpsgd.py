@@ -27,7 +27,7 @@ from fedmodel.training.learner import Learner
 from fedmodel.training.tasks import example_losses
 from fedmodel.training.units import Batch
 
-__all__ = ["Private", "PrivateOptimizer", "private_steps"]
+__all__ = ["Private", "PrivateOptimizer", "private_steps", "sum_sample"]
 
 
 class PrivateOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
@@ -134,18 +134,53 @@ def private_steps(
         for _ in range(steps):
             before_step(plan.spend(round_, 1))
             private.zero_grad(set_to_none=True)
-            drawn = sampling.poisson(entropy, len(examples.units), plan.rate)
-            limit = plan.rows_per_patient
-            seen = 0
-            for batch in examples.units.batches(drawn, physical_batch, limit, entropy):
-                _accumulate(learner, examples, batch, engine, clipper)
-                seen += batch.count
-            guards.check_count(seen, len(drawn))
+            sum_sample(
+                learner,
+                examples,
+                plan,
+                engine,
+                clipper,
+                physical_batch=physical_batch,
+                entropy=entropy,
+            )
             private.step()
             clipper.end_step()
             on_step()
         private.zero_grad(set_to_none=True)
     return Private(clipper.dropped, clipper.clip)
+
+
+def sum_sample(
+    learner: Learner,
+    examples: Examples,
+    plan: Plan,
+    engine: Engine,
+    clipper: Clipper,
+    *,
+    physical_batch: int,
+    entropy: Entropy,
+) -> None:
+    """Add one Poisson sample's clipped gradients to ``p.summed_grad``: a step without its noise.
+
+    Args:
+        learner: the network, in training mode.
+        examples: the site's own rows.
+        plan: says the sampling rate, and how many of a patient's rows enter.
+        engine: attached to the learner.
+        clipper: bounds each unit.
+        physical_batch: rows in one forward pass.
+        entropy: for sampling.
+
+    Raises:
+        PrivacyError: if other units than those sampled were added up.
+    """
+    drawn = sampling.poisson(entropy, len(examples.units), plan.rate)
+    limit = plan.rows_per_patient
+    seen = 0
+    for batch in examples.units.batches(drawn, physical_batch, limit, entropy):
+        _accumulate(learner, examples, batch, engine, clipper)
+        seen += batch.count
+    guards.check_count(seen, len(drawn))
 
 
 def _accumulate(

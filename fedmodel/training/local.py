@@ -20,7 +20,7 @@ from fedmodel.training.learner import Learner
 from fedmodel.training.tasks import example_losses
 from fedmodel.update import Vector
 
-__all__ = ["Result", "shuffled", "train"]
+__all__ = ["Result", "gradient", "shuffled", "train"]
 
 _ENOUGH = 5  # numbers that aren't all zero by chance, but for 1e-17
 
@@ -131,6 +131,60 @@ def train(
     return Result(change=change, loss=loss, optimizer=optimizer, clip=clip)
 
 
+def gradient(
+    learner: Learner,
+    examples: Examples,
+    job: Job,
+    *,
+    vector: Vector,
+    plan: Plan,
+    entropy: Entropy,
+    round_: int = 1,
+    before_step: Callable[[Spend], None] = lambda spend: None,
+    on_step: Callable[[], None] = lambda: None,
+) -> NDArray[np.floating]:
+    """Return the clipped sum of one Poisson sample's gradients at ``vector``.
+
+    For jobs whose sites share the noise and take no step of their own. Its sensitivity is
+    ``plan.clip`` in L2 norm for one unit more or less. It is secret until noised: no noise is in
+    it.
+
+    Args:
+        learner: the network.
+        examples: the site's rows.
+        job: what was agreed.
+        vector: the step's parameters, float32 ``[trainable]``.
+        plan: the privacy plan. Its spend must already be on disk.
+        entropy: sampling and dropout.
+        round_: of the run, from 1: one step.
+        before_step: told what the step spends, before anything is computed; may refuse.
+        on_step: called when the sum is there.
+
+    Returns:
+        ``[trainable]``, float64, or float32 where the model is large
+        (:func:`fedmodel.training.gradient.clipped_sum`).
+
+    Raises:
+        PrivacyError: if a guard finds that the promise would not hold.
+    """
+    from fedmodel.training.gradient import clipped_sum  # Opacus is slow to import
+
+    learner.load_vector(vector)
+    with torch.random.fork_rng(devices=[]):
+        _seed_dropout(_private_seed(entropy), learner.device)
+        return clipped_sum(
+            learner,
+            examples,
+            plan,
+            job.privacy,
+            round_=round_,
+            physical_batch=job.train.physical_batch,
+            entropy=entropy,
+            before_step=before_step,
+            on_step=on_step,
+        )
+
+
 def _check_moved(learner: Learner, change: Vector, optimizer: Optimizer) -> None:
     """Refuse an update in which a parameter stayed: noise moves every one of them."""
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -142,10 +196,12 @@ def _check_moved(learner: Learner, change: Vector, optimizer: Optimizer) -> None
 
 
 def _dropout_seed(seed: Seed, plan: Plan | None, entropy: Entropy) -> int:
+    return seed.child("dropout").value if plan is None else _private_seed(entropy)
+
+
+def _private_seed(entropy: Entropy) -> int:
     # A row's mask depends on the rows before it. Whoever knew the masks would see one row move
     # all the others' gradients; to everybody else each row's mask is as random as with other rows.
-    if plan is None:
-        return seed.child("dropout").value
     return int.from_bytes(entropy.bytes(8)) >> 1
 
 

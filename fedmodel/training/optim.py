@@ -3,16 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from fedmodel.errors import RunFolderError
 from fedmodel.job import Train
-from fedmodel.models import adapters
+from fedmodel.models import Layout, adapters
+from fedmodel.update import Vector
 
-__all__ = ["AdamWBC", "load_state", "make", "state_tensors"]
+__all__ = ["AdamWBC", "descent", "load_state", "make", "rates", "state_tensors"]
 
 _ADAM_BETA2 = 0.999
 _FLOOR = 1e-8  # of the corrected second moment: γ' of arXiv 2312.14334
@@ -80,6 +83,39 @@ def make(module: nn.Module, train: Train) -> Optimizer:
     if train.optimizer == "adamw-bc":
         return AdamWBC(groups, lr=train.lr, betas=betas, weight_decay=train.weight_decay)
     return AdamW(groups, lr=train.lr, betas=betas, weight_decay=train.weight_decay)
+
+
+def rates(module: nn.Module, layout: Layout, train: Train) -> NDArray[np.float32]:
+    """Return every coordinate's learning rate, float32 ``[trainable]`` in the layout's order.
+
+    The head's is ``train.head_lr``, the others' ``train.lr``, as in :func:`make`.
+    """
+    head = {id(p) for p in adapters.parameter_groups(module)[0]}
+    named = dict(module.named_parameters())
+    found = [train.head_lr if id(named[name]) in head else train.lr for name in layout.names]
+    ends = (*layout.offsets[1:], layout.total)
+    sizes = [end - start for start, end in zip(layout.offsets, ends, strict=True)]
+    return np.repeat(np.array(found, dtype=np.float32), sizes)
+
+
+def descent(
+    rates: NDArray[np.float32],
+    gradient: NDArray[np.floating],
+    vector: Vector,
+    weight_decay: float = 0.0,
+) -> Vector:
+    """Return by what one step of gradient descent changes the parameters.
+
+    −rates · (gradient + weight_decay · vector): what ``torch.optim.SGD`` without momentum does.
+
+    Args:
+        rates: of :func:`rates`.
+        gradient: of the mean loss, ``[trainable]``, float32 or float64.
+        vector: the parameters it was taken at, float32 ``[trainable]``.
+        weight_decay: L2, not decoupled.
+    """
+    slope = gradient + weight_decay * vector if weight_decay else gradient
+    return (-rates * slope).astype(np.float32, copy=False)
 
 
 def state_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

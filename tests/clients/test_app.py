@@ -110,7 +110,7 @@ def draws(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def refusal(reply: Message, kind: str) -> str:
-    codes = {k.__name__: code for code, k, _ in wire._KINDS} | {"unexpected": wire._UNEXPECTED}
+    codes = {k.__name__: code for code, k, _ in wire.failures._KINDS} | {"unexpected": wire.failures._UNEXPECTED}
     assert reply.has_error()
     assert reply.error.code == codes[kind]
     assert SECRET not in str(reply.error)

@@ -38,7 +38,7 @@ FIRST = "0" * 64  # stands for the hash of the line before the first
 _EVIDENCE = 1024  # bytes of a torn line that are kept; the hash is of all
 
 Kind: TypeAlias = Literal["train", "evaluate"]
-Unit: TypeAlias = Literal["record", "patient"]
+Unit: TypeAlias = Literal["record", "patient", "site"]
 Adjacency: TypeAlias = Literal["add-remove", "replace"]
 
 

@@ -1,4 +1,4 @@
-"""Protocol messages ↔ Flower records. Everything from outside is checked here, once.
+"""Orders, answers and errors ↔ Flower records. Everything from outside is checked here, once.
 
 Each content carries a version. Vectors travel as one float32 array; the job travels as its
 canonical JSON. An error reply says a kind and, only where it holds no fact about rows, a reason.
@@ -7,43 +7,36 @@ canonical JSON. An error reply says a kind and, only where it holds no fact abou
 import functools
 import json
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedmodel._paths import source_digest
-from fedmodel.errors import (
-    BudgetError,
-    ConfigError,
-    FedmodelError,
-    ModelError,
-    ProtocolError,
-    RefusedError,
-)
+from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.job import Job
 from fedmodel.privacy.heads import Head, Standing
 from fedmodel.training.release import Counts
 from fedmodel.update import Update
 
 __all__ = [
-    "Failure",
     "Leave",
     "Order",
+    "checked_update",
     "decode_counts",
-    "decode_error",
     "decode_heads",
     "decode_job",
     "decode_leave",
     "decode_order",
+    "decode_session",
     "decode_standing",
     "decode_update",
     "encode_counts",
-    "encode_error",
     "encode_job",
     "encode_leave",
     "encode_order",
@@ -55,22 +48,13 @@ __all__ = [
 VERSION = "fedmodel.wire/1"
 _MAX_JOB = 1 << 20
 _NPY = "numpy.ndarray"  # Flower's name for the .npy format
-_UNEXPECTED = 200
+_SESSION = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 1e30
 _HEAVIEST = 1e12  # rows
 _METRICS = ("weight", "train_loss")
 _COUNTS = ("correct", "wrong")
 _MOST_HEADS = 1000
 _LONGEST_PROOF = 64 * 65  # hex digits of the proof for 2**64 entries
-# Kinds of refusal a coordinator may learn, and whether the message may travel with them.
-_KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
-    (201, BudgetError, True),
-    (202, RefusedError, True),
-    (203, ProtocolError, True),
-    (204, ConfigError, True),
-    (205, ModelError, False),  # tells about files at the site
-    (206, FedmodelError, False),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +88,6 @@ class Leave:
     job_sha256: str
     failed: bool
     entries: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why a site gave no answer: a kind that is safe to show, and whether its budget is spent."""
-
-    reason: str
-    budget: bool = False
 
 
 def pack(vector: NDArray[np.float32]) -> Array:
@@ -179,14 +155,15 @@ def _field(record: ConfigRecord, name: str, kind: type) -> Any:
     return value
 
 
-def encode_job(job: Job, heads: Iterable[Head] = ()) -> RecordDict:
+def encode_job(job: Job, heads: Iterable[Head] = (), session: str = "") -> RecordDict:
     """Return the content that offers a job to a site, with the digest of this party's sources.
 
     Args:
         job: what is offered.
         heads: of the site's ledgers, as the coordinator has kept them.
+        session: names this joining, where updates are hidden or sealed.
     """
-    fields = {"job": job.to_json().decode(), "sources": source_digest()}
+    fields = {"job": job.to_json().decode(), "sources": source_digest(), "session": session}
     kept = "\n".join(head.to_json().decode() for head in heads)
     return RecordDict({"config": ConfigRecord({"version": VERSION, **fields, "heads": kept})})
 
@@ -201,6 +178,18 @@ def decode_heads(content: RecordDict) -> list[Head]:
     if len(lines) > _MOST_HEADS:
         raise ProtocolError(f"an offer has at most {_MOST_HEADS} heads, got {len(lines)}")
     return [Head.from_json(line) for line in lines]
+
+
+def decode_session(content: RecordDict) -> str:
+    """Return the session in a message that offers a job; empty where it needs none.
+
+    Raises:
+        ProtocolError: if it is malformed.
+    """
+    session: str = _field(_config(content), "session", str)
+    if session and not _SESSION.fullmatch(session):
+        raise ProtocolError(f"a session is 64 hex digits, got {session!r:.40}")
+    return session
 
 
 def decode_job(content: RecordDict) -> Job:
@@ -326,20 +315,34 @@ def decode_update(content: RecordDict, size: int) -> Update:
     """
     _config(content)
     vector = _unpack(content)
+    record = content.get("metrics")
+    if not isinstance(record, MetricRecord):
+        raise ProtocolError("expected a metric record named 'metrics'")
+    return checked_update(vector, dict(record), size)
+
+
+def checked_update(vector: NDArray[np.float32], found: Mapping[str, Any], size: int) -> Update:
+    """Return the update of a vector and metrics from outside.
+
+    Args:
+        vector: the change.
+        found: name → value; the weight among them.
+        size: how many parameters it must have.
+
+    Raises:
+        ProtocolError: if it is malformed, of another size, or not finite.
+    """
     if vector.size != size:
         raise ProtocolError(f"expected an update of {size} parameters, got {vector.size}")
     # Together with the limit on weights this keeps every sum of updates finite in float32.
     if vector.size and not float(np.abs(vector).max()) <= _LARGEST:
         raise ProtocolError(f"the update holds NaN, infinity or a number above {_LARGEST:g}")
-    record = content.get("metrics")
-    if not isinstance(record, MetricRecord):
-        raise ProtocolError("expected a metric record named 'metrics'")
     metrics: dict[str, float] = {}
-    for name, value in record.items():
+    for name, value in found.items():
         if name not in _METRICS:
             raise ProtocolError(f"unknown metric '{name[:40]}'; known: {', '.join(_METRICS)}")
         try:
-            metrics[name] = float(value)  # type: ignore[arg-type]
+            metrics[name] = float(value)
         except (TypeError, OverflowError):
             metrics[name] = math.nan
         if not math.isfinite(metrics[name]):
@@ -374,19 +377,3 @@ def decode_counts(content: RecordDict) -> Counts:
             raise ProtocolError(f"'{name}' must be a whole number of at most ±{_HEAVIEST:g}")
         values[name] = value
     return Counts(**values)
-
-
-def encode_error(error: Exception, reply_to: Message) -> Message:
-    """Return the reply that says why there is no update, without facts about rows."""
-    for code, kind, tell in _KINDS:
-        if isinstance(error, kind):
-            reason = str(error) if tell else f"{type(error).__name__}: see the site's own log"
-            return Message(Error(code, reason), reply_to=reply_to)
-    reason = f"unexpected {type(error).__name__}: see the site's own log"
-    return Message(Error(_UNEXPECTED, reason), reply_to=reply_to)
-
-
-def decode_error(error: Error) -> Failure:
-    """Return why a site gave no update."""
-    reason = (error.reason or f"error {error.code}").replace("\n", " ")[:400]
-    return Failure(reason=reason, budget=error.code == _KINDS[0][0])

@@ -1,0 +1,400 @@
+"""One site's side of secure aggregation: a state machine, bytes in and bytes out.
+
+Double masking (Bonawitz et al. 2017, ePrint 2017/281) with these corrections: X25519 keys are
+agreed on once per session and signed by the sites' identities under a roster; each attempt's seeds
+are derived from a signed manifest that names the model and the cohort; what a dropped site's masks
+are recovered with is drawn anew for each attempt, so it opens no other; nothing is revealed before
+enough sites have signed the same set of survivors; and floors of the site's own hold whatever the
+coordinator asks for.
+
+Whatever a check refuses leaves the state as it was, but for an attempt that was opened: it stays
+opened, and never opens again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmodel import _hazmat
+from fedmodel.errors import EquivocationError, FloorError, ProtocolError, ReplayError
+from fedmodel.secagg import shamir
+from fedmodel.secagg.fields import VERSION, label, only, verify
+from fedmodel.secagg.graph import Graph
+from fedmodel.secagg.keys import check_holders, commitment, graph_of, recovery_key
+from fedmodel.secagg.masking import Encode, mask
+from fedmodel.secagg.messages import (
+    Consent,
+    Deliver,
+    Manifest,
+    Open,
+    Request,
+    Reveal,
+    Sealed,
+    Share,
+    Shares,
+    Survivors,
+    Upload,
+    decode,
+    digest,
+    encode,
+)
+from fedmodel.secagg.peers import Peers
+from fedmodel.secagg.terms import Agreement, Floors
+from fedmodel.seeds import Entropy
+
+__all__ = ["Participant"]
+
+_SECRET, _SHARE = 32, 33  # bytes
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What a site knows of the attempt that is open."""
+
+    manifest: Manifest
+    digest: bytes
+    graph: Graph
+    seeds: dict[int, bytes]  # neighbour → seed of their common mask
+    self_seed: bytes
+    stage: str = "shared"
+    takers: tuple[int, ...] = ()
+    held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # owner → its two shares
+    told: Survivors | None = None
+
+
+class Participant:
+    """A site in one session. Its X25519 key and all secrets live in memory only.
+
+    Args:
+        member: the site's number in the roster.
+        agreement: what the site has agreed to.
+        members: number → Ed25519 public key, from the site's own copy of the roster.
+        coordinator: Ed25519 public key of the coordinator, from there too.
+        floors: the site's own.
+        sign: signs by the site's identity.
+        entropy: where keys, seeds and shares come from.
+
+    Raises:
+        FloorError: when what was agreed on is below the site's floors.
+        ProtocolError: for a site that isn't in the roster.
+    """
+
+    def __init__(
+        self,
+        *,
+        member: int,
+        agreement: Agreement,
+        members: Mapping[int, bytes],
+        coordinator: bytes,
+        floors: Floors,
+        sign: Callable[[bytes], bytes],
+        entropy: Entropy,
+    ) -> None:
+        if member not in members:
+            raise ProtocolError(f"this site's number {member} isn't in the roster")
+        floors.check_agreed(agreement)
+        self.member = member
+        self.agreement = agreement
+        self._members = dict(members)
+        self._coordinator = coordinator
+        self._floors = floors
+        self._sign = sign
+        self._entropy = entropy
+        self._peers = Peers(member, agreement, members, entropy)
+        self._last = (0, 0)  # round and attempt that was opened last
+        self._closed = 0  # last round in which something was revealed
+        self._attempt: _Attempt | None = None
+
+    def __repr__(self) -> str:
+        return f"Participant({self.member})"
+
+    def advert(self) -> bytes:
+        """Return the site's signed key for this session."""
+        return encode(self._peers.advert(self._sign))
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the attempt that was opened last.
+
+        Raises:
+            ReplayError: when none was.
+        """
+        if self._attempt is None:
+            raise ReplayError("no attempt is open at this site")
+        return self._attempt.manifest
+
+    # -- opening an attempt ----------------------------------------------------------------------
+
+    def open(self, data: bytes) -> bytes:
+        """Begin an attempt: check its manifest, and share what would unmask this site's part.
+
+        Args:
+            data: an ``open`` message.
+
+        Returns:
+            A ``shares`` message.
+
+        Raises:
+            ReplayError: for an attempt that isn't newer than the last, or of a closed round.
+            FloorError: for one below the site's floors.
+            EquivocationError: when a site's key is another one than before.
+            ProtocolError: when it isn't what was agreed on, or a signature or key isn't right.
+        """
+        message = decode(Open, data)
+        manifest = message.manifest
+        self._check_manifest(manifest)
+        graph = graph_of(manifest)
+        self._peers.learn(message.adverts)
+        name = digest(manifest)
+        seeds = self._peers.seeds(name, graph.neighbours(self.member))
+        self._last = (manifest.round, manifest.attempt)
+        self_seed, recovery = self._entropy.bytes(_SECRET), self._entropy.bytes(_SECRET)
+        self._attempt = _Attempt(manifest, name, graph, seeds, self_seed)
+        return self._share(self._attempt, recovery)
+
+    def _check_manifest(self, manifest: Manifest) -> None:
+        verify(self._coordinator, manifest.signed(), manifest.signature)
+        agreed = self.agreement
+        if manifest.version != VERSION:
+            raise ProtocolError(f"expected protocol {VERSION!r}, got {manifest.version!r:.40}")
+        for name in ("session", "job", "roster", "survivors", "colluders", "bits", "count"):
+            asked, known = getattr(manifest, name), getattr(agreed, name)
+            if asked != known:
+                raise ProtocolError(
+                    f"the manifest's {name} isn't what was agreed on: expected {known!s:.20}, got "
+                    f"{asked!s:.20}"
+                )
+        if manifest.threshold < agreed.threshold:
+            raise FloorError(
+                f"the manifest lowers the threshold from {agreed.threshold} to {manifest.threshold}"
+            )
+        if manifest.threshold != agreed.threshold:
+            raise ProtocolError("the manifest's threshold isn't what was agreed on")
+        unknown = [n for n in manifest.cohort if n not in self._members]
+        if unknown:
+            raise ProtocolError(f"sites {unknown[:8]} of the cohort aren't in the roster")
+        if self.member not in manifest.cohort:
+            raise ProtocolError(f"site {self.member} isn't in the cohort it was sent")
+        self._floors.check(
+            cohort=len(manifest.cohort),
+            survivors=manifest.survivors,
+            threshold=manifest.threshold,
+            colluders=manifest.colluders,
+        )
+        self._check_new(manifest)
+
+    def _check_new(self, manifest: Manifest) -> None:
+        now = (manifest.round, manifest.attempt)
+        if not (1 <= now[0] <= self.agreement.rounds and 1 <= now[1] <= self.agreement.attempts):
+            raise ProtocolError(
+                f"the job has rounds 1 to {self.agreement.rounds} of at most "
+                f"{self.agreement.attempts} attempts, this is round {now[0]}, attempt {now[1]}"
+            )
+        if now <= self._last:
+            raise ReplayError(
+                f"round {now[0]}, attempt {now[1]} isn't after round {self._last[0]}, attempt "
+                f"{self._last[1]}, which this site has opened: no mask is used twice"
+            )
+        if now[0] <= self._closed:
+            raise ReplayError(
+                f"this site has revealed shares in round {self._closed}; sums over two sets of "
+                "sites would show who is in one of them only"
+            )
+
+    def _share(self, attempt: _Attempt, recovery: bytes) -> bytes:
+        holders, threshold = attempt.graph.holders(self.member), attempt.graph.threshold
+        selves = shamir.split(attempt.self_seed, threshold, holders, self._entropy)
+        keys = shamir.split(recovery, threshold, holders, self._entropy)
+        attempt.held[self.member] = (selves[self.member], keys[self.member])
+        boxes = [
+            Sealed(member=n, box=self._peers.seal(attempt.digest, n, selves[n] + keys[n]).hex())
+            for n in holders
+            if n != self.member
+        ]
+        seeds = b"".join(attempt.seeds[n] for n in attempt.graph.neighbours(self.member))
+        kept = _hazmat.aead_seal(
+            recovery_key(recovery, attempt.digest, self.member),
+            seeds,
+            label("recovery", attempt.digest, self.member),
+            self._entropy,
+        )
+        unsigned = Shares(
+            manifest=attempt.digest.hex(),
+            member=self.member,
+            boxes=tuple(boxes),
+            recovery=kept.hex(),
+            self_commitment=commitment("self", attempt.self_seed, attempt.digest, self.member),
+            recovery_commitment=commitment("recovery", recovery, attempt.digest, self.member),
+            signature="0" * 128,
+        )
+        return encode(replace(unsigned, signature=self._sign(unsigned.signed()).hex()))
+
+    # -- the masked upload -----------------------------------------------------------------------
+
+    def deliver(self, data: bytes) -> None:
+        """Take the others' shares: after this the site can mask.
+
+        Args:
+            data: a ``deliver`` message.
+
+        Raises:
+            FloorError: when too few sites are left.
+            ReplayError: for another attempt than the open one, or a second time.
+            ProtocolError: when an envelope is missing or doesn't open.
+        """
+        message = decode(Deliver, data)
+        attempt = self._at("shared", message.manifest)
+        self._check_subset(message.takers, attempt.manifest.cohort, "takers", attempt)
+        check_holders(attempt.manifest, attempt.graph, self.member, message.takers)
+        owners = [n for n in attempt.graph.neighbours(self.member) if n in set(message.takers)]
+        only((box.member for box in message.boxes), owners, "shares from")
+        held = {}
+        for box in message.boxes:
+            opened = self._peers.open(attempt.digest, box.member, bytes.fromhex(box.box))
+            if len(opened) != 2 * _SHARE:
+                raise ProtocolError(f"site {box.member} shared {len(opened)} bytes, not two shares")
+            held[box.member] = (opened[:_SHARE], opened[_SHARE:])
+        attempt.takers = message.takers
+        attempt.held |= held
+        attempt.stage = "delivered"
+
+    def upload(self, values: Encode) -> tuple[bytes, NDArray[np.uint8]]:
+        """Mask the site's vector, once.
+
+        Args:
+            values: writes the ring elements ``start`` to ``stop`` into the array it is given.
+
+        Returns:
+            An ``upload`` header, and the packed masked vector.
+
+        Raises:
+            ReplayError: a second time, or before the shares were delivered.
+        """
+        attempt = self._at("delivered")
+        # Set first: whatever fails below, other data are never masked alike.
+        attempt.stage = "uploaded"
+        peers = [n for n in attempt.seeds if n in set(attempt.takers)]
+        packed = mask(
+            values,
+            attempt.manifest.count,
+            attempt.manifest.bits,
+            add=[attempt.self_seed, *(attempt.seeds[n] for n in peers if n > self.member)],
+            subtract=[attempt.seeds[n] for n in peers if n < self.member],
+        )
+        return encode(Upload(manifest=attempt.digest.hex(), member=self.member)), packed
+
+    # -- unmasking -------------------------------------------------------------------------------
+
+    def consent(self, data: bytes) -> bytes:
+        """Sign the set of survivors, once: no honest site signs two sets in one attempt.
+
+        Args:
+            data: a ``survivors`` message.
+
+        Returns:
+            A ``consent`` message.
+
+        Raises:
+            FloorError: when they are too few.
+            EquivocationError: when it doesn't fit what the site was told before.
+            ReplayError: a second time, or for another attempt.
+        """
+        message = decode(Survivors, data)
+        attempt = self._at("uploaded", message.manifest)
+        if message.takers != attempt.takers:
+            raise EquivocationError(
+                "the sites that take part differ from those this site was told of when it masked"
+            )
+        self._check_subset(message.survivors, attempt.takers, "survivors", attempt)
+        attempt.told = message
+        attempt.stage = "consented"
+        signature = self._sign(message.signed()).hex()
+        return encode(Consent(member=self.member, signature=signature))
+
+    def reveal(self, data: bytes) -> bytes:
+        """Reveal shares that unmask the sum over the survivors, once.
+
+        Args:
+            data: a ``request`` message.
+
+        Returns:
+            A ``reveal`` message: of each owner a share of one kind only, of the self seed if it
+            survived, of the recovery key if it didn't.
+
+        Raises:
+            EquivocationError: when fewer than the threshold have signed the set that this site
+                was told of.
+            ReplayError: a second time, or for another attempt.
+            ProtocolError: for a signature that isn't right or isn't a survivor's.
+        """
+        message = decode(Request, data)
+        attempt = self._at("consented", message.manifest)
+        told = attempt.told
+        if told is None:
+            raise ReplayError("this site was told of no survivors")
+        self._check_consents(message.consents, told, attempt.manifest.threshold)
+        survived = set(told.survivors)
+        attempt.stage = "revealed"
+        self._closed = attempt.manifest.round
+        held = sorted(attempt.held.items())
+        selves = [Share(owner=n, share=s.hex()) for n, (s, _) in held if n in survived]
+        keys = [Share(owner=n, share=k.hex()) for n, (_, k) in held if n not in survived]
+        attempt.held.clear()
+        return encode(
+            Reveal(
+                manifest=message.manifest,
+                member=self.member,
+                self_seeds=tuple(selves),
+                recovery_keys=tuple(keys),
+            )
+        )
+
+    def _check_consents(self, consents: Sequence[Consent], told: Survivors, threshold: int) -> None:
+        signed = told.signed()
+        for consent in consents:
+            if consent.member not in told.survivors:
+                raise ProtocolError(f"site {consent.member} consents, but is no survivor")
+            try:
+                verify(self._members[consent.member], signed, consent.signature)
+            except ProtocolError as error:
+                raise EquivocationError(
+                    f"site {consent.member} hasn't signed the survivors that this site was told of"
+                ) from error
+        if len(consents) < threshold:
+            raise EquivocationError(
+                f"{len(consents)} sites have agreed on the survivors, {threshold} must before "
+                "anything is revealed"
+            )
+
+    # -- common ----------------------------------------------------------------------------------
+
+    def _at(self, stage: str, manifest: str | None = None) -> _Attempt:
+        """Return the open attempt, if it is at a stage (and is the one that is meant)."""
+        attempt = self._attempt
+        if attempt is None:
+            raise ReplayError("no attempt is open at this site")
+        if manifest is not None and manifest != attempt.digest.hex():
+            raise ReplayError(
+                f"the message is of another attempt than the open one (round {self._last[0]}, "
+                f"attempt {self._last[1]})"
+            )
+        if attempt.stage != stage:
+            raise ReplayError(
+                f"this site's attempt is '{attempt.stage}', the message is for one that is "
+                f"'{stage}': each stage is answered once"
+            )
+        return attempt
+
+    def _check_subset(
+        self, part: Sequence[int], whole: Sequence[int], what: str, attempt: _Attempt
+    ) -> None:
+        unknown = sorted(set(part) - set(whole))
+        if unknown:
+            raise ProtocolError(f"the {what} {unknown[:8]} weren't among those before")
+        if self.member not in part:
+            raise ProtocolError(f"this site isn't among the {what} that it was told of")
+        least = max(attempt.manifest.survivors, self._floors.survivors)
+        if len(part) < least:
+            raise FloorError(f"{len(part)} {what} are left, {least} are needed in a secure sum")

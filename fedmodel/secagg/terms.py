@@ -1,0 +1,171 @@
+"""What a session of secure aggregation is bound to, and what a site never goes below."""
+
+from dataclasses import dataclass
+
+from fedmodel.errors import ConfigError, FloorError
+from fedmodel.job import SecAgg
+
+__all__ = ["Agreement", "Floors"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What all parties of a session have agreed on before its first round.
+
+    Args:
+        session: 32 random bytes (hex), new whenever sites join.
+        job: SHA-256 (hex) of the job.
+        roster: SHA-256 (hex) of the roster: who may take part, by which key.
+        rounds: of the run; a manifest's round is among them.
+        attempts: how often one round may be begun.
+        survivors: a sum is of so many sites at least.
+        colluders: so many of them may work with the coordinator.
+        threshold: consents that a reveal needs, and shares that make a secret.
+        bits: of a ring element; the ring is the integers modulo 2**bits.
+        count: ring elements of an upload.
+    """
+
+    session: str
+    job: str
+    roster: str
+    rounds: int
+    attempts: int
+    survivors: int
+    colluders: int
+    threshold: int
+    bits: int
+    count: int
+
+    @classmethod
+    def of(
+        cls,
+        secagg: SecAgg,
+        *,
+        session: str,
+        job: str,
+        roster: str,
+        rounds: int,
+        bits: int,
+        count: int,
+    ) -> "Agreement":
+        """Return the agreement that a complete job stands for.
+
+        Raises:
+            ConfigError: when the job's numbers aren't filled in.
+        """
+        survivors, colluders, threshold = secagg.survivors, secagg.colluders, secagg.threshold
+        if survivors is None or colluders is None or threshold is None:
+            raise ConfigError(
+                "the job's secagg.survivors, secagg.colluders and secagg.threshold must be "
+                "numbers before sites join, and one of them is null"
+            )
+        return cls(
+            session=session,
+            job=job,
+            roster=roster,
+            rounds=rounds,
+            attempts=secagg.attempts,
+            survivors=survivors,
+            colluders=colluders,
+            threshold=threshold,
+            bits=bits,
+            count=count,
+        )
+
+    @classmethod
+    def of_keys(cls, *, session: str, job: str, roster: str, rounds: int) -> "Agreement":
+        """Return an agreement on who is who, and on no sum: for updates that are sealed only."""
+        return cls(
+            session=session,
+            job=job,
+            roster=roster,
+            rounds=rounds,
+            attempts=1,
+            survivors=1,
+            colluders=0,
+            threshold=1,
+            bits=32,
+            count=1,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floors:
+    """A site's own limits. They are its own configuration; no coordinator can lower them.
+
+    Args:
+        cohort: fewest sites in a round.
+        survivors: fewest sites in a sum.
+        honest: fewest sites in a sum besides the tolerated colluders, at least 3: of two, each
+            learns the other's update, and one is bare.
+        threshold: fewest consents and shares.
+        colluders: the job must tolerate so many at least.
+
+    Raises:
+        ConfigError: for a floor of fewer than 3 honest sites.
+    """
+
+    cohort: int = 3
+    survivors: int = 3
+    honest: int = 3
+    threshold: int = 2
+    colluders: int = 0
+
+    def __post_init__(self) -> None:
+        if self.honest < 3:
+            raise ConfigError(
+                f"a site's floor of honest survivors can't be below 3, got {self.honest}"
+            )
+
+    def check_agreed(self, agreement: Agreement) -> None:
+        """Check what was agreed on, for the smallest cohort that there can be.
+
+        Raises:
+            FloorError: naming what is below which floor.
+        """
+        self.check(
+            cohort=max(agreement.survivors, self.cohort),
+            survivors=agreement.survivors,
+            threshold=agreement.threshold,
+            colluders=agreement.colluders,
+        )
+
+    def check(self, *, cohort: int, survivors: int, threshold: int, colluders: int) -> None:
+        """Check what a job or a manifest asks for.
+
+        Args:
+            cohort: sites in a round.
+            survivors: in a sum at least.
+            threshold: consents and shares.
+            colluders: that are tolerated.
+
+        Raises:
+            FloorError: naming what is below which floor.
+        """
+        found = {
+            "cohort": cohort,
+            "survivors": survivors,
+            "threshold": threshold,
+            "colluders": colluders,
+            "honest": survivors - colluders,
+        }
+        for name, value in found.items():
+            least = getattr(self, name)
+            if value < least:
+                what = "survivors less colluders" if name == "honest" else name
+                raise FloorError(
+                    f"this site's floor for {what} in secure aggregation is {least}, it was asked "
+                    f"for {value}; take part with more sites, or let the operators of the sites "
+                    "agree on other floors"
+                )
+        if 2 * threshold <= cohort + colluders:
+            raise FloorError(
+                f"a threshold of {threshold} among {cohort} sites with {colluders} colluders lets "
+                "two sets of survivors be agreed on, and one update follow from two sums; expected "
+                f"at least {(cohort + colluders) // 2 + 1}"
+            )
+        if threshold > survivors:
+            raise FloorError(
+                f"a threshold of {threshold} can't be met by {survivors} survivors; nothing "
+                "would ever be unmasked"
+            )

@@ -1,0 +1,90 @@
+"""Rounds whose updates come in envelopes: only the coordinator can read them."""
+
+from collections.abc import Iterable
+
+from flwr.app import Message, RecordDict
+
+from fedmodel import wire
+from fedmodel.errors import ConfigError, ProtocolError
+from fedmodel.identity import Roster
+from fedmodel.identity.seal import Context, open_
+from fedmodel.secagg.coordinator import Coordinator as Protocol
+from fedmodel.secagg.terms import Agreement
+from fedmodel.update import Update
+from server.collect import Check, Collected, collect, nothing
+from server.session import Coordinator
+
+__all__ = ["Sealed"]
+
+
+class Sealed:
+    """One session of sealed updates at the coordinator.
+
+    Args:
+        coordinator: of a job with ``secagg=seal``, with its roster, signing key and seal key.
+
+    Raises:
+        ConfigError: when one of them is missing.
+    """
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        roster, signer, private = coordinator.roster, coordinator.signer, coordinator.seal_key
+        if roster is None or signer is None or private is None:
+            raise ConfigError(
+                "secagg=seal needs a roster, and the coordinator's signing and seal keys; "
+                "provision them first"
+            )
+        self._roster: Roster = roster
+        self._private = private
+        self._job = coordinator.job
+        self._size = coordinator.initial.size
+        self.session = coordinator.entropy.bytes(32).hex()
+        self.numbers: dict[int, int] = {}  # node → the site's number in the roster
+        agreement = Agreement.of_keys(
+            session=self.session,
+            job=self._job.sha256,
+            roster=roster.sha256,
+            rounds=self._job.train.rounds,
+        )
+        self._protocol = Protocol(agreement=agreement, members=roster.keys, sign=signer.sign)
+
+    def joined(self, node: int, content: RecordDict) -> None:
+        """Take note of which site a node is, by its signature.
+
+        Raises:
+            ProtocolError: when it isn't right, or another node has given that site's.
+        """
+        number = self._protocol.take_advert(wire.parcel(content, "secagg").tobytes())
+        if number in self.numbers.values():
+            raise ProtocolError(f"site {number} of the roster has joined already, by another node")
+        self.numbers[node] = number
+
+    def collect(
+        self,
+        replies: Iterable[Message],
+        nodes: list[int],
+        round_: int,
+        *,
+        uniform: bool,
+        check: Check = nothing,
+    ) -> Collected:
+        """Open a round's envelopes and sum what is in them (see :func:`server.collect.collect`)."""
+
+        def read(node: int, content: RecordDict) -> Update:
+            number = self.numbers[node]
+            context = Context(
+                session=self.session,
+                job=self._job.sha256,
+                roster=self._roster.sha256,
+                member=number,
+                round=round_,
+            )
+            opened = open_(
+                wire.parcel(content, "sealed").tobytes(),
+                private=self._private,
+                sender=self._roster.keys[number],
+                context=context,
+            )
+            return wire.checked_update(*wire.update_from_bytes(opened), self._size)
+
+        return collect(replies, nodes, self._size, uniform=uniform, check=check, read=read)
