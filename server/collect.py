@@ -3,7 +3,7 @@
 And of an evaluation → each site's noised counts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -14,11 +14,21 @@ from fedmodel.errors import ProtocolError
 from fedmodel.training.release import Counts
 from fedmodel.update import Update
 
-__all__ = ["Check", "Collected", "Read", "collect", "collect_counts", "nothing", "read_all"]
+__all__ = [
+    "Check",
+    "Collected",
+    "Combine",
+    "Read",
+    "collect",
+    "collect_counts",
+    "nothing",
+    "read_all",
+]
 
 T = TypeVar("T")
 Check = Callable[[int, RecordDict], None]
 Read = Callable[[int, RecordDict], Update]
+Combine = Callable[[Sequence[Update]], Update]
 
 
 @dataclass(slots=True)
@@ -60,6 +70,7 @@ def collect(
     uniform: bool = False,
     check: Check = nothing,
     read: Read | None = None,
+    combine: Combine = lambda updates: Update.total(updates).mean(),
 ) -> Collected:
     """Sum the updates in the order of node ids, so that the result doesn't depend on arrival.
 
@@ -70,6 +81,7 @@ def collect(
         uniform: every update must have weight 1: no site can make itself count for more.
         check: what else a node's reply must pass; it raises ProtocolError.
         read: makes an update of a node's reply; by default of one in the clear.
+        combine: makes one update of them; by default their weighted mean.
 
     Returns:
         The mean and the failures. A malformed or repeated reply is a failure of its sender.
@@ -82,7 +94,7 @@ def collect(
         return _checked((read or plain)(node, content), uniform)
 
     updates, failures = read_all(replies, asked, checked, check, "update")
-    mean = Update.total(list(updates.values())).mean() if updates else None
+    mean = combine(list(updates.values())) if updates else None
     return Collected(mean=mean, givers=tuple(updates), failures=failures)
 
 

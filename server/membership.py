@@ -48,12 +48,14 @@ def join(grid: Grid, coordinator: Coordinator, hidden: Hidden | None = None) -> 
     coordinator.outcome.refused = {n: r for n, r in outcome.items() if r is not None}
     coordinator.reporter.joined(outcome)
     joined = [n for n in nodes if outcome[n] is None]
-    needed = max(1, math.ceil(coordinator.job.federation.quorum * len(nodes)))
+    needed, key = max(1, math.ceil(job.federation.quorum * len(nodes))), "federation.quorum"
+    if job.secagg.on and (job.secagg.survivors or 0) > needed:
+        needed, key = job.secagg.survivors or 0, "secagg.survivors"
     if len(joined) < needed:
         reasons = "; ".join(sorted(set(coordinator.outcome.refused.values())))
         raise QuorumError(
             f"{len(joined)} of {len(nodes)} sites joined, {needed} are needed "
-            f"(federation.quorum): {reasons or 'no site is connected'}"
+            f"({key}): {reasons or 'no site is connected'}"
         )
     return joined
 

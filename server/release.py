@@ -54,7 +54,7 @@ class ServerOptimizer:
     ) -> NDArray[np.float32]:
         """Return the new parameters from the old ones and the mean change."""
         arrived = vector + mean
-        if self._name == "fedavg":
+        if self._name not in ("fedavgm", "fedadam"):
             return arrived  # FedAvg of one reply is that reply
         current = {_KEY: vector}
         if self._name == "fedadam":

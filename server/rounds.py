@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from flwr.app import Array, Message, RecordDict
@@ -23,6 +24,7 @@ from server.collect import Collected, collect, collect_counts
 from server.evaluation import Released, release
 from server.membership import head_taken, join, leave
 from server.release import ServerOptimizer
+from server.robust import combine
 from server.sealed import Sealed
 from server.secure import Secure
 from server.session import Coordinator
@@ -139,7 +141,14 @@ class _Run:
         uniform = self.job.aggregation.weights == "uniform"
         if isinstance(self.hidden, Sealed):
             return self.hidden.collect(replies, nodes, number, uniform=uniform, check=check)
-        return collect(replies, nodes, self.vector.size, uniform=uniform, check=check)
+        return collect(
+            replies,
+            nodes,
+            self.vector.size,
+            uniform=uniform,
+            check=check,
+            combine=partial(combine, self.job.aggregation),
+        )
 
     def order(self, node: int, round_: int, vector: Array) -> RecordDict:
         """Return what a node is told to do."""

@@ -1,6 +1,7 @@
 """Rounds whose updates come in envelopes: only the coordinator can read them."""
 
 from collections.abc import Iterable
+from functools import partial
 
 from flwr.app import Message, RecordDict
 
@@ -12,6 +13,7 @@ from fedmodel.secagg.coordinator import Coordinator as Protocol
 from fedmodel.secagg.terms import Agreement
 from fedmodel.update import Update
 from server.collect import Check, Collected, collect, nothing
+from server.robust import combine
 from server.session import Coordinator
 
 __all__ = ["Sealed"]
@@ -87,4 +89,12 @@ class Sealed:
             )
             return wire.checked_update(*wire.update_from_bytes(opened), self._size)
 
-        return collect(replies, nodes, self._size, uniform=uniform, check=check, read=read)
+        return collect(
+            replies,
+            nodes,
+            self._size,
+            uniform=uniform,
+            check=check,
+            read=read,
+            combine=partial(combine, self._job.aggregation),
+        )

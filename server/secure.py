@@ -127,12 +127,14 @@ class Secure:
         legs = _Legs(grid, self.numbers, check, timeout)
         reason = None
         for attempt in range(1, self._job.secagg.attempts + 1):
-            legs.failures = {}
+            legs.begin(round_, attempt)
             try:
                 mean, givers = self._attempt(legs, nodes, (round_, attempt), model, vector, order)
             except _TooFewError as error:
                 reason = f"attempt {attempt} of {self._job.secagg.attempts}: {error}"
-                logger.info("round %d, %s", round_, reason)
+                # If another attempt goes well, or fails otherwise, only this line says why.
+                told = "; ".join(sorted({f.reason for f in legs.failures.values()}))
+                logger.warning("round %d, %s: %s", round_, reason, told)
                 if error.final or legs.budgets_spent:
                     break
                 continue
@@ -155,18 +157,18 @@ class Secure:
             attempt = self._protocol.begin(
                 round=round_, attempt=attempt_, model=model, cohort=cohort
             )
-            legs.play("query.open", nodes, round_, attempt.open_for, attempt.take_shares)
+            legs.play("query.open", nodes, attempt.open_for, attempt.take_shares)
             attempt.close_shares()
-            self._upload(legs, attempt, round_, order)
+            self._upload(legs, attempt, order)
             attempt.close_uploads()
             told = attempt.survivors_message()
             left = legs.nodes(attempt.survivors)
-            legs.play("query.consent", left, round_, lambda member: told, attempt.take_consent)
+            legs.play("query.consent", left, lambda member: told, attempt.take_consent)
             attempt.close_consents()
         except QuorumError as error:
             raise _TooFewError(str(error)) from error
         request = attempt.request_message()
-        legs.play("query.reveal", left, round_, lambda member: request, attempt.take_reveal)
+        legs.play("query.reveal", left, lambda member: request, attempt.take_reveal)
         try:
             mean = self._mean(attempt, round_, vector)
         except (QuorumError, ProtocolError) as error:
@@ -178,7 +180,6 @@ class Secure:
         self,
         legs: "_Legs",
         attempt: Attempt,
-        round_: int,
         order: Callable[[int], RecordDict],
     ) -> None:
         def content(node: int, member: int) -> RecordDict:
@@ -188,7 +189,7 @@ class Secure:
             packed = wire.parcel(reply, "masked", self._bytes)
             attempt.take_upload(member, wire.parcel(reply, "secagg").tobytes(), packed)
 
-        legs.ask("train", legs.nodes(attempt.takers), round_, content, take)
+        legs.ask("train", legs.nodes(attempt.takers), content, take)
 
     def _mean(self, attempt: Attempt, round_: int, vector: Vector) -> Update:
         total, sites = attempt.total(), len(attempt.survivors)
@@ -212,7 +213,13 @@ class _Legs:
         self._of_number = {number: node for node, number in numbers.items()}
         self._check = check
         self._timeout = timeout
+        self._group = ""
         self.failures: Failures = {}
+
+    def begin(self, round_: int, attempt: int) -> None:
+        """Begin an attempt of a round: nobody has failed in it."""
+        self._group = f"{round_}.{attempt}"
+        self.failures = {}
 
     @property
     def budgets_spent(self) -> bool:
@@ -225,7 +232,6 @@ class _Legs:
         self,
         kind: str,
         nodes: list[int],
-        round_: int,
         message: Callable[[int], bytes],
         take: Callable[[int, bytes], None],
     ) -> None:
@@ -237,26 +243,25 @@ class _Legs:
         def read(member: int, reply: RecordDict) -> None:
             take(member, wire.parcel(reply, "secagg").tobytes())
 
-        self.ask(kind, nodes, round_, content, read)
+        self.ask(kind, nodes, content, read)
 
     def ask(
         self,
         kind: str,
         nodes: list[int],
-        round_: int,
         content: Callable[[int, int], RecordDict],
         take: Callable[[int, RecordDict], Any],
     ) -> None:
         """Send every node its message and take the replies."""
         messages = [
-            Message(content(node, self._numbers[node]), node, kind, group_id=str(round_))
+            Message(content(node, self._numbers[node]), node, kind, group_id=self._group)
             for node in nodes
         ]
-        # Who answers an earlier leg too late has dropped out of it, and no more than that.
+        # Who answers an earlier leg or attempt too late has dropped out of that one only.
         replies = [
             reply
             for reply in self._grid.send_and_receive(messages, timeout=self._timeout)
-            if reply.metadata.message_type == kind
+            if (reply.metadata.message_type, reply.metadata.group_id) == (kind, self._group)
         ]
 
         def read(node: int, reply: RecordDict) -> None:

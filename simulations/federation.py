@@ -234,6 +234,7 @@ def _sites(
             home=home,
             dataset=homes.dataset,
             caps=homes.caps,
+            floors=homes.floors,
             run=run,
             on_step=on_step,
         )

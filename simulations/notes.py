@@ -26,7 +26,7 @@ def adversaries(job: Job, spent: Sequence[Sequence[Spend]]) -> dict[str, float]:
     from fedmodel.privacy.adversaries import adversaries as of_site
 
     plan = plan_of(job)
-    found = [of_site(plan, spends) for spends in spent]
+    found = [of_site(plan, spends, job.secagg.colluders) for spends in spent]
     return {name: max(f[name] for f in found) for name in found[0]} if found else {}
 
 
@@ -75,9 +75,10 @@ def notes(job: Job, parameters: int) -> list[str]:
         )
     if job.privacy.mechanism == "distributed":
         found.append(
-            f"ε is that of DP-SGD on all sites' rows together. It counts on {job.secagg.honest} "
-            f"sites that add their noise in every sum: at least {job.secagg.survivors} survivors, "
-            f"of whom {job.secagg.colluders} may work with the coordinator."
+            f"ε is that of DP-SGD on all sites' rows together. It counts on the noise of "
+            f"{plan_of(job).honest} sites in every sum, of at least {job.secagg.survivors} "
+            f"survivors: {job.secagg.colluders} may work with the coordinator, and each site knows "
+            "its own."
         )
     ratio = noise_to_signal(job, parameters)
     if ratio is not None:

@@ -10,6 +10,7 @@ from fedmodel.data import Partition, Source
 from fedmodel.errors import ConfigError
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, SecAgg, Train
 from fedmodel.privacy.caps import Caps
+from fedmodel.secagg.terms import Floors
 from fedmodel.state import dataset_name
 
 __all__ = ["Homes", "Scenario"]
@@ -26,11 +27,13 @@ class Homes:
         state: folder of the sites' state, for runs to share; ``None``: in the run folder.
         dataset: name that each site gives to its rows.
         caps: of each site.
+        floors: of each site, for secure sums.
     """
 
     state: Path | None = None
     dataset: str = "main"
     caps: Caps = field(default_factory=Caps)
+    floors: Floors = field(default_factory=Floors)
 
     def __post_init__(self) -> None:
         dataset_name(self.dataset)
@@ -87,10 +90,17 @@ class Scenario:
         dataset = str(budget.pop("dataset", "main"))
         caps = config.build(Caps, budget, "budget")
         groups = ["model", "data", "train", "privacy", "secagg", "aggregation", "federation"]
-        for known in (*groups, "budget"):
+        floors = config.build(Floors, _part(rest, "floors"), "floors")
+        homes = Homes(
+            state=None if state is None else Path(state),
+            dataset=dataset,
+            caps=caps,
+            floors=floors,
+        )
+        for known in (*groups, "budget", "floors"):
             rest.pop(known, None)
         if rest:
-            known_keys = [*groups, "seed", "device", "run", "resume", "state", "budget"]
+            known_keys = [*groups, "seed", "device", "run", "resume", "state", "budget", "floors"]
             key = next(iter(rest))
             raise ConfigError(f"unknown key '{key}'{config.suggest(key, known_keys)}")
         if device not in ("auto", "cpu", "cuda"):
@@ -100,7 +110,7 @@ class Scenario:
             source=source,
             partition=partition,
             device=device,
-            homes=Homes(state=None if state is None else Path(state), dataset=dataset, caps=caps),
+            homes=homes,
         )
 
 
@@ -135,5 +145,6 @@ def _secagg(part: dict[str, Any], privacy: Privacy) -> SecAgg:
 
 def _aggregation(part: dict[str, Any], privacy: Privacy) -> Aggregation:
     if part.get("weights") == "auto":
-        part["weights"] = "uniform" if privacy.private else "examples"
+        alike = privacy.private or part.get("optimizer") in ("fedmedian", "krum")
+        part["weights"] = "uniform" if alike else "examples"
     return config.build(Aggregation, part, "aggregation")

@@ -10,12 +10,13 @@ from fedmodel import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+SECURE = (ROOT / "docs/secure-aggregation.md").read_text()
 SHARED = ROOT.parent / "shared"
 SMALL = ["debug=fast", "data.rows=200", "data.test_rows=40"]
 
 
-def commands() -> list[list[str]]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+def commands(page: str) -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("fedmodel ")]
 
@@ -38,9 +39,12 @@ def _beside_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_beside_shared")
-def test_every_command_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    found = commands()
-    assert len(found) >= 8
+@pytest.mark.parametrize(("page", "least"), [(README, 8), (SECURE, 5)], ids=["readme", "secure"])
+def test_every_command_of_a_page_runs(
+    page: str, least: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = commands(page)
+    assert len(found) >= least
     for command in found:
         if "../shared" in " ".join(command) and not SHARED.exists():
             continue
@@ -53,7 +57,15 @@ def test_the_make_targets_of_the_readme_exist() -> None:
     assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/threat-model.md", "docs/run-folder.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/threat-model.md",
+        "docs/run-folder.md",
+        "docs/secure-aggregation.md",
+    ],
+)
 def test_links_and_python_blocks_are_right(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):

@@ -15,7 +15,7 @@ from fedmodel.job import Job
 from fedmodel.privacy.caps import Caps
 from fedmodel.privacy.heads import Head
 from fedmodel.privacy.ledger import Ledger, Terms
-from fedmodel.privacy.plan import make_plan
+from fedmodel.privacy.plan import plan_of
 from fedmodel.runs import RunFolder, run_path
 from fedmodel.state import SiteState, sites_in
 
@@ -221,11 +221,4 @@ def _terms(job: Job) -> Terms | None:
     """Return what a job would spend; ``None`` for one that spends nothing."""
     if not job.privacy.private:
         return None
-    plan = make_plan(
-        job.privacy,
-        batch_size=job.train.batch_size,
-        rounds=job.train.rounds,
-        steps=job.train.steps,
-        evaluate=job.releases_evaluation,
-    )
-    return Terms.of(plan)
+    return Terms.of(plan_of(job))

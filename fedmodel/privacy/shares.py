@@ -54,12 +54,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmodel.errors import ConfigError, PrivacyError
+from fedmodel.job import BITS
 from fedmodel.privacy.noise import check_finite, tiles
 from fedmodel.seeds import Entropy
 
 __all__ = ["BITS", "GRID_BITS", "Shares", "as_reals", "bits_needed", "distance", "noised"]
 
-BITS = (16, 20, 24, 28, 32)  # of a number as it travels
 GRID_BITS = 6  # a share's std is between 2**6 and 2**7 of the grid's steps
 _LEAST = 2.0**GRID_BITS
 _STD = (2.0**-100, 2.0**100)

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmodel import _hazmat
-from fedmodel.errors import EquivocationError, ProtocolError, QuorumError, ReplayError
+from fedmodel.errors import (
+    EquivocationError,
+    FloorError,
+    ProtocolError,
+    QuorumError,
+    ReplayError,
+)
 from fedmodel.secagg import shamir
 from fedmodel.secagg.fields import VERSION, label, only, verify
 from fedmodel.secagg.keys import commitment, graph_of, recovery_key
@@ -77,7 +83,10 @@ class Coordinator:
             agreed.job,
             agreed.roster,
         ):
-            raise ReplayError(f"the key of site {advert.member} is of another session or job")
+            raise ReplayError(
+                f"the key of site {advert.member} is of another session or job, or of another "
+                "roster; compare the site's roster with the coordinator's"
+            )
         verify(self._members[advert.member], advert.signed(), advert.signature)
         # A key of low order would stop every neighbour; that shows with any private key.
         _hazmat.x25519(bytes(_SEED), bytes.fromhex(advert.key))
@@ -233,7 +242,12 @@ class Attempt:
             QuorumError: when they are too few; nothing is unmasked then.
         """
         self._check_stage("uploads")
-        self.survivors = self._enough(self._uploaded, "sent a vector")
+        survivors = self._enough(self._uploaded, "sent a vector")
+        try:
+            self._graph.check_survivors(survivors)
+        except FloorError as error:
+            raise QuorumError(str(error)) from error
+        self.survivors = survivors
         self._stage = "consents"
         return self.survivors
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmodel.errors import ConfigError, RangeError
-from fedmodel.secagg.ring import BITS
+from fedmodel.job import BITS
 
 __all__ = ["FixedPoint"]
 

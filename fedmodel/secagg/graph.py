@@ -4,36 +4,37 @@ Up to :data:`COMPLETE` sites there is nothing to save, and the graph is complete
 cohort is put on a ring in the order of a hash, and each site's neighbours are the k/2 nearest on
 each side (a Harary graph). ("Secure single-server aggregation with (poly)logarithmic overhead".)
 
-**How many neighbours.** Of n sites C collude with the coordinator and D drop out; both are taken
-not to depend on the order on the ring. B = min(C + D, n) are bad. k is the smallest even number
-for which all of this holds, and the graph is complete where that is n - 1 or more.
+**How many neighbours.** Of n sites C collude with the coordinator and D drop out. k is the
+smallest even number for which all of this holds, with m = k/2, and the graph is complete where
+that is n - 1 or more. A hypergeometric X(drawn, marked) counts the marked among the drawn.
 
-- *The honest survivors hang together.* Between two of them that follow one another on the ring
-  stand only bad ones; with fewer than m = k/2 of these the two are neighbours. That some m places
-  in a row are all bad has, by a union over where they start, a probability of at most
-  n · Π_{i<m} (B - i)/(n - i) ≤ n (B/n)^m ≤ 2**-40. Then only the sum over all honest survivors is
-  exposed, not a part of it.
-- *Colluders don't hold enough shares.* Of an honest site's k neighbours X are colluders, and X is
-  hypergeometric: k drawn from n - 1, C of them marked. P(X ≥ t) ≤ 2**-40 / n.
-- *Survivors hold enough shares.* A site that dropped out has lost its own share too; of its k
-  neighbours Y dropped out as well. Y ≤ k - t but with probability P(Y > k - t) ≤ 2**-20 / n, with
-  Y hypergeometric: k drawn from n - 1, D of them marked.
+- *The honest survivors hang together*, whoever the coordinator declares dropped. Of m places in a
+  row at most q are colluders but with probability P(X(m, C) > q) ≤ 2**-40 / n, so over all n places
+  where a row starts 2**-40. So where more than q of any m in a row survive, one of them is honest,
+  and of the honest survivors that follow one another on the ring each two are neighbours. Every
+  site checks that of the survivors it is told of (:meth:`Graph.check_survivors`): only the sum
+  over all honest survivors is exposed, not a part of it.
+- *Dropouts by chance pass that check*: P(X(m, D) ≥ m - q) ≤ 2**-20 / n.
+- *Colluders don't hold enough shares.* Of an honest site's k neighbours X are colluders:
+  P(X(k, C) ≥ t) ≤ 2**-40 / n.
+- *Survivors hold enough shares.* A site that dropped out has lost its own share too:
+  P(X(k, D) > k - t) ≤ 2**-20 / n.
 
 Among thresholds t that meet the last two the one nearest to the cohort's own, scaled to k + 1
 holders, is taken.
 
-**What isn't covered.** Dropouts above :data:`COMPLETE` sites that were *chosen* by somebody who
-knows the order: a coordinator that declares all of a few honest sites' neighbours dropped cuts
-them off, and learns the sum over these few. In a complete graph nothing can be cut off.
+**What it counts on.** That the order on the ring has nothing to do with who colludes. Who could
+choose among very many orders, or who colludes once the order is known, could find one in which
+m in a row do. In a complete graph there is nothing to choose.
 """
 
 import functools
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from fedmodel.errors import ConfigError
+from fedmodel.errors import ConfigError, FloorError
 
 __all__ = ["COMPLETE", "Graph", "make_graph", "neighbours_needed"]
 
@@ -51,12 +52,14 @@ class Graph:
         degree: neighbours of each.
         threshold: shares, of those that a member and its neighbours hold, that make its secret.
         ring: the cohort in the order of the ring.
+        colluding: colluders at most among ``degree / 2`` in a row on the ring.
     """
 
     cohort: tuple[int, ...]
     degree: int
     threshold: int
     ring: tuple[int, ...] = field(repr=False)
+    colluding: int = 0
     _place: dict[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +91,28 @@ class Graph:
             return self.cohort
         place, side, count = self._place[member], self.degree // 2, len(self.ring)
         return tuple(sorted(self.ring[p % count] for p in range(place - side, place + side + 1)))
+
+    def check_survivors(self, survivors: Collection[int]) -> None:
+        """Check that no honest survivors are cut off from the others (see the module).
+
+        Args:
+            survivors: members that are left.
+
+        Raises:
+            FloorError: when too few are left of some that stand in a row on the ring.
+        """
+        if self.complete:
+            return
+        left, side = set(survivors), self.degree // 2
+        stays = [member in left for member in self.ring]
+        count = sum(stays[:side])
+        for place in range(len(stays)):
+            if count <= self.colluding:
+                raise FloorError(
+                    f"{count} of {side} sites in a row on the ring of masks are left, more than "
+                    f"{self.colluding} must be: others could be cut off, and their sum told apart"
+                )
+            count += stays[(place + side) % len(stays)] - stays[place]
 
 
 def make_graph(
@@ -123,17 +148,19 @@ def _make_graph(
     plan = _plan(sites, colluders, sites - survivors)
     if plan is None:
         return Graph(cohort=cohort, degree=sites - 1, threshold=threshold, ring=cohort)
-    degree, least, most = plan
+    degree, least, most, colluding = plan
     local = min(max(math.ceil(threshold * (degree + 1) / sites), least), most)
     ring = sorted(cohort, key=lambda x: (hashlib.sha256(seed + x.to_bytes(8)).digest(), x))
-    return Graph(cohort=cohort, degree=degree, threshold=local, ring=tuple(ring))
+    return Graph(
+        cohort=cohort, degree=degree, threshold=local, ring=tuple(ring), colluding=colluding
+    )
 
 
 def neighbours_needed(sites: int, corrupt: float, dropout: float) -> int:
     """Return how many neighbours each site of a cohort needs; see the module's bounds.
 
     >>> neighbours_needed(1000, 0.1, 0.1)
-    46
+    90
 
     Args:
         sites: in the cohort.
@@ -154,21 +181,19 @@ def neighbours_needed(sites: int, corrupt: float, dropout: float) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan(sites: int, colluders: int, dropped: int) -> tuple[int, int, int] | None:
-    """Return k, and the least and the greatest local threshold; ``None``: a complete graph."""
+def _plan(sites: int, colluders: int, dropped: int) -> tuple[int, int, int, int] | None:
+    """Return k, the least and the greatest local threshold, and q; ``None``: a complete graph."""
     if sites <= COMPLETE:
         return None
-    bad = min(colluders + dropped, sites)
-    row = float(sites)  # bounds the probability that some k/2 in a row are bad
     for side in range(1, (sites - 1) // 2):
-        row *= bad / sites
-        if row > _PRIVACY:
+        colluding = _beyond(sites, colluders, side, _PRIVACY / sites) - 1
+        if colluding + _beyond(sites, dropped, side, _CORRECTNESS / sites) > side:
             continue
         degree = 2 * side
         least = _beyond(sites - 1, colluders, degree, _PRIVACY / sites)
         most = degree + 1 - _beyond(sites - 1, dropped, degree, _CORRECTNESS / sites)
         if least <= most:
-            return degree, least, most
+            return degree, least, most, colluding
     return None
 
 

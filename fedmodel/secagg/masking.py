@@ -100,7 +100,11 @@ class Sum:
 
     def total(self) -> NDArray[np.int64]:
         """Return the sum as signed integers: int64, shape ``[count]``."""
-        return centred(self._total, self._bits)
+        out = np.empty(self._total.size, np.int64)
+        for start in range(0, out.size, TILE):
+            part = slice(start, start + TILE)
+            out[part] = centred(self._total[part], self._bits)
+        return out
 
 
 class _Streams:

@@ -297,7 +297,7 @@ class Participant:
             A ``consent`` message.
 
         Raises:
-            FloorError: when they are too few.
+            FloorError: when they are too few, or some of them would be cut off from the others.
             EquivocationError: when it doesn't fit what the site was told before.
             ReplayError: a second time, or for another attempt.
         """
@@ -308,6 +308,7 @@ class Participant:
                 "the sites that take part differ from those this site was told of when it masked"
             )
         self._check_subset(message.survivors, attempt.takers, "survivors", attempt)
+        attempt.graph.check_survivors(message.survivors)
         attempt.told = message
         attempt.stage = "consented"
         signature = self._sign(message.signed()).hex()

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmodel.errors import ConfigError, ProtocolError
+from fedmodel.job import BITS
 
 __all__ = ["BITS", "Packer", "Unpacker", "centred", "packed_size"]
 
-BITS = (16, 20, 24, 28, 32)
 _WHOLE = 32
 
 
@@ -119,15 +119,16 @@ class Packer(_Planes):
         """
         stop = self._stop(start, tile.size)
         np.copyto(self._word[start:stop], tile, casting="unsafe")
-        top = 2
-        octets = tile.astype("<u4", copy=False).view(np.uint8)
+        if self._byte is None and self._nibble is None:
+            return
+        rest = tile >> np.uint32(16)
         if self._byte is not None:
-            self._byte[start:stop] = octets[top::4]
-            top = 3
+            np.copyto(self._byte[start:stop], rest, casting="unsafe")
         if self._nibble is not None:
+            half = (rest >> np.uint32(8 * (self._byte is not None))).astype(np.uint8)
             out = self._nibble[start // 2 : (stop + 1) // 2]
-            np.bitwise_and(octets[top::8], 0xF, out=out)
-            out[: tile.size // 2] |= octets[top + 4 :: 8] << np.uint8(4)
+            np.bitwise_and(half[::2], 0xF, out=out)
+            out[: half.size // 2] |= half[1::2] << np.uint8(4)
 
 
 class Unpacker(_Planes):

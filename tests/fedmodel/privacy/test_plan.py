@@ -64,7 +64,7 @@ def test_no_field_follows_from_rows() -> None:
     assert "rows" not in make_plan.__annotations__
     assert {f.name for f in dataclasses.fields(Plan)} <= {
         *(f.name for f in dataclasses.fields(Privacy)),
-        *("rounds", "steps", "noise_multiplier", "expected_batch"),
+        *("rounds", "steps", "noise_multiplier", "expected_batch", "honest", "survivors"),
     }
 
 

@@ -1,0 +1,90 @@
+"""Who takes part in a round, and what the coordinator does with what they send."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedmodel.job.checks import require
+
+__all__ = ["Aggregation", "Federation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregation:
+    """What the coordinator does with the mean of the updates.
+
+    Args:
+        optimizer: ``fedavg`` (arXiv 1602.05629), ``fedavgm`` (arXiv 1909.06335) or ``fedadam``
+            (arXiv 2003.00295).
+        weights: ``uniform``, or by the number of ``examples``. A private site doesn't tell its
+            size, so only ``uniform`` goes with DP.
+        lr: server learning rate of ``fedavgm`` and ``fedadam``.
+        momentum: of ``fedavgm``.
+        beta1: of ``fedadam``.
+        beta2: of ``fedadam``.
+        tau: adaptivity of ``fedadam``.
+        malicious: of ``krum``: so many sites may send anything.
+    """
+
+    optimizer: Literal["fedavg", "fedavgm", "fedadam", "fedmedian", "krum"] = "fedavg"
+    weights: Literal["uniform", "examples"] = "uniform"
+    lr: float = 1.0
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+    malicious: int = 1
+
+    def __post_init__(self) -> None:
+        require(
+            self.malicious >= 0, f"aggregation.malicious must be at least 0, got {self.malicious}"
+        )
+        require(
+            not (self.robust and self.weights == "examples"),
+            f"aggregation={self.optimizer} counts every site once; use aggregation.weights=uniform",
+        )
+        require(self.lr > 0, f"aggregation.lr must be > 0, got {self.lr}")
+        for name in ("momentum", "beta1", "beta2"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"aggregation.{name} must be in [0, 1), got {value}")
+        require(self.tau > 0, f"aggregation.tau must be > 0, got {self.tau}")
+
+    @property
+    def robust(self) -> bool:
+        """Whether it withstands some poisoned updates, for which it needs each as it is."""
+        return self.optimizer in ("fedmedian", "krum")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Federation:
+    """Who takes part in a round, and when the run stops.
+
+    Args:
+        sites: how many sites take part.
+        fraction: share of the sites that is sampled for each round.
+        quorum: share of the sampled sites whose updates a round needs.
+        below_quorum: ``stop`` the run, or ``skip`` the round (the model stays as it was).
+        min_rows: a site with fewer rows takes no part.
+        patience: stop when the public test loss hasn't improved for so many rounds; needs a
+            public test set.
+        test: which rows the model is tested on: ``public`` ones, rows ``held-out`` at each site,
+            or ``none``. Filled in from the data.
+    """
+
+    sites: int = 5
+    fraction: float = 1.0
+    quorum: float = 0.5
+    below_quorum: Literal["stop", "skip"] = "stop"
+    min_rows: int = 16
+    patience: int | None = None
+    test: Literal["public", "held-out", "none"] = "public"
+
+    def __post_init__(self) -> None:
+        require(self.sites >= 1, f"federation.sites must be at least 1, got {self.sites}")
+        require(self.min_rows >= 1, f"federation.min_rows must be at least 1, got {self.min_rows}")
+        for name in ("fraction", "quorum"):
+            value = getattr(self, name)
+            require(0 < value <= 1, f"federation.{name} must be in (0, 1], got {value}")
+        require(
+            self.patience is None or self.patience >= 1,
+            f"federation.patience must be at least 1 or null, got {self.patience}",
+        )

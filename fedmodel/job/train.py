@@ -1,0 +1,126 @@
+"""Which network is trained, and how each site trains it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fedmodel.job.checks import require
+
+__all__ = ["Lora", "Model", "Train"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Which network, for which task.
+
+    Args:
+        task: what the network is trained to do.
+        source: ``tiny`` (made from a configuration, random weights), ``minilm`` (the pretrained
+            weights in the optional package) or ``hub`` (``path``: a hub id or a folder).
+        path: hub id or folder, for ``hub``.
+        revision: commit, tag or branch of a hub model.
+        pooling: ``mean`` (attention-masked mean of the last hidden state and a linear head) or
+            ``cls`` (the architecture's own classification head).
+        normalize: scale the mean-pooled vector to length 1 before the head.
+        head_bias: whether the mean-pooled head adds a bias. Without one, less noise is added.
+        max_length: tokens kept of each text.
+        dropout: replaces every dropout probability of the architecture.
+        labels: class names in the order of the logits.
+        digest: SHA-256 of the starting weights; a site whose own differ refuses.
+    """
+
+    task: Literal["sequence-classification"] = "sequence-classification"
+    source: Literal["tiny", "minilm", "hub"] = "tiny"
+    path: str | None = None
+    revision: str | None = None
+    pooling: Literal["mean", "cls"] = "mean"
+    normalize: bool = True
+    head_bias: bool = False
+    max_length: int = 128
+    dropout: float = 0.0
+    labels: tuple[str, ...] = ()
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        require(
+            self.source != "hub" or bool(self.path),
+            "model=hub needs model.path=<hub id or folder>",
+        )
+        require(self.max_length >= 2, f"model.max_length must be at least 2, got {self.max_length}")
+        require(0 <= self.dropout < 1, f"model.dropout must be in [0, 1), got {self.dropout}")
+        require(
+            len(set(self.labels)) == len(self.labels),
+            f"model.labels must differ from one another, got {list(self.labels)}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """Shape of the low-rank adapters (arXiv 2106.09685).
+
+    Args:
+        rank: r, of A and B.
+        alpha: the adapters' output is scaled by alpha / rank.
+        target_modules: names of the layers that get one; ``None``: the family's query and value.
+        layers: transformer layers that get adapters, -1 for the last; ``None``: all.
+    """
+
+    rank: int = 4
+    alpha: float = 4.0
+    target_modules: tuple[str, ...] | None = None
+    layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, f"train.lora.rank must be at least 1, got {self.rank}")
+        require(self.alpha > 0, f"train.lora.alpha must be > 0, got {self.alpha}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """How each site trains.
+
+    Args:
+        method: which parameters train: ``lora``, ``ffa`` (LoRA with A frozen, arXiv 2403.12313),
+            ``full`` or ``head``. Only they travel.
+        rounds: rounds of the federation.
+        steps: optimiser steps at each site in a round.
+        batch_size: rows in a step. Under DP each row is drawn independently, on average so many or
+            the whole site if that is smaller, and the sum is always divided by this public number,
+            never by one that depends on the site's size.
+        physical_batch: rows in one forward pass; a performance knob without effect on the result.
+        optimizer: of the site. ``adamw-bc`` is AdamW whose second moment has the noise's known
+            variance taken off (DP-AdamBC, arXiv 2312.14334); it needs DP.
+        lr: learning rate of the adapters or the body.
+        head_lr: learning rate of the classification head.
+        momentum: of SGD, or the first beta of AdamW.
+        weight_decay: decoupled for AdamW, L2 for SGD.
+        optimizer_state: ``reset`` at each round, or ``keep`` it at the site between rounds.
+        precision: ``bf16`` runs forward and backward under autocast.
+        frozen: modules that stay as they are under any method: names or their last parts, such as
+            ``relative_attention_bias``.
+        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+    """
+
+    method: Literal["lora", "ffa", "full", "head"] = "head"
+    rounds: int = 10
+    steps: int = 5
+    batch_size: int = 64
+    physical_batch: int = 32
+    optimizer: Literal["sgd", "adamw", "adamw-bc"] = "sgd"
+    lr: float = 0.1
+    head_lr: float = 1.0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    optimizer_state: Literal["reset", "keep"] = "reset"
+    precision: Literal["float32", "bf16"] = "float32"
+    frozen: tuple[str, ...] = ()
+    gradient_checkpointing: bool = False
+    lora: Lora = field(default_factory=Lora)
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "steps", "batch_size", "physical_batch"):
+            value = getattr(self, name)
+            require(value >= 1, f"train.{name} must be at least 1, got {value}")
+        for name in ("lr", "head_lr", "weight_decay"):
+            value = getattr(self, name)
+            require(value >= 0, f"train.{name} must not be negative, got {value}")
+        require(0 <= self.momentum < 1, f"train.momentum must be in [0, 1), got {self.momentum}")
