@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import time
 from collections.abc import Callable
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -98,13 +99,36 @@ def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> None:
 def mask_stream(seed: bytes) -> CipherContext:
     """Return the AES-256-CTR stream of a seed, from its first byte on (SP 800-38A, 6.5).
 
-    Two who hold the seed get the same bytes: encrypt zeros with it. The counter starts at 0, so a
-    seed is for one stream only.
+    Two who hold the seed get the same bytes: encrypt zeros with it. The counter starts at 2, so
+    that these are also the bytes with which AES-256-GCM encrypts under a nonce of zeros (SP
+    800-38D, 7.1): where the processor has wide instructions for that mode, it is more than twice
+    as fast, though it works out a tag that nobody asks for. A seed is for one stream only, of less
+    than 64 GiB.
 
     Args:
         seed: 32 bytes, as good as random.
     """
-    return Cipher(algorithms.AES256(seed), modes.CTR(bytes(16))).encryptor()
+    return _stream(seed, gcm=_gcm_is_faster())
+
+
+def _stream(seed: bytes, *, gcm: bool) -> CipherContext:
+    mode = modes.GCM(bytes(_NONCE)) if gcm else modes.CTR((2).to_bytes(16))
+    return Cipher(algorithms.AES256(seed), mode).encryptor()
+
+
+@functools.cache
+def _gcm_is_faster() -> bool:
+    """Time both ways to the same bytes, once per process: less than a millisecond."""
+    out = bytearray(1 << 17)
+    seconds = {}
+    for gcm in (True, False):
+        stream, found = _stream(bytes(32), gcm=gcm), []
+        for _ in range(5):
+            start = time.perf_counter()
+            stream.update_into(_ZEROS[: len(out)], out)
+            found.append(time.perf_counter() - start)
+        seconds[gcm] = min(found)
+    return seconds[True] < seconds[False]
 
 
 def x25519_public(private: bytes) -> bytes:

@@ -92,7 +92,7 @@ class SecAgg:
     def completed(self, sites: int, *, weighted: int | None = None) -> "SecAgg":
         """Return what is agreed on for so many sites in a round; what was given stays.
 
-        All but the bits, which follow from the whole job (:func:`fedmodel.training.sums.completed`).
+        All but the bits: they follow from the whole job (:func:`fedmodel.training.sums.completed`).
 
         Args:
             sites: in a round.
@@ -108,8 +108,8 @@ class SecAgg:
         survivors = self.survivors if self.survivors is not None else least
         require(
             sites >= survivors,
-            f"secagg=on needs {survivors} sites in a round (secagg.survivors: at least "
-            f"{_FEWEST} more than the {colluders} tolerated colluders), and this job has {sites}; "
+            f"secagg=on needs {survivors} sites in a round (secagg.survivors, which is {_FEWEST} "
+            f"more than the {colluders} tolerated colluders at least), and this job has {sites}; "
             "take part with more sites, or use secagg=off or secagg=seal",
         )
         threshold = self.threshold

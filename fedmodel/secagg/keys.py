@@ -52,8 +52,11 @@ def check_holders(manifest: Manifest, graph: Graph, member: int, takers: Iterabl
         FloorError: when they are too many.
     """
     lost = len(set(graph.holders(member)) - set(takers))
-    if lost + manifest.colluders >= graph.threshold:
+    colluders = manifest.colluders
+    if not graph.complete:  # the neighbours are two rows on the ring
+        colluders = min(colluders, 2 * graph.colluding)
+    if lost + colluders >= graph.threshold:
         raise FloorError(
             f"{lost} sites that hold site {member}'s shares are said to be missing; with "
-            f"{manifest.colluders} colluders they could unmask it, {graph.threshold} shares do"
+            f"{colluders} colluders they could unmask it, {graph.threshold} shares do"
         )

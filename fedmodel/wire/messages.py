@@ -4,13 +4,11 @@ Each content carries a version. Vectors travel as one float32 array; the job tra
 canonical JSON. An error reply says a kind and, only where it holds no fact about rows, a reason.
 """
 
-import functools
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from fedmodel.job import Job
 from fedmodel.privacy.heads import Head, Standing
 from fedmodel.training.release import Counts
 from fedmodel.update import Update
+from fedmodel.wire.arrays import flat_array, view
 
 __all__ = [
     "Leave",
@@ -47,7 +46,6 @@ __all__ = [
 
 VERSION = "fedmodel.wire/1"
 _MAX_JOB = 1 << 20
-_NPY = "numpy.ndarray"  # Flower's name for the .npy format
 _SESSION = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 1e30
 _HEAVIEST = 1e12  # rows
@@ -93,32 +91,7 @@ class Leave:
 def pack(vector: NDArray[np.float32]) -> Array:
     """Serialise a vector once; the result can go into many messages."""
     flat = np.ascontiguousarray(vector, dtype="<f4")
-    if flat.ndim != 1:
-        return Array(flat)
-    return Array("float32", flat.shape, _NPY, b"".join((_npy_header(flat.size), flat.data)))
-
-
-@functools.lru_cache(maxsize=8)
-def _npy_header(size: int) -> bytes:
-    """Return what ``numpy.save`` writes before a flat float32 array of this size."""
-    buffer = BytesIO()
-    fields = {"descr": "<f4", "fortran_order": False, "shape": (size,)}
-    np.lib.format.write_array_header_1_0(buffer, fields)
-    return buffer.getvalue()
-
-
-def _read(array: Array) -> NDArray[Any]:
-    """Return the array, read-only; a view of its bytes if they are what :func:`pack` writes."""
-    data = array.data
-    size = (len(data) - len(_npy_header(0))) // 4
-    if array.stype == _NPY and type(data) is bytes and size > 0:
-        header = _npy_header(size)
-        if len(data) == len(header) + 4 * size and data.startswith(header):
-            return np.frombuffer(data, dtype="<f4", offset=len(header))
-    # Anything else that the format allows, however numpy reads it.
-    vector = array.numpy()
-    vector.flags.writeable = False
-    return vector
+    return flat_array(flat.data, "float32") if flat.ndim == 1 else Array(flat)
 
 
 def _unpack(content: RecordDict) -> NDArray[np.float32]:
@@ -126,7 +99,7 @@ def _unpack(content: RecordDict) -> NDArray[np.float32]:
     if not isinstance(record, ArrayRecord) or len(record) != 1 or "vector" not in record:
         raise ProtocolError("expected one array named 'vector'")
     try:
-        vector = _read(record["vector"])
+        vector = view(record["vector"], "float32")
     except Exception as error:
         raise ProtocolError(f"the vector can't be read ({type(error).__name__})") from error
     if vector.dtype != np.float32 or vector.ndim != 1:

@@ -7,11 +7,12 @@ import math
 import struct
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import ArrayRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedmodel.errors import ProtocolError
 from fedmodel.update import Update
+from fedmodel.wire.arrays import flat_array, view
 
 __all__ = ["add_parcel", "parcel", "update_from_bytes", "update_to_bytes"]
 
@@ -31,8 +32,8 @@ def add_parcel(content: RecordDict, name: str, data: bytes | NDArray[np.uint8]) 
     record = content.get(_RECORD)
     if not isinstance(record, ArrayRecord):
         record = content[_RECORD] = ArrayRecord()
-    array = np.frombuffer(data, dtype=np.uint8) if isinstance(data, bytes) else data
-    record[name] = Array(array)
+    raw = data if isinstance(data, bytes) else np.ascontiguousarray(data).data
+    record[name] = flat_array(raw, "uint8")
     return content
 
 
@@ -51,7 +52,7 @@ def parcel(content: RecordDict, name: str, size: int | None = None) -> NDArray[n
     if not isinstance(record, ArrayRecord) or name not in record:
         raise ProtocolError(f"expected a parcel named '{name}'")
     try:
-        array = record[name].numpy()
+        array = view(record[name], "uint8")
     except Exception as error:
         kind = type(error).__name__
         raise ProtocolError(f"the parcel '{name}' can't be read ({kind})") from error

@@ -19,6 +19,7 @@ from fedmodel.privacy import Ledger, noise
 from fedmodel.privacy.ledger import Part, SpendEntry
 from fedmodel.training.learner import Learner, resident
 from fedmodel.update import Update
+from fedmodel.wire import failures
 
 RUN, NODE = 77, 5
 SECRET = "zebrafinch"
@@ -110,7 +111,8 @@ def draws(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def refusal(reply: Message, kind: str) -> str:
-    codes = {k.__name__: code for code, k, _ in wire.failures._KINDS} | {"unexpected": wire.failures._UNEXPECTED}
+    codes = {k.__name__: code for code, k, _ in failures._KINDS}
+    codes["unexpected"] = failures._UNEXPECTED
     assert reply.has_error()
     assert reply.error.code == codes[kind]
     assert SECRET not in str(reply.error)

@@ -43,3 +43,31 @@ def test_the_quick_benchmark_of_a_private_step_keeps_the_contract(tmp_path: Path
         assert figure.keys() == {"name", "value", "unit", "goal", "better"}
         assert figure["value"] > 0
         assert figure["goal"] is None  # tiny shapes have no goals
+
+
+def test_the_quick_benchmark_of_secure_aggregation_keeps_the_contract(tmp_path: Path) -> None:
+    out = tmp_path / "secagg.json"
+    command = [sys.executable, "-m", "simulations.benchmarks.secagg", "--quick", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    values = {figure["name"]: figure["value"] for figure in report["figures"]}
+    assert len(values) == len(report["figures"])
+    for part in ("whole round, CPU", "whole round, wall", "mask stage, CPU"):
+        assert f"site, n=10, 2e3 parameters, {part}" in values
+    for part in ("whole round, CPU", "an upload, CPU", "unmasking, CPU"):
+        assert f"coordinator, n=10, 2e3 parameters, {part}" in values
+    for name in (
+        "Flower / fedmodel, mask stage, n=10, 2e3 parameters, CPU",
+        "mask loop / bare AES-256-CTR, the same tiles, throughput by CPU",
+        "fedmodel, memory beyond the upload, resident",
+        "private step, n=10, 2e3 parameters, CPU",
+        "unmasking, 2 of 10 dropped, 2e3 parameters, CPU",
+    ):
+        assert name in values
+    assert values["fedmodel, upload"] == 3
+    assert 8 <= values["Flower, upload"] < 9
+    for figure in report["figures"]:
+        assert figure.keys() == {"name", "value", "unit", "goal", "better"}
+        assert figure["value"] > 0 or "resident" in figure["name"]
+        assert figure["goal"] is None  # tiny sizes have no goals
