@@ -2,7 +2,6 @@
 
 import math
 from contextlib import suppress
-from typing import Protocol
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -10,21 +9,13 @@ from flwr.serverapp import Grid
 from fedmodel import wire
 from fedmodel.errors import ProtocolError, QuorumError
 from server.collect import Check
+from server.joined import Joined
 from server.session import Coordinator
 
-__all__ = ["Hidden", "head_taken", "join", "leave"]
+__all__ = ["head_taken", "join", "leave"]
 
 
-class Hidden(Protocol):
-    """How updates are hidden in this joining (:mod:`server.secure`, :mod:`server.sealed`)."""
-
-    session: str
-
-    def joined(self, node: int, content: RecordDict) -> None:
-        """Take what a node's answer says of who it is."""
-
-
-def join(grid: Grid, coordinator: Coordinator, hidden: Hidden | None = None) -> list[int]:
+def join(grid: Grid, coordinator: Coordinator, hidden: Joined | None = None) -> list[int]:
     """Offer the job to every node; return those that joined.
 
     Args:
@@ -88,7 +79,7 @@ def head_taken(coordinator: Coordinator) -> Check:
 
 
 def _answer(
-    node: int, reply: Message | None, coordinator: Coordinator, hidden: Hidden | None
+    node: int, reply: Message | None, coordinator: Coordinator, hidden: Joined | None
 ) -> str | None:
     """Return why a node hasn't joined, ``None`` if it has."""
     if reply is None:

@@ -6,20 +6,21 @@ from functools import partial
 from flwr.app import Message, RecordDict
 
 from fedmodel import wire
-from fedmodel.errors import ConfigError, ProtocolError
+from fedmodel.errors import ConfigError
 from fedmodel.identity import Roster
 from fedmodel.identity.seal import Context, open_
 from fedmodel.secagg.coordinator import Coordinator as Protocol
 from fedmodel.secagg.terms import Agreement
 from fedmodel.update import Update
 from server.collect import Check, Collected, collect, nothing
+from server.joined import Joined
 from server.robust import combine
 from server.session import Coordinator
 
 __all__ = ["Sealed"]
 
 
-class Sealed:
+class Sealed(Joined):
     """One session of sealed updates at the coordinator.
 
     Args:
@@ -40,26 +41,14 @@ class Sealed:
         self._private = private
         self._job = coordinator.job
         self._size = coordinator.initial.size
-        self.session = coordinator.entropy.bytes(32).hex()
-        self.numbers: dict[int, int] = {}  # node → the site's number in the roster
         agreement = Agreement.of_keys(
-            session=self.session,
+            session=coordinator.entropy.bytes(32).hex(),
             job=self._job.sha256,
             roster=roster.sha256,
             rounds=self._job.train.rounds,
         )
-        self._protocol = Protocol(agreement=agreement, members=roster.keys, sign=signer.sign)
-
-    def joined(self, node: int, content: RecordDict) -> None:
-        """Take note of which site a node is, by its signature.
-
-        Raises:
-            ProtocolError: when it isn't right, or another node has given that site's.
-        """
-        number = self._protocol.take_advert(wire.parcel(content, "secagg").tobytes())
-        if number in self.numbers.values():
-            raise ProtocolError(f"site {number} of the roster has joined already, by another node")
-        self.numbers[node] = number
+        protocol = Protocol(agreement=agreement, members=roster.keys, sign=signer.sign)
+        super().__init__(protocol)
 
     def collect(
         self,

@@ -24,6 +24,7 @@ from fedmodel.training.optim import descent
 from fedmodel.training.sums import PlainSum, SharedSum
 from fedmodel.update import Update, Vector, vector_sha256
 from server.collect import Check, Collected, nothing, read_all
+from server.joined import Joined
 from server.session import Coordinator
 
 __all__ = ["Secure"]
@@ -41,7 +42,7 @@ class _TooFewError(Exception):
         self.final = final
 
 
-class Secure:
+class Secure(Joined):
     """One session of secure aggregation at the coordinator.
 
     Args:
@@ -66,11 +67,9 @@ class Secure:
         self._plan = plan if job.privacy.shared else None
         self._size = coordinator.initial.size
         first = self._sums(1)
-        self.session = coordinator.entropy.bytes(32).hex()
-        self.numbers: dict[int, int] = {}  # node → the site's number in the roster
         agreement = Agreement.of(
             job.secagg,
-            session=self.session,
+            session=coordinator.entropy.bytes(32).hex(),
             job=job.sha256,
             roster=roster.sha256,
             rounds=job.train.rounds,
@@ -78,23 +77,13 @@ class Secure:
             count=first.count,
         )
         self._bytes = packed_size(first.count, first.bits)
-        self._protocol = Protocol(agreement=agreement, members=roster.keys, sign=signer.sign)
+        protocol = Protocol(agreement=agreement, members=roster.keys, sign=signer.sign)
+        super().__init__(protocol)
 
     def _sums(self, round_: int) -> PlainSum | SharedSum:
         if self._plan is None:
             return PlainSum(self._job, self._size)
         return SharedSum(self._job, self._plan, self._size, round_)
-
-    def joined(self, node: int, content: RecordDict) -> None:
-        """Take a site's key from its answer to the job.
-
-        Raises:
-            ProtocolError: when it isn't one, or another node has given that site's.
-        """
-        number = self._protocol.take_advert(wire.parcel(content, "secagg").tobytes())
-        if number in self.numbers.values():
-            raise ProtocolError(f"site {number} of the roster has joined already, by another node")
-        self.numbers[node] = number
 
     # -- a round ---------------------------------------------------------------------------------
 
