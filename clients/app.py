@@ -23,7 +23,6 @@ from clients.session import Session
 from clients.site import Site
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, ProtocolError
-from fedmodel.secagg.participant import Participant
 
 logger = logging.getLogger(__name__)
 
@@ -78,19 +77,19 @@ def train(message: Message, context: Context) -> Message:
 @app.query("open")
 def open_(message: Message, context: Context) -> Message:
     """Begin an attempt of a round's secure sum: share what would unmask this site's part."""
-    return _protocol(message, context, lambda site, data: site.open(data))
+    return _protocol(message, context, lambda hidden, data: hidden.participant.open(data))
 
 
 @app.query("consent")
 def consent(message: Message, context: Context) -> Message:
     """Sign the set of sites whose masked updates have come."""
-    return _protocol(message, context, lambda site, data: site.consent(data))
+    return _protocol(message, context, lambda hidden, data: hidden.participant.consent(data))
 
 
 @app.query("reveal")
 def reveal(message: Message, context: Context) -> Message:
     """Reveal shares of what unmasks the sum, once enough sites have signed the same set."""
-    return _protocol(message, context, lambda site, data: site.reveal(data))
+    return _protocol(message, context, Sums.reveal)
 
 
 @app.evaluate()
@@ -119,9 +118,7 @@ def leave(message: Message, context: Context) -> Message:
     return _reply(message, context, answer)
 
 
-def _protocol(
-    message: Message, context: Context, step: Callable[[Participant, bytes], bytes]
-) -> Message:
+def _protocol(message: Message, context: Context, step: Callable[[Sums, bytes], bytes]) -> Message:
     """Answer a message of the secure sum's protocol."""
 
     def answer(key: Key) -> RecordDict:
@@ -129,7 +126,7 @@ def _protocol(
         if not isinstance(hidden, Sums):
             raise ProtocolError("this site's job has no secure sums")
         data = wire.parcel(message.content, "secagg").tobytes()
-        return wire.add_parcel(wire.encode_reply(), "secagg", step(hidden.participant, data))
+        return wire.add_parcel(wire.encode_reply(), "secagg", step(hidden, data))
 
     return _reply(message, context, answer)
 

@@ -2,6 +2,7 @@
 
 from flwr.app import RecordDict
 
+from clients.kept import ClosedRounds
 from clients.site import Site
 from fedmodel import wire
 from fedmodel.errors import EquivocationError, ProtocolError, RefusedError
@@ -51,6 +52,7 @@ class Sums:
             threshold=agreement.threshold,
             colluders=agreement.colluders,
         )
+        self._closed = ClosedRounds(site.state, agreement.job)
         self.participant = Participant(
             member=roster.number_of(site.name),
             agreement=agreement,
@@ -59,7 +61,14 @@ class Sums:
             floors=site.floors,
             sign=site.books.key.sign,
             entropy=site.entropy,
+            closed=self._closed.read(),
         )
+
+    def reveal(self, data: bytes) -> bytes:
+        """Reveal shares; that it was done is on disk before they leave."""
+        shares = self.participant.reveal(data)
+        self._closed.write(self.participant.closed)
+        return shares
 
     def advert(self) -> bytes:
         """Return the site's signed key for this session."""

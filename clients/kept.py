@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from fedmodel.errors import RunFolderError
 from fedmodel.runs import write_atomic
 
-__all__ = ["Kept"]
+__all__ = ["ClosedRounds", "Kept"]
 
 # After a crash the coordinator repeats its last round, so the file before it stays.
 _FILES = 2
@@ -41,6 +42,45 @@ class Kept:
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob(f"{self._kind}-*{self._suffix}"), key=_order)
+
+
+class ClosedRounds:
+    """The last round of a job in which the site has helped to unmask a sum.
+
+    Args:
+        folder: of the site's state.
+        job: SHA-256 (hex) of the job.
+    """
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self._path = folder / f"closed-{job[:32]}.txt"
+
+    def read(self) -> int:
+        """Return the round; 0 where there was none.
+
+        Raises:
+            RunFolderError: when the file isn't one that :meth:`write` has written.
+        """
+        try:
+            text = self._path.read_text()
+            if not (text.endswith("\n") and text[:-1].isdecimal() and len(text) < 12):
+                raise ValueError
+            return int(text)
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{self._path} can't be read as a round's number; restore the site's state from a "
+                "copy. Without it a sum could be unmasked twice"
+            ) from error
+
+    def write(self, round_: int) -> None:
+        """Keep the round, durably.
+
+        Raises:
+            RunFolderError: when it can't be written.
+        """
+        write_atomic(self._path, f"{round_}\n".encode())
 
 
 def _order(path: Path) -> tuple[int, str]:

@@ -124,6 +124,18 @@ class _Run:
             self.hidden = Sealed(self.c)
         return self.hidden
 
+    def pass_over_closed(self) -> None:
+        """Pass over rounds whose sum the sites had unmasked when this coordinator lost it.
+
+        They don't repeat them: sums over two sets of sites would show who is in one only.
+        """
+        closed = self.hidden.closed() if isinstance(self.hidden, Secure) else 0
+        while self.round < closed:
+            self.round += 1
+            why = "unmasked before an interruption, and its sum lost; sites repeat no such round"
+            self.rows.append({"round": self.round, "updates": 0, "asked": 0, "lost": why})
+            self.save()
+
     def train(self, nodes: list[int], vector: Array) -> Collected:
         """Ask the nodes to train and collect their updates, or the sum of them."""
         number, check = self.round + 1, head_taken(self.c)
@@ -274,6 +286,7 @@ def _play(grid: Grid, coordinator: Coordinator) -> Vector:
     nodes: list[int] = []
     if (state.round < last and state.stopped is None) or state.release_is_due:
         nodes = join(grid, coordinator, state.hide())
+        state.pass_over_closed()
     while state.round < last and state.stopped is None:
         state.play(nodes)
     if state.release_is_due:

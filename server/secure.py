@@ -85,6 +85,10 @@ class Secure(Joined):
             return PlainSum(self._job, self._size)
         return SharedSum(self._job, self._plan, self._size, round_)
 
+    def closed(self) -> int:
+        """Return the last round that the sites won't repeat."""
+        return min(self._protocol.closed(), self._job.train.rounds)
+
     # -- a round ---------------------------------------------------------------------------------
 
     def collect(
@@ -156,8 +160,7 @@ class Secure(Joined):
             attempt.close_consents()
         except QuorumError as error:
             raise _TooFewError(str(error)) from error
-        request = attempt.request_message()
-        legs.play("query.reveal", left, lambda member: request, attempt.take_reveal)
+        legs.play("query.reveal", left, attempt.request_for, attempt.take_reveal)
         try:
             mean = self._mean(attempt, round_, vector)
         except (QuorumError, ProtocolError) as error:

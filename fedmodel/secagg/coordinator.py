@@ -18,8 +18,8 @@ from fedmodel.errors import (
     ReplayError,
 )
 from fedmodel.secagg import shamir
-from fedmodel.secagg.fields import VERSION, label, only, verify
-from fedmodel.secagg.keys import commitment, graph_of, recovery_key
+from fedmodel.secagg.fields import VERSION, only, verify
+from fedmodel.secagg.keys import graph_of, pledge
 from fedmodel.secagg.masking import Sum
 from fedmodel.secagg.messages import (
     Advert,
@@ -38,6 +38,7 @@ from fedmodel.secagg.messages import (
     encode,
 )
 from fedmodel.secagg.terms import Agreement
+from fedmodel.secagg.unmasking import Secrets
 
 __all__ = ["Attempt", "Coordinator"]
 
@@ -95,6 +96,14 @@ class Coordinator:
             raise EquivocationError(f"site {advert.member} has given another key before")
         return advert.member
 
+    def closed(self) -> int:
+        """Return the last round that can't be repeated: some honest site has revealed shares in it.
+
+        By what more sites say than may collude.
+        """
+        told = sorted((advert.closed for advert in self._adverts.values()), reverse=True)
+        return told[self.agreement.colluders] if len(told) > self.agreement.colluders else 0
+
     def begin(self, *, round: int, attempt: int, model: str, cohort: Iterable[int]) -> "Attempt":
         """Return a new attempt of a round.
 
@@ -140,7 +149,7 @@ class Attempt:
 
     ``open_for`` · ``take_shares`` · ``close_shares`` · ``deliver_for`` · ``take_upload`` ·
     ``close_uploads`` · ``survivors_message`` · ``take_consent`` · ``close_consents`` ·
-    ``request_message`` · ``take_reveal`` · ``total``. What a site sends wrongly raises and changes
+    ``request_for`` · ``take_reveal`` · ``total``. What a site sends wrongly raises and changes
     nothing; without that site the stage goes on.
 
     Args:
@@ -160,7 +169,7 @@ class Attempt:
         self._stage = "shares"
         self._shares: dict[int, Shares] = {}
         self._sum: Sum | None = None
-        self._uploaded: set[int] = set()
+        self._pledges: dict[int, Consent] = {}
         self._consents: dict[int, Consent] = {}
         self._reveals: dict[int, Reveal] = {}
         self.takers: tuple[int, ...] = ()
@@ -213,6 +222,7 @@ class Attempt:
 
     def deliver_for(self, member: int) -> bytes:
         """Return the ``deliver`` message for a site that takes part."""
+        self._check_stage("uploads")
         owners = [n for n in self._graph.neighbours(member) if n in self._shares]
         boxes = tuple(Sealed(member=n, box=self._boxes[n][member]) for n in owners)
         return encode(Deliver(manifest=self.digest.hex(), takers=self.takers, boxes=boxes))
@@ -230,10 +240,11 @@ class Attempt:
             raise ReplayError(f"the vector of site {member} comes too late: the sum is without it")
         message = decode(Upload, header)
         self._check_sender(member, message.member, message.manifest, self.takers)
-        if member in self._uploaded or self._sum is None:
+        if member in self._pledges or self._sum is None:
             raise ReplayError(f"site {member} has sent its vector already")
+        verify(self._members[member], pledge(self.digest, self.takers), message.signature)
         self._sum.add_upload(packed)
-        self._uploaded.add(member)
+        self._pledges[member] = Consent(member=member, signature=message.signature)
 
     def close_uploads(self) -> tuple[int, ...]:
         """Return the survivors: whose vectors are in the sum.
@@ -242,7 +253,7 @@ class Attempt:
             QuorumError: when they are too few; nothing is unmasked then.
         """
         self._check_stage("uploads")
-        survivors = self._enough(self._uploaded, "sent a vector")
+        survivors = self._enough(self._pledges, "sent a vector")
         try:
             self._graph.check_survivors(survivors)
         except FloorError as error:
@@ -258,6 +269,7 @@ class Attempt:
 
     def survivors_message(self) -> bytes:
         """Return the ``survivors`` message, the same for each of them."""
+        self._check_stage("consents")
         return encode(self._told())
 
     def take_consent(self, member: int, data: bytes) -> None:
@@ -284,14 +296,21 @@ class Attempt:
 
     # -- reveals ---------------------------------------------------------------------------------
 
-    def request_message(self) -> bytes:
-        """Return the ``request`` message, the same for each survivor.
+    def request_for(self, member: int) -> bytes:
+        """Return the ``request`` message for a survivor.
 
-        Of the consents as many are sent as are needed: each costs every site a verification.
+        Of the consents as many are sent as are needed: each costs the site a verification.
         """
+        self._check_stage("reveals")
         chosen = sorted(self._consents)[: self.manifest.threshold]
-        consents = tuple(self._consents[n] for n in chosen)
-        return encode(Request(manifest=self.digest.hex(), consents=consents))
+        owners = set(self._graph.neighbours(member)) & set(self.survivors)
+        return encode(
+            Request(
+                manifest=self.digest.hex(),
+                consents=tuple(self._consents[n] for n in chosen),
+                pledges=tuple(self._pledges[n] for n in sorted(owners)),
+            )
+        )
 
     def take_reveal(self, member: int, data: bytes) -> None:
         """Keep a survivor's revealed shares.
@@ -320,61 +339,20 @@ class Attempt:
         """
         self._check_stage("reveals")
         self._threshold(self._reveals, "revealed their shares")
+        if self._sum is None:
+            raise ReplayError("nothing was uploaded")
+        found = Secrets(self.digest, self._graph, self._shares, self._reveals)
         add: list[bytes] = []
-        subtract: list[bytes] = [self._secret("self", n) for n in self.survivors]
+        subtract: list[bytes] = [found.secret("self", n) for n in self.survivors]
         survived = set(self.survivors)
         for dropped in sorted(set(self.takers) - survived):
-            for other, seed in self._recovered(dropped).items():
+            for other, seed in found.mask_seeds(dropped).items():
                 # A survivor added this mask where the dropped site's number is above its own.
                 if other in survived:
                     (subtract if dropped > other else add).append(seed)
-        if self._sum is None:
-            raise ReplayError("nothing was uploaded")
         self._sum.unmask(add=add, subtract=subtract)
         self._stage = "done"
         return self._sum.total()
-
-    def _secret(self, purpose: str, owner: int) -> bytes:
-        """Return an owner's secret from the revealed shares."""
-        shares: dict[int, bytes] = {}
-        for member, reveal in self._reveals.items():
-            parts = reveal.self_seeds if purpose == "self" else reveal.recovery_keys
-            for part in parts:
-                if part.owner == owner:
-                    shares[member] = bytes.fromhex(part.share)
-        threshold = self._graph.threshold
-        if len(shares) < threshold:
-            raise QuorumError(
-                f"{len(shares)} shares of site {owner}'s secret were revealed, {threshold} are "
-                "needed; the sum stays masked"
-            )
-        given = self._shares[owner]
-        expected = given.self_commitment if purpose == "self" else given.recovery_commitment
-        # One holder may have revealed something else: then the others' shares are tried without it.
-        for left_out in (0, *sorted(shares)):
-            chosen = {n: share for n, share in shares.items() if n != left_out}
-            if len(chosen) < threshold:
-                continue
-            try:
-                secret = shamir.combine(chosen, threshold)
-            except ProtocolError:
-                continue
-            if commitment(purpose, secret, self.digest, owner) == expected:
-                return secret
-        raise ProtocolError(
-            f"the revealed shares of site {owner} don't make the secret that it committed to; the "
-            "sum stays masked"
-        )
-
-    def _recovered(self, member: int) -> dict[int, bytes]:
-        """Return a dropped site's neighbours and the seeds of its masks with them."""
-        key = recovery_key(self._secret("recovery", member), self.digest, member)
-        kept = bytes.fromhex(self._shares[member].recovery)
-        seeds = _hazmat.aead_open(key, kept, label("recovery", self.digest, member))
-        neighbours = self._graph.neighbours(member)
-        if len(seeds) != _SEED * len(neighbours):
-            raise ProtocolError(f"site {member} kept {len(seeds)} bytes of seeds")
-        return {n: seeds[_SEED * i : _SEED * (i + 1)] for i, n in enumerate(neighbours)}
 
     # -- common ----------------------------------------------------------------------------------
 

@@ -1,26 +1,31 @@
 """What an attempt's graph, seeds, keys and commitments are derived from."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from fedmodel import _hazmat
-from fedmodel.errors import FloorError
-from fedmodel.secagg.fields import label
+from fedmodel import _hazmat, config
+from fedmodel.errors import FloorError, ProtocolError
+from fedmodel.secagg.fields import VERSION, label
 from fedmodel.secagg.graph import Graph, make_graph
 from fedmodel.secagg.messages import Manifest
+from fedmodel.secagg.terms import Agreement
 
-__all__ = ["check_holders", "commitment", "graph_of", "pair_seed", "recovery_key"]
+__all__ = ["check_agreed", "commitment", "graph_of", "pair_seed", "pledge", "recovery_key"]
+
+_AGREED = ("session", "job", "roster", "survivors", "colluders", "threshold", "bits", "count")
 
 
 def graph_of(manifest: Manifest) -> Graph:
-    """Return who masks with whom, and holds whose shares, in a manifest's attempt."""
-    seed = label("graph", bytes.fromhex(manifest.session), bytes.fromhex(manifest.roster))
+    """Return who masks with whom, and holds whose shares, in a manifest's attempt.
+
+    The order of a sparse graph follows from the roster: no coordinator can try out others.
+    """
     return make_graph(
         manifest.cohort,
         survivors=manifest.survivors,
         colluders=manifest.colluders,
         threshold=manifest.threshold,
-        seed=seed,
+        seed=label("graph", bytes.fromhex(manifest.roster)),
     )
 
 
@@ -40,23 +45,32 @@ def commitment(purpose: str, secret: bytes, attempt: bytes, member: int) -> str:
     return hashlib.sha256(label(f"commit {purpose}", attempt, member, secret)).hexdigest()
 
 
-def check_holders(manifest: Manifest, graph: Graph, member: int, takers: Iterable[int]) -> None:
-    """Check that few of those who hold a site's shares are said not to take part.
-
-    The site masks with none of these. If they do take part they can show its self seed; the
-    coordinator says afterwards that the others have dropped out, and has all of the site's masks.
-    With the colluders they must be fewer than the shares that make a secret. In a complete graph
-    they are, by :meth:`fedmodel.secagg.terms.Floors.check`.
+def check_agreed(manifest: Manifest, agreement: Agreement) -> None:
+    """Check that a manifest is about what was agreed on.
 
     Raises:
-        FloorError: when they are too many.
+        FloorError: when it lowers the threshold.
+        ProtocolError: naming what else differs.
     """
-    lost = len(set(graph.holders(member)) - set(takers))
-    colluders = manifest.colluders
-    if not graph.complete:  # the neighbours are two rows on the ring
-        colluders = min(colluders, 2 * graph.colluding)
-    if lost + colluders >= graph.threshold:
+    if manifest.version != VERSION:
+        raise ProtocolError(f"expected protocol {VERSION!r}, got {manifest.version!r:.40}")
+    if manifest.threshold < agreement.threshold:
         raise FloorError(
-            f"{lost} sites that hold site {member}'s shares are said to be missing; with "
-            f"{colluders} colluders they could unmask it, {graph.threshold} shares do"
+            f"the manifest lowers the threshold from {agreement.threshold} to {manifest.threshold}"
         )
+    for name in _AGREED:
+        asked, known = getattr(manifest, name), getattr(agreement, name)
+        if asked != known:
+            raise ProtocolError(
+                f"the manifest's {name} isn't what was agreed on: expected {known!s:.20}, got "
+                f"{asked!s:.20}"
+            )
+
+
+def pledge(attempt: bytes, takers: Sequence[int]) -> bytes:
+    """Return what a site signs with its masked vector: for whom it has masked.
+
+    Whoever holds its shares reveals them only for those very sites. So nobody is unmasked who was
+    told of fewer, and has fewer masks on.
+    """
+    return label("upload", attempt, config.canonical(list(takers)))

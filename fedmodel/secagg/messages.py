@@ -47,6 +47,7 @@ class Advert:
         roster: SHA-256 of the roster.
         member: the site's number in it.
         key: its X25519 key.
+        closed: the last round of the job in which it has revealed shares; 0: none.
         signature: of all that by the key that the roster gives it.
     """
 
@@ -55,6 +56,7 @@ class Advert:
     roster: str
     member: int
     key: str
+    closed: int
     signature: str
 
     def __post_init__(self) -> None:
@@ -62,11 +64,13 @@ class Advert:
             check_hex(name, getattr(self, name), _KEY)
         check_hex("signature", self.signature, _SIGNATURE)
         check_members("member", self.member)
+        if not 0 <= self.closed < 1 << 31:
+            raise ConfigError(f"closed must be a round, or 0, got {self.closed}")
 
     def signed(self) -> bytes:
         """Return what the signature is over."""
         ids = (bytes.fromhex(h) for h in (self.session, self.job, self.roster, self.key))
-        return label("advert", *ids, self.member)
+        return label("advert", *ids, self.member, self.closed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,14 +219,17 @@ class Upload:
     Args:
         manifest: digest of the manifest.
         member: whose it is.
+        signature: of those for whom it has masked (:func:`fedmodel.secagg.keys.pledge`).
     """
 
     manifest: str
     member: int
+    signature: str
 
     def __post_init__(self) -> None:
         check_hex("manifest", self.manifest, _KEY)
         check_members("member", self.member)
+        check_hex("signature", self.signature, _SIGNATURE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,9 +260,11 @@ class Survivors:
 class Consent:
     """Site → coordinator, and on to the others: it was told of these survivors.
 
+    In a request also what a site has signed with its vector.
+
     Args:
         member: who.
-        signature: of :meth:`Survivors.signed`.
+        signature: of :meth:`Survivors.signed`, or :func:`fedmodel.secagg.keys.pledge`.
     """
 
     member: int
@@ -273,14 +282,18 @@ class Request:
     Args:
         manifest: digest of the manifest.
         consents: in rising order of members.
+        pledges: what the survivors whose shares the site holds have signed with their vectors,
+            in rising order of members.
     """
 
     manifest: str
     consents: tuple[Consent, ...]
+    pledges: tuple[Consent, ...]
 
     def __post_init__(self) -> None:
         check_hex("manifest", self.manifest, _KEY)
         check_numbers("consents", tuple(c.member for c in self.consents))
+        check_numbers("pledges", tuple(c.member for c in self.pledges))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from fedmodel import _hazmat
 from fedmodel.errors import EquivocationError, FloorError, ProtocolError, ReplayError
 from fedmodel.secagg import shamir
-from fedmodel.secagg.fields import VERSION, label, only, verify
+from fedmodel.secagg.fields import label, only, verify
 from fedmodel.secagg.graph import Graph
-from fedmodel.secagg.keys import check_holders, commitment, graph_of, recovery_key
+from fedmodel.secagg.keys import check_agreed, commitment, graph_of, pledge, recovery_key
 from fedmodel.secagg.masking import Encode, mask
 from fedmodel.secagg.messages import (
     Consent,
@@ -75,6 +75,8 @@ class Participant:
         floors: the site's own.
         sign: signs by the site's identity.
         entropy: where keys, seeds and shares come from.
+        closed: the last round of the job in which the site has revealed shares, in this session
+            or an earlier one. Keep :attr:`closed` on disk before a ``reveal`` message leaves.
 
     Raises:
         FloorError: when what was agreed on is below the site's floors.
@@ -91,6 +93,7 @@ class Participant:
         floors: Floors,
         sign: Callable[[bytes], bytes],
         entropy: Entropy,
+        closed: int = 0,
     ) -> None:
         if member not in members:
             raise ProtocolError(f"this site's number {member} isn't in the roster")
@@ -104,7 +107,7 @@ class Participant:
         self._entropy = entropy
         self._peers = Peers(member, agreement, members, entropy)
         self._last = (0, 0)  # round and attempt that was opened last
-        self._closed = 0  # last round in which something was revealed
+        self.closed = closed
         self._attempt: _Attempt | None = None
 
     def __repr__(self) -> str:
@@ -112,7 +115,7 @@ class Participant:
 
     def advert(self) -> bytes:
         """Return the site's signed key for this session."""
-        return encode(self._peers.advert(self._sign))
+        return encode(self._peers.advert(self._sign, self.closed))
 
     @property
     def manifest(self) -> Manifest:
@@ -156,22 +159,7 @@ class Participant:
 
     def _check_manifest(self, manifest: Manifest) -> None:
         verify(self._coordinator, manifest.signed(), manifest.signature)
-        agreed = self.agreement
-        if manifest.version != VERSION:
-            raise ProtocolError(f"expected protocol {VERSION!r}, got {manifest.version!r:.40}")
-        for name in ("session", "job", "roster", "survivors", "colluders", "bits", "count"):
-            asked, known = getattr(manifest, name), getattr(agreed, name)
-            if asked != known:
-                raise ProtocolError(
-                    f"the manifest's {name} isn't what was agreed on: expected {known!s:.20}, got "
-                    f"{asked!s:.20}"
-                )
-        if manifest.threshold < agreed.threshold:
-            raise FloorError(
-                f"the manifest lowers the threshold from {agreed.threshold} to {manifest.threshold}"
-            )
-        if manifest.threshold != agreed.threshold:
-            raise ProtocolError("the manifest's threshold isn't what was agreed on")
+        check_agreed(manifest, self.agreement)
         unknown = [n for n in manifest.cohort if n not in self._members]
         if unknown:
             raise ProtocolError(f"sites {unknown[:8]} of the cohort aren't in the roster")
@@ -197,9 +185,9 @@ class Participant:
                 f"round {now[0]}, attempt {now[1]} isn't after round {self._last[0]}, attempt "
                 f"{self._last[1]}, which this site has opened: no mask is used twice"
             )
-        if now[0] <= self._closed:
+        if now[0] <= self.closed:
             raise ReplayError(
-                f"this site has revealed shares in round {self._closed}; sums over two sets of "
+                f"this site has revealed shares in round {self.closed}; sums over two sets of "
                 "sites would show who is in one of them only"
             )
 
@@ -247,7 +235,6 @@ class Participant:
         message = decode(Deliver, data)
         attempt = self._at("shared", message.manifest)
         self._check_subset(message.takers, attempt.manifest.cohort, "takers", attempt)
-        check_holders(attempt.manifest, attempt.graph, self.member, message.takers)
         owners = [n for n in attempt.graph.neighbours(self.member) if n in set(message.takers)]
         only((box.member for box in message.boxes), owners, "shares from")
         held = {}
@@ -283,7 +270,12 @@ class Participant:
             add=[attempt.self_seed, *(attempt.seeds[n] for n in peers if n > self.member)],
             subtract=[attempt.seeds[n] for n in peers if n < self.member],
         )
-        return encode(Upload(manifest=attempt.digest.hex(), member=self.member)), packed
+        # Whoever gets at this process later finds nothing to unmask the vector with.
+        attempt.self_seed = b""
+        attempt.seeds.clear()
+        signature = self._sign(pledge(attempt.digest, attempt.takers)).hex()
+        header = Upload(manifest=attempt.digest.hex(), member=self.member, signature=signature)
+        return encode(header), packed
 
     # -- unmasking -------------------------------------------------------------------------------
 
@@ -337,8 +329,9 @@ class Participant:
             raise ReplayError("this site was told of no survivors")
         self._check_consents(message.consents, told, attempt.manifest.threshold)
         survived = set(told.survivors)
+        self._check_pledges(message.pledges, attempt, survived)
         attempt.stage = "revealed"
-        self._closed = attempt.manifest.round
+        self.closed = attempt.manifest.round
         held = sorted(attempt.held.items())
         selves = [Share(owner=n, share=s.hex()) for n, (s, _) in held if n in survived]
         keys = [Share(owner=n, share=k.hex()) for n, (_, k) in held if n not in survived]
@@ -368,6 +361,20 @@ class Participant:
                 f"{len(consents)} sites have agreed on the survivors, {threshold} must before "
                 "anything is revealed"
             )
+
+    def _check_pledges(
+        self, pledges: Sequence[Consent], attempt: _Attempt, survived: set[int]
+    ) -> None:
+        given = {p.member: p.signature for p in pledges}
+        signed = pledge(attempt.digest, attempt.takers)
+        for owner in sorted((attempt.held.keys() & survived) - {self.member}):
+            try:
+                verify(self._members[owner], signed, given.get(owner, ""))
+            except ProtocolError as error:
+                raise EquivocationError(
+                    f"site {owner} hasn't signed that it masked for the sites that this one was "
+                    "told of, so its self seed isn't shown"
+                ) from error
 
     # -- common ----------------------------------------------------------------------------------
 

@@ -36,8 +36,13 @@ class Peers:
         self._private = entropy.bytes(_SECRET)
         self._known: dict[int, tuple[str, bytes]] = {}  # member → its key, the shared secret
 
-    def advert(self, sign: Callable[[bytes], bytes]) -> Advert:
-        """Return the site's key, signed."""
+    def advert(self, sign: Callable[[bytes], bytes], closed: int = 0) -> Advert:
+        """Return the site's key, signed.
+
+        Args:
+            sign: by the site's identity.
+            closed: the last round in which the site has revealed shares.
+        """
         agreed = self._agreement
         unsigned = Advert(
             session=agreed.session,
@@ -45,6 +50,7 @@ class Peers:
             roster=agreed.roster,
             member=self._member,
             key=_hazmat.x25519_public(self._private).hex(),
+            closed=closed,
             signature="0" * 128,
         )
         return replace(unsigned, signature=sign(unsigned.signed()).hex())

@@ -213,9 +213,8 @@ class Federation:
         post.coordinator("consent", attempt.close_consents)
 
     def _reveal(self, attempt: Attempt, post: _Post) -> None:
-        request = post.coordinator("reveal", attempt.request_message)
         for member in attempt.survivors:
-            told = post.down(member, request)
+            told = post.down(member, post.coordinator("reveal", attempt.request_for, member))
             _hazmat.ed25519_verify.cache_clear()
             revealed = post.sites[member]("reveal", self._sites[member].reveal, told)
             post.coordinator("reveal", attempt.take_reveal, member, post.up(member, revealed))

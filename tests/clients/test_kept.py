@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.kept import Kept
+from clients.kept import ClosedRounds, Kept
 from clients.session import Session
 from clients.site import Site
 from fedmodel.data import Rows
+from fedmodel.errors import RunFolderError
 from fedmodel.job import Job, Model, Privacy, Train
 from fedmodel.training import dpsgd
 from fedmodel.wire import Order
@@ -80,3 +81,16 @@ def test_an_adaptive_clip_norm_goes_on_after_a_restart(
     assert began[0] is None
     assert began[1] == began[2] == float((tmp_path / "state" / "clip-0001.txt").read_text())
     assert began[1] != 0.25
+
+
+def test_closed_rounds_are_kept_and_a_broken_file_is_no_round(tmp_path: Path) -> None:
+    closed = ClosedRounds(tmp_path, "a" * 64)
+    assert closed.read() == 0
+    closed.write(7)
+    assert ClosedRounds(tmp_path, "a" * 64).read() == 7
+    assert ClosedRounds(tmp_path, "b" * 64).read() == 0
+    (path,) = tmp_path.glob("closed-*")
+    for text in ("", "7", "-1\n", "1e3\n", "7\n8\n", "9" * 40 + "\n", "x\n"):
+        path.write_text(text)
+        with pytest.raises(RunFolderError, match="restore the site's state"):
+            closed.read()
