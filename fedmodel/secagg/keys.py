@@ -65,6 +65,11 @@ def check_agreed(manifest: Manifest, agreement: Agreement) -> None:
                 f"the manifest's {name} isn't what was agreed on: expected {known!s:.20}, got "
                 f"{asked!s:.20}"
             )
+    if not (manifest.round <= agreement.rounds and manifest.attempt <= agreement.attempts):
+        raise ProtocolError(
+            f"the job has rounds 1 to {agreement.rounds} of at most {agreement.attempts} attempts, "
+            f"this is round {manifest.round}, attempt {manifest.attempt}"
+        )
 
 
 def pledge(attempt: bytes, takers: Sequence[int]) -> bytes:

@@ -7,8 +7,7 @@ are recovered with is drawn anew for each attempt, so it opens no other; nothing
 enough sites have signed the same set of survivors; and floors of the site's own hold whatever the
 coordinator asks for.
 
-Whatever a check refuses leaves the state as it was, but for an attempt that was opened: it stays
-opened, and never opens again.
+What a check refuses leaves the state as it was. An attempt that was opened never opens again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -174,18 +173,12 @@ class Participant:
         self._check_new(manifest)
 
     def _check_new(self, manifest: Manifest) -> None:
-        now = (manifest.round, manifest.attempt)
-        if not (1 <= now[0] <= self.agreement.rounds and 1 <= now[1] <= self.agreement.attempts):
-            raise ProtocolError(
-                f"the job has rounds 1 to {self.agreement.rounds} of at most "
-                f"{self.agreement.attempts} attempts, this is round {now[0]}, attempt {now[1]}"
-            )
-        if now <= self._last:
+        if (manifest.round, manifest.attempt) <= self._last:
             raise ReplayError(
-                f"round {now[0]}, attempt {now[1]} isn't after round {self._last[0]}, attempt "
-                f"{self._last[1]}, which this site has opened: no mask is used twice"
+                f"round {manifest.round}, attempt {manifest.attempt} isn't after round "
+                f"{self._last[0]}, attempt {self._last[1]}, which this site has opened"
             )
-        if now[0] <= self.closed:
+        if manifest.round <= self.closed:
             raise ReplayError(
                 f"this site has revealed shares in round {self.closed}; sums over two sets of "
                 "sites would show who is in one of them only"
@@ -324,8 +317,7 @@ class Participant:
         """
         message = decode(Request, data)
         attempt = self._at("consented", message.manifest)
-        told = attempt.told
-        if told is None:
+        if (told := attempt.told) is None:
             raise ReplayError("this site was told of no survivors")
         self._check_consents(message.consents, told, attempt.manifest.threshold)
         survived = set(told.survivors)
