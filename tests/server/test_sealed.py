@@ -1,0 +1,177 @@
+"""The coordinator of sealed updates, with envelopes from right and wrong hands."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message, RecordDict
+
+from fedmodel import wire
+from fedmodel._hazmat import x25519_public
+from fedmodel.errors import ConfigError, ProtocolError
+from fedmodel.identity import Member, Roster, SigningKey
+from fedmodel.identity.seal import Context, seal
+from fedmodel.job import Job, SecAgg
+from fedmodel.secagg import messages
+from fedmodel.secagg.peers import Peers
+from fedmodel.secagg.terms import Agreement
+from fedmodel.seeds import Entropy
+from fedmodel.update import Update
+from server.sealed import Sealed
+from server.session import Coordinator
+
+SIZE = 9
+NODES = (2, 3, 4)
+KEYS = {n: SigningKey(bytes([n]) * 32) for n in NODES}
+SIGNER, PRIVATE = SigningKey(b"\1" * 32), b"\5" * 32
+ROSTER = Roster(
+    coordinator=SIGNER.public.hex(),
+    seal=x25519_public(PRIVATE).hex(),
+    members=tuple(Member(name=f"s{n}", key=key.public.hex()) for n, key in KEYS.items()),
+)
+JOB = Job(secagg=SecAgg(mode="seal"))
+
+
+def coordinator(**parts: Any) -> Coordinator:
+    known: dict[str, Any] = {
+        "job": JOB, "folder": None, "initial": np.zeros(SIZE, np.float32), "roster": ROSTER,
+        "signer": SIGNER, "seal_key": PRIVATE,
+    }  # fmt: skip
+    return Coordinator(**(known | parts))
+
+
+def advert(sealed: Sealed, node: int, member: int | None = None, **terms: Any) -> RecordDict:
+    known: dict[str, Any] = {
+        "session": sealed.session,
+        "job": JOB.sha256,
+        "roster": ROSTER.sha256,
+        "rounds": JOB.train.rounds,
+    }
+    agreement = Agreement.of_keys(**(known | terms))
+    peers = Peers(member or node - 1, agreement, ROSTER.keys, Entropy())
+    data = messages.encode(peers.advert(KEYS[node].sign))
+    return wire.add_parcel(wire.encode_reply(), "secagg", data)
+
+
+@pytest.fixture
+def sealed() -> Sealed:
+    made = Sealed(coordinator())
+    for node in NODES:
+        made.joined(node, advert(made, node))
+    return made
+
+
+def update(node: int, weight: float = 1.0, size: int = SIZE) -> Update:
+    change = np.random.default_rng(node).standard_normal(size).astype(np.float32)
+    return Update.of(change, weight, {"train_loss": float(node)})
+
+
+def envelope(sealed: Sealed, node: int, data: bytes | None = None, **context: Any) -> bytes:
+    ids: dict[str, Any] = {
+        "session": sealed.session,
+        "job": JOB.sha256,
+        "roster": ROSTER.sha256,
+        "member": node - 1,
+        "round": 1,
+    }
+    plain = wire.update_to_bytes(update(node)) if data is None else data
+    return seal(
+        plain,
+        to=x25519_public(PRIVATE),
+        sign=KEYS[node].sign,
+        context=Context(**(ids | context)),
+    )
+
+
+def reply(node: int, data: bytes | None) -> Message:
+    asked = Message(RecordDict(), node, "train")
+    asked.metadata.__dict__["_message_id"] = f"m{node}"
+    content = wire.encode_reply()
+    if data is not None:
+        wire.add_parcel(content, "sealed", data)
+    return Message(content, reply_to=asked)
+
+
+def collected(sealed: Sealed, changed: dict[int, bytes | None], uniform: bool = True) -> Any:
+    envelopes = {n: envelope(sealed, n) for n in NODES} | changed
+    replies = [reply(n, data) for n, data in envelopes.items()]
+    return sealed.collect(replies, list(NODES), 1, uniform=uniform)
+
+
+def test_envelopes_are_opened_and_averaged(sealed: Sealed) -> None:
+    got = collected(sealed, {})
+    expected = Update.total([update(n) for n in NODES]).mean()
+    assert got.mean.vector.tobytes() == expected.vector.tobytes()
+    assert got.mean.metrics == expected.metrics
+    assert (got.givers, got.failures) == (NODES, {})
+
+
+def test_weights_are_in_the_envelope(sealed: Sealed) -> None:
+    heavy = {n: envelope(sealed, n, wire.update_to_bytes(update(n, float(n)))) for n in NODES}
+    got = collected(sealed, dict(heavy), uniform=False)
+    expected = Update.total([update(n, float(n)) for n in NODES]).mean()
+    np.testing.assert_array_equal(got.mean.vector, expected.vector)
+    got = collected(sealed, dict(heavy), uniform=True)
+    assert got.mean is None
+    assert "expected weight 1" in got.failures[2].reason
+
+
+def test_bad_envelopes_are_their_senders_failures(sealed: Sealed) -> None:
+    good = envelope(sealed, 3)
+    nan = np.full(SIZE, np.nan, np.float32)
+    bad: dict[str, bytes | None] = {
+        "another site's": envelope(sealed, 2),
+        "signed by another": envelope(sealed, 2, member=2),
+        "another round": envelope(sealed, 3, round=2),
+        "another session": envelope(sealed, 3, session="0" * 64),
+        "another job": envelope(sealed, 3, job="0" * 64),
+        "another purpose": envelope(sealed, 3, purpose="share"),
+        "cut": good[:-1],
+        "longer": good + b"\0",
+        "no signature": good[:20],
+        "random": os.urandom(len(good)),
+        "nothing": None,
+        "no update": envelope(sealed, 3, b"hello"),
+        "another size": envelope(sealed, 3, wire.update_to_bytes(update(3, size=SIZE + 1))),
+        "not finite": envelope(sealed, 3, wire.update_to_bytes(Update(vector=nan, weight=1.0))),
+    }
+    for at in range(0, len(good), 11):
+        bad[f"flipped at {at}"] = good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :]
+    expected = Update.total([update(2), update(4)]).mean()
+    for name, data in bad.items():
+        got = collected(sealed, {3: data})
+        assert set(got.failures) == {3}, name
+        assert got.failures[3].reason.startswith("malformed update: "), name
+        assert got.mean.vector.tobytes() == expected.vector.tobytes()
+
+
+@pytest.mark.parametrize("missing", ["roster", "signer", "seal_key"])
+def test_without_keys_there_is_no_session(missing: str) -> None:
+    with pytest.raises(ConfigError, match="provision"):
+        Sealed(coordinator(**{missing: None}))
+
+
+def test_joining_as_another_site_is_refused() -> None:
+    sealed = Sealed(coordinator())
+    with pytest.raises(ProtocolError, match="signature"):
+        sealed.joined(2, advert(sealed, 3, member=1))
+    sealed.joined(2, advert(sealed, 2))
+    with pytest.raises(ProtocolError, match="joined already"):
+        sealed.joined(4, first(sealed))
+    others: list[dict[str, Any]] = [{"session": "0" * 64}, {"job": "0" * 64}, {"roster": "0" * 64}]
+    for terms in others:
+        with pytest.raises(ProtocolError, match="another session or job"):
+            sealed.joined(3, advert(sealed, 3, **terms))
+    assert sealed.numbers == {2: 1}
+
+
+def first(sealed: Sealed) -> RecordDict:
+    """Return the very advert that node 2 has joined with."""
+    known = sealed._protocol._adverts[1]
+    return wire.add_parcel(wire.encode_reply(), "secagg", messages.encode(known))
+
+
+def test_the_key_does_not_show() -> None:
+    assert PRIVATE.hex() not in repr(coordinator())
+    assert repr(PRIVATE) not in repr(coordinator())

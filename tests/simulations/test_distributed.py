@@ -1,0 +1,453 @@
+"""``privacy=distributed`` through the real apps: DP-SGD on the union of all sites' rows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, Message
+from torch.nn.functional import cross_entropy
+
+import fedmodel.privacy.shares
+from fedmodel import wire
+from fedmodel.errors import QuorumError
+from fedmodel.identity import Member, Roster, SigningKey
+from fedmodel.job import Privacy
+from fedmodel.privacy import epsilon
+from fedmodel.privacy.plan import plan_of
+from fedmodel.privacy.shares import Shares
+from fedmodel.runs import RunFolder
+from fedmodel.secagg import coordinator
+from fedmodel.secagg.messages import Survivors, decode, encode
+from fedmodel.secagg.terms import Floors
+from fedmodel.training import local
+from fedmodel.training.learner import resident
+from server import rounds, secure
+from server.release import ServerOptimizer
+from simulations import federation
+from simulations.faults import Fault
+
+POOLED = Privacy(mechanism="distributed", epsilon=8.0, delta=1e-3)
+WIDE = replace(POOLED, clip=4.0, rate=1.0)
+
+
+# -- without noise -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Round to a fine grid, and add nothing."""
+
+    def rounded(entropy: Any, total: Any, shares: Shares) -> Any:
+        assert float(np.abs(total).max()) <= shares.limit
+        whole = np.rint(total.astype(np.float64) / shares.grid)
+        return whole.astype(np.int64).astype(np.uint32)
+
+    monkeypatch.setattr(fedmodel.privacy.shares, "noised", rounded)
+    monkeypatch.setattr(fedmodel.privacy.shares, "GRID_BITS", 15)
+    monkeypatch.setattr(fedmodel.privacy.shares, "_LEAST", 2.0**15)
+
+
+def gradients(lab: Any, job: Any) -> Callable[[Any], Any]:
+    """Return what gives by how much a step on all rows changes the parameters, by the textbook."""
+    learner = resident(job, torch.device("cpu"))
+    rows = lab.rows
+    batch = learner.tokenizer(
+        rows.texts, padding=True, truncation=True, max_length=16, return_tensors="pt"
+    )
+    labels = torch.tensor([("a", "b").index(x) for x in rows.labels])
+
+    def change(vector: Any) -> Any:
+        learner.load_vector(vector)
+        groups = [
+            {"params": [p], "lr": job.train.head_lr if "classifier" in n else job.train.lr}
+            for n, p in learner.module.named_parameters()
+            if p.requires_grad
+        ]
+        optimizer = torch.optim.SGD(groups, weight_decay=job.train.weight_decay)
+        optimizer.zero_grad()
+        out = learner.module(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        torch.autograd.backward(cross_entropy(out.logits, labels))
+        optimizer.step()
+        learner.module.zero_grad(set_to_none=True)
+        return learner.flatten() - vector
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("head", {}), ("lora", {"weight_decay": 0.01}), ("full", {"lr": 0.05})],
+)
+@pytest.mark.usefixtures("noiseless")
+def test_without_noise_it_is_gradient_descent_on_all_rows(
+    lab: Any, method: str, more: dict[str, Any]
+) -> None:
+    job = lab.job(privacy=replace(WIDE, clip=50.0), rounds=3, method=method, **more)
+    ran = lab.run(job)
+    change, vector = gradients(lab, job), ran.start.copy()
+    for _ in range(3):
+        vector = vector + change(vector)
+    scale = float(np.abs(vector - ran.start).max())
+    assert scale > 1e-3
+    np.testing.assert_allclose(ran.vector, vector, atol=2e-3 * scale)
+
+
+@pytest.mark.usefixtures("noiseless")
+def test_fedavgm_is_sgd_with_momentum(lab: Any) -> None:
+    aggregation = {"optimizer": "fedavgm", "momentum": 0.7}
+    job = lab.job(privacy=WIDE, rounds=4, aggregation=aggregation)
+    ran = lab.run(job)
+    change, vector = gradients(lab, job), ran.start.copy()
+    velocity = np.zeros_like(vector)
+    for _ in range(4):
+        velocity = np.float32(0.7) * velocity + change(vector)
+        vector = vector + velocity
+    np.testing.assert_allclose(ran.vector, vector, atol=1e-3 * np.abs(vector - ran.start).max())
+
+
+@pytest.mark.usefixtures("noiseless")
+def test_fedadam_is_flowers_on_the_mean_step(lab: Any) -> None:
+    aggregation = {"optimizer": "fedadam", "lr": 0.02, "tau": 0.01}
+    job = lab.job(privacy=WIDE, rounds=3, aggregation=aggregation)
+    ran = lab.run(job)
+    change, vector = gradients(lab, job), ran.start.copy()
+    optimizer = ServerOptimizer(job.aggregation)
+    for round_ in (1, 2, 3):
+        vector = optimizer.step(round_, vector, change(vector))
+    np.testing.assert_allclose(ran.vector, vector, atol=5e-3 * np.abs(vector - ran.start).max())
+
+
+@pytest.mark.usefixtures("noiseless")
+def test_a_units_gradient_is_clipped_whatever_site_it_is_at(lab: Any) -> None:
+    small = replace(POOLED, clip=0.05, rate=1.0)
+    ran = lab.run(lab.job(privacy=small, rounds=1, head_lr=1.0))
+    moved = float(np.linalg.norm(ran.vector - ran.start))
+    assert 0 < moved <= 0.05 * (1 + 1e-4)  # a mean of vectors no longer than C
+
+
+# -- with noise ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no row contribute anything, so that what is released is the noise."""
+
+    def nothing(learner: Any, *rest: Any, before_step: Any, plan: Any, **more: Any) -> Any:
+        before_step(plan.spend(more["round_"], 1))
+        return np.zeros(learner.layout.total)
+
+    monkeypatch.setattr(local, "gradient", nothing)
+
+
+def noise_of(ran: Any, sites: int) -> Any:
+    """Return the released sum's noise, over the σ·C that the ledgers are charged for."""
+    plan = plan_of(ran.job)
+    rate = ran.job.train.head_lr
+    total = (ran.vector - ran.start).astype(np.float64) / -rate * sites * plan.expected_batch
+    return total / plan.noise_std(1)
+
+
+def assert_variance(values: Any, expected: float) -> None:
+    """Check a variance at 5 standard errors (6e-7 of right ones fail)."""
+    error = 5 * (2 / values.size) ** 0.5
+    assert np.var(values) == pytest.approx(expected, rel=error + 1e-3)
+    assert abs(values.mean()) < 5 * (expected / values.size) ** 0.5
+    cut = np.abs(values / expected**0.5)
+    assert np.mean(cut > 1.96) == pytest.approx(0.05, abs=5 * (0.05 / values.size) ** 0.5)
+
+
+@pytest.mark.parametrize(("gone", "sites"), [([], 6), ([4], 5)])
+@pytest.mark.usefixtures("empty")
+def test_the_noise_is_what_was_promised_with_the_fewest_survivors_and_more_with_all(
+    lab: Any, gone: list[int], sites: int
+) -> None:
+    rows = lab.sites(6)
+    job = lab.job(
+        privacy=POOLED, sites=rows, rounds=1, method="full", lr=1.0, head_lr=1.0,
+        hide={"survivors": 5, "colluders": 1},
+    )  # fmt: skip
+    ran = lab.run(job, rows, faults=[Fault(what="back", kind="train", node=n) for n in gone])
+    assert ran.rows[0]["updates"] == sites
+    honest = 4
+    values = noise_of(ran, sites)
+    assert values.size > 20_000
+    assert_variance(values, sites / honest)
+    # Against the coordinator and its colluder: their shares are known to them.
+    assert sites - 1 >= honest
+
+
+@pytest.mark.usefixtures("empty")
+def test_two_rounds_and_two_runs_have_noise_of_their_own(lab: Any) -> None:
+    job = lab.job(privacy=POOLED, rounds=1, method="lora", lr=1.0, head_lr=1.0)
+    one, other = noise_of(lab.run(job), 5), noise_of(lab.run(job), 5)
+    assert abs(np.corrcoef(one, other)[0, 1]) < 6 / one.size**0.5
+
+
+def test_the_ledgers_say_one_step_a_round_at_the_jobs_rate_and_noise(lab: Any) -> None:
+    job = lab.job(privacy=replace(POOLED, rate=0.5), rounds=3)
+    plan = plan_of(job)
+    ran = lab.run(job)
+    for node in ran.sites:
+        entries = ran.spent(node)
+        assert [(e.round, e.steps) for e in entries] == [(1, 1), (2, 1), (3, 1)]
+        assert {e.spend().rate for e in entries} == {0.5}
+        assert {e.spend().noise_multiplier for e in entries} == {plan.noise_multiplier}
+        spent = epsilon([e.spend() for e in entries], job.privacy.delta)
+        assert 0.9 * job.privacy.epsilon < spent <= job.privacy.epsilon
+
+
+def test_no_site_tells_a_loss_or_what_it_has_drawn(lab: Any) -> None:
+    ran = lab.run(lab.job(privacy=POOLED))
+    for crossed in ran.grid.replies("train"):
+        assert crossed.names == {"config/version", "config/head", "config/proof"}
+        assert set(crossed.arrays) == {"parcels/secagg", "parcels/masked"}
+    assert {len(c.arrays["parcels/masked"]) for c in ran.grid.replies("train")} == {
+        len(ran.grid.replies("train")[0].arrays["parcels/masked"])
+    }
+
+
+# -- what a site refuses -------------------------------------------------------------------------
+
+
+def patched_sites(monkeypatch: pytest.MonkeyPatch, node: int, **values: Any) -> None:
+    """Give one site something else than the simulation does."""
+    real = federation._provision
+
+    def provision(sites: Any, *rest: Any) -> Any:
+        keys = real(sites, *rest)
+        for name, value in values.items():
+            setattr(sites[node], name, value(sites[node]) if callable(value) else value)
+        return keys
+
+    monkeypatch.setattr(federation, "_provision", provision)
+
+
+@pytest.mark.parametrize(
+    ("floors", "named"),
+    [
+        (Floors(survivors=5), "survivors"),
+        (Floors(threshold=5), "threshold"),
+        (Floors(colluders=2), "colluders"),
+        (Floors(honest=4), "survivors less colluders"),
+        (Floors(cohort=6), "cohort"),
+    ],
+)
+def test_a_site_whose_floors_are_higher_refuses_and_says_which(
+    lab: Any, floors: Floors, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched_sites(monkeypatch, 4, floors=floors)
+    ran = lab.run(lab.job(privacy=POOLED))
+    assert set(ran.outcome.refused) == {4}
+    assert f"floor for {named} in secure aggregation" in ran.outcome.refused[4]
+    assert ran.spent(4) == []
+    assert ran.rows[-1]["updates"] == 4
+
+
+def without(site: Any, change: Callable[[list[Member]], list[Member]]) -> Roster:
+    roster: Roster = site.roster
+    return replace(roster, members=tuple(change(list(roster.members))))
+
+
+STRANGER = Member(name="stranger", key="11" * 32)
+ROSTERS: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
+    "longer": (lambda members: [*members, STRANGER], "compare the site's roster"),
+    "shuffled": (lambda members: members[::-1], "compare the site's roster"),
+    "without it": (lambda members: [m for m in members if m.name != "s02"], "s02"),
+    "with another key": (
+        lambda members: [replace(m, key="22" * 32) if m.name == "s02" else m for m in members],
+        "another key under this site's name",
+    ),
+}
+
+
+@pytest.mark.parametrize("roster", ROSTERS)
+def test_a_site_with_another_roster_takes_no_part(
+    lab: Any, roster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, why = ROSTERS[roster]
+    patched_sites(monkeypatch, 4, roster=lambda site: without(site, change))
+    ran = lab.run(lab.job(privacy=POOLED))
+    assert set(ran.outcome.refused) == {4}
+    assert why in ran.outcome.refused[4]
+    assert ran.rows[-1]["updates"] == 4
+
+
+def test_a_site_without_a_roster_refuses(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    patched_sites(monkeypatch, 4, roster=lambda site: None)
+    ran = lab.run(lab.job(privacy=POOLED))
+    assert "has no roster" in ran.outcome.refused[4]
+
+
+def test_another_model_for_one_site_is_noticed_there_before_it_spends(lab: Any) -> None:
+    def before(kind: str, node: int, message: Message) -> Message:
+        if (kind, node) == ("train", 4):
+            vector = wire.decode_order(message.content).vector.copy()
+            vector[0] += 1
+            message.content["arrays"] = ArrayRecord({"vector": Array(vector)})
+        return message
+
+    ran = lab.run(lab.job(privacy=POOLED, rounds=1), before=before)
+    assert set(ran.rows[0]["failures"]) == {"4"}
+    assert "aren't those of the manifest" in ran.rows[0]["failures"]["4"]
+    assert ran.spent(4) == []
+
+
+def lying(monkeypatch: pytest.MonkeyPatch, **terms: Any) -> None:
+    """Make the coordinator sign manifests that say something else than the job."""
+    real = coordinator.Coordinator.begin
+
+    def begin(self: Any, **parts: Any) -> Any:
+        known = self.agreement
+        self.agreement = replace(known, **terms)
+        try:
+            return real(self, **parts)
+        finally:
+            self.agreement = known
+
+    monkeypatch.setattr(coordinator.Coordinator, "begin", begin)
+
+
+@pytest.mark.parametrize(
+    ("terms", "why"),
+    [
+        ({"threshold": 3}, "lowers the threshold from 4 to 3"),
+        ({"survivors": 3, "threshold": 3}, "lowers the threshold from 4 to 3"),
+        ({"survivors": 5}, "survivors isn't what was agreed on"),
+        ({"colluders": 0}, "colluders isn't what was agreed on"),
+        ({"bits": 32}, "bits isn't what was agreed on"),
+        ({"roster": "00" * 32}, "roster isn't what was agreed on"),
+        ({"job": "00" * 32}, "job isn't what was agreed on"),
+        ({"session": "00" * 32}, "session isn't what was agreed on"),
+    ],
+)
+def test_a_coordinator_that_signs_other_terms_gets_nothing(
+    lab: Any, terms: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lying(monkeypatch, **terms)
+    ran = lab.run(lab.job(privacy=POOLED), error=QuorumError)
+    assert f"open: the manifest {why}" in str(ran.error) or why in str(ran.error)
+    assert not ran.grid.replies("train")
+    assert all(ran.spent(n) == [] for n in ran.sites)
+
+
+def test_a_stranger_cannot_begin_a_round(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = SigningKey(b"\7" * 32)
+
+    def protocol(**parts: Any) -> Any:
+        return coordinator.Coordinator(**{**parts, "sign": stranger.sign})
+
+    monkeypatch.setattr(secure, "Protocol", protocol)
+    ran = lab.run(lab.job(privacy=POOLED), error=QuorumError)
+    assert "signature" in str(ran.error)
+
+
+def test_a_coordinator_that_wants_a_sum_of_fewer_is_refused(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = coordinator.Attempt._told
+    monkeypatch.setattr(
+        coordinator.Attempt, "_told", lambda self: replace(real(self), survivors=(1, 2, 3))
+    )
+    ran = lab.run(lab.job(privacy=POOLED), error=QuorumError)
+    assert "3 survivors are left, 4 are needed" in str(ran.error)
+    assert not ran.grid.replies("query.reveal")
+
+
+def test_two_sets_of_survivors_get_no_share_revealed(lab: Any) -> None:
+    """Some sites are told of one set and some of another: neither has enough signatures."""
+
+    def before(kind: str, node: int, message: Message) -> Message:
+        if kind == "query.consent" and node != 4:
+            told = decode(Survivors, wire.parcel(message.content, "secagg").tobytes())
+            out = 5 if node < 4 else 1
+            fewer = tuple(n for n in told.survivors if n != out)
+            wire.add_parcel(message.content, "secagg", encode(replace(told, survivors=fewer)))
+        return message
+
+    ran = lab.run(lab.job(privacy=POOLED), before=before, error=QuorumError)
+    assert "1 of 5 survivors agreed on the survivors, 4 must" in str(ran.error)
+    assert not ran.grid.replies("query.reveal")
+
+
+def test_a_message_that_is_sent_again_is_refused_and_nothing_is_spent_for_it(lab: Any) -> None:
+    ran = lab.run(lab.job(privacy=POOLED, rounds=1), replay=4)
+    legs = ["query.open", "train", "query.consent", "query.reveal"]
+    assert [kind for kind, _ in ran.grid.replayed] == legs
+    for kind, why in ran.grid.replayed:
+        assert ("isn't after round" if kind == "query.open" else "answered once") in why
+    assert len(ran.spent(4)) == 1
+    assert ran.rows[0]["updates"] == 5
+
+
+# -- interrupted runs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leg", ["query.open", "train", "query.consent", "query.reveal"])
+@pytest.mark.parametrize("privacy", [None, POOLED])
+def test_a_run_that_was_killed_in_a_round_goes_on_in_a_new_session(
+    lab: Any, privacy: Any, leg: str
+) -> None:
+    job = lab.job(privacy=privacy, rounds=3)
+
+    def before(kind: str, node: int, message: Message) -> Message:
+        if kind == leg and message.metadata.group_id == "2.1" and node == 5:
+            raise KeyboardInterrupt  # what no handler takes for a failure of the site
+        return message
+
+    folder = RunFolder.create(lab.folder / "run", {})
+    grids: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(job, folder=folder, before=before, watch=grids.append)
+    again = lab.run(job, folder=RunFolder.open(folder.path))
+    first = grids[0]
+    assert first.hidden_session != again.grid.hidden_session
+    masked = [c.arrays["parcels/masked"] for g in (first, again.grid) for c in g.replies("train")]
+    assert len(set(masked)) == len(masked)
+    keys = [
+        c.arrays["parcels/secagg"] for g in (first, again.grid) for c in g.replies("query.join")
+    ]
+    assert len(set(keys)) == 10
+    # Sites that have revealed shares in a round don't repeat it: its sum is lost.
+    closed = leg == "query.reveal"
+    assert ["lost" in row for row in again.rows[:2]] == [False, closed]
+    if privacy is None:
+        assert again.outcome.rounds == 3
+        lost = [Fault(what="there", kind="train", node=2, times=(2,))] if closed else []
+        skipping = {"below_quorum": "skip", "quorum": 1.0}
+        whole = lab.run(lab.job("off", rounds=3, federation=skipping), faults=lost)
+        np.testing.assert_allclose(again.vector, whole.vector, atol=8 * lab.bound(job))
+        return
+    # All that was ever drawn is charged, and the promise holds.
+    for node in again.sites:
+        rounds = [e.round for e in again.spent(node)]
+        sent = sum(len(g.replies("train", node)) for g in (first, again.grid))
+        assert len(rounds) == sent
+        found = epsilon([e.spend() for e in again.spent(node)], job.privacy.delta)
+        assert found <= job.privacy.epsilon
+
+
+@pytest.mark.parametrize("privacy", [None, POOLED])
+def test_a_run_that_was_killed_between_rounds_goes_on(
+    lab: Any, privacy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, real = lab.job(privacy=privacy, rounds=3), rounds._Run.play
+
+    def play(self: Any, nodes: Any) -> None:
+        if self.round == 2:
+            raise KeyboardInterrupt
+        real(self, nodes)
+
+    folder = RunFolder.create(lab.folder / "run", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds._Run, "play", play)
+        with pytest.raises(KeyboardInterrupt):
+            lab.run(job, folder=folder)
+    again = lab.run(job, folder=RunFolder.open(folder.path))
+    assert again.outcome.rounds == 3
+    assert [row["round"] for row in again.rows] == [1, 2, 3]
+    if privacy is not None:
+        for node in again.sites:
+            assert [e.round for e in again.spent(node)] == [1, 2, 3]
