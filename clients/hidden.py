@@ -5,7 +5,7 @@ from flwr.app import RecordDict
 from clients.kept import ClosedRounds
 from clients.site import Site
 from fedmodel import wire
-from fedmodel.errors import EquivocationError, ProtocolError, RefusedError
+from fedmodel.errors import ConfigError, EquivocationError, ProtocolError, RefusedError
 from fedmodel.identity import Roster
 from fedmodel.identity.seal import Context, seal
 from fedmodel.job import Job
@@ -142,8 +142,11 @@ def _roster(site: Site, session: str) -> Roster:
         )
     if not session:
         raise ProtocolError("the job hides updates, but its offer names no session")
-    key = site.books.key.public
-    if site.roster.keys.get(site.roster.number_of(site.name)) != key:
+    try:
+        known = site.roster.keys[site.roster.number_of(site.name)]
+    except ConfigError as error:
+        raise RefusedError(str(error)) from error
+    if known != site.books.key.public:
         raise RefusedError(
             "the roster has another key under this site's name than this site's own; get the "
             "consortium to enter the right one"

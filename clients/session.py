@@ -17,7 +17,7 @@ from clients.kept import Kept
 from clients.site import Site
 from fedmodel import wire
 from fedmodel.data import Rows
-from fedmodel.errors import ProtocolError, RunError, RunFolderError
+from fedmodel.errors import DivergedError, ProtocolError
 from fedmodel.job import Job
 from fedmodel.privacy.clipping import clip_update
 from fedmodel.privacy.heads import Head, Standing
@@ -195,9 +195,7 @@ class Session:
         """
         try:
             result = self._train(order, self.job.train.steps, None, lambda spend: None)
-        except RunFolderError:
-            raise  # of the optimiser's state, which isn't about rows
-        except RunError:
+        except DivergedError:
             return np.zeros_like(order.vector)
         self._keep(order.round, result)
         return result.change

@@ -16,6 +16,7 @@
         ├── ProtocolError          a message from another party isn't what the protocol says
         │   ├── ReplayError        … it belongs to a round or a stage that is over
         │   └── EquivocationError  … it contradicts what was said before, or to others
+        ├── DivergedError          training led to numbers that aren't finite
         ├── RangeError             an update has a number that a secure sum has no room for
         ├── QuorumError            too few sites answered
         └── RunFolderError         a run folder that can't be read, written or resumed
@@ -91,6 +92,10 @@ class ReplayError(ProtocolError):
 
 class EquivocationError(ProtocolError):
     """A message contradicts another: one party says different things, or to different parties."""
+
+
+class DivergedError(RunError):
+    """Training led to parameters or a loss that aren't finite."""
 
 
 class RangeError(RunError):

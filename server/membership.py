@@ -8,11 +8,12 @@ from flwr.serverapp import Grid
 
 from fedmodel import wire
 from fedmodel.errors import ProtocolError, QuorumError
+from fedmodel.job import Job
 from server.collect import Check
 from server.joined import Joined
 from server.session import Coordinator
 
-__all__ = ["head_taken", "join", "leave"]
+__all__ = ["head_taken", "join", "leave", "quorum"]
 
 
 def join(grid: Grid, coordinator: Coordinator, hidden: Joined | None = None) -> list[int]:
@@ -39,9 +40,7 @@ def join(grid: Grid, coordinator: Coordinator, hidden: Joined | None = None) -> 
     coordinator.outcome.refused = {n: r for n, r in outcome.items() if r is not None}
     coordinator.reporter.joined(outcome)
     joined = [n for n in nodes if outcome[n] is None]
-    needed, key = max(1, math.ceil(job.federation.quorum * len(nodes))), "federation.quorum"
-    if job.secagg.on and (job.secagg.survivors or 0) > needed:
-        needed, key = job.secagg.survivors or 0, "secagg.survivors"
+    needed, key = quorum(job, len(nodes))
     if len(joined) < needed:
         reasons = "; ".join(sorted(set(coordinator.outcome.refused.values())))
         raise QuorumError(
@@ -49,6 +48,14 @@ def join(grid: Grid, coordinator: Coordinator, hidden: Joined | None = None) -> 
             f"({key}): {reasons or 'no site is connected'}"
         )
     return joined
+
+
+def quorum(job: Job, asked: int) -> tuple[int, str]:
+    """Return how many of the sites that are asked must answer, and which key says so."""
+    needed, survivors = max(1, math.ceil(job.federation.quorum * asked)), job.secagg.survivors or 0
+    if job.secagg.on and survivors > needed:
+        return survivors, "secagg.survivors"
+    return needed, "federation.quorum"
 
 
 def leave(grid: Grid, coordinator: Coordinator, *, failed: bool) -> None:

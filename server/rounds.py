@@ -22,7 +22,7 @@ from fedmodel.runs import Checkpoint
 from fedmodel.update import Vector
 from server.collect import Collected, collect, collect_counts
 from server.evaluation import Released, release
-from server.membership import head_taken, join, leave
+from server.membership import head_taken, join, leave, quorum
 from server.release import ServerOptimizer
 from server.robust import combine
 from server.sealed import Sealed
@@ -185,13 +185,16 @@ class _Run:
         chosen = self.sample(nodes)
         self.c.reporter.round_started(self.round + 1, len(chosen))
         got = self.train(chosen, wire.pack(self.vector))
-        needed = max(1, math.ceil(self.job.federation.quorum * len(chosen)))
+        needed, key = quorum(self.job, len(chosen))
         enough = got.mean is not None and got.updates >= needed
         if not enough and got.budgets_spent:
-            self.stopped = f"privacy budgets are spent after round {self.round}"
+            why = f" ({got.reason})" if got.reason else ""
+            self.stopped = f"privacy budgets are spent after round {self.round}{why}"
             return
         if not enough and self.job.federation.below_quorum == "stop":
-            raise QuorumError(_below(self.round + 1, got, needed, len(chosen)))
+            raise QuorumError(
+                _below(self.round + 1, got, f"{needed} are needed ({key})", len(chosen))
+            )
         self.round += 1
         for node in chosen:
             self.updates[node] = self.updates.get(node, 0) + (node in got.givers)
@@ -250,12 +253,12 @@ def _plan(job: Job) -> Plan | None:
     return plan_of(job) if job.privacy.private else None
 
 
-def _below(number: int, got: Collected, needed: int, asked: int) -> str:
+def _below(number: int, got: Collected, needed: str, asked: int) -> str:
     told = sorted({f.reason for f in got.failures.values()})
     reasons = "; ".join([*([got.reason] if got.reason else []), *told]) or "no reason given"
     return (
-        f"round {number}: {got.updates} of {asked} sites gave an update, {needed} are needed "
-        f"(federation.quorum): {reasons}. Mend the sites and continue with resume=true"
+        f"round {number}: {got.updates} of {asked} sites gave an update, {needed}: {reasons}. "
+        "Mend the sites and continue with resume=true"
     )
 
 

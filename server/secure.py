@@ -118,7 +118,8 @@ class Secure(Joined):
         """
         model = vector_sha256(vector)
         legs = _Legs(grid, self.numbers, check, timeout)
-        reason = None
+        reason: str | None = None
+        earlier: str | None = None
         for attempt in range(1, self._job.secagg.attempts + 1):
             legs.begin(round_, attempt)
             try:
@@ -128,8 +129,11 @@ class Secure(Joined):
                 # If another attempt goes well, or fails otherwise, only this line says why.
                 told = "; ".join(sorted({f.reason for f in legs.failures.values()}))
                 logger.warning("round %d, %s: %s", round_, reason, told)
+                if legs.budgets_spent:
+                    reason = earlier  # why the budgets say no is told by the failures
                 if error.final or legs.budgets_spent:
                     break
+                earlier = reason
                 continue
             return Collected(mean=mean, givers=givers, failures=legs.failures)
         return Collected(failures=legs.failures, reason=reason)

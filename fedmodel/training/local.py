@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.optim import Optimizer
 
-from fedmodel.errors import PrivacyError, RunError
+from fedmodel.errors import DivergedError, PrivacyError
 from fedmodel.job import Job
 from fedmodel.privacy.plan import Plan
 from fedmodel.privacy.spends import Spend
@@ -91,7 +91,7 @@ def train(
         on_step: called after each step.
 
     Raises:
-        RunError: if training without privacy diverges to NaN or infinity.
+        DivergedError: if training without privacy diverges to NaN or infinity.
     """
     learner.load_vector(vector)
     optimizer = optim.make(learner.module, job.train)
@@ -122,7 +122,7 @@ def train(
             clip = private.clip if job.privacy.clipping == "adaptive" else None
     change = learner.flatten() - vector
     if not np.isfinite(change).all():
-        raise RunError(
+        raise DivergedError(
             "local training diverged (the parameters became infinite or NaN); "
             "lower train.lr and train.head_lr"
         )

@@ -10,7 +10,7 @@ import pytest
 import fedmodel.privacy.shares
 import fedmodel.training.sums
 from clients.session import Session
-from fedmodel.errors import ConfigError, QuorumError, RunError, RunFolderError
+from fedmodel.errors import ConfigError, DivergedError, QuorumError, RunFolderError
 from fedmodel.job import Privacy
 from fedmodel.privacy import epsilon
 from fedmodel.privacy.plan import plan_of
@@ -97,7 +97,7 @@ def test_training_that_diverges_counts_for_zeros_and_is_told_nobody(
 
         def train(self: Any, *rest: Any) -> Any:
             if self.site.name == "s02":
-                raise RunError("local training diverged")
+                raise DivergedError("local training diverged")
             return real(self, *rest)
 
         patch.setattr(Session, "_train", train)
