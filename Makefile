@@ -44,6 +44,7 @@ bench: $(STAMP)  ## the benchmarks (minutes)
 	$(BIN)/python -m simulations.benchmarks.engine --out runs/engine.json
 	$(BIN)/python -m simulations.benchmarks.dp_step --out runs/dp_step.json
 	$(BIN)/python -m simulations.benchmarks.secagg --out runs/secagg.json
+	$(BIN)/python -m simulations.benchmarks.distributed --quick --out runs/distributed.json
 
 clean:  ## remove the environment and caches, keep runs/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -71,3 +71,18 @@ def test_the_quick_benchmark_of_secure_aggregation_keeps_the_contract(tmp_path: 
         assert figure.keys() == {"name", "value", "unit", "goal", "better"}
         assert figure["value"] > 0 or "resident" in figure["name"]
         assert figure["goal"] is None  # tiny sizes have no goals
+
+
+def test_the_quick_benchmark_of_noise_in_shares_keeps_the_contract(tmp_path: Path) -> None:
+    out = tmp_path / "distributed.json"
+    command = [sys.executable, "-m", "simulations.benchmarks.distributed", "--quick"]
+    command += ["--seeds", "2", "--epsilons", "8", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    values = {figure["name"]: figure["value"] for figure in report["figures"]}
+    for way in ("pooled", "distributed", "record"):
+        assert 0 < values[f"head, ε = 8, {way}, accuracy"] < 100
+        assert f"head, ε = 8, {way}, macro_f1, standard deviation" in values
+    gap = values["head, ε = 8, pooled, accuracy"] - values["head, ε = 8, distributed, accuracy"]
+    assert values["head, ε = 8, pooled less distributed, accuracy"] == gap
