@@ -3,7 +3,7 @@
 import html
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -175,11 +175,13 @@ def sweep_table(results: list[tuple[str, Mapping[str, Any] | str]]) -> Table:
     return table
 
 
-def report_page(tables: list[Table], title: str) -> str:
-    """Return a self-contained HTML page of the tables, for ``report.html``."""
+def report_page(tables: list[Table], title: str, notes: Sequence[str] = ()) -> str:
+    """Return a self-contained HTML page of the tables and notes, for ``report.html``."""
     recorder = Console(record=True, file=io.StringIO(), width=100)
     for table in tables:
         recorder.print(table)
+    for note in notes:
+        recorder.print(note, markup=False, highlight=False)
     theme = f"<h1>{html.escape(title)}</h1>"
     page = recorder.export_html(inline_styles=True)
     return page.replace("<body>", f"<body>\n{theme}", 1)

@@ -86,8 +86,8 @@ def notes(job: Job, parameters: int) -> list[str]:
         found.append(
             f"In a mean update the noise has {ratio:.2g} times the norm of the largest signal"
             + (
-                ": of little use. Hiding whole sites takes thousands of them, or far fewer "
-                "parameters (train=head); to hide rows or patients use privacy=distributed."
+                ": of little use. Hiding whole sites takes thousands of them; to hide rows or "
+                "patients use privacy=distributed."
                 if useless
                 else "."
             )

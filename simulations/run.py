@@ -105,7 +105,8 @@ def simulate(
     rows = {name: len(rows) for name, rows in parties.sites.items()}
     for table in summary_tables(summary, rows):
         console.print(table)
-    page = report_page(summary_tables(summary), f"fedmodel run {folder.path.name}")
+    title = f"fedmodel run {folder.path.name}"
+    page = report_page(summary_tables(summary), title, summary["notes"])
     write_atomic(folder.path / "report.html", page.encode())
     _say_more(summary, parties, console)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
@@ -271,7 +272,7 @@ def _total(spent: Sequence[Charge], job: Job) -> float | None:
 
 def _say_more(summary: dict[str, Any], parties: Parties, console: Console) -> None:
     for note in summary["notes"]:
-        console.print(note, style="yellow", markup=False)
+        console.print(note, style="yellow", markup=False, highlight=False)
     if summary["stopped"]:
         console.print(f"stopped early: {summary['stopped']}", style="yellow")
     smallest = min(len(rows) for rows in parties.sites.values())
