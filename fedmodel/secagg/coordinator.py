@@ -19,7 +19,7 @@ from fedmodel.errors import (
 )
 from fedmodel.secagg import shamir
 from fedmodel.secagg.fields import VERSION, only, verify
-from fedmodel.secagg.keys import graph_of, pledge
+from fedmodel.secagg.keys import check_advert, graph_of, pledge
 from fedmodel.secagg.masking import Sum
 from fedmodel.secagg.messages import (
     Advert,
@@ -76,19 +76,7 @@ class Coordinator:
             ProtocolError: when it isn't the site's key for this session.
         """
         advert = decode(Advert, data)
-        agreed = self.agreement
-        if advert.member not in self._members:
-            raise ProtocolError(f"site {advert.member} isn't in the roster")
-        if (advert.session, advert.job, advert.roster) != (
-            agreed.session,
-            agreed.job,
-            agreed.roster,
-        ):
-            raise ReplayError(
-                f"the key of site {advert.member} is of another session or job, or of another "
-                "roster; compare the site's roster with the coordinator's"
-            )
-        verify(self._members[advert.member], advert.signed(), advert.signature)
+        check_advert(advert, self.agreement, self._members)
         # A key of low order would stop every neighbour; that shows with any private key.
         _hazmat.x25519(bytes(_SEED), bytes.fromhex(advert.key))
         known = self._adverts.setdefault(advert.member, advert)

@@ -1,16 +1,24 @@
 """What an attempt's graph, seeds, keys and commitments are derived from."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fedmodel import _hazmat, config
-from fedmodel.errors import FloorError, ProtocolError
-from fedmodel.secagg.fields import VERSION, label
+from fedmodel.errors import FloorError, ProtocolError, ReplayError
+from fedmodel.secagg.fields import VERSION, label, verify
 from fedmodel.secagg.graph import Graph, make_graph
-from fedmodel.secagg.messages import Manifest
+from fedmodel.secagg.messages import Advert, Manifest
 from fedmodel.secagg.terms import Agreement
 
-__all__ = ["check_agreed", "commitment", "graph_of", "pair_seed", "pledge", "recovery_key"]
+__all__ = [
+    "check_advert",
+    "check_agreed",
+    "commitment",
+    "graph_of",
+    "pair_seed",
+    "pledge",
+    "recovery_key",
+]
 
 _AGREED = ("session", "job", "roster", "survivors", "colluders", "threshold", "bits", "count")
 
@@ -43,6 +51,24 @@ def recovery_key(secret: bytes, attempt: bytes, member: int) -> bytes:
 def commitment(purpose: str, secret: bytes, attempt: bytes, member: int) -> str:
     """Return a hash (hex) that fixes a secret of 32 random bytes and tells nothing of it."""
     return hashlib.sha256(label(f"commit {purpose}", attempt, member, secret)).hexdigest()
+
+
+def check_advert(advert: Advert, agreement: Agreement, members: Mapping[int, bytes]) -> None:
+    """Check that an advert is a site's own, for a session.
+
+    Raises:
+        ReplayError: when it is of another session, job or roster.
+        ProtocolError: for a site that isn't in the roster, or a wrong signature.
+    """
+    if advert.member not in members:
+        raise ProtocolError(f"a key of site {advert.member}, which isn't in the roster")
+    ids = ("session", "job", "roster")
+    if any(getattr(advert, name) != getattr(agreement, name) for name in ids):
+        raise ReplayError(
+            f"the key of site {advert.member} is of another session or job, or of another roster; "
+            "compare the site's roster with the coordinator's"
+        )
+    verify(members[advert.member], advert.signed(), advert.signature)
 
 
 def check_agreed(manifest: Manifest, agreement: Agreement) -> None:

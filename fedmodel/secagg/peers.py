@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fedmodel import _hazmat
-from fedmodel.errors import EquivocationError, ProtocolError, ReplayError
-from fedmodel.secagg.fields import label, verify
-from fedmodel.secagg.keys import pair_seed
+from fedmodel.errors import EquivocationError, ProtocolError
+from fedmodel.secagg.fields import label
+from fedmodel.secagg.keys import check_advert, pair_seed
 from fedmodel.secagg.messages import Advert
 from fedmodel.secagg.terms import Agreement
 from fedmodel.seeds import Entropy
@@ -67,7 +67,7 @@ class Peers:
         for advert in adverts:
             if advert.member == self._member:
                 continue
-            self._check(advert)
+            check_advert(advert, self._agreement, self._members)
             known = self._known.get(advert.member) or found.get(advert.member)
             if known is None:
                 found[advert.member] = (advert.key, self._agree(advert))
@@ -82,18 +82,6 @@ class Peers:
             return _hazmat.x25519(self._private, bytes.fromhex(advert.key))
         except ProtocolError as error:
             raise ProtocolError(f"site {advert.member}: {error}") from error
-
-    def _check(self, advert: Advert) -> None:
-        agreed = self._agreement
-        if advert.member not in self._members:
-            raise ProtocolError(f"a key of site {advert.member}, which isn't in the roster")
-        if (advert.session, advert.job, advert.roster) != (
-            agreed.session,
-            agreed.job,
-            agreed.roster,
-        ):
-            raise ReplayError(f"the key of site {advert.member} is of another session or job")
-        verify(self._members[advert.member], advert.signed(), advert.signature)
 
     def seeds(self, attempt: bytes, neighbours: Iterable[int]) -> dict[int, bytes]:
         """Return neighbour → seed of the mask in common with it in an attempt.

@@ -53,7 +53,7 @@ def test_keys_that_are_not_the_sites(worlds: "type[World]") -> None:
     stale = replace(true, session="8" * 64)
     cases: list[tuple[bytes, type[FedmodelError], str]] = [
         (signed_advert(world, true, 4), ProtocolError, "signature doesn't verify"),
-        (signed_advert(world, stranger, 5), ProtocolError, "site 6 isn't in the roster"),
+        (signed_advert(world, stranger, 5), ProtocolError, "site 6, which isn't in the roster"),
         (signed_advert(world, stale, 5), ReplayError, "is of another session or job"),
         (signed_advert(world, replace(true, job="8" * 64), 5), ReplayError, "another session or j"),
         (encode(replace(true, key="7" * 64)), ProtocolError, "signature doesn't verify"),
