@@ -84,7 +84,13 @@ class Secrets:
         """
         key = recovery_key(self.secret("recovery", member), self._attempt, member)
         kept = bytes.fromhex(self._given[member].recovery)
-        seeds = _hazmat.aead_open(key, kept, label("recovery", self._attempt, member))
+        try:
+            seeds = _hazmat.aead_open(key, kept, label("recovery", self._attempt, member))
+        except ProtocolError as error:
+            raise ProtocolError(
+                f"site {member} dropped out, and the mask seeds that it had left don't open; the "
+                "sum stays masked. Leave this site out"
+            ) from error
         neighbours = self._graph.neighbours(member)
         if len(seeds) != _SEED * len(neighbours):
             raise ProtocolError(f"site {member} kept {len(seeds)} bytes of seeds")
