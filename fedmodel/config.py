@@ -18,7 +18,7 @@ import rfc8785
 
 from fedmodel.errors import ConfigError
 
-__all__ = ["build", "canonical", "digest", "field_type", "suggest", "to_mapping"]
+__all__ = ["build", "canonical", "digest", "field_type", "require_hex", "suggest", "to_mapping"]
 
 T = TypeVar("T")
 
@@ -152,6 +152,16 @@ def to_mapping(obj: Any) -> Any:
     if isinstance(obj, list | tuple):
         return [to_mapping(v) for v in obj]
     return obj
+
+
+def require_hex(name: str, text: str, digits: int) -> None:
+    """Check for lower-case hex of a certain length.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if len(text) != digits or not set(text) <= set("0123456789abcdef"):
+        raise ConfigError(f"{name} must be {digits} digits of lower-case hex, got {text!r:.80}")
 
 
 def canonical(obj: Any) -> bytes:

@@ -8,7 +8,7 @@ from typing import Literal
 from fedmodel import _files, config
 from fedmodel.errors import ConfigError, ProtocolError
 
-__all__ = ["Member", "Roster", "require_hex"]
+__all__ = ["Member", "Roster"]
 
 _LARGEST = 1 << 22  # bytes of a roster as text: some ten thousand members
 _LONGEST = 200  # characters of a name
@@ -28,7 +28,7 @@ class Member:
 
     def __post_init__(self) -> None:
         _require_name("a member's name", self.name)
-        require_hex(f"the key of {self.name!r}", self.key, 64)
+        config.require_hex(f"the key of {self.name!r}", self.key, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +56,8 @@ class Roster:
 
     def __post_init__(self) -> None:
         _require_name("the roster's name", self.name)
-        require_hex("the coordinator's key", self.coordinator, 64)
-        require_hex("the coordinator's seal key", self.seal, 64)
+        config.require_hex("the coordinator's key", self.coordinator, 64)
+        config.require_hex("the coordinator's seal key", self.seal, 64)
         if not self.members:
             raise ConfigError("a roster has at least 1 member, got none; add the sites")
         names: set[str] = set()
@@ -149,16 +149,6 @@ class Roster:
             raise ConfigError(f"can't read the roster {path}: {error.strerror}") from error
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-
-
-def require_hex(what: str, text: str, digits: int) -> None:
-    """Check for lower-case hex of a certain length.
-
-    Raises:
-        ConfigError: for anything else.
-    """
-    if len(text) != digits or not set(text) <= set("0123456789abcdef"):
-        raise ConfigError(f"{what} must be {digits} digits of lower-case hex, got {text!r:.80}")
 
 
 def _require_name(what: str, name: str) -> None:

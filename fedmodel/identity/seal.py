@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from fedmodel import _hazmat, config
 from fedmodel.errors import ConfigError, ProtocolError
-from fedmodel.identity.roster import require_hex
 
 __all__ = ["Context", "open_", "seal"]
 
@@ -44,7 +43,7 @@ class Context:
 
     def __post_init__(self) -> None:
         for name in ("session", "job", "roster"):
-            require_hex(name, getattr(self, name), 64)
+            config.require_hex(name, getattr(self, name), 64)
         for name in ("member", "round"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -15,7 +15,7 @@ from fedmodel import _hazmat, config
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.privacy import merkle
 
-__all__ = ["Head", "Signer", "Standing", "require_hex", "require_time"]
+__all__ = ["Head", "Signer", "Standing", "require_time"]
 
 _CONTEXT = b"fedmodel.head/1\0"  # what is signed as a head can't be taken for anything else
 _LARGEST = 4096  # bytes of a head as text
@@ -58,7 +58,7 @@ class Head:
 
     def __post_init__(self) -> None:
         for name, digits in (("key", 64), ("root", 64), ("last", 64), ("signature", 128)):
-            require_hex(name, getattr(self, name), digits)
+            config.require_hex(name, getattr(self, name), digits)
         require_time(self.time)
         if self.size < 0:
             raise ConfigError(f"size must not be negative, got {self.size}")
@@ -101,7 +101,7 @@ class Head:
             )
         try:
             for node in proof:
-                require_hex("a hash of the proof", node, 64)
+                config.require_hex("a hash of the proof", node, 64)
         except ConfigError as error:
             raise ProtocolError(str(error)) from error
         roots = bytes.fromhex(older.root), bytes.fromhex(self.root)
@@ -141,16 +141,6 @@ class Standing:
 
     head: Head
     proof: tuple[str, ...] = ()
-
-
-def require_hex(name: str, text: str, digits: int) -> None:
-    """Check for lower-case hex of a certain length.
-
-    Raises:
-        ConfigError: for anything else.
-    """
-    if len(text) != digits or not set(text) <= set("0123456789abcdef"):
-        raise ConfigError(f"{name} must be {digits} digits of lower-case hex, got {text!r:.80}")
 
 
 def require_time(text: str) -> None:

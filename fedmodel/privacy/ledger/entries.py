@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from fedmodel import config
 from fedmodel.errors import ConfigError
 from fedmodel.privacy.accounting import Spend
-from fedmodel.privacy.heads import require_hex, require_time
+from fedmodel.privacy.heads import require_time
 
 __all__ = [
     "FIRST",
@@ -61,8 +61,8 @@ class _Line:
     time: str = "1970-01-01T00:00:00Z"
 
     def __post_init__(self) -> None:
-        require_hex("prev", self.prev, 64)
-        require_hex("nonce", self.nonce, 32)
+        config.require_hex("prev", self.prev, 64)
+        config.require_hex("nonce", self.nonce, 32)
         require_time(self.time)
 
 
@@ -86,7 +86,7 @@ class OpenEntry(_Line):
 
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
-        require_hex("key", self.key, 64)
+        config.require_hex("key", self.key, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class DatasetEntry(_Line):
 
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
-        require_hex("root", self.root, 64)
+        config.require_hex("root", self.root, 64)
         _require_counts(self, "rows", "patients", "added", "removed")
 
 
@@ -177,7 +177,7 @@ class ReserveEntry(_Line):
 
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
-        require_hex("job", self.job, 64)
+        config.require_hex("job", self.job, 64)
         _require_reals(self, "epsilon", "delta")
 
 
@@ -222,7 +222,7 @@ class SpendEntry(_Line):
 
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
-        require_hex("job", self.job, 64)
+        config.require_hex("job", self.job, 64)
         _require_reals(self, "rate", "noise_multiplier", "clip", "delta")
         _require_counts(self, "reservation", "round", "attempt")
         self.spend()
@@ -250,7 +250,7 @@ class _End(_Line):
 
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
-        require_hex("job", self.job, 64)
+        config.require_hex("job", self.job, 64)
         _require_counts(self, "reservation")
 
 
@@ -286,7 +286,7 @@ class TornEntry(_Line):
 
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
-        require_hex("sha256", self.sha256, 64)
+        config.require_hex("sha256", self.sha256, 64)
         _require_counts(self, "size")
 
     @classmethod
