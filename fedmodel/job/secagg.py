@@ -104,7 +104,7 @@ class SecAgg:
         if not self.on:
             return self
         colluders = self.colluders if self.colluders is not None else int(sites > _FEWEST)
-        least = max(math.ceil(0.8 * sites), _FEWEST + colluders)
+        least = max(math.ceil(0.8 * sites), _FEWEST + colluders, (sites + colluders) // 2 + 1)
         survivors = self.survivors if self.survivors is not None else least
         require(
             sites >= survivors,

@@ -87,10 +87,12 @@ class Coordinator:
     def closed(self) -> int:
         """Return the last round that can't be repeated: some honest site has revealed shares in it.
 
-        By what more sites say than may collude.
+        By what more sites say than may collude, or so many that the others are too few for a sum.
         """
         told = sorted((advert.closed for advert in self._adverts.values()), reverse=True)
-        return told[self.agreement.colluders] if len(told) > self.agreement.colluders else 0
+        # So many say it, or so many that too few are left to repeat it.
+        enough = min(self.agreement.colluders, max(0, len(told) - self.agreement.survivors))
+        return told[enough] if len(told) > enough else 0
 
     def begin(self, *, round: int, attempt: int, model: str, cohort: Iterable[int]) -> "Attempt":
         """Return a new attempt of a round.
@@ -121,6 +123,7 @@ class Coordinator:
             attempt=attempt,
             model=model,
             cohort=invited,
+            keys=tuple(self._adverts[n].key for n in invited),
             survivors=agreed.survivors,
             colluders=agreed.colluders,
             threshold=agreed.threshold,

@@ -8,24 +8,20 @@ each side (a Harary graph). ("Secure single-server aggregation with (poly)logari
 smallest even number for which all of this holds, with m = k/2, and the graph is complete where
 that is n - 1 or more. A hypergeometric X(drawn, marked) counts the marked among the drawn.
 
-- *The honest survivors hang together*, whoever the coordinator declares dropped. Of m places in a
-  row at most q are colluders but with probability P(X(m, C) > q) ≤ 2**-40 / n, so over all n places
-  where a row starts 2**-40. So where more than q of any m in a row survive, one of them is honest,
-  and of the honest survivors that follow one another on the ring each two are neighbours. Every
-  site checks that of the survivors it is told of (:meth:`Graph.check_survivors`): only the sum
-  over all honest survivors is exposed, not a part of it.
-- *Dropouts by chance pass that check*: P(X(m, D) ≥ m - q) ≤ 2**-20 / n.
-- *Colluders don't hold enough shares.* Of an honest site's k neighbours X are colluders:
-  P(X(k, C) ≥ t) ≤ 2**-40 / n.
+- *The honest survivors hang together*, whoever the coordinator declares dropped, and wherever the
+  colluders stand: where more than C of any m places in a row survive, one of them is honest, and
+  of the honest survivors that follow one another on the ring each two are neighbours. Every site
+  checks that of the survivors it is told of (:meth:`Graph.check_survivors`): only the sum over
+  all honest survivors is exposed, not a part of it.
+- *Dropouts by chance pass that check*: P(X(m, D) ≥ m - C) ≤ 2**-20 / n.
+- *Colluders don't hold enough shares*: t > C.
 - *Survivors hold enough shares.* A site that dropped out has lost its own share too:
   P(X(k, D) > k - t) ≤ 2**-20 / n.
 
 Among thresholds t that meet the last two the one nearest to the cohort's own, scaled to k + 1
-holders, is taken.
-
-**What it counts on.** That the order on the ring has nothing to do with who colludes. Who could
-choose among very many orders, or who colludes once the order is known, could find one in which
-m in a row do. In a complete graph there is nothing to choose.
+holders, is taken. What concerns privacy holds always, and not just with a probability of
+1 - 2**-40 over the order: a coordinator chooses who is in a cohort, and could thereby bring
+colluders together.
 """
 
 import functools
@@ -39,7 +35,6 @@ from fedmodel.errors import ConfigError, FloorError
 __all__ = ["COMPLETE", "Graph", "make_graph", "neighbours_needed"]
 
 COMPLETE = 50  # sites
-_PRIVACY = 2.0**-40
 _CORRECTNESS = 2.0**-20
 
 
@@ -160,7 +155,7 @@ def neighbours_needed(sites: int, corrupt: float, dropout: float) -> int:
     """Return how many neighbours each site of a cohort needs; see the module's bounds.
 
     >>> neighbours_needed(1000, 0.1, 0.1)
-    90
+    274
 
     Args:
         sites: in the cohort.
@@ -186,14 +181,12 @@ def _plan(sites: int, colluders: int, dropped: int) -> tuple[int, int, int, int]
     if sites <= COMPLETE:
         return None
     for side in range(1, (sites - 1) // 2):
-        colluding = _beyond(sites, colluders, side, _PRIVACY / sites) - 1
-        if colluding + _beyond(sites, dropped, side, _CORRECTNESS / sites) > side:
+        if colluders + _beyond(sites, dropped, side, _CORRECTNESS / sites) > side:
             continue
-        degree = 2 * side
-        least = _beyond(sites - 1, colluders, degree, _PRIVACY / sites)
+        degree, least = 2 * side, colluders + 1
         most = degree + 1 - _beyond(sites - 1, dropped, degree, _CORRECTNESS / sites)
         if least <= most:
-            return degree, least, most, colluding
+            return degree, least, most, colluders
     return None
 
 

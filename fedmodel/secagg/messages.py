@@ -86,6 +86,7 @@ class Manifest:
         attempt: of the round, 1 for the first.
         model: SHA-256 of the parameters that the sites start from.
         cohort: who is invited.
+        keys: the X25519 key of each of them for this session, in the same order.
         survivors: see :class:`fedmodel.secagg.terms.Agreement`; so are the others below.
         colluders: see there.
         threshold: see there.
@@ -102,6 +103,7 @@ class Manifest:
     attempt: int
     model: str
     cohort: tuple[int, ...]
+    keys: tuple[str, ...]
     survivors: int
     colluders: int
     threshold: int
@@ -114,6 +116,10 @@ class Manifest:
             check_hex(name, getattr(self, name), _KEY)
         check_hex("signature", self.signature, _SIGNATURE)
         check_numbers("cohort", self.cohort)
+        for key in self.keys:
+            check_hex("a key", key, _KEY)
+        if len(self.keys) != len(self.cohort):
+            raise ConfigError(f"{len(self.keys)} keys for {len(self.cohort)} sites of a cohort")
         for name in ("round", "attempt", "survivors", "threshold", "bits", "count"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -149,6 +149,7 @@ class Participant:
         self._check_manifest(manifest)
         graph = graph_of(manifest)
         self._peers.learn(message.adverts)
+        self._peers.check_keys(manifest, graph.neighbours(self.member))
         name = digest(manifest)
         seeds = self._peers.seeds(name, graph.neighbours(self.member))
         self._last = (manifest.round, manifest.attempt)
@@ -263,7 +264,6 @@ class Participant:
             add=[attempt.self_seed, *(attempt.seeds[n] for n in peers if n > self.member)],
             subtract=[attempt.seeds[n] for n in peers if n < self.member],
         )
-        # Whoever gets at this process later finds nothing to unmask the vector with.
         attempt.self_seed = b""
         attempt.seeds.clear()
         signature = self._sign(pledge(attempt.digest, attempt.takers)).hex()

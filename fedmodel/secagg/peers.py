@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fedmodel import _hazmat
-from fedmodel.errors import EquivocationError, ProtocolError
+from fedmodel.errors import EquivocationError, ProtocolError, ReplayError
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.keys import check_advert, pair_seed
-from fedmodel.secagg.messages import Advert
+from fedmodel.secagg.messages import Advert, Manifest
 from fedmodel.secagg.terms import Agreement
 from fedmodel.seeds import Entropy
 
@@ -82,6 +82,24 @@ class Peers:
             return _hazmat.x25519(self._private, bytes.fromhex(advert.key))
         except ProtocolError as error:
             raise ProtocolError(f"site {advert.member}: {error}") from error
+
+    def check_keys(self, manifest: Manifest, neighbours: Iterable[int]) -> None:
+        """Check that a manifest is of this very joining: it has this site's key, and those learnt.
+
+        So a site that joins again under the same name of a session signs for another manifest.
+
+        Raises:
+            ReplayError: when this site's key is another one.
+            EquivocationError: when a neighbour's is.
+        """
+        keys = dict(zip(manifest.cohort, manifest.keys, strict=True))
+        if keys.get(self._member) != _hazmat.x25519_public(self._private).hex():
+            raise ReplayError(
+                "the manifest is of an earlier joining: it has another key of this site"
+            )
+        for n in neighbours:
+            if n in self._known and keys[n] != self._known[n][0]:
+                raise EquivocationError(f"the manifest has another key of site {n} than its advert")
 
     def seeds(self, attempt: bytes, neighbours: Iterable[int]) -> dict[int, bytes]:
         """Return neighbour → seed of the mask in common with it in an attempt.

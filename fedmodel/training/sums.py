@@ -97,7 +97,7 @@ class PlainSum:
         self.size = size
         self.bits = bits_of(job, None)
         self._weighted = job.aggregation.weights == "examples"
-        self._most = secagg.max_weight or 1
+        self._most = (secagg.max_weight or 1) if self._weighted else 1
         self._with_loss = not job.privacy.private
         self._clip = secagg.overflow == "clip"
         self._fixed = FixedPoint(bits=self.bits, parties=parties, range=secagg.range)

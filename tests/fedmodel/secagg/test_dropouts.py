@@ -108,7 +108,7 @@ def test_a_dropped_sites_shares_open_no_other_attempt(worlds: "type[World]") -> 
 
 
 def test_a_restarted_site_masks_anew(worlds: "type[World]") -> None:
-    # Same number, same session, even the same manifest: a new process has new secrets.
+    # Same number, same session, the same round: a new process has new secrets.
     world = worlds(5)
     vectors, old = world.vectors(), world.view()
     attempt = world.begin()
@@ -120,7 +120,12 @@ def test_a_restarted_site_masks_anew(worlds: "type[World]") -> None:
     for site in again.sites.values():
         again.coordinator.take_advert(site.advert())
     new, repeated = again.view(), again.begin()
-    assert repeated.digest == attempt.digest
+    assert repeated.digest != attempt.digest
+    # The manifest of the earlier joining opens no second time, though its session has the name.
+    assert repeated.manifest.session == attempt.manifest.session
+    now = {n: site.advert() for n, site in again.sites.items()}
+    with pytest.raises(ReplayError, match="of an earlier joining"):
+        again.sites[1].open(again.open_message(attempt.manifest, now))
     again.share(repeated, view=new)
     again.upload(repeated, vectors, view=new)
     for n in world.numbers:
@@ -172,8 +177,18 @@ def test_a_round_that_was_unmasked_is_closed_in_every_later_session(worlds: "typ
 
 
 def test_colluders_cannot_close_rounds(worlds: "type[World]") -> None:
-    world = worlds(6, colluders=2, closed=1)
-    liars = worlds(6, colluders=2, closed=5)
+    world = worlds(9, colluders=2, closed=1)
+    liars = worlds(9, colluders=2, closed=5)
     for n in (1, 2):
         world.coordinator._adverts[n] = liars.coordinator._adverts[n]
     assert world.coordinator.closed() == 1
+
+
+def test_too_few_that_are_open_close_a_round(worlds: "type[World]") -> None:
+    world, other = (
+        worlds(4, survivors=4, colluders=1),
+        worlds(4, survivors=4, colluders=1, closed=1),
+    )
+    assert world.coordinator.closed() == 0
+    world.coordinator._adverts[1] = other.coordinator._adverts[1]
+    assert world.coordinator.closed() == 1  # with three sites nobody could repeat it

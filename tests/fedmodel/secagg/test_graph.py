@@ -70,12 +70,12 @@ def test_large_cohorts_are_symmetric_and_of_one_degree(sites: int) -> None:
     [
         (50, 0.1, 0.1, 49),
         (100, 0.1, 0.1, 42),
-        (200, 0.1, 0.1, 64),
-        (1000, 0.1, 0.1, 90),
-        (5000, 0.1, 0.1, 102),
-        (100, 0.33, 0.1, 82),
-        (1000, 0.33, 0.1, 202),
-        (5000, 0.33, 0.1, 238),
+        (200, 0.1, 0.1, 70),
+        (1000, 0.1, 0.1, 274),
+        (5000, 0.1, 0.1, 1218),
+        (100, 0.33, 0.1, 88),
+        (1000, 0.33, 0.1, 798),
+        (5000, 0.33, 0.1, 3814),
         (60, 0.33, 0.1, 54),
         (100, 0.9, 0.05, 99),
         (100, 1.0, 1.0, 99),
@@ -104,10 +104,10 @@ def test_the_promised_bounds_hold_by_scipy(sites: int, corrupt: float, dropout: 
     k, t = made.degree, made.threshold
     if made.complete:
         pytest.skip("nothing to bound")
-    assert sites * stats.hypergeom.sf(t - 1, sites - 1, colluders, k) <= 2.0**-40
+    assert t > colluders
     assert sites * stats.hypergeom.sf(k - t, sites - 1, dropped, k) <= 2.0**-20
     m, q = k // 2, made.colluding
-    assert sites * stats.hypergeom.sf(q, sites, colluders, m) <= 2.0**-40
+    assert q == colluders
     assert sites * stats.hypergeom.sf(m - q - 1, sites, dropped, m) <= 2.0**-20
 
 
