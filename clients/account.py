@@ -5,14 +5,14 @@ from importlib.metadata import version
 
 from clients.site import Site
 from fedmodel._paths import source_digest
+from fedmodel.accounting.guard import StepGuard
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.remaining import Remaining, give_up
+from fedmodel.accounting.spends import Spend
 from fedmodel.data import Rows
 from fedmodel.errors import BudgetError
-from fedmodel.privacy.budget import Budget, give_up
-from fedmodel.privacy.guard import StepGuard
-from fedmodel.privacy.heads import Head, Standing
-from fedmodel.privacy.ledger import Ledger, Part, Terms
-from fedmodel.privacy.plan import Plan
-from fedmodel.privacy.spends import Spend
+from fedmodel.ledger import Ledger, Part, Request
+from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.wire import Leave
 
 __all__ = ["Account", "leave"]
@@ -36,7 +36,9 @@ class Account:
         DataError: when some of the rows are part of another dataset of the site.
     """
 
-    def __init__(self, plan: Plan, site: Site, job_sha256: str, known: Sequence[Head] = ()) -> None:
+    def __init__(
+        self, plan: Plan, site: Site, job_sha256: str, known: Sequence[TreeHead] = ()
+    ) -> None:
         self._plan = plan
         self._site = site
         self._job = job_sha256
@@ -47,7 +49,7 @@ class Account:
         rows = Rows.concat([site.rows, *([site.test] if site.test is not None else [])])
         site.books.note_rows(self._ledger, rows.texts, rows.labels, rows.patients)
         self._ledger.reserve(
-            Terms.of(plan),
+            Request.of(plan),
             run=site.run,
             job=job_sha256,
             code=f"fedmodel {version('fedmodel')} {source_digest()}",
@@ -94,7 +96,7 @@ class Account:
             raise BudgetError(
                 "this site has evaluated the job's last model; it takes no further step in it"
             )
-        possible = Budget(self._plan, spent).affordable(round_, steps)
+        possible = Remaining(self._plan, spent).affordable(round_, steps)
         if possible == 0:
             raise BudgetError(
                 f"this site's budget for the job (ε = {self._plan.epsilon:g}) is spent; "
@@ -118,7 +120,7 @@ class Account:
                 "the job's plan pays for one evaluation, and this site's ledger has it already; "
                 "go on without this site's"
             )
-        budget = Budget(self._plan, self._spent())
+        budget = Remaining(self._plan, self._spent())
         budget.take_evaluation()
         rows = self._plan.rows_per_patient if self._plan.unit == "patient" else 1
         self._spend(Part.of("evaluate", budget.spent[-1]), _EVALUATION, rows)
@@ -160,6 +162,6 @@ def leave(site: Site, end: Leave) -> Standing | None:
     return Standing(head=ledger.head(), proof=tuple(ledger.prove(end.entries)))
 
 
-def _own(ledger: Ledger, known: Sequence[Head]) -> list[Head]:
+def _own(ledger: Ledger, known: Sequence[TreeHead]) -> list[TreeHead]:
     name = ledger.owner.ledger if ledger.owner is not None else None
     return [head for head in known if head.ledger == name]

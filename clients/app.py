@@ -19,8 +19,8 @@ from flwr.clientapp import ClientApp
 
 from clients import account
 from clients.hidden import Sums
-from clients.session import Session
 from clients.site import Site
+from clients.site_run import Session
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, ProtocolError
 

@@ -2,7 +2,7 @@
 
 from flwr.app import RecordDict
 
-from clients.kept import ClosedRounds
+from clients.round_files import ClosedRounds
 from clients.site import Site
 from fedmodel import wire
 from fedmodel.errors import ConfigError, EquivocationError, ProtocolError, RefusedError
@@ -10,11 +10,11 @@ from fedmodel.identity import Roster
 from fedmodel.identity.seal import Context, seal
 from fedmodel.job import Job
 from fedmodel.secagg import messages
+from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.masking import Encode
 from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.peers import Peers
-from fedmodel.secagg.terms import Agreement
-from fedmodel.training.sums import PlainSum, SharedSum, cohort_size
+from fedmodel.secagg.sums import PlainSum, SharedSum, cohort_size
 from fedmodel.update import Update, vector_sha256
 from fedmodel.wire import Order
 

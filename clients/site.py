@@ -6,11 +6,11 @@ from pathlib import Path
 
 from fedmodel.data import Rows
 from fedmodel.identity import Roster
-from fedmodel.privacy.caps import Caps
-from fedmodel.privacy.ledger import Ledger
-from fedmodel.secagg.terms import Floors
+from fedmodel.ledger import Ledger
+from fedmodel.ledger.caps import Caps
+from fedmodel.ledger.site_state import SiteState
+from fedmodel.secagg.agreement import Floors
 from fedmodel.seeds import Entropy
-from fedmodel.state import SiteState
 
 __all__ = ["Site"]
 

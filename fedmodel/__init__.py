@@ -8,6 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedmodel.accounting.plan import Plan
+    from fedmodel.accounting.remaining import Remaining
     from fedmodel.data import Partition, Rows, Source, clinical_notes
     from fedmodel.errors import (
         BudgetError,
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     )
     from fedmodel.export import export_run
     from fedmodel.job import Job
-    from fedmodel.privacy import Budget, Ledger, Plan
+    from fedmodel.ledger import Ledger
     from fedmodel.runs import RunFolder
     from fedmodel.seeds import Entropy, Seed
     from fedmodel.update import Update
@@ -44,7 +46,8 @@ _HOMES = {
     ),
     "fedmodel.export": ("export_run",),
     "fedmodel.job": ("Job",),
-    "fedmodel.privacy": ("Budget", "Ledger", "Plan"),
+    "fedmodel.accounting": ("Plan", "Remaining"),
+    "fedmodel.ledger": ("Ledger",),
     "fedmodel.runs": ("RunFolder",),
     "fedmodel.seeds": ("Entropy", "Seed"),
     "fedmodel.update": ("Update",),
@@ -52,7 +55,6 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Budget",
     "BudgetError",
     "ConfigError",
     "DataError",
@@ -67,6 +69,7 @@ __all__ = [
     "ProtocolError",
     "QuorumError",
     "RefusedError",
+    "Remaining",
     "Rows",
     "RunFolder",
     "RunFolderError",

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedmodel.errors import ProtocolError
 from fedmodel.update import Vector
 from server import rounds
-from server.session import Coordinator
+from server.coordinator import Coordinator
 
 _coordinators: dict[int, Coordinator] = {}
 _results: dict[int, Vector] = {}

@@ -11,7 +11,7 @@ from flwr.app import Message, RecordDict
 
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
-from fedmodel.training.release import Counts
+from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
 
 __all__ = [

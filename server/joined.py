@@ -4,7 +4,7 @@ from flwr.app import RecordDict
 
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
-from fedmodel.secagg.coordinator import Coordinator as Protocol
+from fedmodel.secagg.aggregator import Aggregator
 
 __all__ = ["Joined"]
 
@@ -16,7 +16,7 @@ class Joined:
         protocol: that takes the sites' keys.
     """
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: Aggregator) -> None:
         self._protocol = protocol
         self.session = protocol.agreement.session
         self.numbers: dict[int, int] = {}  # node → the site's number in the roster

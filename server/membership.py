@@ -10,8 +10,8 @@ from fedmodel import wire
 from fedmodel.errors import ProtocolError, QuorumError
 from fedmodel.job import Job
 from server.collect import Check
+from server.coordinator import Coordinator
 from server.joined import Joined
-from server.session import Coordinator
 
 __all__ = ["head_taken", "join", "leave", "quorum"]
 

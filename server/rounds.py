@@ -15,19 +15,19 @@ from flwr.app import Array, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmodel import wire
+from fedmodel.accounting.plan import Plan, plan_of
 from fedmodel.errors import FedmodelError, QuorumError, RunError, RunFolderError
 from fedmodel.job import Job
-from fedmodel.privacy.plan import Plan, plan_of
 from fedmodel.runs import Checkpoint
 from fedmodel.update import Vector
 from server.collect import Collected, collect, collect_counts
-from server.evaluation import Released, release
+from server.coordinator import Coordinator
 from server.membership import head_taken, join, leave, quorum
-from server.release import ServerOptimizer
+from server.optimizer import ServerOptimizer
+from server.publishing import Released, release
 from server.robust import combine
 from server.sealed import Sealed
 from server.secure import Secure
-from server.session import Coordinator
 
 __all__ = ["run"]
 

@@ -9,13 +9,13 @@ from fedmodel import wire
 from fedmodel.errors import ConfigError
 from fedmodel.identity import Roster
 from fedmodel.identity.seal import Context, open_
-from fedmodel.secagg.coordinator import Coordinator as Protocol
-from fedmodel.secagg.terms import Agreement
+from fedmodel.secagg.aggregator import Aggregator
+from fedmodel.secagg.agreement import Agreement
 from fedmodel.update import Update
 from server.collect import Check, Collected, collect, nothing
+from server.coordinator import Coordinator
 from server.joined import Joined
 from server.robust import combine
-from server.session import Coordinator
 
 __all__ = ["Sealed"]
 
@@ -47,7 +47,7 @@ class Sealed(Joined):
             roster=roster.sha256,
             rounds=self._job.train.rounds,
         )
-        protocol = Protocol(agreement=agreement, members=roster.keys, sign=signer.sign)
+        protocol = Aggregator(agreement=agreement, members=roster.keys, sign=signer.sign)
         super().__init__(protocol)
 
     def collect(

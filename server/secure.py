@@ -14,18 +14,17 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmodel import wire
+from fedmodel.accounting.plan import Plan
 from fedmodel.errors import ConfigError, FedmodelError, ProtocolError, QuorumError
-from fedmodel.privacy.plan import Plan
-from fedmodel.secagg.coordinator import Attempt
-from fedmodel.secagg.coordinator import Coordinator as Protocol
+from fedmodel.secagg.aggregator import Aggregator, Attempt
+from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.ring import packed_size
-from fedmodel.secagg.terms import Agreement
+from fedmodel.secagg.sums import PlainSum, SharedSum
 from fedmodel.training.optim import descent
-from fedmodel.training.sums import PlainSum, SharedSum
 from fedmodel.update import Update, Vector, vector_sha256
 from server.collect import Check, Collected, nothing, read_all
+from server.coordinator import Coordinator
 from server.joined import Joined
-from server.session import Coordinator
 
 __all__ = ["Secure"]
 
@@ -77,7 +76,7 @@ class Secure(Joined):
             count=first.count,
         )
         self._bytes = packed_size(first.count, first.bits)
-        protocol = Protocol(agreement=agreement, members=roster.keys, sign=signer.sign)
+        protocol = Aggregator(agreement=agreement, members=roster.keys, sign=signer.sign)
         super().__init__(protocol)
 
     def _sums(self, round_: int) -> PlainSum | SharedSum:

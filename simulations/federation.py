@@ -17,27 +17,27 @@ from flwr.supercore.run import Run
 
 import clients.app
 import server.app
-from clients import rules
+from clients import policy as rules
 from clients.site import Site
 from fedmodel._files import make_folder
 from fedmodel._hazmat import x25519_public
+from fedmodel.accounting.plan import plan_of
 from fedmodel.data import Rows, check_test, hold_out, labels_of, load, split
 from fedmodel.errors import ConfigError, DataError, FedmodelError
 from fedmodel.identity import Member, Roster, SigningKey, kept_secret
 from fedmodel.job import Job, Privacy
-from fedmodel.privacy.ledger import Ledger
-from fedmodel.privacy.plan import plan_of
+from fedmodel.ledger import Ledger
+from fedmodel.ledger.site_state import SiteState, folder_name
 from fedmodel.runs import RunFolder, write_atomic
+from fedmodel.secagg.sums import cohort_size, completed
 from fedmodel.seeds import Entropy, Seed
-from fedmodel.state import SiteState, folder_name
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training.evaluate import evaluate
 from fedmodel.training.learner import Learner, pick_device, resident
 from fedmodel.training.optim import rates
-from fedmodel.training.sums import cohort_size, completed
 from fedmodel.update import Vector
-from server.heads import Heads
-from server.session import Coordinator, Outcome, Reporter
+from server.coordinator import Coordinator, Outcome, Reporter
+from server.ledger_memory import LedgerMemory
 from simulations.loopback import LoopbackGrid, Traffic
 from simulations.scenario import Homes, Scenario
 
@@ -242,15 +242,15 @@ def _sites(
     return sites
 
 
-def _heads(sites: Mapping[int, Site], job: Job, folder: RunFolder, homes: Homes) -> Heads:
+def _heads(sites: Mapping[int, Site], job: Job, folder: RunFolder, homes: Homes) -> LedgerMemory:
     """Return the coordinator's memory of the sites' ledgers; without DP they have none."""
     if not job.privacy.private:
-        return Heads()
+        return LedgerMemory()
     files = [folder.heads]
     if homes.state is not None:
         files.append(homes.state / "coordinator" / "heads.json")
     # What a roster tells in the real world: which key is whose.
-    return Heads(files, {node: site.books.key.public.hex() for node, site in sites.items()})
+    return LedgerMemory(files, {node: site.books.key.public.hex() for node, site in sites.items()})
 
 
 @dataclass(frozen=True, slots=True)

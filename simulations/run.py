@@ -15,16 +15,16 @@ from rich.console import Console
 
 from clients.site import Site
 from fedmodel import config
+from fedmodel.accounting.spends import Spend
 from fedmodel.errors import ConfigError, FedmodelError, PrivacyError, RunFolderError
 from fedmodel.job import Job
-from fedmodel.privacy.caps import Charge
-from fedmodel.privacy.ledger import Ledger
-from fedmodel.privacy.spends import Spend
+from fedmodel.ledger import Ledger
+from fedmodel.ledger.caps import Charge
+from fedmodel.report.notes import adversaries, hiding, noise_to_signal, notes
 from fedmodel.runs import RunFolder, run_path, write_atomic
-from server.session import Outcome
+from server.coordinator import Outcome
 from simulations.display import Display, report_page, summary_tables, sweep_table
 from simulations.federation import Parties, gather, play
-from simulations.notes import adversaries, hiding, noise_to_signal, notes
 from simulations.scenario import Scenario
 
 __all__ = ["main", "simulate"]
@@ -247,7 +247,7 @@ def _spent(job: Job, site: Site, updates: int, refused: bool) -> dict[str, Any]:
     told = site.refusal if refused else None
     if not job.privacy.private:
         return {"epsilon": None, "steps": updates * job.train.steps, "refused": told}
-    from fedmodel.privacy.accounting import claim
+    from fedmodel.accounting.claims import claim
 
     book = Ledger(site.ledger).book()
     ours = [e for r in book.of(site.run, job.sha256) for e in r.spent]
@@ -262,7 +262,7 @@ def _spent(job: Job, site: Site, updates: int, refused: bool) -> dict[str, Any]:
 
 def _total(spent: Sequence[Charge], job: Job) -> float | None:
     """Return ε of everything ever spent on a site's rows, for the job's unit, if there is one."""
-    from fedmodel.privacy.caps import total
+    from fedmodel.ledger.caps import total
 
     try:
         return total(spent, job.privacy.unit).epsilon

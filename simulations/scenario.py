@@ -9,9 +9,9 @@ from fedmodel import config
 from fedmodel.data import Partition, Source
 from fedmodel.errors import ConfigError
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, SecAgg, Train
-from fedmodel.privacy.caps import Caps
-from fedmodel.secagg.terms import Floors
-from fedmodel.state import dataset_name
+from fedmodel.ledger.caps import Caps
+from fedmodel.ledger.site_state import dataset_name
+from fedmodel.secagg.agreement import Floors
 
 __all__ = ["Homes", "Scenario"]
 

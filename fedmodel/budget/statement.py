@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedmodel.errors import BudgetError, PrivacyError
-from fedmodel.privacy.caps import Caps, Charge, Unit, total
-from fedmodel.privacy.ledger import AbortEntry, Book, Reservation, Terms
+from fedmodel.ledger import AbortEntry, Book, Request, Reservation
+from fedmodel.ledger.caps import Caps, Charge, Unit, total
 
 __all__ = ["RunLine", "Statement", "Sum", "WhatIf", "statement", "what_if"]
 
@@ -129,7 +129,7 @@ def statement(book: Book, caps: Caps) -> Statement:
     )
 
 
-def what_if(book: Book, terms: Terms | None, caps: Caps) -> WhatIf:
+def what_if(book: Book, terms: Request | None, caps: Caps) -> WhatIf:
     """Return what a job would do to a ledger.
 
     Args:

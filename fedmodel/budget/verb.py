@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from fedmodel import _files, config
+from fedmodel.accounting.plan import plan_of
 from fedmodel.budget.show import tables
 from fedmodel.budget.statement import Statement, WhatIf, statement, what_if
 from fedmodel.errors import ConfigError, LedgerError, ProtocolError, RunFolderError
 from fedmodel.job import Job
-from fedmodel.privacy.caps import Caps
-from fedmodel.privacy.heads import Head
-from fedmodel.privacy.ledger import Ledger, Terms
-from fedmodel.privacy.plan import plan_of
+from fedmodel.ledger import Ledger, Request
+from fedmodel.ledger.caps import Caps
+from fedmodel.ledger.site_state import SiteState, sites_in
+from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.runs import RunFolder, run_path
-from fedmodel.state import SiteState, sites_in
 
 __all__ = ["main"]
 
@@ -178,7 +178,7 @@ def _of_run(name: str) -> list[Found]:
             continue
         for kept in sorted((folder.site_state(path.stem) / "heads").glob("*.json")):
             try:
-                head = Head.from_json(_files.read(kept))
+                head = TreeHead.from_json(_files.read(kept))
             except (OSError, ProtocolError) as error:
                 raise LedgerError(f"{kept} can't be read: {error}") from error
             if head.ledger == opened.ledger:
@@ -217,8 +217,8 @@ def _job(name: str) -> Job:
     return Job.from_mapping(inner if isinstance(inner, dict) else mapping)
 
 
-def _terms(job: Job) -> Terms | None:
+def _terms(job: Job) -> Request | None:
     """Return what a job would spend; ``None`` for one that spends nothing."""
     if not job.privacy.private:
         return None
-    return Terms.of(plan_of(job))
+    return Request.of(plan_of(job))

@@ -7,10 +7,10 @@ fact about one site's data. Two jobs with the same canonical JSON (RFC 8785) are
 
 from fedmodel.job.checks import show_epsilon
 from fedmodel.job.federation import Aggregation, Federation
+from fedmodel.job.job import Job
 from fedmodel.job.privacy import Privacy
 from fedmodel.job.secagg import BITS, SecAgg
 from fedmodel.job.train import Lora, Model, Train
-from fedmodel.job.whole import Job
 
 __all__ = [
     "BITS",

@@ -92,7 +92,7 @@ class SecAgg:
     def completed(self, sites: int, *, weighted: int | None = None) -> "SecAgg":
         """Return what is agreed on for so many sites in a round; what was given stays.
 
-        All but the bits: they follow from the whole job (:func:`fedmodel.training.sums.completed`).
+        All but the bits: they follow from the whole job (:func:`fedmodel.secagg.sums.completed`).
 
         Args:
             sites: in a round.

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from fedmodel import _hazmat, config
 from fedmodel.errors import FloorError, ProtocolError, ReplayError
+from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.fields import VERSION, label, verify
 from fedmodel.secagg.graph import Graph, make_graph
 from fedmodel.secagg.messages import Advert, Manifest
-from fedmodel.secagg.terms import Agreement
 
 __all__ = [
     "check_advert",

@@ -87,7 +87,7 @@ class Manifest:
         model: SHA-256 of the parameters that the sites start from.
         cohort: who is invited.
         keys: the X25519 key of each of them for this session, in the same order.
-        survivors: see :class:`fedmodel.secagg.terms.Agreement`; so are the others below.
+        survivors: see :class:`fedmodel.secagg.agreement.Agreement`; so are the others below.
         colluders: see there.
         threshold: see there.
         bits: see there.
@@ -133,7 +133,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """Coordinator → site: a round begins.
+    """Aggregator → site: a round begins.
 
     Args:
         manifest: of the attempt.
@@ -200,7 +200,7 @@ class Shares:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliver:
-    """Coordinator → site: who takes part, and the shares that the site is to hold.
+    """Aggregator → site: who takes part, and the shares that the site is to hold.
 
     Args:
         manifest: digest of the manifest.
@@ -240,7 +240,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survivors:
-    """Coordinator → site: whose masked vectors have come.
+    """Aggregator → site: whose masked vectors have come.
 
     Args:
         manifest: digest of the manifest.
@@ -283,7 +283,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Coordinator → site: it may reveal its shares, for so many have consented.
+    """Aggregator → site: it may reveal its shares, for so many have consented.
 
     Args:
         manifest: digest of the manifest.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fedmodel import _hazmat
 from fedmodel.errors import EquivocationError, FloorError, ProtocolError, ReplayError
 from fedmodel.secagg import shamir
+from fedmodel.secagg.agreement import Agreement, Floors
 from fedmodel.secagg.fields import label, only, verify
 from fedmodel.secagg.graph import Graph
 from fedmodel.secagg.keys import check_agreed, commitment, graph_of, pledge, recovery_key
@@ -40,7 +41,6 @@ from fedmodel.secagg.messages import (
     encode,
 )
 from fedmodel.secagg.peers import Peers
-from fedmodel.secagg.terms import Agreement, Floors
 from fedmodel.seeds import Entropy
 
 __all__ = ["Participant"]

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from fedmodel import _hazmat
 from fedmodel.errors import EquivocationError, ProtocolError, ReplayError
+from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.keys import check_advert, pair_seed
 from fedmodel.secagg.messages import Advert, Manifest
-from fedmodel.secagg.terms import Agreement
 from fedmodel.seeds import Entropy
 
 __all__ = ["Peers"]

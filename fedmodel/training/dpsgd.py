@@ -12,20 +12,20 @@ import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch.optim import Optimizer
 
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
+from fedmodel.gradients.clippers import Clipper, make_clipper
+from fedmodel.gradients.engines import Engine, make_engine
+from fedmodel.gradients.fastclip import Groups
+from fedmodel.gradients.units import Batch
 from fedmodel.job import Privacy
-from fedmodel.privacy import noise, sampling
-from fedmodel.privacy.plan import Plan
-from fedmodel.privacy.spends import Spend
+from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy
 from fedmodel.training import guards
-from fedmodel.training.clippers import Clipper, make_clipper
-from fedmodel.training.engines import Engine, make_engine
 from fedmodel.training.examples import Examples
-from fedmodel.training.fastclip import Groups
 from fedmodel.training.learner import Learner
 from fedmodel.training.tasks import example_losses
-from fedmodel.training.units import Batch
 
 __all__ = ["Private", "PrivateOptimizer", "private_steps", "sum_sample"]
 

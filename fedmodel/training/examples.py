@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from fedmodel.errors import DataError
+from fedmodel.gradients.units import Units
 from fedmodel.training.learner import Learner
-from fedmodel.training.units import Units
 
 __all__ = ["Examples", "prepare"]
 

@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
+from fedmodel.gradients.clippers import make_clipper
+from fedmodel.gradients.engines import make_engine
+from fedmodel.gradients.fastclip.engine import wide
 from fedmodel.job import Privacy
-from fedmodel.privacy.plan import Plan
-from fedmodel.privacy.spends import Spend
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, guards
-from fedmodel.training.clippers import make_clipper
-from fedmodel.training.engines import make_engine
 from fedmodel.training.examples import Examples
-from fedmodel.training.fastclip.engine import wide
 from fedmodel.training.learner import Learner
 
 __all__ = ["clipped_sum"]
@@ -60,7 +60,7 @@ def clipped_sum(
 
     Returns:
         ``[trainable]`` in the order of the learner's layout, float64; float32 above 5 million
-        parameters (see :func:`fedmodel.training.fastclip.engine.wide`).
+        parameters (see :func:`fedmodel.gradients.fastclip.engine.wide`).
 
     Raises:
         PrivacyError: if a guard finds that the promise would not hold, or for adaptive clipping,

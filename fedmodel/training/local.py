@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.optim import Optimizer
 
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.spends import Spend
 from fedmodel.errors import DivergedError, PrivacyError
 from fedmodel.job import Job
-from fedmodel.privacy.plan import Plan
-from fedmodel.privacy.spends import Spend
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import optim
 from fedmodel.training.examples import Examples

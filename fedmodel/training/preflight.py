@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedmodel.errors import PrivacyError
+from fedmodel.gradients.engines import Engine, make_engine
+from fedmodel.gradients.fastclip import Groups
 from fedmodel.seeds import Seed
-from fedmodel.training.engines import Engine, make_engine
 from fedmodel.training.examples import Examples
-from fedmodel.training.fastclip import Groups
 from fedmodel.training.learner import NUDGE, Learner
 from fedmodel.training.tasks import example_losses
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from fedmodel._paths import source_digest
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.job import Job
-from fedmodel.privacy.heads import Head, Standing
-from fedmodel.training.release import Counts
+from fedmodel.ledger.tree_head import Standing, TreeHead
+from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
 from fedmodel.wire.arrays import flat_array, view
 
@@ -128,7 +128,7 @@ def _field(record: ConfigRecord, name: str, kind: type) -> Any:
     return value
 
 
-def encode_job(job: Job, heads: Iterable[Head] = (), session: str = "") -> RecordDict:
+def encode_job(job: Job, heads: Iterable[TreeHead] = (), session: str = "") -> RecordDict:
     """Return the content that offers a job to a site, with the digest of this party's sources.
 
     Args:
@@ -141,7 +141,7 @@ def encode_job(job: Job, heads: Iterable[Head] = (), session: str = "") -> Recor
     return RecordDict({"config": ConfigRecord({"version": VERSION, **fields, "heads": kept})})
 
 
-def decode_heads(content: RecordDict) -> list[Head]:
+def decode_heads(content: RecordDict) -> list[TreeHead]:
     """Return the heads in a message that offers a job, their signatures verified.
 
     Raises:
@@ -150,7 +150,7 @@ def decode_heads(content: RecordDict) -> list[Head]:
     lines = _field(_config(content), "heads", str).splitlines()
     if len(lines) > _MOST_HEADS:
         raise ProtocolError(f"an offer has at most {_MOST_HEADS} heads, got {len(lines)}")
-    return [Head.from_json(line) for line in lines]
+    return [TreeHead.from_json(line) for line in lines]
 
 
 def decode_session(content: RecordDict) -> str:
@@ -264,7 +264,7 @@ def decode_standing(content: RecordDict) -> Standing | None:
     proof = _field(record, "proof", str)
     if len(proof) > _LONGEST_PROOF:
         raise ProtocolError(f"a proof has at most {_LONGEST_PROOF} digits, got {len(proof)}")
-    head = Head.from_json(_field(record, "head", str))
+    head = TreeHead.from_json(_field(record, "head", str))
     return Standing(head=head, proof=tuple(proof.split(",")) if proof else ())
 
 

@@ -29,11 +29,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from rich.console import Console
 
+from fedmodel.accounting.plan import make_plan
 from fedmodel.job import Privacy
-from fedmodel.privacy import make_plan, noise
-from fedmodel.privacy.ledger import Part, Terms
+from fedmodel.ledger import Part, Request
+from fedmodel.ledger.site_state import SiteState
+from fedmodel.mechanisms import noise
 from fedmodel.seeds import Entropy
-from fedmodel.state import SiteState
 from simulations.benchmarks.dp_ways import ACCUMULATED, Method, Step, Work, peak_memory
 from simulations.benchmarks.report import Figure, publish
 
@@ -106,7 +107,7 @@ def ledger_seconds(rounds: int) -> tuple[float, float]:
     cpu, wall, job = [], [], "0" * 64
     with tempfile.TemporaryDirectory() as folder:
         ledger = SiteState(Path(folder), "site").ledger()
-        ledger.reserve(Terms.of(plan), run="bench", job=job, code="benchmark")
+        ledger.reserve(Request.of(plan), run="bench", job=job, code="benchmark")
         for number in range(1, rounds + 1):
             known = ledger.head().size
             begun, started = time.perf_counter(), time.process_time()

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
+from fedmodel.accounting.plan import Plan, make_plan
+from fedmodel.gradients.clippers import make_clipper
+from fedmodel.gradients.engines import make_engine
+from fedmodel.gradients.fastclip import Groups
 from fedmodel.job import Lora, Model, Privacy, Train
-from fedmodel.privacy.plan import Plan, make_plan
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import optim
-from fedmodel.training.clippers import make_clipper
 from fedmodel.training.dpsgd import PrivateOptimizer
-from fedmodel.training.engines import make_engine
-from fedmodel.training.fastclip import Groups
 from fedmodel.training.learner import Learner
 
 __all__ = ["ACCUMULATED", "Method", "Step", "Work", "peak_memory"]

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fedmodel.privacy.shares import Shares, bits_needed, noised
+from fedmodel.mechanisms.shares import Shares, bits_needed, noised
 from fedmodel.secagg import packed_size
 from fedmodel.secagg.masking import Encode
 from fedmodel.seeds import Entropy

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from fedmodel import _hazmat, wire
 from fedmodel.identity import SigningKey
 from fedmodel.job import SecAgg
-from fedmodel.secagg.coordinator import Attempt, Coordinator
+from fedmodel.secagg.aggregator import Aggregator, Attempt
+from fedmodel.secagg.agreement import Agreement, Floors
 from fedmodel.secagg.fields import verify
 from fedmodel.secagg.masking import Encode
 from fedmodel.secagg.messages import Advert, decode
 from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.ring import packed_size
-from fedmodel.secagg.terms import Agreement, Floors
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector, vector_sha256
 from simulations.benchmarks.secagg_turns import Seconds, Watch, timed
@@ -101,7 +101,7 @@ class Federation:
         self.bits = bits
         self.size = packed_size(vector.size, bits)
         self._members = {n: key.public for n, key in keys.items()}
-        self._coordinator = Coordinator(agreement=agreement, members=self._members, sign=own.sign)
+        self._coordinator = Aggregator(agreement=agreement, members=self._members, sign=own.sign)
         self._sites = {
             n: Participant(
                 member=n,

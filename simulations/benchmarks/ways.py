@@ -18,7 +18,7 @@ import server.app
 from fedmodel.runs import RunFolder
 from fedmodel.training import local
 from fedmodel.update import Vector
-from server.session import Coordinator, Silent
+from server.coordinator import Coordinator, Silent
 from simulations.benchmarks.clock import Clock
 from simulations.benchmarks.workload import Workload
 from simulations.loopback import LoopbackGrid

@@ -12,12 +12,12 @@ from flwr.app import Context, Message, RecordDict
 from clients import app as site_app
 from clients.site import Site
 from fedmodel import wire
+from fedmodel.accounting.plan import make_plan
 from fedmodel.data import Rows
 from fedmodel.job import Job, Model, Privacy, Train, show_epsilon
-from fedmodel.privacy.caps import Caps, total
-from fedmodel.privacy.heads import Head, Standing
-from fedmodel.privacy.ledger import AbortEntry, DatasetEntry, ReleaseEntry, Terms
-from fedmodel.privacy.plan import make_plan
+from fedmodel.ledger import AbortEntry, DatasetEntry, ReleaseEntry, Request
+from fedmodel.ledger.caps import Caps, total
+from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.training.learner import resident
 from fedmodel.wire import Failure, Leave
 
@@ -31,10 +31,10 @@ JOB = Job(
 )
 
 
-def terms(job: Job = JOB) -> Terms:
+def terms(job: Job = JOB) -> Request:
     rounds, steps = job.train.rounds, job.train.steps
     plan = make_plan(job.privacy, batch_size=8, rounds=rounds, steps=steps, evaluate=False)
-    return Terms.of(plan)
+    return Request.of(plan)
 
 
 ONE = total(terms().charges(), "record").epsilon
@@ -63,7 +63,7 @@ class Talk:
         message.metadata.__dict__["_message_id"] = "m"
         return site_app.app(message, Context(RUN, NODE, {}, RecordDict(), {}))
 
-    def join(self, job: Job = JOB, *known: Head) -> Message:
+    def join(self, job: Job = JOB, *known: TreeHead) -> Message:
         return self.send("query.join", wire.encode_job(job, known))
 
     def train(self, round_: int = 1, entries: int = 0, job: Job = JOB) -> Message:

@@ -15,8 +15,8 @@ from clients.site import Site
 from fedmodel import wire
 from fedmodel.data import Rows
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
-from fedmodel.privacy import Ledger, noise
-from fedmodel.privacy.ledger import Part, SpendEntry
+from fedmodel.ledger import Ledger, Part, SpendEntry
+from fedmodel.mechanisms import noise
 from fedmodel.training.learner import Learner, resident
 from fedmodel.update import Update
 from fedmodel.wire import failures

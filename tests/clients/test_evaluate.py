@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.session import Session
 from clients.site import Site
+from clients.site_run import Session
+from fedmodel.accounting.claims import epsilon
 from fedmodel.data import Rows
 from fedmodel.errors import BudgetError, DataError, LedgerError, ProtocolError, RefusedError
 from fedmodel.job import Federation, Job, Model, Privacy, Train
-from fedmodel.privacy import Ledger, epsilon, noise
-from fedmodel.privacy.ledger import SpendEntry
+from fedmodel.ledger import Ledger, SpendEntry
+from fedmodel.mechanisms import noise
+from fedmodel.mechanisms.counts import Counts
 from fedmodel.training.evaluate import evaluate
-from fedmodel.training.release import Counts
 from fedmodel.wire import Order
 
 TEXTS = [f"note {i} of a patient with {'fever' if i % 2 else 'pain'}" for i in range(30)]

@@ -15,20 +15,19 @@ from clients import app as site_app
 from clients.site import Site
 from fedmodel import wire
 from fedmodel._hazmat import x25519_public
+from fedmodel.accounting.plan import plan_of
 from fedmodel.data import Rows
 from fedmodel.identity import Member, Roster, SigningKey
 from fedmodel.identity.seal import Context as Envelope
 from fedmodel.identity.seal import open_
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, SecAgg, Train
-from fedmodel.privacy import Ledger
-from fedmodel.privacy.plan import plan_of
-from fedmodel.secagg.coordinator import Attempt
-from fedmodel.secagg.coordinator import Coordinator as Protocol
+from fedmodel.ledger import Ledger
+from fedmodel.secagg.aggregator import Aggregator, Attempt
+from fedmodel.secagg.agreement import Agreement, Floors
 from fedmodel.secagg.participant import Participant
-from fedmodel.secagg.terms import Agreement, Floors
+from fedmodel.secagg.sums import PlainSum, completed
 from fedmodel.seeds import Entropy
 from fedmodel.training.learner import resident
-from fedmodel.training.sums import PlainSum, completed
 from fedmodel.update import Update
 
 RUN, NODE, COUNT = 78, 5, 4
@@ -112,7 +111,7 @@ class Talk:
     def initial(self) -> Any:
         return resident(self.job, torch.device("cpu")).initial
 
-    def begin(self, job: Job) -> Protocol:
+    def begin(self, job: Job) -> Aggregator:
         """Join, and let all others join too."""
         reply = self.join(job)
         assert not reply.has_error(), reply.error
@@ -126,7 +125,7 @@ class Talk:
             bits=sums.bits,
             count=sums.count,
         )
-        protocol = Protocol(agreement=self.agreement, members=self.roster.keys, sign=SIGNER.sign)
+        protocol = Aggregator(agreement=self.agreement, members=self.roster.keys, sign=SIGNER.sign)
         assert protocol.take_advert(wire.parcel(reply.content, "secagg").tobytes()) == 1
         for n, key in OTHERS.items():
             self.others[n] = Participant(
@@ -141,7 +140,7 @@ class Talk:
             protocol.take_advert(self.others[n].advert())
         return protocol
 
-    def open(self, protocol: Protocol, round_: int = 1, number: int = 1) -> Attempt:
+    def open(self, protocol: Aggregator, round_: int = 1, number: int = 1) -> Attempt:
         model = hashlib.sha256(self.initial.astype("<f4")).hexdigest()
         attempt = protocol.begin(round=round_, attempt=number, model=model, cohort=range(1, 5))
         attempt.take_shares(1, self.tell("query.open", attempt.open_for(1)))
@@ -315,7 +314,7 @@ def test_legs_out_of_order_are_refused(talk: Talk) -> None:
     talk.tell("query.consent", told)
     talk.tell("query.reveal", attempt.request_for(1))
     assert "answered once" in talk.why("query.reveal", attempt.request_for(1))
-    protocol = Protocol(agreement=talk.agreement, members=talk.roster.keys, sign=SIGNER.sign)
+    protocol = Aggregator(agreement=talk.agreement, members=talk.roster.keys, sign=SIGNER.sign)
     protocol._adverts = {n: attempt._adverts[n] for n in range(1, 5)}
     again = protocol.begin(round=1, attempt=2, model=attempt.manifest.model, cohort=range(1, 5))
     assert "has revealed shares in round 1" in talk.why("query.open", again.open_for(1))

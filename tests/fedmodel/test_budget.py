@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from fedmodel import cli, config
+from fedmodel.accounting.plan import make_plan
+from fedmodel.accounting.spends import Spend
 from fedmodel.job import Job, Privacy, Train
-from fedmodel.privacy.caps import total
-from fedmodel.privacy.ledger.entries import Part
-from fedmodel.privacy.ledger.ledger import Ledger
-from fedmodel.privacy.ledger.terms import Terms
-from fedmodel.privacy.plan import make_plan
-from fedmodel.privacy.spends import Spend
+from fedmodel.ledger import Ledger
+from fedmodel.ledger.caps import total
+from fedmodel.ledger.entries import Part
+from fedmodel.ledger.request import Request
+from fedmodel.ledger.site_state import SiteState
 from fedmodel.runs import RunFolder
-from fedmodel.state import SiteState
 
 JOB = Job(
     train=Train(rounds=2, steps=5),
     privacy=Privacy(mechanism="dpsgd", epsilon=2.0, delta=1e-5, rate=0.1),
 )
-TERMS = Terms.of(make_plan(JOB.privacy, batch_size=64, rounds=2, steps=5, evaluate=False))
+TERMS = Request.of(make_plan(JOB.privacy, batch_size=64, rounds=2, steps=5, evaluate=False))
 COST = total(TERMS.charges(), "record").epsilon
 TWO = total(TERMS.charges() * 2, "record").epsilon
 

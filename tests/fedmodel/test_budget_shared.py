@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from fedmodel import cli
+from fedmodel.accounting.claims import claim
+from fedmodel.accounting.plan import make_plan
+from fedmodel.accounting.spends import Spend
 from fedmodel.budget.statement import statement, what_if
 from fedmodel.job import Job, Privacy, SecAgg, Train
-from fedmodel.privacy.accounting import claim
-from fedmodel.privacy.caps import Caps
-from fedmodel.privacy.ledger.entries import Part
-from fedmodel.privacy.ledger.ledger import Ledger
-from fedmodel.privacy.ledger.terms import Terms
-from fedmodel.privacy.plan import make_plan
-from fedmodel.privacy.spends import Spend
-from fedmodel.state import SiteState
+from fedmodel.ledger import Ledger
+from fedmodel.ledger.caps import Caps
+from fedmodel.ledger.entries import Part
+from fedmodel.ledger.request import Request
+from fedmodel.ledger.site_state import SiteState
 
 SITES = Privacy(mechanism="site", unit="site", epsilon=6.0, delta=1e-3, evaluation="suppressed")
 PATIENTS = Privacy(mechanism="distributed", unit="patient", epsilon=2.0, delta=1e-5, rate=0.1)
@@ -24,11 +24,11 @@ SECAGG = SecAgg(mode="on", colluders=1, survivors=4)
 JOB = Job(train=Train(rounds=4, steps=5), privacy=SITES, secagg=SECAGG)
 
 
-def terms(privacy: Privacy) -> Terms:
-    return Terms.of(make_plan(privacy, batch_size=64, rounds=4, steps=1, evaluate=False))
+def terms(privacy: Privacy) -> Request:
+    return Request.of(make_plan(privacy, batch_size=64, rounds=4, steps=1, evaluate=False))
 
 
-def spend(ledger: Ledger, of: Terms, run: str) -> Spend:
+def spend(ledger: Ledger, of: Request, run: str) -> Spend:
     ledger.reserve(of, run=run, job=JOB.sha256, code="test")
     part = of.parts[0].spend()
     step = Spend(part.rate, part.noise_multiplier, 2)

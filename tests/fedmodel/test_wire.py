@@ -11,7 +11,7 @@ from fedmodel import wire
 from fedmodel._paths import source_digest
 from fedmodel.errors import BudgetError, DataError, FedmodelError, ProtocolError
 from fedmodel.job import Job
-from fedmodel.training.release import Counts
+from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
 
 

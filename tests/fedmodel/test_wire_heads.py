@@ -11,11 +11,11 @@ from fedmodel import wire
 from fedmodel.errors import ProtocolError
 from fedmodel.identity import SigningKey
 from fedmodel.job import Job
-from fedmodel.privacy.heads import Head, Standing
+from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.wire import Leave
 
 KEY = SigningKey(b"k" * 32)
-HEAD = Head(
+HEAD = TreeHead(
     ledger="x/main",
     key=KEY.public.hex(),
     size=3,

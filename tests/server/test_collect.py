@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from fedmodel import wire
 from fedmodel.errors import BudgetError, RefusedError
-from fedmodel.training.release import Counts
+from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
 from server.collect import collect, collect_counts
 

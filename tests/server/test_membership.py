@@ -13,13 +13,13 @@ from flwr.supercore.run import Run
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, LedgerError, QuorumError
 from fedmodel.job import Federation, Job, Privacy, Train
-from fedmodel.privacy.heads import Standing
-from fedmodel.privacy.ledger import DatasetEntry, Ledger
-from fedmodel.state import SiteState
+from fedmodel.ledger import DatasetEntry, Ledger
+from fedmodel.ledger.site_state import SiteState
+from fedmodel.ledger.tree_head import Standing
 from fedmodel.update import Update, Vector
 from server import rounds
-from server.heads import Heads
-from server.session import Coordinator
+from server.coordinator import Coordinator
+from server.ledger_memory import LedgerMemory
 from simulations.loopback import LoopbackGrid
 
 NODES = (2, 3, 4)
@@ -90,9 +90,11 @@ def sites(tmp_path: Path) -> Sites:
     return Sites(tmp_path)
 
 
-def play(sites: Sites, job: Job = JOB, heads: Heads | None = None) -> tuple[Vector, Coordinator]:
+def play(
+    sites: Sites, job: Job = JOB, heads: LedgerMemory | None = None
+) -> tuple[Vector, Coordinator]:
     keys = {n: SiteState(sites.folder / str(n), str(n)).key.public.hex() for n in NODES}
-    kept = heads or Heads([sites.folder / "heads.json"], keys)
+    kept = heads or LedgerMemory([sites.folder / "heads.json"], keys)
     coordinator = Coordinator(job=job, folder=None, initial=INITIAL, heads=kept)
     contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in NODES}
     grid = LoopbackGrid(sites.app(), contexts, Run.create_empty(1))
@@ -123,7 +125,7 @@ def test_a_goodbye_that_goes_wrong_does_not_hide_why_the_run_failed(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    heads = Heads([sites.folder / "heads.json"])
+    heads = LedgerMemory([sites.folder / "heads.json"])
     real, sites.fail_in = heads.save, 2
 
     def save() -> None:
@@ -168,7 +170,7 @@ def test_an_update_whose_head_does_not_follow_is_left_out(
 
     keys = {n: sites.ledger(n).owner.signer.public.hex() for n in NODES}  # type: ignore[union-attr]
     coordinator = Coordinator(
-        job=JOB, folder=None, initial=INITIAL, heads=Heads([], keys), reporter=Told()
+        job=JOB, folder=None, initial=INITIAL, heads=LedgerMemory([], keys), reporter=Told()
     )
     contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in NODES}
     rounds.run(LoopbackGrid(sites.app(), contexts, Run.create_empty(1)), coordinator)
@@ -181,7 +183,7 @@ def test_an_update_whose_head_does_not_follow_is_left_out(
 def test_a_site_that_joins_with_another_key_is_refused(sites: Sites, tmp_path: Path) -> None:
     keys = {n: SiteState(tmp_path / str(n), str(n)).key.public.hex() for n in NODES}
     keys[4] = keys[3]
-    _, coordinator = play(sites, heads=Heads([], keys))
+    _, coordinator = play(sites, heads=LedgerMemory([], keys))
     assert "signed by key" in coordinator.outcome.refused[4]
     assert sorted(coordinator.outcome.updates) == [2, 3]
 

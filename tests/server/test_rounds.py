@@ -15,11 +15,11 @@ from flwr.supercore.run import Run
 from fedmodel import wire
 from fedmodel.errors import BudgetError, QuorumError, RefusedError, RunError, RunFolderError
 from fedmodel.job import Aggregation, Federation, Job, Privacy, Train
+from fedmodel.mechanisms.counts import Counts
 from fedmodel.runs import RunFolder
-from fedmodel.training.release import Counts
 from fedmodel.update import Update, Vector
 from server import rounds
-from server.session import Coordinator
+from server.coordinator import Coordinator
 from simulations.loopback import LoopbackGrid
 
 SIZE = 5

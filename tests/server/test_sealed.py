@@ -14,12 +14,12 @@ from fedmodel.identity import Member, Roster, SigningKey
 from fedmodel.identity.seal import Context, seal
 from fedmodel.job import Job, SecAgg
 from fedmodel.secagg import messages
+from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.peers import Peers
-from fedmodel.secagg.terms import Agreement
 from fedmodel.seeds import Entropy
 from fedmodel.update import Update
+from server.coordinator import Coordinator
 from server.sealed import Sealed
-from server.session import Coordinator
 
 SIZE = 9
 NODES = (2, 3, 4)

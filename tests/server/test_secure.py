@@ -12,20 +12,20 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
 from fedmodel import wire
+from fedmodel.accounting.plan import plan_of
 from fedmodel.errors import BudgetError, ConfigError, FedmodelError, QuorumError, RefusedError
 from fedmodel.identity import Member, Roster, SigningKey
 from fedmodel.job import Federation, Job, Privacy, SecAgg, Train
-from fedmodel.privacy.plan import plan_of
 from fedmodel.secagg import messages
+from fedmodel.secagg.agreement import Agreement, Floors
 from fedmodel.secagg.participant import Participant
-from fedmodel.secagg.terms import Agreement, Floors
+from fedmodel.secagg.sums import PlainSum
 from fedmodel.seeds import Entropy
-from fedmodel.training.sums import PlainSum
 from fedmodel.update import Update, Vector
 from server import rounds
+from server.coordinator import Coordinator
 from server.membership import join
 from server.secure import Secure
-from server.session import Coordinator
 from simulations.loopback import LoopbackGrid
 
 SIZE, COUNT = 33, 5

@@ -15,14 +15,13 @@ from clients.site import Site
 from fedmodel.data import Rows
 from fedmodel.errors import FedmodelError
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, SecAgg, Train
-from fedmodel.privacy import Ledger
-from fedmodel.privacy.ledger import SpendEntry
+from fedmodel.ledger import Ledger, SpendEntry
 from fedmodel.runs import RunFolder
 from fedmodel.secagg.fixedpoint import FixedPoint
+from fedmodel.secagg.sums import cohort_size
 from fedmodel.training.learner import resident
-from fedmodel.training.sums import cohort_size
 from fedmodel.update import Vector
-from server.session import Outcome, Silent
+from server.coordinator import Outcome, Silent
 from simulations import federation
 from simulations.faults import Fault, FaultyGrid
 from simulations.federation import Parties, play

@@ -10,22 +10,22 @@ import torch
 from flwr.app import Array, ArrayRecord, Message
 from torch.nn.functional import cross_entropy
 
-import fedmodel.privacy.shares
+import fedmodel.mechanisms.shares
 from fedmodel import wire
+from fedmodel.accounting.claims import epsilon
+from fedmodel.accounting.plan import plan_of
 from fedmodel.errors import QuorumError
 from fedmodel.identity import Member, Roster, SigningKey
 from fedmodel.job import Privacy
-from fedmodel.privacy import epsilon
-from fedmodel.privacy.plan import plan_of
-from fedmodel.privacy.shares import Shares
+from fedmodel.mechanisms.shares import Shares
 from fedmodel.runs import RunFolder
-from fedmodel.secagg import coordinator
+from fedmodel.secagg import aggregator
+from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.messages import Survivors, decode, encode
-from fedmodel.secagg.terms import Floors
 from fedmodel.training import local
 from fedmodel.training.learner import resident
 from server import rounds, secure
-from server.release import ServerOptimizer
+from server.optimizer import ServerOptimizer
 from simulations import federation
 from simulations.faults import Fault
 
@@ -45,9 +45,9 @@ def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
         whole = np.rint(total.astype(np.float64) / shares.grid)
         return whole.astype(np.int64).astype(np.uint32)
 
-    monkeypatch.setattr(fedmodel.privacy.shares, "noised", rounded)
-    monkeypatch.setattr(fedmodel.privacy.shares, "GRID_BITS", 15)
-    monkeypatch.setattr(fedmodel.privacy.shares, "_LEAST", 2.0**15)
+    monkeypatch.setattr(fedmodel.mechanisms.shares, "noised", rounded)
+    monkeypatch.setattr(fedmodel.mechanisms.shares, "GRID_BITS", 15)
+    monkeypatch.setattr(fedmodel.mechanisms.shares, "_LEAST", 2.0**15)
 
 
 def gradients(lab: Any, job: Any) -> Callable[[Any], Any]:
@@ -297,7 +297,7 @@ def test_another_model_for_one_site_is_noticed_there_before_it_spends(lab: Any) 
 
 def lying(monkeypatch: pytest.MonkeyPatch, **terms: Any) -> None:
     """Make the coordinator sign manifests that say something else than the job."""
-    real = coordinator.Coordinator.begin
+    real = aggregator.Aggregator.begin
 
     def begin(self: Any, **parts: Any) -> Any:
         known = self.agreement
@@ -307,7 +307,7 @@ def lying(monkeypatch: pytest.MonkeyPatch, **terms: Any) -> None:
         finally:
             self.agreement = known
 
-    monkeypatch.setattr(coordinator.Coordinator, "begin", begin)
+    monkeypatch.setattr(aggregator.Aggregator, "begin", begin)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_a_stranger_cannot_begin_a_round(lab: Any, monkeypatch: pytest.MonkeyPat
     stranger = SigningKey(b"\7" * 32)
 
     def protocol(**parts: Any) -> Any:
-        return coordinator.Coordinator(**{**parts, "sign": stranger.sign})
+        return aggregator.Aggregator(**{**parts, "sign": stranger.sign})
 
     monkeypatch.setattr(secure, "Protocol", protocol)
     ran = lab.run(lab.job(privacy=POOLED), error=QuorumError)
@@ -347,9 +347,9 @@ def test_a_stranger_cannot_begin_a_round(lab: Any, monkeypatch: pytest.MonkeyPat
 def test_a_coordinator_that_wants_a_sum_of_fewer_is_refused(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = coordinator.Attempt._told
+    real = aggregator.Attempt._told
     monkeypatch.setattr(
-        coordinator.Attempt, "_told", lambda self: replace(real(self), survivors=(1, 2, 3))
+        aggregator.Attempt, "_told", lambda self: replace(real(self), survivors=(1, 2, 3))
     )
     ran = lab.run(lab.job(privacy=POOLED), error=QuorumError)
     assert "3 survivors are left, 4 are needed" in str(ran.error)

@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from fedmodel.data import Rows
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
-from fedmodel.privacy import noise
+from fedmodel.mechanisms import noise
 from fedmodel.runs import RunFolder
 from fedmodel.training.learner import resident
-from server.session import Silent
+from server.coordinator import Silent
 from simulations.federation import Parties, play
 
 TEXTS = [f"note {i}: {'fever and cough' if i % 3 else 'pain in the knee'}" for i in range(12)]

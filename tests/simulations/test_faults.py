@@ -249,7 +249,7 @@ def test_a_kept_update_is_of_its_round_and_model_only(lab: Any) -> None:
 
 
 def test_retries_that_use_up_the_budget_end_the_run_within_it(lab: Any) -> None:
-    from fedmodel.privacy import epsilon
+    from fedmodel.accounting.claims import epsilon
 
     job = lab.job(privacy=POOLED, rounds=3)
     faults = two("back", "train", 1, 3)  # rounds 1 and 2 take two attempts each

@@ -13,7 +13,7 @@ import server.rounds
 from fedmodel import cli
 from fedmodel.errors import ConfigError, DataError, QuorumError
 from fedmodel.runs import RunFolder
-from server.session import Silent
+from server.coordinator import Silent
 from simulations.federation import Parties, gather, play, public_rate
 from simulations.scenario import Homes, Scenario
 

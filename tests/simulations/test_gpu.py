@@ -13,7 +13,7 @@ from rich.console import Console
 from fedmodel import cli
 from fedmodel.errors import PrivacyError
 from fedmodel.job import Model, Train
-from fedmodel.privacy import noise
+from fedmodel.mechanisms import noise
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training.examples import prepare
 from fedmodel.training.learner import Learner

@@ -10,9 +10,9 @@ from rich.console import Console
 import server.rounds
 from clients.account import Account
 from fedmodel import cli
+from fedmodel.accounting.claims import claim
 from fedmodel.errors import BudgetError
-from fedmodel.privacy import Ledger, claim
-from fedmodel.privacy.ledger import SpendEntry
+from fedmodel.ledger import Ledger, SpendEntry
 from simulations.display import sweep_table
 from simulations.run import simulate
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from fedmodel.privacy import Ledger, epsilon
-from fedmodel.privacy.ledger import SpendEntry
+from fedmodel.accounting.claims import epsilon
+from fedmodel.ledger import Ledger, SpendEntry
 
 KILLS = 10
 _LIMIT = 120.0  # seconds: a guard against hanging, not a measurement

@@ -8,10 +8,10 @@ import pytest
 
 from fedmodel import cli
 from fedmodel._paths import conf_dir
+from fedmodel.accounting.plan import plan_of
 from fedmodel.errors import ConfigError
 from fedmodel.job import Federation, Job, Privacy, SecAgg, Train
-from fedmodel.privacy.plan import plan_of
-from fedmodel.training.sums import PlainSum, SharedSum
+from fedmodel.secagg.sums import PlainSum, SharedSum
 from simulations.federation import gather
 from simulations.scenario import Scenario
 

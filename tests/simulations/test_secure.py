@@ -11,9 +11,9 @@ from flwr.app import ArrayRecord, Message
 from fedmodel import wire
 from fedmodel.errors import ConfigError, QuorumError
 from fedmodel.job import Privacy
-from fedmodel.privacy import noise
+from fedmodel.mechanisms import noise
 from fedmodel.runs import RunFolder
-from fedmodel.training.sums import PlainSum
+from fedmodel.secagg.sums import PlainSum
 from fedmodel.update import Update
 from simulations.faults import Fault
 

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from fedmodel import cli
+from fedmodel.accounting.claims import epsilon
 from fedmodel.errors import DataError, QuorumError, RunFolderError
-from fedmodel.privacy import Ledger, epsilon
+from fedmodel.ledger import Ledger
 from fedmodel.runs import RunFolder
 from simulations.run import simulate
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import fedmodel.privacy.shares
-import fedmodel.training.sums
-from clients.session import Session
+import fedmodel.mechanisms.shares
+import fedmodel.secagg.sums
+from clients.site_run import Session
+from fedmodel.accounting.claims import epsilon
+from fedmodel.accounting.plan import plan_of
 from fedmodel.errors import ConfigError, DivergedError, QuorumError, RunFolderError
 from fedmodel.job import Privacy
-from fedmodel.privacy import epsilon
-from fedmodel.privacy.plan import plan_of
 from fedmodel.secagg.graph import COMPLETE
 from simulations.faults import Fault
 
@@ -26,13 +26,13 @@ SITE = Privacy(
 def given(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collect what each site adds its noise to."""
     seen: list[Any] = []
-    real = fedmodel.privacy.shares.noised
+    real = fedmodel.mechanisms.shares.noised
 
     def noised(entropy: Any, total: Any, shares: Any) -> Any:
         seen.append(total.copy())
         return real(entropy, total, shares)
 
-    monkeypatch.setattr(fedmodel.privacy.shares, "noised", noised)
+    monkeypatch.setattr(fedmodel.mechanisms.shares, "noised", noised)
     return seen
 
 
@@ -139,9 +139,9 @@ def test_sixty_sites_that_do_not_all_know_each_other(lab: Any) -> None:
     ]
     started = time.monotonic()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedmodel.privacy.shares, "noised", rounded)
-        patch.setattr(fedmodel.privacy.shares, "GRID_BITS", 14)
-        patch.setattr(fedmodel.privacy.shares, "_LEAST", 2.0**14)
+        patch.setattr(fedmodel.mechanisms.shares, "noised", rounded)
+        patch.setattr(fedmodel.mechanisms.shares, "GRID_BITS", 14)
+        patch.setattr(fedmodel.mechanisms.shares, "_LEAST", 2.0**14)
         hide = {"survivors": 50, "colluders": 2}
         job = lab.job(privacy=replace(SITE, clip=1e3), sites=rows, rounds=1, hide=hide)
         ran = lab.run(job, rows, faults=faults)

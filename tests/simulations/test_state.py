@@ -9,14 +9,14 @@ import pytest
 from rich.console import Console
 
 from fedmodel import cli
+from fedmodel.accounting.claims import epsilon
+from fedmodel.accounting.plan import make_plan
 from fedmodel.errors import QuorumError
 from fedmodel.job import Job
-from fedmodel.privacy import Ledger, epsilon
-from fedmodel.privacy.caps import total
-from fedmodel.privacy.ledger import ReleaseEntry, Terms
-from fedmodel.privacy.plan import make_plan
+from fedmodel.ledger import Ledger, ReleaseEntry, Request
+from fedmodel.ledger.caps import total
+from fedmodel.ledger.site_state import SiteState, sites_in
 from fedmodel.runs import RunFolder
-from fedmodel.state import SiteState, sites_in
 from simulations.run import simulate
 
 JOB = ["debug=fast", "train=head", "privacy.epsilon=2", "federation.sites=3"]
@@ -36,7 +36,7 @@ def job_of(folder: Path) -> Job:
     return Job.from_mapping(RunFolder.open(folder).manifest["job"])
 
 
-def terms(job: Job) -> Terms:
+def terms(job: Job) -> Request:
     plan = make_plan(
         job.privacy,
         batch_size=job.train.batch_size,
@@ -44,7 +44,7 @@ def terms(job: Job) -> Terms:
         steps=job.train.steps,
         evaluate=job.releases_evaluation,
     )
-    return Terms.of(plan)
+    return Request.of(plan)
 
 
 def test_runs_that_share_a_state_compose(tmp_path: Path) -> None:

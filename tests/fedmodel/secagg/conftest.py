@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fedmodel import _hazmat
 from fedmodel.secagg import shamir
-from fedmodel.secagg.coordinator import Attempt, Coordinator
+from fedmodel.secagg.aggregator import Aggregator, Attempt
+from fedmodel.secagg.agreement import Agreement, Floors
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.keys import pledge, recovery_key
 from fedmodel.secagg.masking import Encode, Sum
@@ -30,7 +31,6 @@ from fedmodel.secagg.messages import (
     encode,
 )
 from fedmodel.secagg.participant import Participant
-from fedmodel.secagg.terms import Agreement, Floors
 from fedmodel.seeds import Entropy
 
 MODEL = "2" * 64
@@ -148,8 +148,8 @@ class World:
             closed=self.closed,
         )
 
-    def make_coordinator(self) -> Coordinator:
-        return Coordinator(agreement=self.agreement, members=self.members, sign=self.sign)
+    def make_coordinator(self) -> Aggregator:
+        return Aggregator(agreement=self.agreement, members=self.members, sign=self.sign)
 
     def vectors(self, seed: int = 0, bits: int | None = None) -> dict[int, Vector]:
         """Return each site's ring vector: any element, or numbers of fewer bits."""

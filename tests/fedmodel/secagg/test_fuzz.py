@@ -18,7 +18,7 @@ import pytest
 from fedmodel import config
 from fedmodel.errors import ConfigError, FedmodelError
 from fedmodel.secagg import messages
-from fedmodel.secagg.coordinator import Attempt, Coordinator
+from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.masking import Sum
 from fedmodel.secagg.messages import decode
@@ -28,7 +28,7 @@ from fedmodel.secagg.peers import Peers
 if TYPE_CHECKING:
     from tests.fedmodel.secagg.conftest import World
 
-Machine = Participant | Attempt | Coordinator
+Machine = Participant | Attempt | Aggregator
 Dice = random.Random
 
 

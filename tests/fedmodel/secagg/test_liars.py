@@ -13,11 +13,12 @@ import pytest
 
 from fedmodel import _hazmat
 from fedmodel.errors import EquivocationError, FedmodelError, FloorError, ProtocolError, ReplayError
-from fedmodel.secagg import coordinator as coordinator_module
+from fedmodel.secagg import aggregator as coordinator_module
 from fedmodel.secagg import keys as keys_module
 from fedmodel.secagg import participant as participant_module
 from fedmodel.secagg import peers as peers_module
 from fedmodel.secagg import shamir
+from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.keys import pair_seed
 from fedmodel.secagg.messages import (
@@ -32,7 +33,6 @@ from fedmodel.secagg.messages import (
 )
 from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.peers import Peers
-from fedmodel.secagg.terms import Floors
 
 if TYPE_CHECKING:
     from tests.fedmodel.secagg.conftest import World

@@ -13,6 +13,7 @@ from fedmodel.errors import (
     FloorError,
     ProtocolError,
 )
+from fedmodel.secagg.agreement import Agreement, Floors
 from fedmodel.secagg.messages import (
     Consent,
     Request,
@@ -21,7 +22,6 @@ from fedmodel.secagg.messages import (
     encode,
 )
 from fedmodel.secagg.participant import Participant
-from fedmodel.secagg.terms import Agreement, Floors
 
 if TYPE_CHECKING:
     from tests.fedmodel.secagg.conftest import World

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedmodel.errors import QuorumError
-from fedmodel.secagg.terms import Floors
+from fedmodel.secagg.agreement import Floors
 
 if TYPE_CHECKING:
     from tests.fedmodel.secagg.conftest import World

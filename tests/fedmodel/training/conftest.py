@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedmodel.accounting.plan import Plan
 from fedmodel.job import Job, Model, Privacy, Train
-from fedmodel.privacy import Plan
 from fedmodel.seeds import Seed
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner

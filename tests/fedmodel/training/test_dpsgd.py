@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from fedmodel.accounting.claims import Spend
+from fedmodel.accounting.plan import Plan
 from fedmodel.errors import PrivacyError
+from fedmodel.gradients.clippers import Flat
 from fedmodel.job import Job, Privacy
-from fedmodel.privacy import Plan, noise, sampling
-from fedmodel.privacy.accounting import Spend
+from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, optim
-from fedmodel.training.clippers import Flat
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
 

@@ -26,18 +26,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fedmodel import models
 from fedmodel.errors import PrivacyError
+from fedmodel.gradients.engines import make_engine
+from fedmodel.gradients.fastclip import Groups
+from fedmodel.gradients.units import Units
 from fedmodel.job import Lora, Model, Train
 from fedmodel.models import tiny
 from fedmodel.models.families import TARGETS, head_names
 from fedmodel.seeds import Seed
 from fedmodel.training import tasks
-from fedmodel.training.engines import make_engine
 from fedmodel.training.examples import prepare
-from fedmodel.training.fastclip import Groups
 from fedmodel.training.learner import Learner
 from fedmodel.training.preflight import preflight
 from fedmodel.training.tasks import example_losses
-from fedmodel.training.units import Units
 
 tf: Any = transformers  # its configurations' arguments come from untyped tables here
 DOCS = Path(__file__).parents[3] / "docs" / "models.md"

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
+from fedmodel.gradients.fastclip import engine as fast
 from fedmodel.job import Job, Model, Privacy, Train
-from fedmodel.privacy import Spend, noise, sampling
+from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import guards, local, optim
 from fedmodel.training.examples import Examples, prepare
-from fedmodel.training.fastclip import engine as fast
 from fedmodel.training.gradient import clipped_sum
 from fedmodel.training.learner import Learner
 

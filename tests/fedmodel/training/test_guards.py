@@ -9,7 +9,7 @@ from torch import nn
 
 from fedmodel.errors import PrivacyError
 from fedmodel.job import Privacy
-from fedmodel.privacy import sampling
+from fedmodel.mechanisms import sampling
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, guards, optim
 from fedmodel.training.learner import Learner

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError, RunError
 from fedmodel.job import Job, Privacy
-from fedmodel.privacy import Spend
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import local, optim
 from fedmodel.training.learner import Learner

@@ -13,15 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fedmodel.accounting.plan import Plan
+from fedmodel.gradients.clippers import Adaptive, make_clipper
+from fedmodel.gradients.engines import make_engine
+from fedmodel.gradients.units import Units
 from fedmodel.job import Privacy, Train
-from fedmodel.privacy import Plan, noise, sampling
+from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, optim
-from fedmodel.training.clippers import Adaptive, make_clipper
-from fedmodel.training.engines import make_engine
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
-from fedmodel.training.units import Units
 
 F = NDArray[np.float64]
 NAMES = ("a", "b", "c")

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fedmodel.errors import RunFolderError
+from fedmodel.gradients.clippers import Flat
 from fedmodel.job import Train
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, optim
-from fedmodel.training.clippers import Flat
 from fedmodel.training.learner import Learner
 
 STATEFUL = [

@@ -8,12 +8,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedmodel.accounting.plan import Plan
+from fedmodel.gradients import clippers
+from fedmodel.gradients.clippers import Adaptive, Clipper
+from fedmodel.gradients.engines import make_engine
 from fedmodel.job import Privacy, Train
-from fedmodel.privacy import Plan, noise, sampling
+from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy
-from fedmodel.training import clippers, dpsgd, optim
-from fedmodel.training.clippers import Adaptive, Clipper
-from fedmodel.training.engines import make_engine
+from fedmodel.training import dpsgd, optim
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
 from fedmodel.training.tasks import example_losses

@@ -17,17 +17,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from fedmodel.accounting.guard import StepGuard
+from fedmodel.accounting.plan import Plan, make_plan
+from fedmodel.accounting.remaining import Remaining
+from fedmodel.accounting.spends import Spend
 from fedmodel.errors import BudgetError, PrivacyError
+from fedmodel.gradients.clippers import Adaptive, Flat
+from fedmodel.gradients.fastclip import FastClip, Groups, engine, parts
+from fedmodel.gradients.fastclip.notes import Notes
+from fedmodel.gradients.units import Batch, Units
 from fedmodel.job import Job, Model, Privacy, Train
+from fedmodel.mechanisms import clipping, noise, sampling
 from fedmodel.models import adapters
-from fedmodel.privacy import Budget, Plan, Spend, StepGuard, clipping, make_plan, noise, sampling
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import dpsgd, local, optim, preflight, tasks
-from fedmodel.training.clippers import Adaptive, Flat
 from fedmodel.training.examples import Examples, prepare
-from fedmodel.training.fastclip import FastClip, Groups, engine, parts
 from fedmodel.training.learner import Learner
-from fedmodel.training.units import Batch, Units
 
 F = NDArray[np.float64]
 Named = dict[str, F]
@@ -453,7 +458,7 @@ def _play(world: World, guarded: bool, budgeted: bool) -> int:
     """Play one round after the other, and the last one for ever; return the steps taken."""
     plan, spent, taken = planned(), list[Spend](), 0
     for round_ in (1, 2, 3, 3, 3):
-        steps = Budget(plan, spent).affordable(round_, plan.steps) if budgeted else plan.steps
+        steps = Remaining(plan, spent).affordable(round_, plan.steps) if budgeted else plan.steps
         if steps == 0:
             break
         guard = StepGuard(plan, spent)
@@ -814,19 +819,19 @@ def a_norm_without_one_parameter(patch: pytest.MonkeyPatch, world: World) -> Non
 @guarded("is wrong for this model", the_preflight_of_a_layer_used_twice_is_passed)
 @checked("another norm", a_tied_weight_counts_with_all_it_does)
 def a_tied_weight_counts_once(patch: pytest.MonkeyPatch, world: World) -> None:
-    def note(self: FastClip, parameter: nn.Parameter, part: Any) -> None:
-        self._parts.setdefault(parameter, [part])
+    def note(self: Notes, parameter: nn.Parameter, part: Any) -> None:
+        self.parts.setdefault(parameter, [part])
 
-    patch.setattr(FastClip, "note", note)
+    patch.setattr(Notes, "note", note)
 
 
 @guarded("is wrong for this model", the_preflight_of_a_layer_used_twice_is_passed)
 @checked("another norm", a_tied_weight_counts_with_all_it_does)
 def a_tied_weights_last_use_counts(patch: pytest.MonkeyPatch, world: World) -> None:
-    def note(self: FastClip, parameter: nn.Parameter, part: Any) -> None:
-        self._parts[parameter] = [part]
+    def note(self: Notes, parameter: nn.Parameter, part: Any) -> None:
+        self.parts[parameter] = [part]
 
-    patch.setattr(FastClip, "note", note)
+    patch.setattr(Notes, "note", note)
 
 
 @guarded("the norm of a row's gradient is wrong", the_preflight_of_a_layer_used_twice_is_passed)
@@ -1043,8 +1048,8 @@ def a_trained_weight_is_written_as_it_was(patch: pytest.MonkeyPatch, world: Worl
 @guarded("isn't covered by the plan", a_site_plays_no_more_than_planned)
 @checked("more steps than planned", the_budget_ends)
 def every_round_has_a_new_budget(patch: pytest.MonkeyPatch, world: World) -> None:
-    real = Budget.__init__
-    patch.setattr(Budget, "__init__", lambda self, plan, spent: real(self, plan))
+    real = Remaining.__init__
+    patch.setattr(Remaining, "__init__", lambda self, plan, spent: real(self, plan))
 
 
 @checked("DID NOT RAISE", the_guard_ends_it)
@@ -1060,7 +1065,7 @@ def the_guard_isnt_asked(patch: pytest.MonkeyPatch, world: World) -> None:
 
 @guarded("isn't covered by the plan", a_site_plays_no_more_than_planned)
 def the_budget_is_never_spent(patch: pytest.MonkeyPatch, world: World) -> None:
-    patch.setattr(Budget, "affordable", lambda self, round, steps: steps)
+    patch.setattr(Remaining, "affordable", lambda self, round, steps: steps)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from torch.nn.functional import linear
 
 from fedmodel import models
 from fedmodel.errors import PrivacyError
+from fedmodel.gradients import engines
+from fedmodel.gradients.fastclip import FastClip, layers
 from fedmodel.job import Model, Train
 from fedmodel.seeds import Seed
-from fedmodel.training import engines, preflight
+from fedmodel.training import preflight
 from fedmodel.training.examples import prepare
-from fedmodel.training.fastclip import FastClip, layers
 from fedmodel.training.learner import Learner
 
 METHODS = ["head", "lora", "ffa", "full"]

@@ -15,14 +15,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fedmodel.errors import ConfigError, PrivacyError
+from fedmodel.gradients import clippers
+from fedmodel.gradients.engines import make_engine
+from fedmodel.gradients.fastclip import Groups
 from fedmodel.job import Job, Lora, Model, Privacy, Train
+from fedmodel.mechanisms import noise, sampling
 from fedmodel.models import tiny
-from fedmodel.privacy import noise, sampling
 from fedmodel.seeds import Entropy, Seed
-from fedmodel.training import clippers, dpsgd, optim, tasks
-from fedmodel.training.engines import make_engine
+from fedmodel.training import dpsgd, optim, tasks
 from fedmodel.training.examples import Examples, prepare
-from fedmodel.training.fastclip import Groups
 from fedmodel.training.learner import Learner
 from fedmodel.training.preflight import preflight
 from fedmodel.training.tasks import example_losses

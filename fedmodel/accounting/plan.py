@@ -1,0 +1,389 @@
+"""One frozen object that says what is promised, and yields the events it is accounted by."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from fedmodel import job
+from fedmodel.accounting.adaptive import gradient_noise
+from fedmodel.accounting.calibration import Scaled, calibrate_schedule
+from fedmodel.accounting.claims import claim
+from fedmodel.accounting.spends import Adjacency, Spend
+from fedmodel.errors import ConfigError, PrivacyError
+
+__all__ = ["DeltaError", "Plan", "check_delta", "make_plan", "plan_of"]
+
+_CHOICES = {
+    "unit": ("record", "patient", "site"),
+    "adjacency": ("add-remove", "replace"),
+    "mechanism": ("dpsgd", "distributed", "site"),
+    "clipping": ("flat", "per-layer", "adaptive"),
+}
+
+
+class DeltaError(PrivacyError):
+    """δ is too large for a site. ``units`` is its size: private, so not in the message."""
+
+    def __init__(self, delta: float, units: int, unit: str = "record") -> None:
+        whole = "federation" if unit == "site" else "site"
+        super().__init__(
+            f"privacy.delta={delta:g} must be below 1/{unit}s of this {whole}: from there on it "
+            f"allows one {unit} to be published as it is; lower privacy.delta, or take part with "
+            f"more {unit}s"
+        )
+        self.units = units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is promised for a whole run, and how the promise is kept.
+
+    Guarantee (``dpsgd``, kept by each site alone): when each of at most ``rounds``·``steps`` steps
+    takes every unit independently with probability ``rate``, bounds its contribution to L2 norm C,
+    sums, and adds Gaussian noise of standard deviation :meth:`noise_std` to every coordinate of
+    the sum (with adaptive clipping, and of ``clip_noise`` to the count), then the steps and the
+    :meth:`evaluation` together are (``epsilon``, ``delta``)-DP for the unit and the adjacency
+    named. Sharp edges: clip per unit and not per batch; sample by
+    :func:`fedmodel.mechanisms.sampling.poisson` and don't shuffle; an empty batch still takes noise
+    and counts; divide by ``expected_batch``, never by the realised size.
+
+    Guarantee (``distributed``, kept by the sites together): the same, where a step's sum is over
+    the rows of all sites, only that secure sum is ever unmasked, and at least ``honest`` sites
+    that don't collude add noise of standard deviation :meth:`share_std` to their part of it
+    (:mod:`fedmodel.mechanisms.shares`). It holds against the coordinator with all other sites, who
+    may know everything about their own rows and noise; against who knows no share it is stronger
+    (:mod:`fedmodel.accounting.adversaries`). The evaluation is each site's own, noise and all.
+    Sharp edge: a site knows its own share, so ``honest`` must be below ``survivors`` for the
+    promise to hold against another site, even where nobody colludes.
+
+    Guarantee (``site``): the same with a site for the unit and its whole update, bounded to C, for
+    the contribution: one secure sum a round, without sampling. To remove a site is to take its
+    update for zero; its share of the noise stays, and who takes part isn't hidden.
+
+    Nothing here follows from a site's rows: all sites of a job have the same plan, and it may be
+    published.
+
+    Args:
+        unit: whose presence is hidden: a ``record``, a ``patient`` with all rows, or, with the
+            mechanism of that name, a ``site`` with everything it holds.
+        adjacency: neighbouring datasets differ by adding or removing one unit (``add-remove``) or
+            by exchanging one for another (``replace``). Noise is over C in both.
+        mechanism: ``dpsgd`` (arXiv 1607.00133), ``distributed`` or ``site``: see above.
+        clip: C, the L2 norm of one unit's contribution; with adaptive clipping, of the first.
+        noise_multiplier: of the first round's steps: standard deviation of the noise, over C.
+        decay: noise multiplier of the last round over that of the first; between them it changes
+            geometrically.
+        rate: probability with which a unit takes part in a step, in (0, 1].
+        rounds: of the whole run.
+        steps: of a round.
+        delta: δ of the promise.
+        epsilon: ε of the promise.
+        expected_batch: public divisor of the noised sum; of a sum over sites, times their number.
+        rows_per_patient: at most so many rows of a patient make up a contribution.
+        clipping: one norm for all parameters (``flat``), C/√layers for each (``per-layer``, which
+            together is C again), or one that follows the units' norms (``adaptive``).
+        clip_noise: standard deviation of the noise on adaptive clipping's count.
+        evaluation_noise: noise multiplier of one release over all test units after the last
+            round; ``None``: there is none.
+        honest: h, sites whose shares make up the noise that is accounted: so many at least in
+            every sum that is unmasked, and unknown to the adversary. 1 for ``dpsgd``.
+        survivors: sites at least in such a sum, honest or not. 1 for ``dpsgd``.
+
+    Raises:
+        ConfigError: when a value isn't usable.
+        PrivacyError: for a rate or a noise multiplier that can't be accounted.
+    """
+
+    unit: Literal["record", "patient", "site"]
+    adjacency: Adjacency
+    mechanism: Literal["dpsgd", "distributed", "site"]
+    clip: float
+    noise_multiplier: float
+    decay: float = 1.0
+    rate: float
+    rounds: int
+    steps: int
+    delta: float
+    epsilon: float
+    expected_batch: int
+    rows_per_patient: int = 1
+    clipping: Literal["flat", "per-layer", "adaptive"] = "flat"
+    clip_noise: float = 10.0
+    evaluation_noise: float | None = None
+    honest: int = 1
+    survivors: int = 1
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"plan.{name} must be {' or '.join(known)}, got {getattr(self, name)!r}"
+                )
+        for name in ("clip", "epsilon", "decay", "clip_noise"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"plan.{name} must be finite and > 0, got {getattr(self, name)}")
+        if not 0 < self.delta < 1:
+            raise ConfigError(f"plan.delta must be in (0, 1), got {self.delta}")
+        for name in ("rounds", "steps", "expected_batch", "rows_per_patient", "honest"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"plan.{name} must be at least 1, got {getattr(self, name)}")
+        self._check_mechanism()
+        self.evaluation()
+        for round_ in (1, self.rounds):  # between them the noise is between theirs
+            self.spend(round_)
+            self.gradient_noise_multiplier(round_)
+
+    def _check_mechanism(self) -> None:
+        if (self.unit == "site") != (self.mechanism == "site"):
+            raise ConfigError(
+                "plan.unit=site and plan.mechanism=site go together, got "
+                f"unit={self.unit} with mechanism={self.mechanism}"
+            )
+        if self.mechanism == "dpsgd" and (self.honest, self.survivors) != (1, 1):
+            raise ConfigError(
+                "with plan.mechanism=dpsgd each site adds all of the noise: plan.honest and "
+                f"plan.survivors must be 1, got {self.honest} and {self.survivors}"
+            )
+        if self.survivors < self.honest:
+            raise ConfigError(
+                f"plan.survivors must be at least plan.honest, got {self.survivors} < {self.honest}"
+            )
+        if self.shared and self.clipping == "adaptive":
+            raise ConfigError(
+                "noise in shares doesn't cover the count that adaptive clipping releases, got "
+                f"plan.clipping=adaptive with plan.mechanism={self.mechanism}; use flat"
+            )
+        if self.mechanism == "site" and (self.rate, self.steps, self.evaluation_noise) != (
+            1,
+            1,
+            None,
+        ):
+            raise ConfigError(
+                "with plan.mechanism=site a round is one sum over all sites, and no site is "
+                "evaluated alone: plan.rate and plan.steps must be 1 and plan.evaluation_noise "
+                f"null, got {self.rate}, {self.steps} and {self.evaluation_noise}"
+            )
+
+    @property
+    def shared(self) -> bool:
+        """Whether the sites share the noise, so that only their sum keeps the promise."""
+        return self.mechanism != "dpsgd"
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.rounds * self.steps
+
+    @property
+    def sensitivity(self) -> float:
+        """L2 distance between the clipped sums of neighbours: C, or 2C for ``replace``."""
+        return self.clip if self.adjacency == "add-remove" else 2 * self.clip
+
+    def noise_at(self, round: int) -> float:
+        """Return the noise multiplier that a round's steps are accounted with (1, 2, …)."""
+        if not 1 <= round <= self.rounds:
+            raise PrivacyError(f"the plan has rounds 1 to {self.rounds}, got {round}")
+        return self.noise_multiplier * _decayed(self.decay, self.rounds, round)
+
+    def gradient_noise_multiplier(self, round: int) -> float:
+        """Return the standard deviation of the noise on the sum of gradients, over C.
+
+        With adaptive clipping it is above :meth:`noise_at`: the step pays for the count too.
+        """
+        noise = self.noise_at(round)
+        return gradient_noise(noise, self.clip_noise) if self.clipping == "adaptive" else noise
+
+    def noise_std(self, round: int, clip: float | None = None) -> float:
+        """Return the standard deviation of the noise on each coordinate of the sum.
+
+        Neither the realised batch nor the size of the dataset enters.
+
+        Args:
+            round: 1, 2, …
+            clip: C of the step, where it isn't the plan's (adaptive clipping).
+        """
+        return self.gradient_noise_multiplier(round) * (self.clip if clip is None else clip)
+
+    def share_std(self, round: int, clip: float | None = None) -> float:
+        """Return the standard deviation of the noise that one site adds to each coordinate.
+
+        Args:
+            round: 1, 2, …
+            clip: see :meth:`noise_std`.
+        """
+        return self.noise_std(round, clip) / math.sqrt(self.honest)
+
+    def seen_without(self, spends: Iterable[Spend], known: int) -> tuple[Spend, ...]:
+        """Return spends of this plan as they are to somebody who knows some sites' shares.
+
+        Shares that aren't known add up, whoever made them, so the noise multiplier of a sum grows
+        by √((survivors − known)/honest). An evaluation carries its site's own noise and stays as
+        it is. (So do steps that look like one; that only makes ε larger.)
+
+        Args:
+            spends: as the plan accounts them, in any number.
+            known: how many shares of each sum are known: below :attr:`survivors`.
+
+        Raises:
+            PrivacyError: for more shares than that, or fewer than 0.
+        """
+        if not 0 <= known < self.survivors:
+            raise PrivacyError(
+                f"of {self.survivors} shares in a sum 0 to {self.survivors - 1} can be known to "
+                f"another, got {known}"
+            )
+        factor = math.sqrt((self.survivors - known) / self.honest) if self.shared else 1.0
+        evaluation = self.evaluation()
+        own = None if evaluation is None else (evaluation.rate, evaluation.noise_multiplier)
+        return tuple(
+            s
+            if (s.rate, s.noise_multiplier) == own
+            else Spend(s.rate, s.noise_multiplier * factor, s.steps)
+            for s in spends
+        )
+
+    def spend(self, round: int, steps: int | None = None) -> Spend:
+        """Return what so many steps of a round spend (all of them by default)."""
+        return Spend(self.rate, self.noise_at(round), self.steps if steps is None else steps)
+
+    def evaluation(self) -> Spend | None:
+        """Return what the private evaluation spends, if there is one. No unit is left out."""
+        return None if self.evaluation_noise is None else Spend(1.0, self.evaluation_noise, 1)
+
+    def spends(self) -> tuple[Spend, ...]:
+        """Return what the whole run spends: its rounds in order, then the evaluation."""
+        return _spends(self)
+
+    def event(self) -> Any:
+        """Return the ``dp_accounting`` event of the whole run."""
+        import dp_accounting as dp
+
+        return dp.ComposedDpEvent([spend.event() for spend in self.spends()])
+
+
+def make_plan(
+    privacy: job.Privacy,
+    *,
+    batch_size: int,
+    rounds: int,
+    steps: int,
+    evaluate: bool,
+    honest: int = 1,
+    survivors: int = 1,
+) -> Plan:
+    """Return a job's plan, its noise calibrated so that all of the run together keeps ε.
+
+    Args:
+        privacy: the job's promise; its mechanism must be private, and its rate known.
+        batch_size: expected units of a site in a step, ≥ 1. With ``site`` without effect.
+        rounds: of the run, ≥ 1.
+        steps: of a round, ≥ 1. With ``site`` a round is one step, however many a site takes.
+        evaluate: whether test rows are the sites' own, so that an evaluation is a release; none
+            is planned if the job suppresses it.
+        honest: see :class:`Plan`. It has no influence on the noise accounted, nor on any spend.
+        survivors: likewise.
+
+    Raises:
+        ConfigError: for a job without privacy or without a rate, or a count below 1.
+        PrivacyError: when no noise keeps the promise, or the accountants contradict each other on
+            what it costs.
+    """
+    if not privacy.private:
+        raise ConfigError("privacy.mechanism=none has no plan; choose privacy=record")
+    whole = privacy.mechanism == "site"
+    rate = 1.0 if whole else privacy.rate
+    if rate is None:
+        raise ConfigError(
+            f"privacy.rate isn't set: the probability with which a {privacy.unit} takes part in a "
+            "step is public and the same at every site; set it to about train.batch_size over the "
+            f"number of {privacy.unit}s that the sites have at least"
+        )
+    for name, value in (("batch_size", batch_size), ("rounds", rounds), ("steps", steps)):
+        if value < 1:
+            raise ConfigError(f"train.{name} must be at least 1, got {value}")
+    batch_size, steps = (1, 1) if whole else (batch_size, steps)
+    noise = privacy.evaluation_noise if evaluate and privacy.evaluation == "noised" else None
+    schedule = tuple(
+        Scaled(rate, _decayed(privacy.decay, rounds, round_), steps)
+        for round_ in range(1, rounds + 1)
+    )
+    fixed = () if noise is None else (Spend(1.0, noise, 1),)
+    plan = Plan(
+        unit=privacy.unit,
+        adjacency=privacy.adjacency,
+        mechanism="dpsgd" if privacy.mechanism == "none" else privacy.mechanism,
+        clip=privacy.clip,
+        noise_multiplier=calibrate_schedule(
+            privacy.epsilon, privacy.delta, schedule, fixed, privacy.adjacency
+        ),
+        decay=privacy.decay,
+        rate=rate,
+        rounds=rounds,
+        steps=steps,
+        delta=privacy.delta,
+        epsilon=privacy.epsilon,
+        expected_batch=batch_size,
+        rows_per_patient=privacy.rows_per_patient,
+        clipping=privacy.clipping,
+        clip_noise=privacy.clip_noise,
+        evaluation_noise=noise,
+        honest=honest,
+        survivors=survivors,
+    )
+    claim(plan.spends(), plan.delta, plan.adjacency)  # what can't be claimed mustn't be trained
+    return plan
+
+
+def plan_of(asked: job.Job) -> Plan:
+    """Return the plan of a complete, private job: every party makes the same.
+
+    A site knows its own share of a sum's noise, so even where nobody colludes one share of the
+    survivors' isn't counted on: the promise holds against every other site too.
+
+    Raises:
+        ConfigError: for a job that isn't private or isn't complete.
+        PrivacyError: when no noise keeps its promise.
+    """
+    privacy, train, secagg = asked.privacy, asked.train, asked.secagg
+    survivors = secagg.survivors or 1
+    honest = min(secagg.honest, survivors - 1) if privacy.shared else 1
+    return make_plan(
+        privacy,
+        batch_size=train.batch_size,
+        rounds=train.rounds,
+        steps=train.steps,
+        evaluate=asked.releases_evaluation,
+        honest=honest,
+        survivors=survivors if privacy.shared else 1,
+    )
+
+
+def check_delta(privacy: job.Privacy, units: int) -> None:
+    """Check a promise against a site's own size, which no plan knows.
+
+    Args:
+        privacy: the job's promise.
+        units: records or patients at this site, private; with ``unit=site`` the number of sites.
+
+    Raises:
+        ConfigError: without any unit.
+        DeltaError: when δ ≥ 1/units.
+    """
+    if units < 1:
+        whole = "federation" if privacy.unit == "site" else "site"
+        raise ConfigError(f"a private {whole} needs at least 1 {privacy.unit}")
+    if privacy.delta * units >= 1:
+        raise DeltaError(privacy.delta, units, privacy.unit)
+
+
+@lru_cache(maxsize=64)
+def _spends(plan: Plan) -> tuple[Spend, ...]:
+    evaluation = plan.evaluation()
+    rounds = tuple(plan.spend(round_) for round_ in range(1, plan.rounds + 1))
+    return rounds if evaluation is None else (*rounds, evaluation)
+
+
+def _decayed(decay: float, rounds: int, round_: int) -> float:
+    return 1.0 if rounds == 1 else float(decay ** ((round_ - 1) / (rounds - 1)))

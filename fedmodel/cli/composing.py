@@ -1,0 +1,104 @@
+"""Composed configuration: overrides of the command line over the YAML files, as a plain mapping."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedmodel._paths import conf_dir
+from fedmodel.errors import ConfigError
+
+__all__ = ["compose", "expand"]
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """Return every combination of a sweep's overrides: ``a=1,2`` gives ``a=1`` and ``a=2``.
+
+    Raises:
+        ConfigError: for an override that isn't ``key=value``.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    if "-m" in overrides or "--multirun" in overrides:
+        raise ConfigError("-m comes right after the verb: fedmodel simulate -m key=value,value")
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise _not_an_override(error) from error
+    choices = [
+        [f"{p.get_key_element()}={v}" for v in p.sweep_string_iterator()]
+        if p.is_sweep_override()
+        else [p.input_line or ""]
+        for p in parsed
+    ]
+    return [list(combination) for combination in itertools.product(*choices)]
+
+
+def _not_an_override(error: Exception) -> ConfigError:
+    first = str(error).splitlines()[0]
+    return ConfigError(f"expected key=value (quote spaces and commas): {first}")
+
+
+def compose(verb: str, overrides: Sequence[str], conf: Path | None = None) -> dict[str, Any]:
+    """Compose a verb's configuration into a plain mapping.
+
+    Raises:
+        ConfigError: for an unknown key or choice, with the nearest known one.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException, OverrideParseException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = conf or conf_dir()
+    _check_choices(overrides, folder)
+    with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+        try:
+            composed = hydra_compose(verb, overrides=list(overrides))
+            plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        except OverrideParseException as error:
+            raise _not_an_override(error) from error
+        except (HydraException, OmegaConfBaseException) as error:
+            known = OmegaConf.to_container(hydra_compose(verb), resolve=True)
+            raise _explain(error, known, folder) from error
+    return {str(k): v for k, v in dict(plain).items()}  # type: ignore[arg-type]
+
+
+def _flatten(mapping: Any, prefix: str = "") -> list[str]:
+    if not isinstance(mapping, dict):
+        return [prefix[:-1]]
+    return [k for key, value in mapping.items() for k in _flatten(value, f"{prefix}{key}.")]
+
+
+def _check_choices(overrides: Sequence[str], folder: Path) -> None:
+    """Check the choices of groups: Hydra passes over an optional group's unknown choice.
+
+    Raises:
+        ConfigError: with the nearest choice.
+    """
+    from fedmodel.config import suggest
+
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        choices = sorted(p.stem for p in (folder / key).glob("*.yaml")) if key else []
+        if choices and value not in (*choices, "null"):
+            raise ConfigError(
+                f"{key}={value} isn't a choice{suggest(value, choices)}; "
+                f"expected one of: {', '.join(choices)}"
+            )
+
+
+def _explain(error: Exception, known: Any, folder: Path) -> ConfigError:
+    from fedmodel.config import suggest
+
+    found = re.search(r"full_key: (\S+)", str(error)) or re.search(
+        r"Could not override '([^']+)'", str(error)
+    )
+    if found:
+        keys = [*_flatten(known), *known, *(p.name for p in folder.iterdir() if p.is_dir())]
+        near = suggest(found[1], keys) or suggest(found[1], [k.rsplit(".", 1)[-1] for k in keys])
+        return ConfigError(f"unknown key '{found[1]}'{near}; see fedmodel <verb> --help")
+    return ConfigError(str(error).splitlines()[0])

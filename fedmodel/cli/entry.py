@@ -1,0 +1,111 @@
+"""Entry of the command line: which verb runs, with which configuration, and how errors end."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from fedmodel._paths import conf_dir, use_apps
+from fedmodel.cli import help as texts
+from fedmodel.cli.composing import compose, expand
+from fedmodel.cli.verbs import OPTIONS, VERBS
+from fedmodel.errors import ConfigError, FedmodelError
+
+__all__ = ["main"]
+
+_QUIET = {
+    # No telemetry, no update check, no progress bars of libraries inside our own display.
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: arguments after the program's name; ``sys.argv`` if ``None``.
+
+    Returns:
+        The exit code: 0 done, 1 the job failed or was refused, 2 wrong usage or input.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(args)
+    except FedmodelError as error:
+        print(f"fedmodel: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("fedmodel: interrupted; a run goes on with run=NAME resume=true", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"fedmodel: {error}", file=sys.stderr)
+        return 1
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in {"-h", "--help", "help"}:
+        print(texts.overview({verb: text for verb, (_, text) in VERBS.items()}))
+        return 0 if args else 2
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"fedmodel {version('fedmodel')}")
+        return 0
+    verb, rest = args[0], args[1:]
+    if verb not in VERBS:
+        from fedmodel.config import suggest
+
+        raise ConfigError(f"unknown verb '{verb}'{suggest(verb, VERBS)}; see fedmodel --help")
+    if any(a in {"-h", "--help"} for a in rest):
+        print(texts.verb(verb, VERBS[verb][1], conf_dir()))
+        return 0
+    return _run(verb, rest)
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    os.environ.update({k: v for k, v in _QUIET.items() if k not in os.environ})
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    use_apps()
+    rest = _without_options(verb, rest)
+    sweep = bool(rest) and rest[0] in {"-m", "--multirun"}
+    overrides = rest[1:] if sweep else rest
+    combinations = expand(overrides)
+    if not sweep and combinations != [overrides]:
+        raise ConfigError("several values for a key make a sweep: put -m right after the verb")
+    jobs = [(combination, compose(verb, combination)) for combination in combinations]
+    module, _, name = VERBS[verb][0].partition(":")
+    entry: Callable[..., int] = getattr(importlib.import_module(module), name)
+    given = [[o.split("=", 1)[0].lstrip("+~") for o in c] for c in combinations]
+    labels = _labels(combinations) if sweep else None
+    return entry([mapping for _, mapping in jobs], given=given, labels=labels)
+
+
+def _without_options(verb: str, rest: list[str]) -> list[str]:
+    """Return the arguments with `--option kind=VALUE` written as `option=VALUE`.
+
+    Raises:
+        ConfigError: for an option without its value.
+    """
+    out: list[str] = []
+    words = iter(rest)
+    for word in words:
+        key = OPTIONS.get((verb, word))
+        if key is None:
+            out.append(word)
+            continue
+        kind, _, value = next(words, "").partition("=")
+        if kind not in ("job", "run") or not value:
+            raise ConfigError(f"{word} needs job=<a job's JSON file> or run=<a run's name>")
+        out.append(f"{key}={value}")
+    return out
+
+
+def _labels(combinations: list[list[str]]) -> list[str]:
+    """Return what tells each job of a sweep from the others."""
+    shared = set.intersection(*(set(c) for c in combinations)) if len(combinations) > 1 else set()
+    return [" ".join(o for o in c if o not in shared) for c in combinations]

@@ -1,0 +1,1 @@
+"""Gradients per unit of privacy: engines that find their norms, and clippers that bound them."""

@@ -1,0 +1,363 @@
+"""The lines of a ledger: what they say, and their one way of being written (RFC 8785).
+
+Real numbers are text that ``float`` reads exactly, for JSON's own may be read as something else.
+Every line carries 128 random bits: a head, which others see, is a hash over the lines, and without
+them its reader could guess what a line says and compare.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from fedmodel import config
+from fedmodel.accounting.claims import Spend
+from fedmodel.errors import ConfigError
+from fedmodel.ledger.tree_head import require_time
+
+__all__ = [
+    "FIRST",
+    "AbortEntry",
+    "Adjacency",
+    "DatasetEntry",
+    "Entry",
+    "Kind",
+    "OpenEntry",
+    "Part",
+    "ReleaseEntry",
+    "ReserveEntry",
+    "SpendEntry",
+    "TornEntry",
+    "Unit",
+    "decode",
+    "encode",
+]
+
+FIRST = "0" * 64  # stands for the hash of the line before the first
+_EVIDENCE = 1024  # bytes of a torn line that are kept; the hash is of all
+
+Kind: TypeAlias = Literal["train", "evaluate"]
+Unit: TypeAlias = Literal["record", "patient", "site"]
+Adjacency: TypeAlias = Literal["add-remove", "replace"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """What every line has.
+
+    Args:
+        schema: of the line.
+        seq: 0, 1, 2, …
+        prev: SHA-256 (hex) of the line before, without its newline; of the first, 64 zeros.
+        nonce: 128 random bits, hex.
+        time: when it was written, by the site's clock, UTC.
+    """
+
+    schema: Literal["fedmodel.ledger/2"] = "fedmodel.ledger/2"
+    seq: int = 0
+    prev: str = FIRST
+    nonce: str = "0" * 32
+    time: str = "1970-01-01T00:00:00Z"
+
+    def __post_init__(self) -> None:
+        config.require_hex("prev", self.prev, 64)
+        config.require_hex("nonce", self.nonce, 32)
+        require_time(self.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenEntry(_Line):
+    """The beginning: whose ledger it is, and of what.
+
+    Args:
+        type: ``open``.
+        ledger: its name to others: fingerprint of the key / dataset.
+        key: the site's public Ed25519 key, hex; it signs the heads.
+        site: the site's name.
+        dataset: the dataset's declared name.
+    """
+
+    type: Literal["open"] = "open"
+    ledger: str
+    key: str
+    site: str
+    dataset: str
+
+    def __post_init__(self) -> None:
+        _Line.__post_init__(self)
+        config.require_hex("key", self.key, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetEntry(_Line):
+    """Which rows a run finds. One is written at every join, changed rows or not.
+
+    Were it written only when rows changed, then the number of entries, which a head shows, would
+    tell whether they have.
+
+    Args:
+        type: ``dataset``.
+        root: Merkle root over the rows' salted hashes, sorted, hex.
+        rows: how many.
+        patients: how many different ones; ``None`` where rows don't name theirs.
+        added: rows that weren't there before; ``None`` where that isn't known any more.
+        removed: rows that were there before and aren't now; ``None`` likewise.
+    """
+
+    type: Literal["dataset"] = "dataset"
+    root: str
+    rows: int
+    patients: int | None
+    added: int | None
+    removed: int | None
+
+    def __post_init__(self) -> None:
+        _Line.__post_init__(self)
+        config.require_hex("root", self.root, 64)
+        _require_counts(self, "rows", "patients", "added", "removed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Steps of one kind in a reservation.
+
+    Args:
+        kind: of what they are taken for.
+        rate: sampling rate.
+        noise_multiplier: σ.
+        steps: how many.
+    """
+
+    kind: Kind
+    rate: str
+    noise_multiplier: str
+    steps: int
+
+    def __post_init__(self) -> None:
+        _require_reals(self, "rate", "noise_multiplier")
+        self.spend()
+
+    @classmethod
+    def of(cls, kind: Kind, spend: Spend) -> "Part":
+        """Return a spend's steps as a part."""
+        rate, noise = _real(spend.rate), _real(spend.noise_multiplier)
+        return cls(kind=kind, rate=rate, noise_multiplier=noise, steps=spend.steps)
+
+    def spend(self) -> Spend:
+        """Return what the accountant needs of it."""
+        return Spend(float(self.rate), float(self.noise_multiplier), self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveEntry(_Line):
+    """What a job may spend here. It counts as spent until it is released.
+
+    Args:
+        type: ``reserve``.
+        run: name of the run.
+        job: SHA-256 (hex) of the job.
+        unit: whose presence is hidden.
+        adjacency: of neighbouring datasets.
+        epsilon: ε that the job promises, at ``delta``.
+        delta: δ of that promise.
+        parts: what is held.
+        code: which program reserves: version and SHA-256 of its sources.
+    """
+
+    type: Literal["reserve"] = "reserve"
+    run: str
+    job: str
+    unit: Unit
+    adjacency: Adjacency
+    epsilon: str
+    delta: str
+    parts: tuple[Part, ...]
+    code: str
+
+    def __post_init__(self) -> None:
+        _Line.__post_init__(self)
+        config.require_hex("job", self.job, 64)
+        _require_reals(self, "epsilon", "delta")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendEntry(_Line):
+    """Steps that a site is about to take.
+
+    Args:
+        type: ``spend``.
+        reservation: ``seq`` of the reservation that it draws on.
+        run: name of the run.
+        job: SHA-256 (hex) of the job.
+        kind: what the steps are taken for.
+        round: of the run.
+        attempt: 1, or more when a round is taken again.
+        rate: sampling rate.
+        noise_multiplier: σ.
+        steps: how many.
+        clip: C.
+        unit: whose presence is hidden.
+        adjacency: of neighbouring datasets.
+        delta: δ that the job promises its ε at.
+        given_up: steps of the reservation that won't be taken because these are: a round that a
+            crash made necessary again takes the place of later ones.
+    """
+
+    type: Literal["spend"] = "spend"
+    reservation: int
+    run: str
+    job: str
+    kind: Kind
+    round: int
+    attempt: int
+    rate: str
+    noise_multiplier: str
+    steps: int
+    clip: str
+    unit: Unit
+    adjacency: Adjacency
+    delta: str
+    given_up: tuple[Part, ...] = ()
+
+    def __post_init__(self) -> None:
+        _Line.__post_init__(self)
+        config.require_hex("job", self.job, 64)
+        _require_reals(self, "rate", "noise_multiplier", "clip", "delta")
+        _require_counts(self, "reservation", "round", "attempt")
+        self.spend()
+
+    def spend(self) -> Spend:
+        """Return what the accountant needs of it."""
+        return Spend(float(self.rate), float(self.noise_multiplier), self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End(_Line):
+    """The end of a reservation: what it still held is free again.
+
+    Args:
+        reservation: its ``seq``.
+        run: name of the run.
+        job: SHA-256 (hex) of the job.
+        by: ``site`` when the run says so, or its ``operator``.
+    """
+
+    reservation: int
+    run: str
+    job: str
+    by: Literal["site", "operator"]
+
+    def __post_init__(self) -> None:
+        _Line.__post_init__(self)
+        config.require_hex("job", self.job, 64)
+        _require_counts(self, "reservation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseEntry(_End):
+    """A job came to its end, or its operator gave it up."""
+
+    type: Literal["release"] = "release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbortEntry(_End):
+    """A job failed."""
+
+    type: Literal["abort"] = "abort"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TornEntry(_Line):
+    """What an append that crashed has left; nothing was spent by it.
+
+    Args:
+        type: ``torn``.
+        size: in bytes.
+        sha256: of all of them.
+        start: hex of the first ones.
+    """
+
+    type: Literal["torn"] = "torn"
+    size: int
+    sha256: str
+    start: str
+
+    def __post_init__(self) -> None:
+        _Line.__post_init__(self)
+        config.require_hex("sha256", self.sha256, 64)
+        _require_counts(self, "size")
+
+    @classmethod
+    def of(cls, tail: bytes) -> "TornEntry":
+        """Return the entry that keeps what a file had after its last newline."""
+        sha256 = hashlib.sha256(tail).hexdigest()
+        return cls(size=len(tail), sha256=sha256, start=tail[:_EVIDENCE].hex())
+
+
+Entry: TypeAlias = (
+    OpenEntry | DatasetEntry | ReserveEntry | SpendEntry | ReleaseEntry | AbortEntry | TornEntry
+)
+_TYPES: dict[str, type[Entry]] = {
+    "open": OpenEntry,
+    "dataset": DatasetEntry,
+    "reserve": ReserveEntry,
+    "spend": SpendEntry,
+    "release": ReleaseEntry,
+    "abort": AbortEntry,
+    "torn": TornEntry,
+}
+
+
+def encode(entry: Entry) -> bytes:
+    """Return an entry's line, without its newline.
+
+    Raises:
+        ConfigError: when it has none (text that isn't valid Unicode, an integer of 2**53 or more).
+    """
+    try:
+        return config.canonical(entry)
+    except ValueError as error:
+        raise ConfigError(f"no canonical JSON form: {error}") from error
+
+
+def decode(line: bytes) -> Entry:
+    """Return the entry of a line.
+
+    Raises:
+        FedmodelError: unless the line is, byte for byte, what :func:`encode` makes of an entry.
+    """
+    try:
+        mapping = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("it isn't JSON") from error
+    kind = mapping.get("type") if isinstance(mapping, dict) else None
+    if not isinstance(kind, str) or kind not in _TYPES:
+        raise ConfigError(f"expected an entry of type {' or '.join(_TYPES)}, got {kind!s:.40}")
+    entry: Entry = config.build(_TYPES[kind], mapping)
+    if encode(entry) != line:
+        raise ConfigError("it isn't in canonical form (RFC 8785)")
+    return entry
+
+
+def _real(value: float) -> str:
+    return repr(float(value))
+
+
+def _require_reals(entry: Any, *names: str) -> None:
+    for name in names:
+        text = getattr(entry, name)
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf or repr(value) != text:
+            raise ConfigError(f"{name} must be a number > 0 as Python writes it, got {text!r:.80}")
+
+
+def _require_counts(entry: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(entry, name)
+        if value is not None and value < 0:
+            raise ConfigError(f"{name} must not be negative, got {value}")

@@ -1,0 +1,326 @@
+"""A site's ledger of one dataset: reserve, spend, release."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from fedmodel.accounting.spends import Spend
+from fedmodel.errors import BudgetError, ConfigError, RefusedError, RollbackError
+from fedmodel.ledger.book import Book, Reservation
+from fedmodel.ledger.caps import Caps, Charge, without
+from fedmodel.ledger.entries import (
+    AbortEntry,
+    DatasetEntry,
+    Entry,
+    Part,
+    ReleaseEntry,
+    SpendEntry,
+    encode,
+)
+from fedmodel.ledger.journal import Journal, Writer, utc_now
+from fedmodel.ledger.owner import Owner
+from fedmodel.ledger.request import Request
+from fedmodel.ledger.tree_head import TreeHead
+from fedmodel.seeds import Entropy
+
+__all__ = ["Ledger"]
+
+Within = Callable[[Sequence[Spend], Sequence[Spend]], Sequence[Spend]]
+
+
+class Ledger:
+    """A ledger in one file. Anybody may read it; its :class:`Owner` writes.
+
+    Args:
+        path: of the file; the first writer makes it and its folder.
+        owner: who writes; ``None`` to read only.
+        caps: what may be spent in all.
+        entropy: of the nonces.
+        clock: tells the time.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        owner: Owner | None = None,
+        caps: Caps | None = None,
+        *,
+        entropy: Entropy | None = None,
+        clock: Callable[[], str] = utc_now,
+    ) -> None:
+        self.path = Path(path)
+        self.owner = owner
+        self.caps = caps or Caps()
+        self._clock = clock
+        self._journal = Journal(self.path, entropy, clock)
+        self._head: TreeHead | None = None
+        self._checked = False  # against the head that was kept
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all entries after checking every line and the chain.
+
+        A file that doesn't exist is a ledger nothing was spent in.
+
+        Raises:
+            LedgerError: naming the first line that isn't as it should be.
+            RollbackError: when it lacks entries that it once had.
+        """
+        with self._reading():
+            return tuple(self._journal.entries)
+
+    def spends(self, run: str | None = None, job: str | None = None) -> list[Spend]:
+        """Return what was spent, for the accountant: all, or of one run or job (SHA-256)."""
+        return [e.spend() for r in self.book().of(run, job) for e in r.spent]
+
+    def book(self) -> Book:
+        """Return what the entries add up to. It isn't yours to change."""
+        with self._reading():
+            return self._journal.book
+
+    def text(self) -> bytes:
+        """Return the file's whole lines, checked: a copy to keep elsewhere."""
+        with self._reading():
+            return self._journal.text
+
+    def reservation(self, run: str, job: str) -> Reservation | None:
+        """Return a run's open reservation."""
+        with self._reading():
+            return self._journal.book.open_one(run, job)
+
+    def check_extends(self, head: TreeHead) -> None:
+        """Check that the ledger is the one that a head was signed for, or has grown from it.
+
+        Args:
+            head: from whoever kept it.
+
+        Raises:
+            ProtocolError: when the head isn't of this ledger, or isn't signed by its key.
+            RollbackError: when the ledger is older than the head or was rewritten since.
+        """
+        with self._reading():
+            self._journal.check_extends(head)
+
+    def prove(self, size: int) -> list[str]:
+        """Return the proof that the ledger begins with its first ``size`` entries (hex).
+
+        :meth:`fedmodel.ledger.tree_head.TreeHead.check_follows` checks it, without seeing an entry.
+
+        Raises:
+            RollbackError: when it never had so many.
+        """
+        with self._reading():
+            tree = self._journal.tree
+            if not 0 <= size <= len(tree):
+                raise RollbackError(
+                    f"{self.path} has {len(tree)} entries, but is asked about a head of {size}"
+                )
+            return [node.hex() for node in tree.proof(size)]
+
+    def head(self) -> TreeHead:
+        """Return the signed head of the ledger as it is now.
+
+        Raises:
+            ConfigError: for a ledger that was opened without its owner.
+            LedgerError: when the ledger can't be read, isn't valid or can't be written.
+        """
+        with self._writing() as writer:
+            head = self._head
+            if head is None or head.size != len(self._journal.entries):
+                writer.sync()  # what others are told of must not be lost to a power cut
+                head = self._keep_head()
+            return head
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def note_dataset(self, found: DatasetEntry) -> DatasetEntry:
+        """Write down which rows a run finds (see :mod:`fedmodel.ledger.commitment`)."""
+        encode(found)
+        with self._writing() as writer:
+            return writer.append(found)
+
+    def reserve(self, terms: Request, *, run: str, job: str, code: str) -> Reservation:
+        """Hold what a job may spend, before it starts; return once that is on disk.
+
+        A run that has an open reservation for the job goes on with it: it was interrupted. One
+        that has ended keeps what it spent and holds what is left of its parts.
+
+        Args:
+            terms: what the job would spend.
+            run: name of the run.
+            job: SHA-256 (hex) of the job.
+            code: which program reserves.
+
+        Returns:
+            The reservation.
+
+        Raises:
+            BudgetError: with the numbers, when it would exceed a cap, or what is spent and held
+                does already.
+            LedgerError: when the ledger can't be read, isn't valid or can't be written.
+        """
+        entry = terms.entry(run=run, job=job, code=code)
+        encode(entry)  # all that can be wrong with it, before the file is touched
+        with self._writing() as writer:
+            book = self._journal.book
+            if (going_on := book.open_one(run, job)) is not None:
+                self._check_caps(run, ())  # the operator may have lowered them since
+                return going_on
+            parts = tuple(book.unspent(terms.parts, run, job))
+            self._check_caps(run, terms.charges(parts))
+            written = writer.append(replace(entry, parts=parts))
+            return book.reservations[written.seq]
+
+    def spend(
+        self,
+        part: Part,
+        *,
+        run: str,
+        job: str,
+        round: int,
+        clip: float,
+        within: Within | None = None,
+    ) -> SpendEntry:
+        """Write down that steps are spent; return once that is on disk.
+
+        When this raises, draw no noise: whether the spend is on disk is then unknown, and if it
+        is, it counts.
+
+        Args:
+            part: the steps.
+            run: name of the run; it has reserved.
+            job: SHA-256 (hex) of the job.
+            round: of the run, ≥ 0. Spending on it again makes it another attempt.
+            clip: C.
+            within: asked when the steps go beyond the reservation (a round that a crash made
+                necessary again), with all that the run has spent, these steps included, and what
+                it would still hold. It returns what of that to give up, so that the job's own ε
+                covers the rest, or raises BudgetError.
+
+        Returns:
+            The entry as written.
+
+        Raises:
+            BudgetError: when the steps go beyond the reservation, and a cap or the job says no.
+            RefusedError: when the run holds no reservation (any more).
+            LedgerError: when the ledger can't be read, isn't valid or can't be written.
+        """
+        with self._writing() as writer:
+            book = self._journal.book
+            held = book.open_one(run, job)
+            if held is None:
+                raise RefusedError(
+                    "the run holds no reservation in this site's ledger: it was released, or never "
+                    "made. Nothing may be spent; continue the run with resume=true to reserve anew"
+                )
+            given_up = self._check_beyond(held, part, within)
+            entry = SpendEntry(
+                reservation=held.entry.seq,
+                run=run,
+                job=job,
+                kind=part.kind,
+                round=round,
+                attempt=1 + book.attempts(run, job, part.kind, round),
+                rate=part.rate,
+                noise_multiplier=part.noise_multiplier,
+                steps=part.steps,
+                clip=repr(float(clip)),
+                unit=held.entry.unit,
+                adjacency=held.entry.adjacency,
+                delta=held.entry.delta,
+                given_up=given_up,
+            )
+            return writer.append(entry)
+
+    def release(self, run: str, job: str, *, failed: bool = False) -> None:
+        """Give back what a run hasn't spent, because it has ended; a second time does nothing.
+
+        Args:
+            run: name of the run.
+            job: SHA-256 (hex) of the job.
+            failed: it didn't come to its end.
+        """
+        with self._writing() as writer:
+            held = self._journal.book.open_one(run, job)
+            if held is not None:
+                kind = AbortEntry if failed else ReleaseEntry
+                writer.append(kind(reservation=held.entry.seq, run=run, job=job, by="site"))
+
+    def release_run(self, run: str) -> list[Reservation]:
+        """Give back, as the operator, what all jobs of a run hold; return their reservations.
+
+        A run that is still going on can spend nothing more then.
+        """
+        with self._writing() as writer:
+            held = self._journal.book.open_ones(run)
+            for each in held:
+                seq, job = each.entry.seq, each.entry.job
+                writer.append(ReleaseEntry(reservation=seq, run=run, job=job, by="operator"))
+            return held
+
+    # -- inside the lock -------------------------------------------------------------------------
+
+    def _check_caps(self, run: str, new: Sequence[Charge], less: Sequence[Charge] = ()) -> None:
+        book = self._journal.book
+        spent, held = book.charges()
+        ours = without([charge for some in book.charges(run) for charge in some], less)
+        self.caps.check(spent=spent, held=without(held, less), new=new, run=ours)
+
+    def _check_beyond(
+        self, held: Reservation, part: Part, within: Within | None
+    ) -> tuple[Part, ...]:
+        """Ask job and caps about steps that weren't reserved; return what is given up for them."""
+        spend = part.spend()
+        beyond = spend.steps - held.left(spend.rate, spend.noise_multiplier)
+        if beyond <= 0:
+            return ()
+        if within is None:
+            raise BudgetError(
+                f"{spend.steps} steps go {beyond} beyond what this run has reserved; take fewer"
+            )
+        book, run, job = self._journal.book, held.entry.run, held.entry.job
+        before = [s for r in book.of(run, job) for s in r.done()]
+        kind = (spend.rate, spend.noise_multiplier)
+        rest = [s for s in held.held() if (s.rate, s.noise_multiplier) != kind]
+        given_up = tuple(within([*before, spend], rest))
+        more = [held.charge(Spend(*kind, beyond))]
+        self._check_caps(run, more, [held.charge(s) for s in given_up])
+        return tuple(Part.of("train", s) for s in given_up)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._journal.reading():
+            self._check_kept()
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[Writer]:
+        owner = self._require_owner()
+        with self._journal.writing() as writer:
+            self._check_kept()
+            opened, before = self._journal.book.opened, len(self._journal.entries)
+            if opened is None:
+                writer.append(owner.opening())
+            else:
+                owner.check_own(opened, self.path)
+            yield writer
+            if len(self._journal.entries) != before:
+                self._keep_head()
+
+    def _require_owner(self) -> Owner:
+        if self.owner is None:
+            raise ConfigError("this ledger was opened for reading; to write, give its owner")
+        return self.owner
+
+    def _check_kept(self) -> None:
+        if self.owner is not None and not self._checked:
+            self.owner.check_kept(self._journal)
+            self._checked = True
+
+    def _keep_head(self) -> TreeHead:
+        owner = self._require_owner()
+        self._head = owner.sign(self._journal, self._clock())
+        owner.keep(self._head)
+        return self._head

@@ -1,0 +1,102 @@
+"""Whose a ledger is: the key that signs its heads, and the last head, kept apart from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmodel import _files, _hazmat
+from fedmodel.errors import LedgerError, ProtocolError
+from fedmodel.ledger.entries import OpenEntry
+from fedmodel.ledger.journal import Journal
+from fedmodel.ledger.tree_head import Signer, TreeHead
+
+__all__ = ["Owner"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whoever writes a ledger.
+
+    Args:
+        signer: the site's key.
+        site: the site's name.
+        dataset: the declared name of the dataset.
+        head: file that keeps the last signed head.
+    """
+
+    signer: Signer
+    site: str
+    dataset: str
+    head: Path
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's name to others: fingerprint of the key / dataset."""
+        return f"{_hazmat.fingerprint(self.signer.public)}/{self.dataset}"
+
+    def opening(self) -> OpenEntry:
+        """Return a new ledger's first entry."""
+        key = self.signer.public.hex()
+        return OpenEntry(ledger=self.ledger, key=key, site=self.site, dataset=self.dataset)
+
+    def check_own(self, opened: OpenEntry, path: Path) -> None:
+        """Check that a ledger that exists is this owner's.
+
+        Raises:
+            LedgerError: when it isn't.
+        """
+        if (opened.key, opened.ledger) != (self.signer.public.hex(), self.ledger):
+            raise LedgerError(
+                f"{path} is the ledger {opened.ledger} of another key or dataset, expected "
+                f"{self.ledger}; restore the site's key, or this file, from a copy"
+            )
+
+    def sign(self, journal: Journal, time: str) -> TreeHead:
+        """Return the signed head of what is in a journal."""
+        head = TreeHead(
+            ledger=self.ledger,
+            key=self.signer.public.hex(),
+            size=len(journal.entries),
+            root=journal.tree.root().hex(),
+            last=journal.last,
+            time=time,
+        )
+        return head.signed(self.signer)
+
+    def keep(self, head: TreeHead) -> None:
+        """Write the last head beside the ledger.
+
+        Raises:
+            LedgerError: when it can't be written.
+        """
+        try:
+            if not self.head.parent.is_dir():
+                _files.make_folder(self.head.parent)
+            # What a power cut may bring back is an older head, which the ledger has grown from.
+            _files.write_atomic(self.head, head.to_json() + b"\n", mode=0o600, durable=False)
+        except OSError as error:
+            raise LedgerError(
+                f"can't write {self.head}: {error}. Nothing may be released for this entry; make "
+                "room or repair the disk, then start again"
+            ) from error
+
+    def check_kept(self, journal: Journal) -> None:
+        """Check that a ledger is the one of the kept head, or has grown from it.
+
+        A missing head is accepted: whoever could take it away could as well bring back an old
+        one. (The coordinator's memory is what stands against that.)
+
+        Raises:
+            RollbackError: when it hasn't.
+            LedgerError: when the head can't be read.
+        """
+        try:
+            journal.check_extends(TreeHead.from_json(_files.read(self.head)))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise LedgerError(f"can't read {self.head}: {error}") from error
+        except ProtocolError as error:
+            raise LedgerError(
+                f"{self.head}: {error}. Restore it from a copy; or, if you know that the ledger "
+                "beside it is the newest there is, remove it"
+            ) from error

@@ -1,0 +1,238 @@
+"""What a site keeps from run to run: its key, its salt, and for each dataset a ledger.
+
+::
+
+    <state>/<site>/key                      Ed25519 seed, for its owner only
+    <state>/<site>/salt                     of the commitments, for its owner only
+    <state>/<site>/ledgers/<dataset>.jsonl  what was spent
+    <state>/<site>/heads/<dataset>.json     the ledger's last signed head
+    <state>/<site>/leaves/<dataset>.bin     salted hashes of its rows
+
+It is the site's own. Nothing in it but heads is ever sent.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedmodel import _files
+from fedmodel.errors import ConfigError, DataError, LedgerError
+from fedmodel.identity import SigningKey, kept_secret
+from fedmodel.ledger import DatasetEntry, Ledger, Owner
+from fedmodel.ledger.caps import Caps
+from fedmodel.ledger.commitment import Commitment, Leaves, commit
+from fedmodel.seeds import Entropy
+
+__all__ = ["SiteState", "dataset_name", "folder_name", "sites_in"]
+
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+_HASHED = re.compile(r"-[0-9a-f]{8}$")
+_DATASET = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_NEED = {"key": ("heads", "ledgers"), "salt": ("leaves",)}  # where these are, it can't be new
+_RESTORE = (
+    "so it can't be told whether two datasets share rows; restore the state folder whole from a "
+    "backup"
+)
+_TAKEN = ("coordinator",)  # what the coordinator keeps beside the sites of a simulation
+
+
+def folder_name(site: str) -> str:
+    """Return the folder a site's name means: itself, or made of safe characters and a hash.
+
+    Two names never share a folder, not even where case or accents make no difference to the disk.
+
+    >>> folder_name("site-1"), folder_name("Ospedale Sant'Anna")
+    ('site-1', 'ospedale-sant-anna-50d565c5')
+    """
+    if _PLAIN.fullmatch(site) and not _HASHED.search(site) and site not in _TAKEN:
+        return site
+    plain = re.sub(r"[^a-z0-9_]+", "-", site.lower()).strip("-")[:40]
+    return f"{plain or 'site'}-{hashlib.sha256(site.encode()).hexdigest()[:8]}"
+
+
+def sites_in(root: Path) -> list[Path]:
+    """Return the folders of the sites whose state is below a folder."""
+    return sorted(p.parent for p in root.glob("*/key"))
+
+
+class SiteState:
+    """One site's state, below its own folder.
+
+    Args:
+        folder: of the site; made when it is first written to.
+        site: its name.
+        entropy: real randomness for keys, salts and nonces.
+    """
+
+    def __init__(self, folder: Path, site: str, entropy: Entropy | None = None) -> None:
+        self.folder = folder
+        self.site = site
+        self._entropy = entropy or Entropy()
+        self._secrets: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"SiteState({str(self.folder)!r}, {self.site!r})"
+
+    @property
+    def key(self) -> SigningKey:
+        """The site's signing key, made at the first time.
+
+        Raises:
+            LedgerError: when it can't be read or written, or is missing while ledgers are there.
+            ConfigError: when others may read it.
+        """
+        return SigningKey(self._secret("key"))
+
+    def ledger(
+        self, dataset: str = "main", caps: Caps | None = None, path: Path | None = None
+    ) -> Ledger:
+        """Return the ledger of a dataset, to write into.
+
+        Args:
+            dataset: its declared name.
+            caps: what may be spent on it.
+            path: of the ledger's file, where it isn't the usual one.
+
+        Raises:
+            ConfigError: for a name that can't name a file.
+            LedgerError: when the site's key can't be read or written.
+        """
+        owner = Owner(
+            signer=self.key,
+            site=self.site,
+            dataset=dataset_name(dataset),
+            head=self.folder / "heads" / f"{dataset}.json",
+        )
+        return Ledger(path or self.ledger_path(dataset), owner, caps, entropy=self._entropy)
+
+    def ledger_path(self, dataset: str) -> Path:
+        """Return the usual path of a dataset's ledger."""
+        return self.folder / "ledgers" / f"{dataset_name(dataset)}.jsonl"
+
+    def datasets(self) -> list[str]:
+        """Return the names of the datasets that have a ledger here."""
+        return sorted(p.stem for p in (self.folder / "ledgers").glob("*.jsonl"))
+
+    def note_rows(
+        self,
+        ledger: Ledger,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        patients: Sequence[str] | None = None,
+    ) -> DatasetEntry:
+        """Write down which rows a run finds in a dataset, before anything is spent on them.
+
+        Args:
+            ledger: of the dataset.
+            texts: of all rows that the run may touch.
+            labels: likewise.
+            patients: likewise, where known.
+
+        Returns:
+            The entry, with how many rows were added and removed since the last one.
+
+        Raises:
+            DataError: when some of the rows, or of their patients, are part of another dataset:
+                what is spent on them in one ledger would be missing in the other.
+            LedgerError: when something can't be read or written, or the leaves of some dataset are
+                missing or older than its ledger.
+        """
+        if ledger.owner is None:
+            raise ConfigError("this ledger was opened for reading; to write, give its owner")
+        dataset = ledger.owner.dataset
+        found = commit(self._secret("salt"), texts, labels, patients)
+        self._secret("key")  # before the lock, which it takes too
+        with self._locked():
+            self._check_apart(dataset, found)
+            noted = _noted(ledger)
+            before = self._leaves(dataset, found.leaves.salt_id, noted)
+            # In this order: after a crash in between, the leaves still have all that was noted.
+            self._keep(dataset, found.kept(before, noted))
+            return ledger.note_dataset(found.entry(before, noted[-1] if noted else None))
+
+    def _check_apart(self, dataset: str, found: Commitment) -> None:
+        for name in sorted({*self.datasets(), *self._kept()} - {dataset}):
+            noted = None
+            if _DATASET.fullmatch(name) and self.ledger_path(name).exists():
+                book = (other_ledger := self.ledger(name)).book()
+                if book.opened is None or book.opened.dataset == name:  # else a copy of another's
+                    noted = _noted(other_ledger)
+            other = self._leaves(name, found.leaves.salt_id, noted)
+            if other is not None and (count := found.leaves.shared(other)):
+                raise DataError(
+                    f"{count} texts or patients of dataset '{dataset}' are, or were, part of "
+                    f"dataset '{name}' of this site: two ledgers would each hide what the "
+                    f"other has spent on them. Use budget.dataset={name}, or leave them out"
+                )
+
+    def _kept(self) -> list[str]:
+        return [path.stem for path in (self.folder / "leaves").glob("*.bin")]
+
+    def _leaves(
+        self, dataset: str, salt_id: bytes, noted: Sequence[DatasetEntry] | None
+    ) -> Leaves | None:
+        """Return a dataset's leaves, held against its ledger's entries where that is known."""
+        path = self.folder / "leaves" / f"{dataset}.bin"
+        try:
+            leaves = Leaves.from_bytes(_files.read(path))
+        except FileNotFoundError:
+            if not noted:
+                return None
+            raise LedgerError(f"{path} is missing, {_RESTORE}") from None
+        except OSError as error:
+            raise LedgerError(f"can't read {path}: {error}") from error
+        except LedgerError as error:
+            raise LedgerError(f"{path}: {error}; restore it from a copy") from error
+        if leaves.salt_id != salt_id:
+            raise LedgerError(
+                f"{path} was made with another salt than {self.folder / 'salt'}; restore the salt "
+                "from a copy"
+            )
+        if noted is not None and not leaves.belong_to(noted):
+            raise LedgerError(f"{path} is older than the dataset's ledger, {_RESTORE}")
+        return leaves
+
+    def _keep(self, dataset: str, leaves: Leaves) -> None:
+        path = self.folder / "leaves" / f"{dataset}.bin"
+        try:
+            _files.make_folder(path.parent)
+            _files.write_atomic(path, leaves.to_bytes(), mode=0o600)
+        except OSError as error:
+            raise LedgerError(f"can't write {path}: {error}") from error
+
+    def _secret(self, kind: str) -> bytes:
+        if kind not in self._secrets:
+            with self._locked():
+                needed = any((self.folder / part).exists() for part in _NEED[kind])
+                entropy = None if needed else self._entropy
+                self._secrets[kind] = kept_secret(self.folder / kind, kind, entropy)
+        return self._secrets[kind]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            _files.make_folder(self.folder)
+            with _files.locked(self.folder / ".lock", write=True):
+                yield
+        except OSError as error:
+            raise LedgerError(f"can't write in {self.folder}: {error}") from error
+
+
+def _noted(ledger: Ledger) -> list[DatasetEntry]:
+    return [entry for entry in ledger.entries() if isinstance(entry, DatasetEntry)]
+
+
+def dataset_name(dataset: str) -> str:
+    """Return a dataset's declared name, if it can name a file.
+
+    Raises:
+        ConfigError: if it can't.
+    """
+    if not _DATASET.fullmatch(dataset):
+        raise ConfigError(
+            f"budget.dataset={dataset!r} can't name a file; use at most 64 small letters, digits "
+            "and . _ -, beginning with a letter or digit"
+        )
+    return dataset

@@ -1,0 +1,219 @@
+"""What a job's secure sums are of: how a site's numbers enter the ring, and what comes out.
+
+Two kinds. A *plain* sum is of updates as they are: the change of the parameters times the site's
+weight, and in the same vector the weight and the metrics, so that nobody learns one site's. A
+*shared* sum is of contributions to which every site adds its share of the noise
+(:mod:`fedmodel.mechanisms.shares`): clipped gradients of one step (``privacy=distributed``), or
+whole clipped updates (``privacy=site``).
+
+All of it follows from the job, so that coordinator and sites have the same without telling.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmodel.accounting.plan import Plan
+from fedmodel.errors import ConfigError, ProtocolError
+from fedmodel.job import Job
+from fedmodel.mechanisms import shares
+from fedmodel.mechanisms.shares import Shares
+from fedmodel.secagg.fixedpoint import FixedPoint
+from fedmodel.secagg.masking import Encode
+from fedmodel.seeds import Entropy
+from fedmodel.update import Update, Vector
+
+__all__ = ["PlainSum", "SharedSum", "bits_of", "cohort_size", "completed"]
+
+_LOSS = "train_loss"
+
+
+def cohort_size(job: Job) -> int:
+    """Return how many sites are in a round at most."""
+    return max(1, math.ceil(job.federation.fraction * job.federation.sites))
+
+
+def completed(job: Job, plan: Plan | None) -> Job:
+    """Return the job with the bits of its sums filled in.
+
+    Raises:
+        ConfigError: when no ring has room for them, or the one that the job names hasn't.
+    """
+    if not job.secagg.on:
+        return job
+    bits = bits_of(job, plan)
+    return replace(job, secagg=replace(job.secagg, bits=bits))
+
+
+def bits_of(job: Job, plan: Plan | None) -> int:
+    """Return the bits of a ring element: the job's own, or as many as its sums need.
+
+    A plain sum takes 24, or 32 where weights are rows: they divide what is left for precision. A
+    shared sum takes what holds a whole expected batch of clipped gradients (or one clipped update)
+    that agree in one coordinate, and at least 24.
+
+    Raises:
+        ConfigError: when 32 aren't enough, or a job's own number leaves no room for one unit.
+    """
+    if plan is None or not job.privacy.shared:
+        return job.secagg.bits or (32 if job.aggregation.weights == "examples" else 24)
+    needed = 24
+    for round_ in {1, plan.rounds}:
+        std, parties = plan.noise_std(round_), cohort_size(job)
+        if job.secagg.bits is not None:
+            room = Shares(std=std, honest=plan.honest, parties=parties, bits=job.secagg.bits).limit
+            if room < plan.clip:
+                raise ConfigError(
+                    f"secagg.bits={job.secagg.bits} leave room for ±{room:.3g} in a coordinate of "
+                    f"a site's sum, less than one contribution (privacy.clip={plan.clip:g}); use "
+                    "more bits, or null"
+                )
+            continue
+        found = shares.bits_needed(
+            std=std,
+            honest=plan.honest,
+            parties=parties,
+            largest_coordinate=plan.clip * plan.expected_batch,
+        )
+        needed = max(needed, found)
+    return job.secagg.bits or needed
+
+
+class PlainSum:
+    """Updates with their weights and metrics in one vector.
+
+    Args:
+        job: complete.
+        size: parameters of an update.
+
+    Raises:
+        ConfigError: when the sum could wrap around.
+    """
+
+    def __init__(self, job: Job, size: int) -> None:
+        secagg, parties = job.secagg, cohort_size(job)
+        self.size = size
+        self.bits = bits_of(job, None)
+        self._weighted = job.aggregation.weights == "examples"
+        self._most = (secagg.max_weight or 1) if self._weighted else 1
+        self._with_loss = not job.privacy.private
+        self._clip = secagg.overflow == "clip"
+        self._fixed = FixedPoint(bits=self.bits, parties=parties, range=secagg.range)
+        if parties * self._most >= 2 ** (self.bits - 1):
+            raise ConfigError(
+                f"the weights of {parties} sites of up to {self._most} rows (secagg.max_weight) "
+                f"don't fit into {self.bits} bits; use secagg.bits=32"
+            )
+
+    @property
+    def count(self) -> int:
+        """Ring elements of a vector: the parameters, the weight, and the loss where it is told."""
+        return self.size + 1 + self._with_loss
+
+    def encode(self, update: Update) -> Encode:
+        """Return what writes an update's ring elements.
+
+        Raises:
+            ProtocolError: for a weight above the one that was agreed on.
+            RangeError: when a tile is written that has a value beyond the range.
+        """
+        if not 1 <= update.weight <= self._most or update.weight != round(update.weight):
+            raise ProtocolError(
+                "a site's weight is beyond secagg.max_weight, the largest that was agreed on; "
+                "agree on a larger one"
+            )
+        tail = np.empty(self.count - self.size, np.uint32)
+        tail[0] = int(update.weight)
+        if self._with_loss:
+            loss = np.array([update.metrics.get(_LOSS, 0.0) / self._most])
+            self._fixed.encode(loss, tail[1:], clip=True)
+        scale = np.float32(1 / self._most)
+
+        def write(start: int, stop: int, out: NDArray[np.uint32]) -> None:
+            inner = max(0, min(stop, self.size) - start)
+            if inner:
+                part = update.vector[start : start + inner]
+                part = part if self._most == 1 else part * scale
+                self._fixed.encode(part, out[:inner], clip=self._clip)
+            if stop > self.size:
+                out[inner:] = tail[start + inner - self.size : stop - self.size]
+
+        return write
+
+    def decode(self, total: NDArray[np.int64], sites: int) -> Update:
+        """Return the weighted mean of the updates in an unmasked sum.
+
+        Args:
+            total: int64 ``[count]``, centred.
+            sites: how many are in it.
+
+        Raises:
+            ProtocolError: when the weights can't be those of so many sites.
+        """
+        weight = int(total[self.size])
+        if not sites <= weight <= sites * self._most or (not self._weighted and weight != sites):
+            raise ProtocolError(
+                f"the sum of {sites} sites' weights is {weight}, expected "
+                f"{sites if not self._weighted else f'{sites} to {sites * self._most}'}; some "
+                "site sent something else than was agreed on, and the round can't be used"
+            )
+        share = self._most / weight
+        mean = (self._fixed.decode(total[: self.size]) * share).astype(np.float32)
+        metrics = {}
+        if self._with_loss:
+            metrics[_LOSS] = float(self._fixed.decode(total[self.size + 1 :])[0] * share)
+        return Update(vector=mean, weight=1.0, metrics=metrics)
+
+
+class SharedSum:
+    """Contributions with noise in shares: one round's.
+
+    Args:
+        job: complete.
+        plan: of the job.
+        size: parameters.
+        round_: of the run: the noise may have a schedule.
+
+    Raises:
+        ConfigError: when the ring has no room.
+    """
+
+    def __init__(self, job: Job, plan: Plan, size: int, round_: int) -> None:
+        self.bits = bits_of(job, plan)
+        self.count = size
+        self._plan = plan
+        self._shares = Shares(
+            std=plan.noise_std(round_),
+            honest=plan.honest,
+            parties=cohort_size(job),
+            bits=self.bits,
+        )
+
+    def encode(self, contribution: NDArray[np.floating], entropy: Entropy) -> Encode:
+        """Add a site's share of the noise; return what writes the result's ring elements.
+
+        Args:
+            contribution: bounded as the plan says, ``[size]``.
+            entropy: where the noise comes from.
+
+        Raises:
+            PrivacyError: when a value isn't finite.
+        """
+        noised = shares.noised(entropy, contribution, self._shares)
+
+        def write(start: int, stop: int, out: NDArray[np.uint32]) -> None:
+            out[:] = noised[start:stop]
+
+        return write
+
+    def decode(self, total: NDArray[np.int64], sites: int) -> Vector:
+        """Return the noised mean, float32 ``[size]``: of a unit's gradient, or of an update.
+
+        Args:
+            total: int64 ``[count]``, centred.
+            sites: how many are in it. The divisor is that times the plan's public batch.
+        """
+        mean = shares.as_reals(total, self._shares) / (sites * self._plan.expected_batch)
+        return mean.astype(np.float32)

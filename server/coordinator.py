@@ -1,0 +1,107 @@
+"""What the coordinator knows of a run, handed to the ``ServerApp`` by whoever starts it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmodel.identity import Roster, SigningKey
+from fedmodel.job import Job
+from fedmodel.runs import RunFolder
+from fedmodel.seeds import Entropy
+from fedmodel.update import Vector
+from server.ledger_memory import LedgerMemory
+from server.publishing import Released
+
+__all__ = ["Coordinator", "Outcome", "Reporter", "Silent"]
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes (a progress display)."""
+
+    def joined(self, sites: dict[int, str | None]) -> None:
+        """All nodes were asked to join: node id → ``None``, or why not."""
+
+    def round_started(self, number: int, sites: int) -> None:
+        """A round begins with so many sites."""
+
+    def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+        """A round ended."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def joined(self, sites: dict[int, str | None]) -> None:
+        """Say nothing."""
+
+    def round_started(self, number: int, sites: int) -> None:
+        """Say nothing."""
+
+    def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+        """Say nothing."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        rounds: finished rounds.
+        stopped: why before its last round, ``None`` if it wasn't.
+        final: metrics of the final model on the coordinator's test rows.
+        released: its accuracy as the sites released it; ``None`` when they weren't asked.
+        refused: node id → why it didn't join.
+        seconds: evaluation and aggregation time, by name.
+        updates: node id → rounds it gave an update in.
+        round_seconds: wall seconds from a round's start to its end, one per round run here.
+    """
+
+    rounds: int = 0
+    stopped: str | None = None
+    final: dict[str, float] = field(default_factory=dict)
+    released: Released | None = None
+    refused: dict[int, str] = field(default_factory=dict)
+    updates: dict[int, int] = field(default_factory=dict)
+    round_seconds: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Coordinator:
+    """One run at the coordinator.
+
+    Args:
+        job: what was agreed.
+        folder: where the run is written, ``None`` to write nothing.
+        initial: starting parameters, float32 ``[trainable]``.
+        names: names the parameters for files: vector → name → array, and back.
+        evaluate: public-test metrics of a vector, ``None`` without a public test set.
+        heads: memory of the sites' ledgers.
+        roster: who may take part; needed where updates are hidden or sealed.
+        signer: the coordinator's own key, likewise.
+        seal_key: its X25519 key that updates are sealed to, where they are.
+        rates: learning rate of each coordinate, float32 ``[trainable]``; needed where the
+            coordinator takes the optimiser's steps (``privacy=distributed``).
+        entropy: real randomness: names of sessions.
+        timeout: seconds to wait for the sites in a round.
+        reporter: who is told.
+        outcome: filled in by the app.
+    """
+
+    job: Job
+    folder: RunFolder | None
+    initial: Vector
+    named: Callable[[Vector], dict[str, NDArray[np.float32]]] = lambda v: {"vector": v}
+    from_named: Callable[[dict[str, NDArray[Any]]], Vector] = lambda d: d["vector"]
+    evaluate: Callable[[Vector], dict[str, float]] | None = None
+    heads: LedgerMemory = field(default_factory=LedgerMemory)
+    roster: Roster | None = None
+    signer: SigningKey | None = None
+    seal_key: bytes | None = field(default=None, repr=False)
+    rates: Vector | None = None
+    entropy: Entropy = field(default_factory=Entropy)
+    timeout: float = 3600.0
+    reporter: Reporter = field(default_factory=Silent)
+    outcome: Outcome = field(default_factory=Outcome)

@@ -1,0 +1,119 @@
+"""The coordinator's memory of the sites' ledgers: what each was when it last answered.
+
+A site that brings back an old copy of its ledger is told what it had, and refuses to go on with it.
+A head says how many entries a ledger has, and nothing of what is in them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fedmodel import _files
+from fedmodel.errors import ProtocolError, RunFolderError
+from fedmodel.ledger.tree_head import Standing, TreeHead
+
+__all__ = ["LedgerMemory"]
+
+_SCHEMA = "fedmodel.heads/1"
+
+
+class LedgerMemory:
+    """The newest verified head of each ledger.
+
+    Args:
+        files: where they are kept: read at the start, and brought up to date by :meth:`save`.
+        keys: node id → the site's public key (hex), as far as it is known beforehand. Otherwise
+            a node's first head says whose it is.
+
+    Raises:
+        RunFolderError: if a file can't be read.
+        ProtocolError: if a head in one isn't valid.
+    """
+
+    def __init__(self, files: Sequence[Path] = (), keys: Mapping[int, str] | None = None) -> None:
+        self._files = tuple(files)
+        self._keys = dict(keys or {})
+        self._of_node: dict[int, str] = {}  # node → the ledger that it has shown in this run
+        self._heads: dict[str, TreeHead] = {}
+        for path in self._files:
+            _merge(self._heads, _read(path))
+        self._saved = dict(self._heads)
+
+    def offered(self, node: int) -> list[TreeHead]:
+        """Return what a node is told at the join: the heads of its own ledgers."""
+        key = self._keys.get(node)
+        return [head for head in self._heads.values() if head.key == key]
+
+    def entries(self, node: int) -> int:
+        """Return how many entries a node's ledger had when it last answered; 0 if it never did."""
+        name = self._of_node.get(node)
+        return self._heads[name].size if name is not None else 0
+
+    def take(self, node: int, standing: Standing | None) -> None:
+        """Keep what a node's answer says of its ledger.
+
+        Raises:
+            ProtocolError: if the ledger hasn't grown from what it was, isn't the one that the node
+                has shown before, or isn't told any more.
+        """
+        if standing is None:
+            if node in self._of_node:
+                raise ProtocolError("the answer has no head of the site's ledger")
+            return
+        head = standing.head
+        head.verify(self._keys.get(node))
+        if self._of_node.setdefault(node, head.ledger) != head.ledger:
+            raise ProtocolError(
+                f"a head of ledger {head.ledger:.80}, expected {self._of_node[node]:.80}"
+            )
+        if (known := self._heads.get(head.ledger)) is not None:
+            head.check_follows(known, standing.proof)
+        self._keys.setdefault(node, head.key)
+        self._heads[head.ledger] = head
+
+    def save(self) -> None:
+        """Write what has changed, together with what other runs have written meanwhile.
+
+        Raises:
+            RunFolderError: if a file can't be read or written.
+        """
+        if self._heads == self._saved:
+            return
+        for path in self._files:
+            try:
+                if not path.parent.is_dir():
+                    _files.make_folder(path.parent)
+                with _files.locked(path.with_name(f".{path.name}.lock"), write=True):
+                    merged = _read(path)
+                    _merge(merged, self._heads)
+                    _files.write_atomic(path, _text(merged), durable=False)
+            except OSError as error:
+                raise RunFolderError(f"can't write {path}: {error}") from error
+        self._saved = dict(self._heads)
+
+
+def _merge(into: dict[str, TreeHead], others: Mapping[str, TreeHead]) -> None:
+    for name, head in others.items():
+        if name not in into or into[name].size < head.size:
+            into[name] = head
+
+
+def _text(heads: Mapping[str, TreeHead]) -> bytes:
+    texts = [json.loads(heads[name].to_json()) for name in sorted(heads)]
+    return (json.dumps({"schema": _SCHEMA, "heads": texts}, indent=1) + "\n").encode()
+
+
+def _read(path: Path) -> dict[str, TreeHead]:
+    try:
+        kept = json.loads(_files.read(path))
+        if kept["schema"] != _SCHEMA:
+            raise ValueError(f"schema {kept['schema']!r}")
+        heads = [TreeHead.from_json(json.dumps(each)) for each in kept["heads"]]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, ProtocolError) as error:
+        raise RunFolderError(
+            f"{path} can't be read ({error}); restore it from a copy. It is what would tell that a "
+            "site's ledger was rolled back"
+        ) from error
+    return {head.ledger: head for head in heads}

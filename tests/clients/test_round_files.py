@@ -1,0 +1,96 @@
+"""Files from round to round: what a repeated round starts from is still there."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clients.round_files import ClosedRounds, Kept
+from clients.site import Site
+from clients.site_run import Session
+from fedmodel.data import Rows
+from fedmodel.errors import RunFolderError
+from fedmodel.job import Job, Model, Privacy, Train
+from fedmodel.training import dpsgd
+from fedmodel.wire import Order
+
+
+def test_a_round_starts_from_the_newest_before_it(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "state", "clip", ".txt")
+    assert kept.before(1) is None
+    for round_ in (1, 2, 5):
+        kept.write(round_, str(round_).encode())
+    found = [kept.before(round_) for round_ in (1, 2, 5, 6, 9)]
+    assert [None if path is None else path.read_text() for path in found] == [
+        None,
+        None,  # what was before the last two is gone
+        "2",
+        "5",
+        "5",
+    ]
+
+
+def test_rounds_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, "clip", ".txt")
+    for round_ in (9999, 10000):
+        kept.write(round_, str(round_).encode())
+    for round_, expected in ((10000, "9999"), (10001, "10000")):
+        path = kept.before(round_)
+        assert path is not None
+        assert path.read_text() == expected
+
+
+def test_kinds_do_not_mix(tmp_path: Path) -> None:
+    Kept(tmp_path, "optimizer", ".safetensors").write(1, b"x")
+    assert Kept(tmp_path, "clip", ".txt").before(2) is None
+
+
+def test_an_adaptive_clip_norm_goes_on_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not the median: two steps that go to opposite ends would end where they began.
+    privacy = Privacy(
+        mechanism="dpsgd", delta=1e-3, rate=0.5, clip=0.25, clipping="adaptive", clip_quantile=0.4
+    )
+    job = Job(
+        model=Model(labels=("a", "b"), max_length=16),
+        train=Train(method="head", rounds=4, steps=2, batch_size=8),
+        privacy=privacy,
+    )
+    began: list[float | None] = []
+    real = dpsgd.private_steps
+
+    def watched(*arguments: Any, clip: float | None, **named: Any) -> Any:
+        began.append(clip)
+        return real(*arguments, clip=clip, **named)
+
+    monkeypatch.setattr(dpsgd, "private_steps", watched)
+    site = Site(
+        name="north",
+        rows=Rows([f"note {i}" for i in range(16)], ["ab"[i % 2] for i in range(16)]),
+        device="cpu",
+        ledger=tmp_path / "north.jsonl",
+        state=tmp_path / "state",
+        run="test",
+    )
+    for round_ in (1, 2, 2):  # round 2 again: it starts where it began
+        session = Session(job, site)
+        vector = np.zeros(session.learner.layout.total, np.float32)
+        session.train(Order(round=round_, job_sha256=job.sha256, vector=vector))
+    assert began[0] is None
+    assert began[1] == began[2] == float((tmp_path / "state" / "clip-0001.txt").read_text())
+    assert began[1] != 0.25
+
+
+def test_closed_rounds_are_kept_and_a_broken_file_is_no_round(tmp_path: Path) -> None:
+    closed = ClosedRounds(tmp_path, "a" * 64)
+    assert closed.read() == 0
+    closed.write(7)
+    assert ClosedRounds(tmp_path, "a" * 64).read() == 7
+    assert ClosedRounds(tmp_path, "b" * 64).read() == 0
+    (path,) = tmp_path.glob("closed-*")
+    for text in ("", "7", "-1\n", "1e3\n", "7\n8\n", "9" * 40 + "\n", "x\n"):
+        path.write_text(text)
+        with pytest.raises(RunFolderError, match="restore the site's state"):
+            closed.read()

@@ -1,0 +1,98 @@
+"""Two noised counts: how much one unit can change them, and that nothing else leaves."""
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmodel.job import Privacy
+from fedmodel.mechanisms import noise
+from fedmodel.mechanisms.counts import Counts, counted_rows, largest_contribution, noise_std, noised
+from fedmodel.seeds import Entropy
+
+RECORD = Privacy(mechanism="dpsgd")
+PATIENT = Privacy(mechanism="dpsgd", unit="patient", rows_per_patient=3)
+
+
+def exact(answers: list[bool]) -> tuple[int, int]:
+    return sum(answers), len(answers) - sum(answers)
+
+
+def test_one_row_changes_the_counts_by_one() -> None:
+    for answers in itertools.product([True, False], repeat=4):
+        whole = np.array(exact(list(answers)))
+        for i in range(4):
+            less = np.array(exact([*answers[:i], *answers[i + 1 :]]))
+            assert np.linalg.norm(whole - less) == largest_contribution(RECORD) == 1
+
+
+def test_one_patient_changes_the_counts_by_as_many_rows_as_are_counted() -> None:
+    others = ["a", "b", "b"]
+    worst = 0.0
+    for answers in itertools.product([True, False], repeat=5):
+        patients = [*others, *["new"] * 5]
+        truth = [True, False, True, *answers]
+        rows = counted_rows(8, patients, PATIENT.rows_per_patient, Entropy())
+        whole = np.array(exact([truth[i] for i in rows]))
+        less = np.array(exact(truth[:3]))
+        worst = max(worst, float(np.linalg.norm(whole - less)))
+    assert worst == largest_contribution(PATIENT) == 3
+
+
+def test_exchanging_a_unit_is_within_twice_its_contribution() -> None:
+    # What the accountant reckons with under replace.
+    points = [(a, b) for a in range(4) for b in range(4 - a)]
+    distance = max(np.hypot(a - c, b - d) for (a, b), (c, d) in itertools.product(points, points))
+    assert distance == pytest.approx(3 * np.sqrt(2))
+    assert distance <= 2 * largest_contribution(PATIENT)
+
+
+@pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
+def test_the_noise_is_the_multiplier_times_the_contribution(adjacency: Any) -> None:
+    privacy = Privacy(
+        mechanism="dpsgd",
+        unit="patient",
+        adjacency=adjacency,
+        rows_per_patient=5,
+        evaluation_noise=3.0,
+    )
+    assert noise_std(privacy) == 15
+    draws = [noised(1000, 500, privacy, Entropy()) for _ in range(1000)]
+    for values, mean in (
+        ([c.correct for c in draws], 1000),
+        ([c.wrong for c in draws], 500),
+    ):
+        assert np.mean(values) == pytest.approx(mean, abs=2.5)  # five standard errors
+        assert np.std(values) == pytest.approx(15, rel=0.12)
+    assert {type(c.correct) for c in draws} == {type(c.wrong) for c in draws} == {int}
+
+
+def test_counts_may_fall_below_0_and_are_never_clipped_to_it() -> None:
+    # Clipping at the site would bias the sum over sites.
+    draws = [noised(0, 0, RECORD, Entropy()) for _ in range(100)]
+    assert 20 < sum(c.correct < 0 for c in draws) < 80
+
+
+def test_without_noise_the_counts_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "add_gaussian", lambda entropy, total, std: total)
+    assert noised(7, 5, RECORD, Entropy()) == Counts(correct=7, wrong=5)
+
+
+def test_records_are_all_counted() -> None:
+    np.testing.assert_array_equal(counted_rows(5, None, 1, Entropy()), range(5))
+    assert counted_rows(0, None, 1, Entropy()).tolist() == []
+    assert counted_rows(0, [], 1, Entropy()).tolist() == []
+
+
+def test_of_a_patient_no_more_rows_are_counted_than_agreed_chosen_evenly() -> None:
+    patients = ["b", "a", "b", "b", "c", "b", "a"]
+    seen: Counter[int] = Counter()
+    for _ in range(600):
+        rows = counted_rows(7, patients, 2, Entropy())
+        assert rows.tolist() == sorted(set(rows.tolist()))
+        assert Counter(patients[i] for i in rows) == {"a": 2, "b": 2, "c": 1}
+        seen.update(rows.tolist())
+    assert {seen[i] for i in (1, 4, 6)} == {600}
+    assert all(230 < seen[i] < 370 for i in (0, 2, 3, 5))  # 300 of 600 each

@@ -1,0 +1,101 @@
+"""What a session is bound to, and what a site never goes below."""
+
+from dataclasses import FrozenInstanceError, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fedmodel.errors import ConfigError, FloorError
+from fedmodel.job import SecAgg
+from fedmodel.secagg.agreement import Agreement, Floors
+
+if TYPE_CHECKING:
+    from tests.fedmodel.secagg.conftest import World
+
+GOOD: dict[str, int] = {"cohort": 7, "survivors": 5, "threshold": 5, "colluders": 1}
+
+
+def test_an_agreement_is_what_a_complete_job_says() -> None:
+    ids: dict[str, Any] = {"session": "a" * 64, "job": "b" * 64, "roster": "c" * 64}
+    secagg = SecAgg(mode="on", survivors=6, colluders=1, threshold=5, attempts=3)
+    found = Agreement.of(secagg, **ids, rounds=9, bits=20, count=12)
+    assert found == Agreement(
+        **ids, rounds=9, attempts=3, survivors=6, colluders=1, threshold=5, bits=20, count=12
+    )
+    with pytest.raises(FrozenInstanceError):
+        found.threshold = 1  # type: ignore[misc]
+    for missing in ("survivors", "colluders", "threshold"):
+        with pytest.raises(ConfigError, match=f"secagg.{missing}.* one of them is null"):
+            Agreement.of(
+                replace(secagg, **dict[str, Any]({missing: None})),
+                **ids,
+                rounds=9,
+                bits=20,
+                count=12,
+            )
+
+
+@pytest.mark.parametrize("honest", [2, 1, 0, -1])
+def test_no_floor_below_three_honest(honest: int) -> None:
+    with pytest.raises(ConfigError, match=f"can't be below 3, got {honest}"):
+        Floors(honest=honest)
+
+
+def test_floors_are_met_exactly() -> None:
+    Floors().check(cohort=3, survivors=3, threshold=2, colluders=0)
+    Floors(cohort=7, survivors=5, honest=4, threshold=5, colluders=1).check(**GOOD)
+
+
+@pytest.mark.parametrize(
+    ("floors", "asked", "said"),
+    [
+        ({"cohort": 8}, {}, "floor for cohort in secure aggregation is 8, it was asked for 7"),
+        ({"survivors": 6}, {}, "floor for survivors in secure aggregation is 6.* for 5"),
+        ({"threshold": 6}, {}, "floor for threshold in secure aggregation is 6.* for 5"),
+        ({"colluders": 2}, {}, "floor for colluders in secure aggregation is 2.* for 1"),
+        ({"honest": 5}, {}, "floor for survivors less colluders in .* is 5.* for 4"),
+        ({}, {"cohort": 2}, "floor for cohort"),
+        ({}, {"survivors": 2}, "floor for survivors in"),
+        ({}, {"survivors": 3, "threshold": 3, "cohort": 4}, "survivors less colluders.* for 2"),
+        ({}, {"threshold": 1}, "floor for threshold"),
+        ({}, {"threshold": 4}, "4 among 7 sites with 1 colluders lets two sets .* least 5"),
+        ({}, {"cohort": 9}, "5 among 9 sites with 1 colluders lets two sets .* least 6"),
+        ({}, {"threshold": 6}, "threshold of 6 can't be met by 5 survivors"),
+        ({}, {"colluders": -1}, "floor for colluders"),
+    ],
+)
+def test_below_a_floor(floors: dict[str, int], asked: dict[str, int], said: str) -> None:
+    with pytest.raises(FloorError, match=said):
+        Floors(**floors).check(**GOOD | asked)
+
+
+def test_a_majority_of_all_but_the_colluders() -> None:
+    # Any two sets of so many share an honest site, whatever the cohort: exactly then it passes.
+    for cohort in range(3, 14):
+        for colluders in range(cohort - 2):
+            for threshold in range(2, cohort + 1):
+                asked = {"survivors": cohort, "threshold": threshold, "colluders": colluders}
+                overlap = 2 * threshold - cohort
+                if overlap > colluders:
+                    Floors().check(cohort=cohort, **asked)
+                else:
+                    with pytest.raises(FloorError, match="lets two sets of survivors"):
+                        Floors().check(cohort=cohort, **asked)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"survivors": 2, "threshold": 2}, "floor for survivors"),
+        ({"threshold": 1}, "floor for threshold"),
+        ({"colluders": 1}, "survivors less colluders"),
+        ({"threshold": 4}, "can't be met by 3 survivors"),
+    ],
+)
+def test_a_site_joins_nothing_below_its_floors(
+    worlds: "type[World]", change: dict[str, int], said: str
+) -> None:
+    world = worlds(5)
+    world.agreement = replace(world.agreement, **change)  # type: ignore[arg-type]
+    with pytest.raises(FloorError, match=said):
+        world.site(1)
