@@ -21,6 +21,7 @@ from fedmodel.errors import ConfigError
 __all__ = ["build", "canonical", "digest", "field_type", "require_hex", "suggest", "to_mapping"]
 
 T = TypeVar("T")
+_MAPPINGS = (dict, Mapping)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -38,7 +39,8 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
 
     Args:
         cls: the dataclass to make. Its fields may be ``bool``, ``int``, ``float``, ``str``, a
-            ``Literal``, ``tuple[X, ...]``, another dataclass, or any of them ``| None``.
+            ``Literal``, ``tuple[X, ...]``, ``Mapping[str, X]`` (read into a new dict), another
+            dataclass, ``Any`` (plain data, taken as it is), or any of them ``| None``.
         mapping: keys are field names. A missing key takes the field's default.
         where: dotted path of ``mapping`` in the whole configuration, for messages.
 
@@ -89,6 +91,10 @@ def field_type(hint: Any) -> str:
         )
     if typing.get_origin(hint) is tuple:
         return f"a list of {field_type(typing.get_args(hint)[0])}"
+    if typing.get_origin(hint) in _MAPPINGS:
+        return f"a mapping of names to {field_type(typing.get_args(hint)[1])}"
+    if hint is Any:
+        return "anything"
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
@@ -114,9 +120,20 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise _wrong(hint, value, where)
         return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin in _MAPPINGS:
+        return _mapping(hint, value, where)
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else build(hint, value, where)
     return _scalar(hint, value, where)
+
+
+def _mapping(hint: Any, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise _wrong(hint, value, where)
+    inner = typing.get_args(hint)[1]
+    return {key: _convert(inner, v, f"{where}.{key}") for key, v in value.items()}
 
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:

@@ -72,11 +72,12 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
     job = Job.from_mapping(folder.manifest["job"])
     # The model libraries are slow to import; a wrong run folder should be told at once.
     from fedmodel import models
+    from fedmodel.report.card import model_card
     from fedmodel.training.learner import pick_device, resident
 
     learner = resident(job, pick_device("cpu"))
     learner.load_vector(learner.layout.from_named(folder.model()))
-    card = models.model_card(
+    card = model_card(
         folder.manifest["job"],
         summary,
         form=form,

@@ -1,6 +1,5 @@
 """The verb ``simulate``: from a composed configuration to a finished run folder."""
 
-import dataclasses
 import datetime
 import os
 import platform
@@ -20,10 +19,22 @@ from fedmodel.errors import ConfigError, FedmodelError, PrivacyError, RunFolderE
 from fedmodel.job import Job
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.caps import Charge
-from fedmodel.report.notes import adversaries, hiding, noise_to_signal, notes
-from fedmodel.runs import RunFolder, run_path, write_atomic
+from fedmodel.report.figures import hiding, privacy_summary
+from fedmodel.report.notes import notes
+from fedmodel.report.page import report_page
+from fedmodel.report.tables import summary_tables, sweep_table
+from fedmodel.runs import (
+    ReleasedAccuracy,
+    RunFolder,
+    RunTime,
+    SiteSummary,
+    Summary,
+    Traffic,
+    run_path,
+    write_atomic,
+)
 from server.coordinator import Outcome
-from simulations.display import Display, report_page, summary_tables, sweep_table
+from simulations.display import Display
 from simulations.federation import Parties, gather, play
 from simulations.scenario import Scenario
 
@@ -58,7 +69,7 @@ def main(
     # Every job is checked before the first one runs.
     for mapping in mappings:
         Scenario.from_mapping(mapping)
-    results: list[tuple[str, Mapping[str, Any] | str]] = []
+    results: list[tuple[str, Summary | str]] = []
     failed = 0
     base = run_path(mappings[0].get("run"))
     for number, (mapping, label, keys) in enumerate(zip(mappings, labels, given, strict=True)):
@@ -74,9 +85,7 @@ def main(
     return failed
 
 
-def simulate(
-    mapping: dict[str, Any], console: Console, *, given: Sequence[str] = ()
-) -> dict[str, Any]:
+def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] = ()) -> Summary:
     """Run (or resume) one job and return its summary.
 
     Raises:
@@ -105,8 +114,7 @@ def simulate(
     rows = {name: len(rows) for name, rows in parties.sites.items()}
     for table in summary_tables(summary, rows):
         console.print(table)
-    title = f"fedmodel run {folder.path.name}"
-    page = report_page(summary_tables(summary), title, summary["notes"])
+    page = report_page(summary, folder.path.name)
     write_atomic(folder.path / "report.html", page.encode())
     _say_more(summary, parties, console)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
@@ -182,7 +190,7 @@ def _manifest(mapping: dict[str, Any], parties: Parties) -> dict[str, Any]:
 
 def _play(
     parties: Parties, folder: RunFolder, scenario: Scenario, console: Console, started: float
-) -> dict[str, Any]:
+) -> Summary:
     train = parties.job.train
     with Display(console, train.rounds, train.steps) as display:
         vector, outcome, sites = play(
@@ -194,48 +202,41 @@ def _play(
     return summary
 
 
-def _summarise(
-    parties: Parties, outcome: Outcome, sites: dict[int, Site], total: float
-) -> dict[str, Any]:
-    job = parties.job
+def _summarise(parties: Parties, outcome: Outcome, sites: dict[int, Site], total: float) -> Summary:
+    job, parameters = parties.job, parties.learner.layout.total
     train_s = sum(site.train_seconds for site in sites.values())
     spent = {
         site.name: _spent(job, site, outcome.updates.get(node, 0), node in outcome.refused)
         for node, site in sites.items()
     }
-    epsilons = [s["epsilon"] for s in spent.values() if s["epsilon"] is not None]
     charged = [_charged(job, site) for site in sites.values()] if job.privacy.shared else []
-    return {
-        "schema": "fedmodel.summary/1",
-        "job_sha256": job.sha256,
-        "rounds": outcome.rounds,
-        "stopped": outcome.stopped,
-        "test": "public" if job.federation.test == "public" else "held out from the sites",
-        "final": outcome.final,
-        "released": _released(outcome, sites),
-        "privacy": {
-            "mechanism": job.privacy.mechanism,
-            "unit": job.privacy.unit,
-            "adjacency": job.privacy.adjacency,
-            "delta": job.privacy.delta if job.privacy.private else None,
-            "epsilon": max(epsilons) if epsilons else None,
-            "adversaries": adversaries(job, charged),
-            "noise_to_signal": noise_to_signal(job, parties.learner.layout.total),
-            "sites": spent,
-        },
-        "secagg": hiding(job),
-        "notes": notes(job, parties.learner.layout.total),
-        "time": {"total_s": total, "train_s": train_s, "overhead_s": total - train_s},
-        "traffic": {"bytes_up": parties.traffic.up, "bytes_down": parties.traffic.down},
-    }
+    privacy = privacy_summary(job, spent, charged, parameters)
+    return Summary(
+        job_sha256=job.sha256,
+        rounds=outcome.rounds,
+        stopped=outcome.stopped,
+        test="public" if job.federation.test == "public" else "held out from the sites",
+        final=outcome.final,
+        released=_released(outcome, sites),
+        privacy=privacy,
+        secagg=hiding(job),
+        notes=notes(job, privacy.noise_to_signal),
+        time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
+        traffic=Traffic(bytes_up=parties.traffic.up, bytes_down=parties.traffic.down),
+    )
 
 
-def _released(outcome: Outcome, sites: dict[int, Site]) -> dict[str, Any] | None:
-    if outcome.released is None:
+def _released(outcome: Outcome, sites: dict[int, Site]) -> ReleasedAccuracy | None:
+    if (found := outcome.released) is None:
         return None
-    told = dataclasses.asdict(outcome.released)
-    failures = outcome.released.failures.items()
-    return {**told, "failures": {sites[node].name: reason for node, reason in failures}}
+    return ReleasedAccuracy(
+        accuracy=found.accuracy,
+        standard_error=found.standard_error,
+        rows=found.rows,
+        noise_std=found.noise_std,
+        sites=found.sites,
+        failures={sites[node].name: reason for node, reason in found.failures.items()},
+    )
 
 
 def _charged(job: Job, site: Site) -> list[Spend]:
@@ -243,21 +244,21 @@ def _charged(job: Job, site: Site) -> list[Spend]:
     return Ledger(site.ledger).spends(site.run, job.sha256) if site.ledger.exists() else []
 
 
-def _spent(job: Job, site: Site, updates: int, refused: bool) -> dict[str, Any]:
-    told = site.refusal if refused else None
+def _spent(job: Job, site: Site, updates: int, refused: bool) -> SiteSummary:
+    reason = site.refusal if refused else None
     if not job.privacy.private:
-        return {"epsilon": None, "steps": updates * job.train.steps, "refused": told}
+        return SiteSummary(epsilon=None, steps=updates * job.train.steps, refused=reason)
     from fedmodel.accounting.claims import claim
 
     book = Ledger(site.ledger).book()
     ours = [e for r in book.of(site.run, job.sha256) for e in r.spent]
     bound = claim([e.spend() for e in ours], job.privacy.delta, job.privacy.adjacency)
-    return {
-        "epsilon": bound.epsilon,
-        "epsilon_total": _total(book.charges()[0], job),
-        "steps": sum(e.steps for e in ours if e.kind == "train"),
-        "refused": told,
-    }
+    return SiteSummary(
+        epsilon=bound.epsilon,
+        epsilon_total=_total(book.charges()[0], job),
+        steps=sum(e.steps for e in ours if e.kind == "train"),
+        refused=reason,
+    )
 
 
 def _total(spent: Sequence[Charge], job: Job) -> float | None:
@@ -270,11 +271,11 @@ def _total(spent: Sequence[Charge], job: Job) -> float | None:
         return None
 
 
-def _say_more(summary: dict[str, Any], parties: Parties, console: Console) -> None:
-    for note in summary["notes"]:
+def _say_more(summary: Summary, parties: Parties, console: Console) -> None:
+    for note in summary.notes:
         console.print(note, style="yellow", markup=False, highlight=False)
-    if summary["stopped"]:
-        console.print(f"stopped early: {summary['stopped']}", style="yellow")
+    if summary.stopped:
+        console.print(f"stopped early: {summary.stopped}", style="yellow")
     smallest = min(len(rows) for rows in parties.sites.values())
     if parties.job.privacy.private and parties.job.train.method != "head" and smallest < 1000:
         console.print(

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fedmodel._text import show_epsilon
 from fedmodel.budget.statement import Statement, Sum, WhatIf
-from fedmodel.job import show_epsilon
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

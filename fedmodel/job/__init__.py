@@ -5,7 +5,6 @@ fact about one site's data. Two jobs with the same canonical JSON (RFC 8785) are
 ``job.sha256`` names it. Checks that need only the job happen here, at construction.
 """
 
-from fedmodel.job.checks import show_epsilon
 from fedmodel.job.federation import Aggregation, Federation
 from fedmodel.job.job import Job
 from fedmodel.job.privacy import Privacy
@@ -22,5 +21,4 @@ __all__ = [
     "Privacy",
     "SecAgg",
     "Train",
-    "show_epsilon",
 ]

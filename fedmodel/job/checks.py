@@ -1,10 +1,8 @@
-"""What the parts of a job check themselves with, and how an ε is shown."""
-
-import math
+"""What the parts of a job check themselves with."""
 
 from fedmodel.errors import ConfigError
 
-__all__ = ["require", "show_epsilon"]
+__all__ = ["require"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -15,12 +13,3 @@ def require(condition: bool, message: str) -> None:
     """
     if not condition:
         raise ConfigError(message)
-
-
-def show_epsilon(epsilon: float) -> str:
-    """Return an ε with three decimals, rounded up: it is an upper bound.
-
-    >>> show_epsilon(7.9951)
-    '7.996'
-    """
-    return f"{math.ceil(epsilon * 1000) / 1000:.3f}"

@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fedmodel._text import show_epsilon
 from fedmodel.accounting.claims import MIN_DELTA, claim, epsilon
 from fedmodel.accounting.spends import Adjacency, Spend
 from fedmodel.errors import BudgetError, ConfigError, PrivacyError
-from fedmodel.job import show_epsilon
 
 __all__ = ["Basis", "Caps", "Charge", "Total", "total", "without"]
 

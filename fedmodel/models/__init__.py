@@ -1,7 +1,6 @@
 """Models: loading, what trains, the flat layout of what travels, and export."""
 
 from fedmodel.models.adapters import attach, parameter_groups
-from fedmodel.models.card import model_card
 from fedmodel.models.export import carries_code, export
 from fedmodel.models.families import family, head_names, unwrap, with_positions
 from fedmodel.models.frozen import FrozenPrefix, frozen_prefix
@@ -23,7 +22,6 @@ __all__ = [
     "head_only",
     "load",
     "load_tokenizer",
-    "model_card",
     "parameter_groups",
     "unwrap",
     "with_positions",

@@ -1,66 +1,20 @@
-"""What a run's summary says in words: who is protected from whom, and where it's of little use."""
-
-import math
-from collections.abc import Sequence
-from typing import Any
+"""Notes of a summary: what a reader of its figures should know of the promise."""
 
 from fedmodel.accounting.plan import plan_of
-from fedmodel.accounting.spends import Spend
 from fedmodel.job import Job
-from fedmodel.secagg.sums import cohort_size
 
-__all__ = ["adversaries", "hiding", "noise_to_signal", "notes"]
+__all__ = ["notes"]
 
 _USELESS = 1.0  # noise over signal, from where the mean says more about the noise
 
 
-def adversaries(job: Job, spent: Sequence[Sequence[Spend]]) -> dict[str, float]:
-    """Return the worst site's ε against each adversary, where the sites share the noise.
+def notes(job: Job, noise_to_signal: float | None) -> tuple[str, ...]:
+    """Return what a reader of the summary should know of this run's promise.
 
     Args:
         job: complete.
-        spent: what each site spent on the run.
+        noise_to_signal: as in the summary.
     """
-    if not job.privacy.shared:
-        return {}
-    from fedmodel.accounting.adversaries import adversaries as of_site
-
-    plan = plan_of(job)
-    found = [of_site(plan, spends, job.secagg.colluders) for spends in spent]
-    return {name: max(f[name] for f in found) for name in found[0]} if found else {}
-
-
-def hiding(job: Job) -> dict[str, Any]:
-    """Return how updates were hidden."""
-    secagg = job.secagg
-    if not secagg.on:
-        return {"mode": secagg.mode}
-    return {
-        "mode": "on",
-        "survivors": secagg.survivors,
-        "colluders": secagg.colluders,
-        "honest": secagg.honest,
-        "threshold": secagg.threshold,
-        "bits": secagg.bits,
-    }
-
-
-def noise_to_signal(job: Job, parameters: int) -> float | None:
-    """Return the L2 norm of the noise in a mean update over the largest that an update can have.
-
-    √D · σ·√(m/h) / m for D parameters and m sites: every site adds a share of σ/√h (in units of
-    the clip norm), and an update is at most 1 of them. ``None`` where whole updates aren't what is
-    noised.
-    """
-    if job.privacy.mechanism != "site":
-        return None
-    sites, plan = cohort_size(job), plan_of(job)
-    share = plan.gradient_noise_multiplier(1) / math.sqrt(plan.honest)
-    return math.sqrt(parameters / sites) * share
-
-
-def notes(job: Job, parameters: int) -> list[str]:
-    """Return what a reader of the summary should know of this run's promise."""
     found = []
     if job.secagg.on and job.privacy.private and not job.privacy.shared:
         found.append(
@@ -80,11 +34,11 @@ def notes(job: Job, parameters: int) -> list[str]:
             f"survivors: {job.secagg.colluders} may work with the coordinator, and each site knows "
             "its own."
         )
-    ratio = noise_to_signal(job, parameters)
-    if ratio is not None:
-        useless = ratio > _USELESS
+    if noise_to_signal is not None:
+        useless = noise_to_signal > _USELESS
         found.append(
-            f"In a mean update the noise has {ratio:.2g} times the norm of the largest signal"
+            f"In a mean update the noise has {noise_to_signal:.2g} times the norm of the largest "
+            "signal"
             + (
                 ": of little use. Hiding whole sites takes thousands of them; to hide rows or "
                 "patients use privacy=distributed."
@@ -92,4 +46,4 @@ def notes(job: Job, parameters: int) -> list[str]:
                 else "."
             )
         )
-    return found
+    return tuple(found)

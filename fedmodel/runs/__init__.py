@@ -1,5 +1,28 @@
 """Run folders: what a run was, what it did and where it stopped, on disk."""
 
-from fedmodel.runs.folder import Checkpoint, RunFolder, run_path, write_atomic
+from fedmodel.runs.checkpoint import Checkpoint
+from fedmodel.runs.files import write_atomic
+from fedmodel.runs.folder import RunFolder, run_path
+from fedmodel.runs.summary import (
+    Hiding,
+    PrivacySummary,
+    ReleasedAccuracy,
+    RunTime,
+    SiteSummary,
+    Summary,
+    Traffic,
+)
 
-__all__ = ["Checkpoint", "RunFolder", "run_path", "write_atomic"]
+__all__ = [
+    "Checkpoint",
+    "Hiding",
+    "PrivacySummary",
+    "ReleasedAccuracy",
+    "RunFolder",
+    "RunTime",
+    "SiteSummary",
+    "Summary",
+    "Traffic",
+    "run_path",
+    "write_atomic",
+]

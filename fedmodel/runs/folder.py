@@ -8,74 +8,26 @@ import datetime
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
-from fedmodel import _files
 from fedmodel.errors import RunFolderError
+from fedmodel.runs import checkpoint as checkpoints
+from fedmodel.runs.checkpoint import Checkpoint
+from fedmodel.runs.files import load_arrays, parse_json, read_json, to_json, write_atomic
+from fedmodel.runs.summary import Summary
 from fedmodel.seeds import Entropy
 
-__all__ = ["Checkpoint", "RunFolder", "run_path", "write_atomic"]
+__all__ = ["RunFolder", "run_path"]
 
 RUNS = Path("runs")
 SCHEMA = "fedmodel.run/1"
-_KEEP = 2  # checkpoints: the last, and the one before it for whoever wants to look back
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace a file by ``data``, or leave it as it was.
-
-    Raises:
-        RunFolderError: if the disk is full or the folder can't be written.
-    """
-    try:
-        if not path.parent.is_dir():
-            _files.make_folder(path.parent)
-        _files.write_atomic(path, data)
-    except OSError as error:
-        raise RunFolderError(
-            f"can't write {path}: {error.strerror}; free space or choose another run=…"
-        ) from error
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise RunFolderError(f"{path} is missing; is {path.parent} a run folder?") from None
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} can't be read ({error}); expected JSON") from error
-
-
-def to_json(value: Any) -> bytes:
-    """Return readable JSON text as bytes, refusing NaN."""
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """The coordinator's state after a round.
-
-    Args:
-        round: the last finished round, 0 before the first.
-        parameters: name → array of the trainable parameters.
-        optimizer: name → array of the server optimiser's state.
-        state: JSON-able rest (for early stopping, and how often each site took part).
-    """
-
-    round: int
-    parameters: dict[str, NDArray[Any]]
-    optimizer: dict[str, NDArray[Any]]
-    state: dict[str, Any]
 
 
 def run_path(name: str | None) -> Path:
@@ -166,10 +118,7 @@ class RunFolder:
     @property
     def manifest(self) -> dict[str, Any]:
         """What the run is: configuration, job, versions."""
-        manifest = _read_json(self.path / "manifest.json")
-        if not isinstance(manifest, dict):
-            raise RunFolderError(f"{self.path}/manifest.json isn't a JSON object")
-        return manifest
+        return read_json(self.path / "manifest.json")
 
     @property
     def run(self) -> str:
@@ -192,7 +141,13 @@ class RunFolder:
     # -- metrics: one line per round -------------------------------------------------------------
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the metrics of the finished rounds, in order."""
+        """Return the metrics of the finished rounds, in order.
+
+        A line has at least ``round``, a whole number; it stands under the manifest's schema.
+
+        Raises:
+            RunFolderError: if a line is damaged.
+        """
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
@@ -200,10 +155,13 @@ class RunFolder:
         for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
             if not line:
                 continue
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                raise RunFolderError(f"{path} line {number} isn't JSON") from None
+            row = parse_json(line, f"{path} line {number}")
+            if type(row.get("round")) is not int:
+                raise RunFolderError(
+                    f"{path} line {number} must name its round by a whole number, got "
+                    f"round={row.get('round')!r}; restore it from a copy"
+                )
+            rows.append(row)
         return rows
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
@@ -213,39 +171,28 @@ class RunFolder:
 
     # -- summary ---------------------------------------------------------------------------------
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: Summary) -> None:
         """Write ``summary.json``: its presence says that the run came to its end."""
-        write_atomic(self.path / "summary.json", to_json(dict(summary)))
+        write_atomic(self.path / "summary.json", to_json(summary.to_mapping()))
 
-    def summary(self) -> dict[str, Any] | None:
-        """Return the summary of a finished run, else ``None``."""
+    def summary(self) -> Summary | None:
+        """Return the summary of a finished run, else ``None``.
+
+        Raises:
+            RunFolderError: if it is damaged, or of a schema that this version doesn't read.
+        """
         path = self.path / "summary.json"
-        return dict(_read_json(path)) if path.exists() else None
+        return Summary.from_mapping(read_json(path), str(path)) if path.exists() else None
 
-    # -- checkpoints -----------------------------------------------------------------------------
+    # -- checkpoints and the model ---------------------------------------------------------------
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint whole or not at all, and drop all but the last two."""
-        root = self.path / "checkpoints"
-        final = root / f"round-{checkpoint.round:04d}"
-        temporary = root / f".{final.name}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        write_atomic(temporary / "model.safetensors", save(checkpoint.parameters))
-        write_atomic(temporary / "server.safetensors", save(checkpoint.optimizer))
-        state = {"round": checkpoint.round, **checkpoint.state}
-        write_atomic(temporary / "state.json", to_json(state))
-        try:
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(temporary, final)
-            _files.sync_folder(root)
-        except OSError as error:
-            raise RunFolderError(f"can't write {final}: {error.strerror}") from error
-        for old in self._rounds()[:-_KEEP]:
-            shutil.rmtree(old, ignore_errors=True)
+        """Write a checkpoint whole or not at all, and drop all but the last two.
 
-    def _rounds(self) -> list[Path]:
-        found = (self.path / "checkpoints").glob("round-*")
-        return sorted(found, key=lambda p: int(p.name.removeprefix("round-")))
+        Raises:
+            RunFolderError: if it can't be written.
+        """
+        checkpoints.write(self.path / "checkpoints", checkpoint)
 
     def last_checkpoint(self) -> Checkpoint | None:
         """Return the newest checkpoint, ``None`` if the run had none.
@@ -253,17 +200,7 @@ class RunFolder:
         Raises:
             RunFolderError: if it is damaged.
         """
-        rounds = self._rounds()
-        if not rounds:
-            return None
-        path = rounds[-1]
-        state = _read_json(path / "state.json")
-        return Checkpoint(
-            round=int(state.pop("round")),
-            parameters=load_arrays(path / "model.safetensors"),
-            optimizer=load_arrays(path / "server.safetensors"),
-            state=state,
-        )
+        return checkpoints.read_last(self.path / "checkpoints")
 
     def write_model(self, parameters: dict[str, NDArray[np.float32]]) -> None:
         """Write the final trainable parameters to ``model/``."""
@@ -282,15 +219,3 @@ class RunFolder:
                 f"'fedmodel simulate run={self.path.name} resume=true'"
             )
         return load_arrays(path)
-
-
-def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read named arrays from a safetensors file.
-
-    Raises:
-        RunFolderError: if it is missing, truncated or not safetensors.
-    """
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunFolderError(f"{path} can't be read ({error}); expected safetensors") from error

@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -24,6 +23,7 @@ import torch
 from rich.console import Console
 
 from fedmodel import cli
+from fedmodel.runs import Summary
 from simulations.benchmarks.report import Figure, publish
 from simulations.run import simulate
 
@@ -40,7 +40,7 @@ def overrides(way: str, method: str, epsilon: float, seed: int, batch: int) -> l
     return [*found, "privacy=record", *one]
 
 
-def _run(words: Sequence[str], folder: Path) -> Mapping[str, Any]:
+def _run(words: Sequence[str], folder: Path) -> Summary:
     mapping = cli.compose("simulate", [*words, f"run='{folder}'"])
     return simulate(mapping, Console(file=io.StringIO()))
 
@@ -69,7 +69,7 @@ def figures(args: argparse.Namespace, console: Console) -> list[Figure]:
                     for seed in range(args.seeds):
                         words = overrides(way, method, epsilon, seed, args.pooled_batch)
                         path = Path(folder) / f"{method}-{epsilon:g}-{way}-{seed}"
-                        finals.append(_run([*_data(args), *words], path)["final"])
+                        finals.append(_run([*_data(args), *words], path).final)
                     means[way] = _add(out, f"{method}, ε = {epsilon:g}, {way}", finals)
                     console.print(f"{method}, ε = {epsilon:g}, {way}: {means[way]:.1f} %")
                 name = f"{method}, ε = {epsilon:g}, pooled less distributed, accuracy"

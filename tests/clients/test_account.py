@@ -12,9 +12,10 @@ from flwr.app import Context, Message, RecordDict
 from clients import app as site_app
 from clients.site import Site
 from fedmodel import wire
+from fedmodel._text import show_epsilon
 from fedmodel.accounting.plan import make_plan
 from fedmodel.data import Rows
-from fedmodel.job import Job, Model, Privacy, Train, show_epsilon
+from fedmodel.job import Job, Model, Privacy, Train
 from fedmodel.ledger import AbortEntry, DatasetEntry, ReleaseEntry, Request
 from fedmodel.ledger.caps import Caps, total
 from fedmodel.ledger.tree_head import Standing, TreeHead

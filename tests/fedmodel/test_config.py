@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pytest
@@ -24,6 +25,9 @@ class Outer:
     maybe: float | None = None
     switch: bool = False
     inner: Inner = dataclasses.field(default_factory=Inner)
+    named: Mapping[str, Inner] = dataclasses.field(default_factory=dict)
+    rates: dict[str, float] | None = None
+    rest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def test_a_mapping_becomes_a_nested_dataclass() -> None:
@@ -31,6 +35,18 @@ def test_a_mapping_becomes_a_nested_dataclass() -> None:
         Outer, {"count": 2, "rate": 1, "inner": {"kind": "beta", "names": ["a"]}, "maybe": "1e-4"}
     )
     assert built == Outer(count=2, rate=1.0, maybe=1e-4, inner=Inner(kind="beta", names=("a",)))
+
+
+def test_a_mapping_of_names_is_read_into_a_new_one() -> None:
+    given = {"x": {"kind": "beta"}}
+    rest = {"a": [1, {"b": None}]}
+    built = config.build(Outer, {"count": 2, "named": given, "rates": {"r": 1}, "rest": rest})
+    assert built.named == {"x": Inner(kind="beta")}
+    assert built.rates == {"r": 1.0}
+    assert built.rest == rest
+    assert config.to_mapping(built)["named"] == {"x": {"kind": "beta", "names": []}}
+    given["y"] = {}
+    assert set(built.named) == {"x"}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +61,11 @@ def test_a_mapping_becomes_a_nested_dataclass() -> None:
         ({"count": 1, "inner": {"kind": "bata"}}, "inner.kind='bata' isn't a choice (did you mean"),
         ({"count": 1, "inner": {"names": "ab"}}, "inner.names must be a list of text, got 'ab'"),
         ({"count": 1, "inner": 3}, "'inner' must be a mapping"),
+        ({"count": 1, "named": [1]}, "named must be a mapping of names to Inner, got [1]"),
+        ({"count": 1, "named": {"x": {"nmes": []}}}, "unknown key 'named.x.nmes' (did you mean"),
+        ({"count": 1, "rates": {"x": "y"}}, "rates.x must be a number, got 'y'"),
+        ({"count": 1, "rates": {1: 2.0}}, "rates must be a mapping of names to a number"),
+        ({"count": 1, "rest": 3}, "rest must be a mapping of names to anything, got 3"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_path(mapping: dict[str, Any], says: str) -> None:

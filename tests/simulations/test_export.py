@@ -11,6 +11,7 @@ from rich.console import Console
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fedmodel import cli
+from fedmodel._text import show_epsilon
 from fedmodel.export import export_run
 from fedmodel.job import Job
 from fedmodel.runs import RunFolder
@@ -72,8 +73,9 @@ def test_the_card_tells_the_privacy_that_was_spent(
     assert "exported to" in capsys.readouterr().out
     summary = RunFolder.open(folder).summary()
     assert summary is not None
+    assert summary.privacy.epsilon is not None
     card = (to / "README.md").read_text()
-    assert f"| {summary['privacy']['epsilon']:.4g} |" in card
+    assert f"| {show_epsilon(summary.privacy.epsilon)} |" in card
     assert "trust_remote_code" in card
     assert cli.main(["export", f"run='{folder}'", f"to='{to}'"]) == 1
     assert "already exists" in capsys.readouterr().err

@@ -34,7 +34,7 @@ def test_a_private_run_on_the_gpu_keeps_its_promise(
 ) -> None:
     args = ["debug=fast", "device=cuda", f"train={method}", f"train.precision={precision}"]
     mapping = cli.compose("simulate", [*args, f"run='{tmp_path / 'run'}'"])
-    summary = simulate(mapping, Console(file=io.StringIO()))
+    summary = simulate(mapping, Console(file=io.StringIO())).to_mapping()
     assert 0 < summary["privacy"]["epsilon"] <= 8
 
 

@@ -54,7 +54,7 @@ def test_five_hospitals_learn_from_abstracts_with_minilm(tmp_path: Path, method:
         "train.batch_size=32",
         f"run='{tmp_path / 'run'}'",
     ]
-    summary = simulate(cli.compose("simulate", args), Console(file=io.StringIO()))
+    summary = simulate(cli.compose("simulate", args), Console(file=io.StringIO())).to_mapping()
     assert set(summary["privacy"]["sites"]) == {f"hospital-{x}" for x in "abcde"}
     assert summary["test"] == "public"
     assert summary["final"]["accuracy"] > summary["final"]["majority"]

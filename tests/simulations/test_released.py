@@ -1,6 +1,7 @@
 """What sites tell of their own test rows at the end of a private run, end to end."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from fedmodel import cli
 from fedmodel.accounting.claims import claim
 from fedmodel.errors import BudgetError
 from fedmodel.ledger import Ledger, SpendEntry
-from simulations.display import sweep_table
+from fedmodel.report.tables import sweep_table
+from fedmodel.runs import Summary
 from simulations.run import simulate
 
 # 300 of these rows are held out; five sites add noise of 22 to the counts.
@@ -25,7 +27,7 @@ def run(tmp_path: Path, *overrides: str) -> tuple[dict[str, Any], Path, str]:
     console = Console(file=io.StringIO(), width=100)
     mapping = cli.compose("simulate", [*JOB, *overrides, f"run='{folder}'"])
     given = [x.split("=")[0] for x in overrides if x.startswith("resume")]
-    summary = simulate(mapping, console, given=given)
+    summary = simulate(mapping, console, given=given).to_mapping()
     return summary, folder, console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -139,12 +141,10 @@ def test_one_sites_spent_budget_ends_the_run_and_all_release_its_last_model(
 
 
 def test_a_sweep_shows_what_was_released_where_something_was(tmp_path: Path) -> None:
-    summary, _, _ = run(tmp_path, "privacy=record")
-    plain = {**summary, "released": None}
-    for results, columns in (
-        ([("a", summary), ("b", plain), ("c", "failed: X")], 7),
-        ([("b", plain)], 6),
-    ):
-        table = sweep_table(results)  # type: ignore[arg-type]
+    summary = Summary.from_mapping(run(tmp_path, "privacy=record")[0])
+    plain = replace(summary, released=None)
+    some: list[tuple[str, Summary | str]] = [("a", summary), ("b", plain), ("c", "failed: X")]
+    for results, columns in ((some, 7), (some[1:], 6)):
+        table = sweep_table(results)
         assert len(table.columns) == columns
         assert table.row_count == len(results)

@@ -28,7 +28,7 @@ def run(tmp_path: Path, name: str, *overrides: str) -> tuple[dict[str, Any], Pat
     more = [] if any(x.startswith("state=") for x in overrides) else [f"state='{tmp_path}/st'"]
     mapping = cli.compose("simulate", [*JOB, *more, *overrides, f"run='{folder}'"])
     given = [x.split("=")[0] for x in overrides]
-    summary = simulate(mapping, console, given=given)
+    summary = simulate(mapping, console, given=given).to_mapping()
     return summary, folder, console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -12,9 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fedmodel import job
-from fedmodel.config import to_mapping
 from fedmodel.errors import ModelError, RunFolderError
-from fedmodel.models import attach, digest, export, load, load_tokenizer, model_card
+from fedmodel.models import attach, digest, export, load, load_tokenizer
 from fedmodel.seeds import Seed
 
 TEXTS = ["Chest pain for two days.", "no fever", "a very much longer note about nothing at all"]
@@ -181,55 +180,3 @@ def test_adapter_of_a_hub_model_refers_to_it(model_of: Any, tmp_path: Path) -> N
     assert '"base_model_name_or_path": "FacebookAI/roberta-base"' in text
     assert '"revision": "abc"' in text
     assert not (tmp_path / "m" / "base").exists()
-
-
-def test_card_with_privacy() -> None:
-    model = job.Model(source="hub", path="google/bert", labels=("a|b", "`c`"))
-    private = job.Privacy(mechanism="dpsgd", epsilon=3, clip=0.5)
-    summary = {
-        "job_sha256": "0f",
-        "rounds": 7,
-        "final": {"accuracy": 0.91234, "majority": 0.5},
-        "privacy": {"unit": "record", "mechanism": "dpsgd", "delta": 1e-5, "epsilon": 2.98},
-    }
-    mapping = to_mapping(job.Job(model=model, privacy=private, train=job.Train(method="ffa")))
-    card = model_card(mapping, summary, form="adapter")
-    front = card.split("---")[1]
-    assert 'base_model: "google/bert"' in front
-    assert "differential-privacy" in front
-    assert "pipeline_tag: text-classification" in front
-    assert "license" not in front
-    for text in ("2.98", "1e-05", "add-remove", "0.5", "0.9123", "| Rounds | 7 |", "`a/b`, `'c'`"):
-        assert text in card
-    assert "trust_remote_code" not in card
-    assert 'from_pretrained("google/bert", num_labels=2)' in card
-
-
-def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> None:
-    model = job.Model(labels=("a", "b"))
-    private = job.Privacy(mechanism="dpsgd", unit="patient")
-    mapping = to_mapping(job.Job(model=model, privacy=private))
-    summary = {
-        "final": {"accuracy": 0.91234},
-        "test": "held out from the sites",
-        "released": {"accuracy": 0.87654, "standard_error": 0.0321},
-    }
-    card = model_card(mapping, summary, form="merged")
-    assert "0.9123" not in card
-    assert "0.8765" in card
-    assert "0.0321" in card
-    assert "several sites" in card
-    hidden = model_card(mapping, summary | {"released": None}, form="merged")
-    assert "0.9123" not in hidden
-    assert "no figure on them was released" in hidden
-
-
-def test_card_without_privacy_says_so() -> None:
-    mapping = to_mapping(job.Job(model=job.Model(labels=("a", "b"))))
-    card = model_card(mapping, {}, carries_code=True)
-    assert "**No differential privacy.**" in card
-    assert "base_model:" not in card
-    assert "trust_remote_code=True" in card
-    assert "No evaluation was recorded." in card
-    base = model_card(mapping, {}, form="adapter", carries_code=True)
-    assert 'folder + "/base", trust_remote_code=True' in base

@@ -91,10 +91,3 @@ def test_a_folder_isnt_overwritten_and_a_strange_one_isnt_opened(tmp_path: Path)
     runs.write_atomic(tmp_path / "old" / "manifest.json", b'{"schema": "fedmodel.run/0"}')
     with pytest.raises(RunFolderError, match=r"fedmodel\.run/0"):
         RunFolder.open(tmp_path / "old")
-
-
-def test_nan_isnt_written(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {})
-    with pytest.raises(ValueError, match="JSON"):
-        folder.write_summary({"loss": float("nan")})
-    assert folder.summary() is None

@@ -1,10 +1,11 @@
-"""The model card of an exported folder, from plain mappings."""
+"""The model card of an exported folder, from the job and the run's summary."""
 
 import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from fedmodel.job import show_epsilon
+from fedmodel._text import show_epsilon
+from fedmodel.runs import ReleasedAccuracy, Summary
 
 __all__ = ["model_card"]
 
@@ -18,7 +19,7 @@ _METHODS = {
 
 def model_card(
     job: Mapping[str, Any],
-    summary: Mapping[str, Any],
+    summary: Summary,
     *,
     form: Literal["merged", "adapter"] = "merged",
     carries_code: bool = False,
@@ -28,7 +29,7 @@ def model_card(
 
     Args:
         job: the job as a plain mapping (``fedmodel.config.to_mapping``).
-        summary: the run's ``summary.json``; missing parts are said to be unknown.
+        summary: what came of the run.
         form: as in :func:`fedmodel.models.export`.
         carries_code: whether the folder holds ``modeling_fedmodel.py``.
         carries_base: whether an adapter's folder holds its base model in ``base/``.
@@ -38,7 +39,7 @@ def model_card(
         _intro(job),
         _training(job, summary),
         _privacy(job, summary),
-        _evaluation(job, summary),
+        _evaluation(summary),
         _loading(job, form, carries_code, carries_base or carries_code),
         _limits(),
     ]
@@ -87,9 +88,7 @@ def _code(value: object) -> str:
     return "`" + " ".join(str(value).replace("`", "'").replace("|", "/").split()) + "`"
 
 
-def _number(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "unknown" if value is None else _code(value)
+def _number(value: float) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -97,7 +96,7 @@ def _table(rows: list[tuple[str, str]]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def _training(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def _training(job: Mapping[str, Any], summary: Summary) -> str:
     model, train = job["model"], job["train"]
     revision = f" at {_code(model['revision'])}" if model.get("revision") else ""
     normal = ", scaled to length 1" if model["pooling"] == "mean" and model["normalize"] else ""
@@ -108,12 +107,12 @@ def _training(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         ("Tokens read", str(model["max_length"])),
         ("Trained", _METHODS[train["method"]]),
         ("Sites", str(job["federation"]["sites"])),
-        ("Rounds", _number(summary.get("rounds", train["rounds"]))),
+        ("Rounds", str(summary.rounds)),
         ("Steps of a site in a round", str(train["steps"])),
         ("Batch size", f"{train['batch_size']}{_expected(job)}"),
         ("Site optimiser", f"{train['optimizer']}, lr {train['lr']:g}, head {train['head_lr']:g}"),
         ("Aggregation", job["aggregation"]["optimizer"]),
-        ("Job (SHA-256)", _code(summary.get("job_sha256", "unknown"))),
+        ("Job (SHA-256)", _code(summary.job_sha256)),
     ]
     return "## How it was trained\n\n" + _table(rows)
 
@@ -135,63 +134,55 @@ _MECHANISMS = {
 }
 
 
-def _privacy(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    asked = job["privacy"]
-    if asked["mechanism"] == "none":
+def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
+    asked, spent = job["privacy"], summary.privacy
+    if spent.epsilon is None or spent.delta is None:
         return (
             "## Privacy\n\n**No differential privacy.** The rows stayed at the sites, but the "
             "weights may still reveal facts about single rows. Treat the model as confidential as "
             "the data it was trained on."
         )
-    spent = summary.get("privacy", {})
-    epsilon = spent.get("epsilon")
-    delta = _number(spent.get("delta", asked["delta"]))
     rows = [
-        ("Unit", f"one {_code(spent.get('unit', asked['unit']))}"),
-        ("Neighbouring datasets", f"{_code(asked['adjacency'])} of one unit"),
-        ("Mechanism", _MECHANISMS[spent.get("mechanism", asked["mechanism"])]),
+        ("Unit", f"one {_code(spent.unit)}"),
+        ("Neighbouring datasets", f"{_code(spent.adjacency)} of one unit"),
+        ("Mechanism", _MECHANISMS[spent.mechanism]),
         ("Clip norm", _number(asked["clip"])),
-        (
-            "ε spent (the worst site's)",
-            show_epsilon(epsilon) if isinstance(epsilon, float) else _number(epsilon),
-        ),
+        ("ε spent (the worst site's)", show_epsilon(spent.epsilon)),
+        *((f"ε against: {name}", show_epsilon(found)) for name, found in spent.adversaries.items()),
         ("ε allowed", _number(asked["epsilon"])),
-        ("δ", delta),
+        ("δ", _number(spent.delta)),
     ]
-    for name, found in spent.get("adversaries", {}).items():
-        rows.insert(-2, (f"ε against: {name}", show_epsilon(found)))
     return (
         "## Privacy\n\n"
         + _table(rows)
         + "\n\nWhat this says: whether or not any one unit was in the training data changes "
         "the probability of any outcome of the run by a factor of at most e^ε, up to δ.\n\n"
-        f"What it doesn't say: it doesn't cover a person {_WIDER[asked['unit']]}, facts shared by "
+        f"What it doesn't say: it doesn't cover a person {_WIDER[spent.unit]}, facts shared by "
         "many rows, other runs on the same data (their ε add up), or "
         "settings chosen by looking at the data. It holds if the sites ran the code unchanged."
     )
 
 
-def _evaluation(job: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    final = summary.get("final") or {}
-    if job["privacy"]["mechanism"] != "none" and summary.get("test") == "held out from the sites":
-        return "## Evaluation\n\n" + _released(summary.get("released"))
-    if not final:
+def _evaluation(summary: Summary) -> str:
+    if summary.privacy.private and summary.test == "held out from the sites":
+        return "## Evaluation\n\n" + _released(summary.released)
+    if not summary.final:
         return "## Evaluation\n\nNo evaluation was recorded."
     words = {"majority": "accuracy of always saying the commonest class", "macro_f1": "macro F1"}
-    rows = [(words.get(name, _code(name)), _number(value)) for name, value in final.items()]
+    rows = [(words.get(name, _code(name)), _number(value)) for name, value in summary.final.items()]
     return "## Evaluation\n\nOn the run's test set:\n\n" + _table(rows)
 
 
-def _released(released: Mapping[str, Any] | None) -> str:
+def _released(released: ReleasedAccuracy | None) -> str:
     """Say what the sites told of their own test rows; the exact figures aren't for publishing."""
-    if not released or released.get("accuracy") is None:
+    if released is None or released.accuracy is None or released.standard_error is None:
         return (
             "The test rows were the sites' own, and no figure on them was released under "
             "differential privacy."
         )
     rows = [
-        ("accuracy, from noised counts", _number(released["accuracy"])),
-        ("its standard error from the noise", _number(released["standard_error"])),
+        ("accuracy, from noised counts", _number(released.accuracy)),
+        ("its standard error from the noise", _number(released.standard_error)),
     ]
     return "On rows held out at the sites, covered by the ε above:\n\n" + _table(rows)
 

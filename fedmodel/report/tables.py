@@ -1,0 +1,105 @@
+"""Tables of a run's summary, and of a sweep's."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from fedmodel._text import show_epsilon
+from fedmodel.runs import ReleasedAccuracy, Summary
+
+__all__ = ["summary_tables", "sweep_table"]
+
+
+def summary_tables(summary: Summary, rows: Mapping[str, int] | None = None) -> list[Table]:
+    """Return the per-site and the overall table.
+
+    Args:
+        summary: what came of the run.
+        rows: site → number of training rows, for the researcher's own eyes: they are neither in the
+            summary nor in the page that goes with the run folder.
+    """
+    return [_sites(summary, rows or {}), _overall(summary)]
+
+
+def _sites(summary: Summary, rows: Mapping[str, int]) -> Table:
+    table = Table(title="sites")
+    table.add_column("site")
+    sites = summary.privacy.sites
+    # Where a site's ledger is older than the run, what its rows have cost in all is another number.
+    older = any(site.epsilon_total != site.epsilon for site in sites.values())
+    more = ["in all runs"] if older else []
+    for name in (*(["rows"] if rows else []), "steps", "ε spent", *more):
+        table.add_column(name, justify="right")
+    for name, site in sites.items():
+        note = f" (refused: {site.refused})" if site.refused else ""
+        spent = "no privacy" if site.epsilon is None else show_epsilon(site.epsilon)
+        total = "unknown" if site.epsilon_total is None else show_epsilon(site.epsilon_total)
+        count = [str(rows[name])] if rows else []
+        table.add_row(name, *count, f"{site.steps}{note}", spent, *([total] if older else []))
+    return table
+
+
+def _overall(summary: Summary) -> Table:
+    privacy, final, traffic = summary.privacy, summary.final, summary.traffic
+    table = Table(title="overall", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("rounds", str(summary.rounds))
+    table.add_row("accuracy", _percent(final["accuracy"]))
+    if summary.released is not None:
+        # Of the same rows; what is above them only the researcher of a simulation can see.
+        table.add_row("  as released under DP", _share(summary.released))
+    table.add_row("  always the majority class", _percent(final["majority"]))
+    table.add_row("macro-F1", _percent(final["macro_f1"]))
+    table.add_row("test loss", f"{final['loss']:.3f}")
+    if privacy.epsilon is not None and privacy.delta is not None:
+        claim = f"({show_epsilon(privacy.epsilon)}, {privacy.delta:g}) per {privacy.unit}"
+        table.add_row("(ε, δ), worst site", claim)
+    for name, epsilon in privacy.adversaries.items():
+        table.add_row(f"  against: {name}", show_epsilon(epsilon))
+    table.add_row("training", f"{summary.time.train_s:.1f} s")
+    table.add_row("everything else", f"{summary.time.overhead_s:.1f} s")
+    megabytes = f"{traffic.bytes_up / 1e6:.2f} / {traffic.bytes_down / 1e6:.2f} MB"
+    table.add_row("sent up / down", megabytes)
+    return table
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _share(released: ReleasedAccuracy) -> str:
+    if released.accuracy is None or released.standard_error is None:
+        return "lost in the noise"
+    return f"{100 * released.accuracy:.1f} ± {100 * released.standard_error:.1f} %"
+
+
+def sweep_table(results: Sequence[tuple[str, Summary | str]]) -> Table:
+    """Return one row per job of a sweep.
+
+    Args:
+        results: what tells a job from the others, and what came of it: its summary, or why it
+            failed.
+    """
+    table = Table(title="sweep")
+    summaries = [found for _, found in results if isinstance(found, Summary)]
+    released = any(summary.released for summary in summaries)
+    names = ["job", "accuracy", *(["released"] if released else []), "macro-F1", "loss", "ε"]
+    for name in (*names, "seconds"):
+        table.add_column(name, justify="left" if name == "job" else "right")
+    for label, summary in results:
+        if isinstance(summary, str):
+            table.add_row(label, summary)
+            continue
+        final, epsilon = summary.final, summary.privacy.epsilon
+        share = "–" if summary.released is None else _share(summary.released)
+        table.add_row(
+            label or "(defaults)",
+            _percent(final["accuracy"]),
+            *([share] if released else []),
+            _percent(final["macro_f1"]),
+            f"{final['loss']:.3f}",
+            "–" if epsilon is None else show_epsilon(epsilon),
+            f"{summary.time.total_s:.1f}",
+        )
+    return table

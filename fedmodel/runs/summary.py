@@ -1,0 +1,230 @@
+"""The summary of a finished run: ``summary.json`` as frozen values.
+
+Whatever a person is shown of a run afterwards (tables, page, model card) is made from this alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedmodel import config
+from fedmodel.job.checks import require
+from fedmodel.runs.files import read_record
+
+__all__ = [
+    "SUMMARY_SCHEMA",
+    "Hiding",
+    "PrivacySummary",
+    "ReleasedAccuracy",
+    "RunTime",
+    "SiteSummary",
+    "Summary",
+    "Traffic",
+]
+
+SUMMARY_SCHEMA = "fedmodel.summary/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSummary:
+    """What a run cost one site.
+
+    Args:
+        epsilon: ε of this run at the site, by its ledger; ``None`` without privacy.
+        epsilon_total: ε of all that was ever spent on the site's rows, at the smallest δ of it;
+            ``None`` where there is no such figure. Not in the file without privacy.
+        steps: optimiser steps that the site took part in.
+        refused: why it didn't join, ``None`` if it did.
+    """
+
+    epsilon: float | None
+    epsilon_total: float | None = None
+    steps: int
+    refused: str | None
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, f"steps must be at least 0, got {self.steps}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivacySummary:
+    """What was promised, and what it cost.
+
+    Args:
+        mechanism: as in the job.
+        unit: whose presence is hidden.
+        adjacency: how neighbouring datasets differ.
+        delta: the δ that ``epsilon`` holds at; ``None`` without privacy.
+        epsilon: the worst site's; ``None`` without privacy.
+        adversaries: adversary → ε of the worst site against it; each holds by itself.
+        noise_to_signal: with ``mechanism=site``, norm of the noise in a mean update over the
+            largest that an update can have.
+        sites: name → what it cost the site.
+    """
+
+    mechanism: Literal["none", "dpsgd", "distributed", "site"]
+    unit: Literal["record", "patient", "site"]
+    adjacency: Literal["add-remove", "replace"]
+    delta: float | None
+    epsilon: float | None
+    adversaries: Mapping[str, float]
+    noise_to_signal: float | None
+    sites: Mapping[str, SiteSummary]
+
+    def __post_init__(self) -> None:
+        figures = {"delta": self.delta, "epsilon": self.epsilon}
+        figures |= {f"sites.{name}.epsilon": site.epsilon for name, site in self.sites.items()}
+        for name, figure in figures.items():
+            require(
+                (figure is not None) == self.private,
+                f"privacy.{name} must be {'a number' if self.private else 'null'} with "
+                f"mechanism={self.mechanism}, got {figure!r}",
+            )
+
+    @property
+    def private(self) -> bool:
+        """Whether differential privacy was promised."""
+        return self.mechanism != "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasedAccuracy:
+    """The accuracy on rows held out at the sites, as they released it under DP.
+
+    Args:
+        accuracy: share of right answers, in [0, 1]; ``None`` where the noise swamps it.
+        standard_error: of the accuracy, from the noise alone.
+        rows: noised number of rows, at least 0.
+        noise_std: standard deviation of the noise on each of the two sums.
+        sites: how many gave counts.
+        failures: site → why it gave none.
+    """
+
+    accuracy: float | None
+    standard_error: float | None
+    rows: int
+    noise_std: float
+    sites: int
+    failures: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        require(
+            (self.accuracy is None) == (self.standard_error is None),
+            "released.accuracy and released.standard_error must both be numbers or both be null, "
+            f"got {self.accuracy!r} and {self.standard_error!r}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hiding:
+    """How updates were hidden. With other modes than ``on`` the file has the mode only.
+
+    Args:
+        mode: as in the job.
+        survivors: sites that a sum needs.
+        colluders: of them, may work with the coordinator.
+        honest: their difference.
+        threshold: consents to a sum, and shares of a secret.
+        bits: of a masked number.
+    """
+
+    mode: Literal["off", "on", "seal"]
+    survivors: int | None = None
+    colluders: int | None = None
+    honest: int | None = None
+    threshold: int | None = None
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("survivors", "colluders", "honest", "threshold", "bits"):
+            figure = getattr(self, name)
+            require(
+                (figure is not None) == (self.mode == "on"),
+                f"secagg.{name} goes with secagg.mode=on and no other, got {figure!r} with "
+                f"{self.mode}",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTime:
+    """Where the wall time went.
+
+    Args:
+        total_s: seconds of the whole run; of the last process, where it was resumed.
+        train_s: of them, in the sites' training.
+        overhead_s: the rest.
+    """
+
+    total_s: float
+    train_s: float
+    overhead_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Bytes that crossed between the sites and the coordinator.
+
+    Args:
+        bytes_up: to the coordinator.
+        bytes_down: to the sites.
+    """
+
+    bytes_up: int
+    bytes_down: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What came of a run.
+
+    Args:
+        schema: of the file.
+        job_sha256: the job's name.
+        rounds: finished rounds.
+        stopped: why the run ended before its last round, ``None`` if it didn't.
+        test: which rows ``final`` is of.
+        final: metric → value of the final model; on rows held out from the sites they are exact,
+            and no ε covers them.
+        released: what the sites released of those rows, ``None`` where nobody was asked.
+        privacy: what was promised, and what it cost.
+        secagg: how updates were hidden.
+        notes: sentences that a reader of the figures should know.
+        time: where the wall time went.
+        traffic: bytes that crossed.
+    """
+
+    schema: Literal["fedmodel.summary/1"] = "fedmodel.summary/1"
+    job_sha256: str
+    rounds: int
+    stopped: str | None
+    test: Literal["public", "held out from the sites"]
+    final: Mapping[str, float]
+    released: ReleasedAccuracy | None
+    privacy: PrivacySummary
+    secagg: Hiding
+    notes: tuple[str, ...]
+    time: RunTime
+    traffic: Traffic
+
+    @classmethod
+    def from_mapping(cls, mapping: object, where: str = "summary.json") -> "Summary":
+        """Return the summary that a JSON object holds.
+
+        Args:
+            mapping: what was read.
+            where: the file, for messages.
+
+        Raises:
+            RunFolderError: for another schema, an unknown or missing key, or a value of another
+                type.
+        """
+        return read_record(cls, mapping, SUMMARY_SCHEMA, where)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return what stands in ``summary.json``, in its order."""
+        made: dict[str, Any] = config.to_mapping(self)
+        made["secagg"] = {k: v for k, v in made["secagg"].items() if v is not None}
+        if not self.privacy.private:
+            for site in made["privacy"]["sites"].values():
+                del site["epsilon_total"]
+        return made

@@ -1,0 +1,56 @@
+"""Summaries that the tests of reports are about."""
+
+from dataclasses import replace
+from typing import Any
+
+from fedmodel.runs import (
+    Hiding,
+    PrivacySummary,
+    ReleasedAccuracy,
+    RunTime,
+    SiteSummary,
+    Summary,
+    Traffic,
+)
+
+PLAIN = Summary(
+    job_sha256="0f" * 32,
+    rounds=7,
+    stopped=None,
+    test="public",
+    final={"accuracy": 0.91234, "macro_f1": 0.5, "loss": 0.25, "majority": 0.5},
+    released=None,
+    privacy=PrivacySummary(
+        mechanism="none",
+        unit="record",
+        adjacency="add-remove",
+        delta=None,
+        epsilon=None,
+        adversaries={},
+        noise_to_signal=None,
+        sites={"north": SiteSummary(epsilon=None, steps=14, refused=None)},
+    ),
+    secagg=Hiding(mode="off"),
+    notes=(),
+    time=RunTime(total_s=3.0, train_s=2.0, overhead_s=1.0),
+    traffic=Traffic(bytes_up=2_000_000, bytes_down=4_000_000),
+)
+
+RELEASED = ReleasedAccuracy(
+    accuracy=0.87654, standard_error=0.0321, rows=310, noise_std=22.0, sites=2, failures={}
+)
+
+
+def site(epsilon: float, **changes: Any) -> SiteSummary:
+    """Return what a run cost a site whose ledger begins with it."""
+    made = SiteSummary(epsilon=epsilon, epsilon_total=epsilon, steps=14, refused=None)
+    return replace(made, **changes)
+
+
+def private(**changes: Any) -> Summary:
+    """Return the summary of a private run of two sites; what is given is of its privacy."""
+    sites = {"north": site(2.98), "south": site(1.5)}
+    made = replace(
+        PLAIN.privacy, mechanism="dpsgd", delta=1e-5, epsilon=2.98, sites=sites, **changes
+    )
+    return replace(PLAIN, privacy=made)

@@ -1,0 +1,56 @@
+from dataclasses import replace
+
+from fedmodel import job
+from fedmodel.config import to_mapping
+from fedmodel.report.card import model_card
+from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
+
+
+def test_card_with_privacy() -> None:
+    model = job.Model(source="hub", path="google/bert", labels=("a|b", "`c`"))
+    asked = job.Privacy(mechanism="dpsgd", epsilon=3, clip=0.5)
+    mapping = to_mapping(job.Job(model=model, privacy=asked, train=job.Train(method="ffa")))
+    card = model_card(mapping, private(), form="adapter")
+    front = card.split("---")[1]
+    assert 'base_model: "google/bert"' in front
+    assert "differential-privacy" in front
+    assert "pipeline_tag: text-classification" in front
+    assert "license" not in front
+    for text in ("2.980", "1e-05", "add-remove", "0.5", "0.9123", "| Rounds | 7 |", "`a/b`, `'c'`"):
+        assert text in card
+    assert "trust_remote_code" not in card
+    assert 'from_pretrained("google/bert", num_labels=2)' in card
+
+
+def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> None:
+    model = job.Model(labels=("a", "b"))
+    asked = job.Privacy(mechanism="dpsgd", unit="patient")
+    mapping = to_mapping(job.Job(model=model, privacy=asked))
+    summary = replace(private(unit="patient"), test="held out from the sites", released=RELEASED)
+    card = model_card(mapping, summary, form="merged")
+    assert "0.9123" not in card
+    assert "0.8765" in card
+    assert "0.0321" in card
+    assert "several sites" in card
+    hidden = model_card(mapping, replace(summary, released=None), form="merged")
+    assert "0.9123" not in hidden
+    assert "no figure on them was released" in hidden
+
+
+def test_card_without_privacy_says_so() -> None:
+    mapping = to_mapping(job.Job(model=job.Model(labels=("a", "b"))))
+    card = model_card(mapping, replace(PLAIN, final={}), carries_code=True)
+    assert "**No differential privacy.**" in card
+    assert "base_model:" not in card
+    assert "trust_remote_code=True" in card
+    assert "No evaluation was recorded." in card
+    base = model_card(mapping, PLAIN, form="adapter", carries_code=True)
+    assert 'folder + "/base", trust_remote_code=True' in base
+
+
+def test_every_adversary_stands_in_the_card() -> None:
+    mapping = to_mapping(job.Job(privacy=job.Privacy(mechanism="dpsgd")))
+    card = model_card(mapping, private(adversaries={"coordinator": 1.2341, "another site": 1.5}))
+    order = ["ε spent", "| ε against: coordinator | 1.235 |", "| ε against: another site | 1.500 |"]
+    places = [card.index(text) for text in (*order, "ε allowed")]
+    assert places == sorted(places)

@@ -1,0 +1,78 @@
+import io
+import json
+import re
+from dataclasses import replace
+
+from rich.console import Console
+
+from fedmodel.report.page import report_page
+from fedmodel.report.tables import summary_tables, sweep_table
+from fedmodel.runs import Summary
+from tests.fedmodel.report.conftest import PLAIN, RELEASED, private, site
+
+
+def shown(summary: Summary, rows: dict[str, int] | None = None) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    for table in summary_tables(summary, rows):
+        console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def cells(text: str, name: str) -> list[str]:
+    (line,) = [x for x in text.splitlines() if re.search(rf"│\s*{re.escape(name)}\s*│", x)]
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_a_run_without_privacy() -> None:
+    text = shown(PLAIN)
+    assert cells(text, "north") == ["north", "14", "no privacy"]
+    assert cells(text, "accuracy") == ["accuracy", "91.2 %"]
+    assert cells(text, "sent up / down")[1] == "2.00 / 4.00 MB"
+    assert "worst site" not in text
+    assert "in all runs" not in text
+
+
+def test_an_epsilon_is_rounded_up_and_other_runs_are_told_only_where_there_were_any() -> None:
+    assert cells(shown(private()), "north") == ["north", "14", "2.980"]
+    older = {"north": site(1.23401, epsilon_total=4.5), "south": site(1.0, epsilon_total=None)}
+    text = shown(replace(PLAIN, privacy=replace(private().privacy, sites=older)))
+    assert cells(text, "north") == ["north", "14", "1.235", "4.500"]
+    assert cells(text, "south") == ["south", "14", "1.000", "unknown"]
+    assert cells(text, "(ε, δ), worst site")[1] == "(2.980, 1e-05) per record"
+
+
+def test_rows_a_refusal_and_adversaries() -> None:
+    sites = {"north": site(0.0, steps=0, refused="too few rows"), "south": site(2.98)}
+    privacy = replace(private().privacy, sites=sites, adversaries={"another site": 3.0})
+    text = shown(replace(PLAIN, privacy=privacy), {"north": 12, "south": 90})
+    assert cells(text, "north")[1:3] == ["12", "0 (refused: too few rows)"]
+    assert cells(text, "against: another site")[1] == "3.000"
+    assert "as released" not in text
+
+
+def test_what_was_released_stands_below_the_truth() -> None:
+    text = shown(replace(private(), released=RELEASED))
+    assert cells(text, "as released under DP")[1] == "87.7 ± 3.2 %"
+    lost = replace(RELEASED, accuracy=None, standard_error=None)
+    assert "lost in the noise" in shown(replace(private(), released=lost))
+
+
+def test_a_sweep_has_a_row_for_each_job_and_shows_what_was_released_where_something_was() -> None:
+    told = replace(private(), released=RELEASED)
+    some: list[tuple[str, Summary | str]] = [("a", told), ("b", PLAIN), ("c", "failed: DataError")]
+    none: list[tuple[str, Summary | str]] = [("b", PLAIN), ("", private())]
+    for results, columns in ((some, 7), (none, 6)):
+        table = sweep_table(results)
+        assert (len(table.columns), table.row_count) == (columns, len(results))
+
+
+def test_a_page_follows_from_the_file_alone() -> None:
+    summary = replace(private(), notes=("[1] Mind ε < 3 & more.",))
+    read = Summary.from_mapping(json.loads(json.dumps(summary.to_mapping())))
+    page = report_page(read, "a <b>")
+    assert page == report_page(summary, "a <b>")
+    assert "<h1>fedmodel run a &lt;b&gt;</h1>" in page
+    assert "[1] Mind ε &lt; 3 &amp; more." in page
+    assert "http" not in page
+    for text in ("2.980", "91.2 %", "north", "south"):
+        assert text in page
