@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,60 @@ def test_every_recipe_is_reached_and_sets_known_keys() -> None:
     for method, level in itertools.product(methods, levels):
         mapping = cli.compose("simulate", [f"train={method}", f"privacy={level}"])
         assert Scenario.from_mapping(mapping).job.train.method == method
+
+
+# (rounds, steps, batch_size, optimizer, lr, head_lr, lora.layers) by train and kind of privacy.
+ALONE, NOISED = ("none", "site"), ("record", "patient", "distributed")
+TRAINED = {
+    ("lora", ALONE): (10, 5, 64, "sgd", 1.0, 10.0, [-1]),
+    ("lora", NOISED): (10, 1, 512, "sgd", 10.0, 60.0, [-1]),
+    ("ffa", ALONE): (10, 5, 64, "sgd", 1.0, 10.0, [-1]),
+    ("ffa", NOISED): (10, 1, 512, "sgd", 10.0, 60.0, [-1]),
+    ("full", ALONE): (10, 5, 64, "adamw", 5e-5, 0.001, None),
+    ("full", NOISED): (10, 1, 512, "sgd", 0.2, 60.0, None),
+    ("head", ALONE): (20, 5, 64, "sgd", 1.0, 3.0, None),
+    ("head", NOISED): (20, 1, 512, "sgd", 1.0, 30.0, None),
+}
+CASES = [(m, level, row) for (m, levels), row in TRAINED.items() for level in levels]
+
+
+@pytest.mark.parametrize(("method", "level", "row"), CASES)
+def test_a_job_trains_as_measured(method: str, level: str, row: tuple[Any, ...]) -> None:
+    rounds, steps, batch_size, optimizer, lr, head_lr, layers = row
+    train = cli.compose("simulate", [f"train={method}", f"privacy={level}"])["train"]
+    assert train == {
+        "method": method,
+        "rounds": rounds,
+        "steps": steps,
+        "batch_size": batch_size,
+        "physical_batch": 32,
+        "optimizer": optimizer,
+        "lr": lr,
+        "head_lr": head_lr,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "optimizer_state": "reset",
+        "precision": "float32",
+        "frozen": [],
+        "gradient_checkpointing": False,
+        "lora": {"rank": 4, "alpha": 4.0, "target_modules": None, "layers": layers},
+    }
+
+
+def test_neither_the_order_nor_a_default_of_train_and_privacy_matters() -> None:
+    for one, other in (
+        (["privacy=none", "train=full"], ["train=full", "privacy=none"]),
+        (["train=head"], ["train=head", "privacy=record"]),
+        (["privacy=none"], ["train=lora", "privacy=none"]),
+        ([], ["train=lora", "privacy=record"]),
+    ):
+        assert cli.compose("simulate", one) == cli.compose("simulate", other)
+
+
+def test_the_table_has_every_choice_of_train_and_privacy() -> None:
+    methods = [p.stem for p in (CONF / "train").glob("*.yaml")]
+    levels = [p.stem for p in (CONF / "privacy").glob("*.yaml")]
+    assert sorted(case[:2] for case in CASES) == sorted(itertools.product(methods, levels))
 
 
 def test_debug_fast_makes_any_job_small() -> None:
