@@ -84,7 +84,7 @@ def _check_choices(overrides: Sequence[str], folder: Path) -> None:
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         choices = sorted(p.stem for p in (folder / key).glob("*.yaml")) if key else []
-        if choices and value not in (*choices, "null"):
+        if choices and value not in choices:
             raise ConfigError(
                 f"{key}={value} isn't a choice{suggest(value, choices)}; "
                 f"expected one of: {', '.join(choices)}"

@@ -28,30 +28,6 @@ def overview(verbs: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _first_comment(path: Path) -> str:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("# ") and not line.startswith("# @"):
-            return line[2:]
-    return ""
-
-
-def _keys(path: Path, prefix: str = "") -> dict[str, tuple[str, str]]:
-    """Return dotted key → (value, comment behind it) of a YAML file of plain mappings."""
-    out: dict[str, tuple[str, str]] = {}
-    parents = [prefix] if prefix else []
-    base = len(parents)
-    for line in path.read_text(encoding="utf-8").splitlines():
-        body = line.strip()
-        if not body or body.startswith(("#", "-")):
-            continue
-        depth = (len(line) - len(line.lstrip())) // 2
-        key, _, rest = body.partition(":")
-        value, _, comment = rest.partition("  # ")
-        parents = [*parents[: base + depth], key]
-        out[".".join(parents)] = (value.strip(), comment.strip())
-    return out
-
-
 def verb(name: str, text: str, conf: Path) -> str:
     """Return the text of ``fedmodel VERB --help``.
 
@@ -66,35 +42,97 @@ def verb(name: str, text: str, conf: Path) -> str:
     if groups:
         lines[0] = f"usage: fedmodel {name} [-m] [group=choice ...] [key=value ...]"
         lines.append("groups (* is the default):")
-    keys = _keys(primary)
-    for group, default in groups.items():
+    chosen = _chosen(conf, groups)
+    for group, default in chosen.items():
         for path in sorted((conf / group).glob("*.yaml")):
             mark = "*" if path.stem == default else " "
             choice = f"{group}={path.stem}"
             lines.append(f" {mark}{choice:<22} {_first_comment(path)}")
-        shown = conf / group / f"{default}.yaml"
-        if shown.exists():
-            keys |= _keys(shown, group)
-    # The recipe of the default choices outranks them, here as in the run.
-    recipe = conf / "recipe" / f"{groups.get('train')}_{groups.get('privacy')}.yaml"
-    tuned = _keys(recipe) if recipe.exists() else {}
     lines += ["", "keys and their defaults:"]
-    for key, (value, comment) in keys.items():
+    for key, (value, comment) in _composed(primary, "", conf, chosen).items():
         if comment:
-            lines.append(f"  {f'{key}={tuned.get(key, (value,))[0]}':<36} {comment}")
+            lines.append(f"  {f'{key}={value}':<36} {comment}")
     if groups:
         lines.append("  (other choices of train and privacy bring rates and rounds of their own)")
-    if groups:
         lines += ["", f"  -m right after the verb sweeps: fedmodel {name} -m privacy=none,record"]
     return "\n".join(lines)
 
 
 def _groups(primary: Path) -> dict[str, str]:
     """Return group → default choice from a primary file's defaults list."""
-    found: dict[str, str] = {}
-    for line in primary.read_text(encoding="utf-8").splitlines():
-        body = line.strip().removeprefix("- ").removeprefix("optional ")
-        if line.strip().startswith("- ") and ":" in body and "${" not in body:
-            group, _, default = body.partition(":")
-            found[group.strip()] = default.split("#")[0].strip()
-    return found
+    pairs = (entry.partition(":") for entry in _defaults(primary) if ":" in entry)
+    return {group: choice.strip() for group, _, choice in pairs if "${" not in choice}
+
+
+def _chosen(conf: Path, groups: Mapping[str, str]) -> dict[str, str]:
+    """Return the default choices, with what one choice says about another group."""
+    chosen = dict(groups)
+    for group, choice in groups.items():
+        for entry in _defaults(conf / group / f"{choice}.yaml"):
+            other, colon, value = entry.removeprefix("override /").partition(":")
+            if colon and other != entry.partition(":")[0]:
+                chosen[other.partition("@")[0]] = value.strip()
+    return chosen
+
+
+def _composed(
+    path: Path, package: str, conf: Path, chosen: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Return dotted key → (value, comment) of a file and of what its defaults list names.
+
+    Later files outrank earlier ones, as they do in a run; a value's comment stays when a later
+    file changes the value without one.
+    """
+    entries = _defaults(path)
+    keys: dict[str, tuple[str, str]] = {}
+    for entry in entries if "_self_" in entries else [*entries, "_self_"]:
+        group, colon, choice = entry.partition(":")
+        if entry == "_self_":
+            found = _keys(path, package)
+        elif not colon:
+            found = _composed(path.with_name(f"{entry}.yaml"), package, conf, chosen)
+        elif entry.startswith("override "):
+            continue
+        else:
+            name = chosen.get(group, choice.strip())
+            for other, value in chosen.items():
+                name = name.replace(f"${{{other}}}", value)
+            found = _composed(conf / group / f"{name}.yaml", group, conf, chosen)
+        for key, (value, comment) in found.items():
+            keys[key] = (value, comment or keys.get(key, ("", ""))[1])
+    return keys
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _first_comment(path: Path) -> str:
+    comments = (line[2:] for line in _lines(path) if line.startswith("# "))
+    return next((comment for comment in comments if not comment.startswith("@")), "")
+
+
+def _defaults(path: Path) -> list[str]:
+    """Return the entries of a file's defaults list."""
+    bodies = (line.partition("#")[0].strip() for line in _lines(path))
+    entries = (body.removeprefix("- ") for body in bodies if body.startswith("- "))
+    return [entry.removeprefix("optional ") for entry in entries]
+
+
+def _keys(path: Path, package: str) -> dict[str, tuple[str, str]]:
+    """Return dotted key → (value, comment behind it) of a YAML file of plain mappings."""
+    out: dict[str, tuple[str, str]] = {}
+    lines = _lines(path)
+    if lines and lines[0].startswith("# @package _global_"):
+        package = lines[0].removeprefix("# @package _global_").lstrip(".")
+    base = parents = [package] if package else []
+    for line in lines:
+        body = line.strip()
+        if not body or body.startswith(("#", "-", "{", "defaults:")):
+            continue
+        depth = (len(line) - len(line.lstrip())) // 2
+        key, _, rest = body.partition(":")
+        value, _, comment = rest.partition("  # ")
+        parents = [*parents[: len(base) + depth], key]
+        out[".".join(parents)] = (value.strip(), comment.strip())
+    return out

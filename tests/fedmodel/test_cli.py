@@ -1,9 +1,12 @@
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from fedmodel import cli
 from fedmodel._paths import conf_dir
@@ -50,6 +53,7 @@ def test_help_lists_every_group_and_choice() -> None:
         (["simulate", "trian.lr=1"], "unknown key 'trian.lr' (did you mean 'train.lr'?)"),
         (["simulate", "train.lrr=1"], "unknown key 'train.lrr' (did you mean 'train.lr'?)"),
         (["simulate", "train=lroa"], "train=lroa isn't a choice (did you mean 'lora'?)"),
+        (["simulate", "train=null"], "train=null isn't a choice"),
         (["simulate", "privacy=recrod"], "did you mean 'record'?"),
         (["simulate", "train.optimizer=adam"], "did you mean 'adamw'?"),
         (["simulate", "train.rounds=ten"], "train.rounds must be a whole number, got 'ten'"),
@@ -86,10 +90,15 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 
 
 def test_help_shows_the_defaults_that_a_run_has() -> None:
-    text = run("simulate", "--help").stdout
-    train = cli.compose("simulate", [])["train"]
-    for key in ("rounds", "steps", "batch_size", "lr", "head_lr"):
-        assert f"train.{key}={train[key]} " in text
+    composed = cli.compose("simulate", [])
+    text = run("simulate", "--help").stdout.split("keys and their defaults:\n")[1]
+    shown = dict(re.findall(r"^  ([a-z_0-9.]+)=(\S*) ", text, flags=re.MULTILINE))
+    assert {"train.lr", "train.head_lr", "train.steps", "data.rows", "seed"} <= set(shown)
+    for key, text in shown.items():
+        value: Any = composed
+        for name in key.split("."):
+            value = value[name]
+        assert isinstance(value, dict) or yaml.safe_load(text) in (value, str(value)), key
 
 
 def test_a_sweep_expands_to_every_combination() -> None:
