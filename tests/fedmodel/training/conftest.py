@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedmodel.accounting.plan import Plan
 from fedmodel.job import Job, Model, Privacy, Train
+from fedmodel.mechanisms import sampling
 from fedmodel.seeds import Seed
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
@@ -122,6 +123,17 @@ def plan_of() -> Callable[..., Plan]:
         return Plan(**(values | change))
 
     return make
+
+
+@pytest.fixture
+def draw(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[int]], None]:
+    """Return a function that decides which units are drawn."""
+
+    def decide(units: list[int]) -> None:
+        chosen = np.array(units, dtype=np.int64)
+        monkeypatch.setattr(sampling, "poisson", lambda *_: chosen)
+
+    return decide
 
 
 @pytest.fixture

@@ -9,301 +9,44 @@ that preflight with the name of a layer. To write the file anew::
 import functools
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import transformers
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
+from torch import nn
 
-from fedmodel import models
 from fedmodel.errors import PrivacyError
 from fedmodel.gradients.engines import make_engine
 from fedmodel.gradients.fastclip import Groups
-from fedmodel.gradients.units import Units
-from fedmodel.job import Lora, Model, Train
-from fedmodel.models import tiny
-from fedmodel.models.families import TARGETS, head_names
-from fedmodel.seeds import Seed
 from fedmodel.training import tasks
-from fedmodel.training.examples import prepare
-from fedmodel.training.learner import Learner
 from fedmodel.training.preflight import preflight
 from fedmodel.training.tasks import example_losses
+from tests.fedmodel.training.families import (
+    CPU,
+    ENGINES,
+    METHODS,
+    ROWS,
+    Row,
+)
+from tests.fedmodel.training.family_models import made, tokens
 
-tf: Any = transformers  # its configurations' arguments come from untyped tables here
 DOCS = Path(__file__).parents[3] / "docs" / "models.md"
-CPU = torch.device("cpu")
-METHODS = ("lora", "head", "full")
-ENGINES = ("fast", "hooks", "ghost")
-DROPOUT = 0.1
+
 
 # The largest error allowed, as a share of a parameter's largest true gradient; for parameters whose
 # gradient is nearly zero (a key's bias has none) as a share of a hundredth of the largest of all.
 TOLERANCE, FLOOR = 1e-4, 1e-2
 
-TEXTS = (
-    "patient has chest pain and fever",
-    "no acute distress",
-    "blood pressure is stable after surgery and the wound is clean",
-    "history of diabetes",
-    "x ray shows a fracture of the left arm",
-)
-LABELS = ("a", "b", "c", "a", "b")
-
-_SMALL = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-_BERT: dict[str, Any] = _SMALL | {
-    "intermediate_size": 48,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.2,
-}
-_LLAMA: dict[str, Any] = _BERT | {"num_key_value_heads": 1, "pad_token_id": 0}
-_LLAMA |= {"bos_token_id": 2, "eos_token_id": 3}
-_GPT2: dict[str, Any] = {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 2}
-_GPT2 |= {"n_positions": 64, "initializer_range": 0.2, "bos_token_id": 2, "eos_token_id": 3}
-_T5: dict[str, Any] = {"vocab_size": 300, "d_model": 32, "num_layers": 2, "num_heads": 2}
-_T5 |= {"d_ff": 48, "d_kv": 16, "pad_token_id": 0}
-_VIT: dict[str, Any] = {k: v for k, v in _BERT.items() if "vocab" not in k and "posit" not in k}
-_VIT |= {"image_size": 16, "patch_size": 4, "num_labels": 3}
-_DEBERTA = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True}
-
-CONFIGS: dict[str, Callable[[], Any]] = {
-    "bert": lambda: tf.BertConfig(**_BERT),
-    "electra": lambda: tf.ElectraConfig(**_BERT, embedding_size=32),
-    "albert": lambda: tf.AlbertConfig(**_BERT, embedding_size=16),
-    "distilbert": lambda: tf.DistilBertConfig(
-        vocab_size=300, dim=32, n_layers=2, n_heads=2, hidden_dim=48, initializer_range=0.2
-    ),
-    "roberta": lambda: tf.RobertaConfig(**_BERT),
-    "mpnet": lambda: tf.MPNetConfig(**_BERT),
-    "deberta-v2": lambda: tf.DebertaV2Config(**_BERT, **_DEBERTA, norm_rel_ebd="layer_norm"),
-    "modernbert": lambda: tf.ModernBertConfig(
-        **_BERT, pad_token_id=0, bos_token_id=2, eos_token_id=3, cls_token_id=2, sep_token_id=3
-    ),
-    "gpt2": lambda: tf.GPT2Config(**_GPT2),
-    "llama": lambda: tf.LlamaConfig(**_LLAMA),
-    "mistral": lambda: tf.MistralConfig(**_LLAMA),
-    "qwen3": lambda: tf.Qwen3Config(**_LLAMA, head_dim=16),
-    "phi3": lambda: tf.Phi3Config(**_LLAMA),
-    "gemma": lambda: tf.GemmaConfig(**_LLAMA, head_dim=16),
-    "t5": lambda: tf.T5Config(**_T5),
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: a model and settings."""
-
-    label: str
-    kind: str
-    settings: str = ""
-    pooling: str = "cls"
-    methods: tuple[str, ...] = METHODS
-    frozen: tuple[str, ...] = ()
-    targets: tuple[str, ...] | None = None
-    bare: Callable[[], Any] | None = field(default=None, compare=False)
-
-
-_BIAS = ("relative_attention_bias",)
-_DISENTANGLED = ("rel_embeddings", "encoder.LayerNorm", "query_proj", "key_proj")
-
-
-def _tied(config: Any) -> Any:
-    config.tie_word_embeddings = True
-    return config
-
-
-ROWS = (
-    Row("BERT", "bert"),
-    Row("BERT, mean pooling", "bert", pooling="mean"),
-    Row("ELECTRA", "electra"),
-    Row("ALBERT", "albert"),
-    Row("DistilBERT", "distilbert"),
-    Row("RoBERTa", "roberta"),
-    Row("MPNet", "mpnet"),
-    Row("MPNet", "mpnet", f"train.frozen={list(_BIAS)}", methods=("full",), frozen=_BIAS),
-    Row("DeBERTa-v2, v3", "deberta-v2"),
-    Row(
-        "DeBERTa-v2, v3",
-        "deberta-v2",
-        "train.lora.target_modules=[query_proj, key_proj]",
-        methods=("lora",),
-        targets=("query_proj", "key_proj"),
-    ),
-    Row(
-        "DeBERTa-v2, v3",
-        "deberta-v2",
-        f"train.frozen={list(_DISENTANGLED)}",
-        methods=("full",),
-        frozen=_DISENTANGLED,
-    ),
-    Row("ModernBERT", "modernbert"),
-    Row("GPT-2", "gpt2"),
-    Row("Llama", "llama"),
-    Row("Mistral", "mistral"),
-    Row("Qwen3", "qwen3"),
-    Row("Phi-3", "phi3"),
-    Row("Gemma", "gemma"),
-    Row(
-        "Gemma", "gemma", "train.frozen=[embed_tokens]", methods=("full",), frozen=("embed_tokens",)
-    ),
-    Row("T5's encoder, mean pooling", "t5", pooling="mean"),
-    Row(
-        "T5's encoder, mean pooling",
-        "t5",
-        f"train.frozen={list(_BIAS)}",
-        pooling="mean",
-        methods=("full",),
-        frozen=_BIAS,
-    ),
-    Row("BERT, masked LM, tied¹", "bert", bare=lambda: tf.BertForMaskedLM(CONFIGS["bert"]())),
-    Row("GPT-2, LM, tied¹", "gpt2", bare=lambda: tf.GPT2LMHeadModel(CONFIGS["gpt2"]())),
-    Row("Llama, LM, tied¹", "llama", bare=lambda: tf.LlamaForCausalLM(_tied(CONFIGS["llama"]()))),
-    Row("Llama, LM, untied¹", "llama", bare=lambda: tf.LlamaForCausalLM(CONFIGS["llama"]())),
-    Row("ViT¹", "vit", bare=lambda: tf.ViTForImageClassification(tf.ViTConfig(**_VIT))),
-)
-
-
-# -- models that aren't text classifiers: no Learner, but the same preflight ---------------------
-
-
-class Bare:
-    """As much of a learner as preflight and the comparison need."""
-
-    def __init__(self, module: nn.Module, task: str) -> None:
-        self.module, self.task = module, task
-        self.layout = models.Layout.of(module)
-        self.device, self.precision = CPU, "float32"
-        self.preflights_passed: set[tuple[str, bool]] = set()
-        self.dropout = 1.0  # some rows have it
-
-    @property
-    def trained(self) -> nn.Module:
-        return self.module
-
-    @property
-    def initial(self) -> Any:
-        return self.flatten()
-
-    def logits(self, batch: dict[str, Tensor]) -> Tensor:
-        out: Tensor = self.module(**models.with_positions(self.module, batch)).logits
-        return out
-
-    def flatten(self) -> Any:
-        return self.layout.flatten(self.module)
-
-    def load_vector(self, vector: Any) -> None:
-        self.layout.load_vector(self.module, vector)
-
-
-class Rows:
-    """As much of examples: token ids of several lengths, or pictures."""
-
-    def __init__(self, task: str) -> None:
-        made = torch.Generator().manual_seed(3)
-        self.task = task
-        lengths = [9, 5, 12, 7, 9]
-        self.tokens = [torch.randint(5, 300, (n,), generator=made) for n in lengths]
-        self.targets = [torch.randint(5, 300, (n,), generator=made) for n in lengths]
-        self.pictures = torch.randn(5, 3, 16, 16, generator=made)
-        self.lengths = np.array(lengths)
-        self.units = Units(self.lengths, None)
-
-    def __len__(self) -> int:
-        return 5
-
-    def batch(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        if self.task != "tokens":
-            return {"pixel_values": self.pictures[torch.from_numpy(rows)]}
-        ids = pad_sequence([self.tokens[i] for i in rows], batch_first=True)
-        return {"input_ids": ids, "attention_mask": (ids > 0).long()}
-
-    def labels(self, rows: NDArray[np.int64]) -> Tensor:
-        if self.task != "tokens":
-            return torch.from_numpy(rows) % 3
-        return pad_sequence([self.targets[i] for i in rows], True, -100)
-
-
-def _tokens(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return every row's loss: the mean over its own tokens, whatever the others' number."""
-    losses = cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
-    return losses.sum(1) / (labels != -100).sum(1)
-
 
 @pytest.fixture(autouse=True, scope="module")
 def _loss_of_tokens() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tasks.TASK_LOSSES, "tokens", _tokens)
+        patch.setitem(tasks.TASK_LOSSES, "tokens", tokens)
         yield
-
-
-def _drop(config: Any) -> Any:
-    for name in config.to_dict():
-        if "dropout" in name or name.endswith("pdrop"):
-            setattr(config, name, DROPOUT)
-    return config
-
-
-def _bare(row: Row, method: str) -> tuple[Any, Any]:
-    from peft import LoraConfig, get_peft_model
-
-    assert row.bare is not None
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        module = row.bare()
-        module = type(module)(_drop(module.config))
-    heads = list(head_names(module))
-    if method == "lora":
-        saved = heads if row.kind == "vit" else None  # a tied head isn't to be copied
-        lora = LoraConfig(
-            r=4,
-            target_modules=list(TARGETS[row.kind]),
-            modules_to_save=saved,
-            fan_in_fan_out=row.kind == "gpt2",
-        )
-        module = get_peft_model(module, lora)
-    else:
-        module.requires_grad_(method == "full")
-        for name in heads if method == "head" else ():
-            module.get_submodule(name).requires_grad_(True)
-    task = "sequence-classification" if row.kind == "vit" else "tokens"
-    return Bare(module, task), Rows(task)
-
-
-@functools.cache
-def _folder(kind: str) -> str:
-    folder = tempfile.mkdtemp(prefix=f"fedmodel-{kind}-")
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        tf.AutoModel.from_config(CONFIGS[kind]()).save_pretrained(folder)
-    words = list(tiny.vocabulary())[:300]
-    tf.BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
-    return folder
-
-
-def _made(row: Row, method: str) -> tuple[Any, Any]:
-    if row.bare is not None:
-        return _bare(row, method)
-    model = Model(
-        labels=("a", "b", "c"),
-        source="hub",
-        path=_folder(row.kind),
-        max_length=16,
-        pooling=row.pooling,  # type: ignore[arg-type]
-        dropout=DROPOUT,
-    )
-    lora = Lora(target_modules=row.targets)
-    train = Train(method=method, frozen=row.frozen, lora=lora)  # type: ignore[arg-type]
-    learner = Learner(model, train, Seed(0), CPU)
-    return learner, prepare(learner, TEXTS, LABELS, ("a", "b", "c"), 16)
 
 
 # -- the comparison ------------------------------------------------------------------------------
@@ -407,7 +150,7 @@ class _without_dropout:  # noqa: N801 - reads as a function
 @functools.cache
 def _verdicts(row: Row, method: str) -> tuple[str, ...]:
     """Return for each engine ``""`` if it is right, or the layer for which it is refused."""
-    learner, examples = _made(row, method)
+    learner, examples = made(row, method)
     found: list[str] = []
     known: dict[Any, Any] = {}  # the truth doesn't depend on the engine
     start = learner.flatten()
@@ -446,7 +189,7 @@ def test_right_or_refused_by_name(row: Row, method: str) -> None:
 
 
 def test_dropout_was_on_and_changes_gradients() -> None:
-    learner, examples = _made(ROWS[0], "full")
+    learner, examples = made(ROWS[0], "full")
     learner.module.train()
     learner.load_vector((learner.flatten() + 0.02).astype(np.float32))
     rows = np.array([0, 1])

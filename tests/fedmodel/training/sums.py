@@ -1,0 +1,36 @@
+"""A step's clipped sum, as the tests of it ask for it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmodel.job import Job
+from fedmodel.seeds import Entropy
+from fedmodel.training import local
+from fedmodel.training.examples import Examples
+from fedmodel.training.learner import Learner
+
+F = NDArray[np.float64]
+METHODS = ["head", "ffa", "lora"]
+
+
+WAYS = [  # engine, unit, clipping
+    ("fast", "record", "flat"),
+    ("hooks", "record", "flat"),
+    ("ghost", "record", "flat"),
+    ("fast", "patient", "flat"),
+    ("hooks", "patient", "flat"),
+    ("fast", "record", "per-layer"),
+    ("hooks", "patient", "per-layer"),
+]
+
+
+def sum_of(
+    learner: Learner, examples: Examples, plan: Any, job: Job, vector: Any, **more: Any
+) -> F:
+    found = local.gradient(
+        learner, examples, job, vector=vector, plan=plan, **({"entropy": Entropy()} | more)
+    )
+    assert found.dtype == np.float64
+    return found.astype(np.float64)
