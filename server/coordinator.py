@@ -54,7 +54,6 @@ class Outcome:
         final: metrics of the final model on the coordinator's test rows.
         released: its accuracy as the sites released it; ``None`` when they weren't asked.
         refused: node id → why it didn't join.
-        seconds: evaluation and aggregation time, by name.
         updates: node id → rounds it gave an update in.
         round_seconds: wall seconds from a round's start to its end, one per round run here.
     """
@@ -76,7 +75,8 @@ class Coordinator:
         job: what was agreed.
         folder: where the run is written, ``None`` to write nothing.
         initial: starting parameters, float32 ``[trainable]``.
-        names: names the parameters for files: vector → name → array, and back.
+        named: the parameters of a vector by name, as files hold them.
+        from_named: a vector again, of parameters by name.
         evaluate: public-test metrics of a vector, ``None`` without a public test set.
         heads: memory of the sites' ledgers.
         roster: who may take part; needed where updates are hidden or sealed.

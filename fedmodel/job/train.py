@@ -98,6 +98,7 @@ class Train:
         frozen: modules that stay as they are under any method: names or their last parts, such as
             ``relative_attention_bias``.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+        lora: shape and place of the adapters, with ``lora`` and ``ffa``.
     """
 
     method: Literal["lora", "ffa", "full", "head"] = "head"

@@ -100,11 +100,11 @@ class Packer(_Planes):
 
     Args:
         bits: of an element.
-        out: uint8, shape ``[packed_size(count, bits)]``: what is written to.
+        data: uint8, shape ``[packed_size(count, bits)]``: what is written to.
         count: of elements in all.
 
     Raises:
-        ProtocolError: when ``out`` has another size.
+        ProtocolError: when ``data`` has another size.
     """
 
     __slots__ = ()

@@ -40,6 +40,7 @@ class Work:
         device: ``cpu`` or ``cuda``.
         source: ``minilm``, or ``tiny`` for a quick try.
         precision: of forward and backward.
+        accumulated: physical batches in a step.
     """
 
     def __init__(
