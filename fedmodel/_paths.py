@@ -1,4 +1,4 @@
-"""Where the apps and the configuration are: beside the package, or inside it in a wheel."""
+"""Places of the apps and the configuration: beside the package, or inside it in a wheel."""
 
 import functools
 import hashlib

@@ -1,4 +1,4 @@
-"""What one site contributes to a round, as a value that can be added."""
+"""One site's contribution to a round, as a value that can be added."""
 
 import hashlib
 import math

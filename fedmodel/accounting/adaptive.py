@@ -1,4 +1,4 @@
-"""Adaptive clipping: what a norm that follows a quantile of the units' norms costs."""
+"""Adaptive clipping: the cost of a norm that follows a quantile of the units' norms."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a site's spends are worth against whom: one ε each, told apart and never combined.
+"""ε of a site's spends against each adversary: one each, told apart and never combined.
 
 With noise in shares (:mod:`fedmodel.mechanisms.shares`) an adversary sees a sum less the shares
 that it knows. Secure sums hide everything else of a round, from the coordinator too.

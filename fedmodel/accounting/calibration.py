@@ -1,4 +1,4 @@
-"""Which noise a target ε needs."""
+"""The noise that a target ε needs."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a schedule of noisy steps costs in ε.
+"""Claims: the ε of a schedule of noisy steps.
 
 A schedule is a sequence of :class:`Spend`: so many steps of the Poisson-sampled Gaussian mechanism
 (arXiv 1607.00133) at one sampling rate and one noise multiplier. It may mix any of them: rounds of

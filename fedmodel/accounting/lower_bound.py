@@ -1,4 +1,4 @@
-"""What an adversary can surely tell: a lower bound on ε, from neither accountant."""
+"""A lower bound on ε: what an adversary can surely tell, from neither accountant."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""One frozen object that says what is promised, and yields the events it is accounted by."""
+"""The plan of a run: one frozen object that says what is promised, and yields its events."""
 
 import math
 from collections.abc import Iterable

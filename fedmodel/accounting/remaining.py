@@ -1,4 +1,4 @@
-"""What is left of a plan's ε: asked before a round or a release, answered by PLD."""
+"""The ε that a plan has left: asked before a round or a release, answered by PLD."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache

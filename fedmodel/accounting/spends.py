@@ -1,4 +1,4 @@
-"""What a budget is spent on: so many steps of the Poisson-sampled Gaussian mechanism."""
+"""Spends of a budget: so many steps of the Poisson-sampled Gaussian mechanism."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

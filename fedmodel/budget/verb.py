@@ -1,4 +1,4 @@
-"""From what is asked to what is shown. Ledgers are read and checked; only ``release`` writes."""
+"""The verb's way from what is asked to what is shown. Only ``release`` writes to a ledger."""
 
 import json
 import math

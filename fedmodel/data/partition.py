@@ -1,4 +1,4 @@
-"""Which row is at which site, and which rows a site holds out."""
+"""Partitions: which row is at which site, and which rows a site holds out."""
 
 import warnings
 from collections.abc import Sequence

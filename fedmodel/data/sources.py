@@ -1,4 +1,4 @@
-"""Where rows come from: files, folders, the hub, or made up.
+"""Sources of rows: files, folders, the hub, or made up.
 
 Every fault in a file is one ``DataError`` that names the file, the row (counted from 1, without the
 header) and what to do, and never shows the text of a row.

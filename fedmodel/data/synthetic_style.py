@@ -1,4 +1,4 @@
-"""How one made-up site writes: its order, headers, abbreviations, casing and favourite words."""
+"""Style of one made-up site: its order, headers, abbreviations, casing and favourite words."""
 
 import re
 from dataclasses import dataclass

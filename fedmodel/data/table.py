@@ -1,4 +1,4 @@
-"""What every reader shares: which columns are wanted, and the checks on names and values.
+"""Checks that every reader shares: which columns are wanted, and their names and values.
 
 A message may show names of columns and of labels (a public vocabulary), never the text of a row.
 A long "name" is taken for data, as the first row of a file without a header would be, and hidden.

@@ -1,4 +1,4 @@
-"""From gradient norms to what each unit's gradient is multiplied with."""
+"""Clippers: from gradient norms to what each unit's gradient is multiplied with."""
 
 import math
 from typing import Protocol

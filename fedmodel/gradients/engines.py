@@ -1,4 +1,4 @@
-"""The ways to get per-unit gradient norms and clipped sums; all give the same numbers.
+"""Engines: ways to per-unit gradient norms and clipped sums, all with the same numbers.
 
 ``fast`` is ours (:mod:`fedmodel.gradients.fastclip`). ``hooks`` and ``ghost`` are Opacus's: the
 first keeps every row's gradient, the second runs backward twice.

@@ -1,4 +1,4 @@
-"""Who a party is: its signing key, the roster of all of them, and what they seal to one another."""
+"""Identity of a party: its signing key, the roster of all, and what they seal to one another."""
 
 from fedmodel.identity.keys import SigningKey, kept_secret
 from fedmodel.identity.roster import Member, Roster

@@ -1,4 +1,4 @@
-"""What the parts of a job check themselves with."""
+"""Checks that the parts of a job make of themselves."""
 
 from fedmodel.errors import ConfigError
 

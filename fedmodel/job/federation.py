@@ -1,4 +1,4 @@
-"""Who takes part in a round, and what the coordinator does with what they send."""
+"""Parties of a round, and what the coordinator does with what they send."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""All parts of a job together."""
+"""The job: all its parts together."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

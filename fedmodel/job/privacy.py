@@ -1,4 +1,4 @@
-"""What is promised to whom."""
+"""Promise of privacy: what is promised, to whom."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How updates are kept from the coordinator."""
+"""Ways of keeping updates from the coordinator."""
 
 import math
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Which network is trained, and how each site trains it."""
+"""The network that is trained, and how each site trains it."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What the entries add up to: who holds how much, and what is spent. No files, no clock."""
+"""The book: what a ledger's entries add up to, held and spent. No files, no clock."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""What a site allows to be spent on a dataset in all, and on one run.
+"""Caps: what a site allows to be spent on a dataset in all, and on one run.
 
 A total isn't a sum of ε: it is the ε of everything together, composed by the accountant. Which one
 depends on whom it is about:

@@ -1,4 +1,4 @@
-"""Which rows a ledger is about: a commitment that tells nobody what they say.
+"""A commitment to the rows that a ledger is about; it tells nobody what they say.
 
 Each row becomes HMAC-SHA256(salt, row) (RFC 2104), the salt being 32 random bytes that stay at the
 site; without it nobody can try texts out. The hashes, sorted, are the leaves of a Merkle tree, so

@@ -1,4 +1,4 @@
-"""Whose a ledger is: the key that signs its heads, and the last head, kept apart from it."""
+"""The owner of a ledger: the key that signs its heads, and the last head, kept apart from it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a job asks a ledger for."""
+"""A job's request to a ledger."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a site keeps from run to run: its key, its salt, and for each dataset a ledger.
+"""A site's state from run to run: its key, its salt, and for each dataset a ledger.
 
 ::
 

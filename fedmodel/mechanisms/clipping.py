@@ -1,4 +1,4 @@
-"""Bound one contribution: the first half of a mechanism (arXiv 1607.00133, section 3.1).
+"""Bounds of one contribution: the first half of a mechanism (arXiv 1607.00133, section 3.1).
 
 Clipping alone gives no privacy; it bounds what the noise must hide.
 """

@@ -1,4 +1,4 @@
-"""What a private site tells about its own test rows: two noised counts, once.
+"""Counts of a private site's own test rows: two, noised, once.
 
 One Gaussian mechanism, in two halves. Contributions are bounded: a row adds 1 to one of two counts,
 right or wrong, and at most ``privacy.rows_per_patient`` rows of a patient are counted. Then both

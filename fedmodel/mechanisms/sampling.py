@@ -1,4 +1,4 @@
-"""Which units take part in a step: each one independently, with the same probability.
+"""Sampling of a step's units: each one independently, with the same probability.
 
 The accounting holds for this sampling alone; shuffled or fixed-size batches cost more than their
 Poisson ε says (arXiv 2403.17673, 2411.10614). A batch's size varies, and may be 0.

@@ -1,4 +1,4 @@
-"""Which parameters train: low-rank adapters, everything, or only the head."""
+"""Parameters that train: low-rank adapters, everything, or only the head."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What differs from one architecture to the next, as data."""
+"""Families of architectures: what differs from one to the next, as data."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Training only a linear head: embed each row once, then work on the vectors."""
+"""The linear head alone: each row embedded once, then work on the vectors."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where a model's files are, and one clear message for every way of not getting them."""
+"""Files of a model, and one clear message for every way of not getting them."""
 
 import importlib.util
 import re

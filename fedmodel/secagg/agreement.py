@@ -1,4 +1,4 @@
-"""What a session of secure aggregation is bound to, and what a site never goes below."""
+"""The agreement that a secure sum is bound to, and what a site never goes below."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the protocol's messages are made of: labels, checked fields, signatures."""
+"""Fields of the protocol's messages: labels, checks, signatures."""
 
 import re
 from collections.abc import Iterable

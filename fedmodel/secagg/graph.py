@@ -1,4 +1,4 @@
-"""Who masks with whom: everybody with everybody, or neighbours on a ring (Bell et al. 2020).
+"""Graphs of who masks with whom: everybody, or neighbours on a ring (Bell et al. 2020).
 
 Up to :data:`COMPLETE` sites there is nothing to save, and the graph is complete. Above, the
 cohort is put on a ring in the order of a hash, and each site's neighbours are the k/2 nearest on

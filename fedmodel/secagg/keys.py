@@ -1,4 +1,4 @@
-"""What an attempt's graph, seeds, keys and commitments are derived from."""
+"""Derivation of an attempt's graph, seeds, keys and commitments."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

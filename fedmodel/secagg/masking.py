@@ -1,4 +1,4 @@
-"""Hide a vector in a sum: pairwise masks that cancel, and one more that the survivors take off.
+"""Masks over a vector in a sum: pairwise ones that cancel, and one that survivors take off.
 
 The construction of Bonawitz et al. 2017 ("Practical secure aggregation for privacy-preserving
 machine learning"): each site adds to its ring vector a stream that only it knows, and for each

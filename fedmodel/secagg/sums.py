@@ -1,4 +1,4 @@
-"""What a job's secure sums are of: how a site's numbers enter the ring, and what comes out.
+"""Sums of a job: how a site's numbers enter the ring, and what comes out.
 
 Two kinds. A *plain* sum is of updates as they are: the change of the parameters times the site's
 weight, and in the same vector the weight and the metrics, so that nobody learns one site's. A

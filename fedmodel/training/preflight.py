@@ -1,4 +1,4 @@
-"""Before the first private step: per-unit gradients against one unit at a time, on real rows.
+"""The preflight before a first private step: per-unit gradients against one unit at a time.
 
 Libraries can get per-unit gradients wrong without an error (a shared layer, an input without a
 batch dimension, a loss that is averaged over the batch), and then clipping bounds nothing.

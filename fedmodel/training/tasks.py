@@ -1,4 +1,4 @@
-"""What a task means for training: its loss, per example, so that no row enters another's."""
+"""Tasks in training: their loss, per example, so that no row enters another's."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Why a site gave no answer ↔ Flower errors: a kind, and a reason where it tells no row's fact."""
+"""Reasons of a site for no answer ↔ Flower errors: a kind, and a reason without a row's facts."""
 
 from dataclasses import dataclass
 

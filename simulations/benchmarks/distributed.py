@@ -1,4 +1,4 @@
-"""What noise in shares is worth: pooled DP-SGD, ``privacy=distributed`` and ``privacy=record``.
+"""Worth of noise in shares: pooled DP-SGD, ``privacy=distributed`` and ``privacy=record``.
 
 The same job three times at equal ε: all rows in one trusted place; at their sites, with noise in
 shares and secure sums; at their sites with local DP-SGD. Pooled steps divide by what all sites

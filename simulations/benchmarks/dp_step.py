@@ -1,4 +1,4 @@
-"""What a private step costs: one-pass clipping and Opacus's two ways, beside no privacy.
+"""Cost of a private step: one-pass clipping and Opacus's two ways, beside no privacy.
 
 A step is eight forward and backward passes of one physical batch each, and one optimiser step
 (AdamW), on MiniLM (22.7 million parameters). The private ways clip every row's gradient, and add

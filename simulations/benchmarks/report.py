@@ -1,4 +1,4 @@
-"""What every benchmark prints and writes: the machine, and figures with their goals."""
+"""Output of every benchmark: the machine, and figures with their goals."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What secure aggregation costs: its parties' seconds, beside Flower's SecAgg+ and the bare cipher.
+"""Cost of secure aggregation: its parties' seconds, beside Flower's SecAgg+ and the cipher.
 
 Everything runs in one process with one thread, without a network. Whole rounds are played with
 real sites (see ``secagg_rounds``), and their sums checked; a site's figure is the median over the

@@ -1,4 +1,4 @@
-"""How near masking comes to its floors: the bare cipher's speed, and the upload's own memory."""
+"""Distance of masking from its floors: the bare cipher's speed, and the upload's memory."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Which unit each row of a batch belongs to."""
+"""Groups of a batch's rows by the unit that each belongs to."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Which layers can be clipped in one pass, and how each is made to take notes."""
+"""Layers that can be clipped in one pass, and how each is made to take notes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the gradient of one parameter is made of, as a batch's backward pass noted it.
+"""Parts of one parameter's gradient, as a batch's backward pass noted them.
 
 A parameter that is used several times (tied weights, a layer that is called twice) has several
 parts, and the norm of a unit's gradient is that of their sum.
