@@ -13,6 +13,7 @@ from fedmodel.data import Rows
 from fedmodel.errors import BudgetError
 from fedmodel.ledger import Ledger, Part, Request
 from fedmodel.ledger.tree_head import Standing, TreeHead
+from fedmodel.tasks import written
 from fedmodel.wire import Leave
 
 __all__ = ["Account", "leave"]
@@ -47,7 +48,8 @@ class Account:
         for head in self._offered:
             self._ledger.check_extends(head)
         rows = Rows.concat([site.rows, *([site.test] if site.test is not None else [])])
-        site.books.note_rows(self._ledger, rows.texts, rows.labels, rows.patients)
+        labels = [written(label) for label in rows.labels]
+        site.books.note_rows(self._ledger, rows.texts, labels, rows.patients)
         self._ledger.reserve(
             Request.of(plan),
             run=site.run,

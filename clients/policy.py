@@ -1,6 +1,7 @@
 """A site's own rules against a job: they outrank it, and they are asked before anything runs."""
 
 from clients.site import Site
+from fedmodel import tasks
 from fedmodel.data import Rows, check_site
 from fedmodel.errors import ConfigError, DataError, RefusedError
 from fedmodel.job import Job, Privacy
@@ -33,7 +34,9 @@ def check(job: Job, site: Site) -> None:
         protected_units(job, site)
     if job.privacy.unit == "site" or not job.privacy.private:
         check_site(site.name, site.rows, job.train.batch_size)
-    if set().union(*(part.labels for part in _parts(job, site))) - set(job.model.labels):
+    task = tasks.of(job.model.task)
+    found = set().union(*(task.vocabulary(part.labels) for part in _parts(job, site)))
+    if found - set(job.model.labels):
         raise RefusedError(
             "this site has labels that the job doesn't list; agree on model.labels first"
         )

@@ -29,7 +29,7 @@ from fedmodel.secagg.masking import Encode
 from fedmodel.secagg.sums import PlainSum, SharedSum
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training import local, optim
-from fedmodel.training.evaluate import count_correct
+from fedmodel.training.evaluate import count
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import pick_device, resident
 from fedmodel.update import Update, Vector
@@ -282,16 +282,18 @@ class Session:
                 "federation.test=held-out and privacy.evaluation=noised)"
             )
         self.account.spend_evaluation()
-        privacy, entropy, correct, counted = self.job.privacy, self.site.entropy, 0, 0
+        privacy, entropy, task = self.job.privacy, self.site.entropy, self.learner.task
+        counted = task.counted(self.job.model.labels)
+        exact = np.zeros(len(counted.names), dtype=np.int64)
         if self.held_out is not None and self.site.test is not None:
             patients = self.site.test.patients if privacy.unit == "patient" else None
             rows = release.counted_rows(
                 len(self.held_out), patients, privacy.rows_per_patient, entropy
             )
             self.learner.load_vector(order.vector)
-            correct, counted = count_correct(self.learner, self.held_out, rows), len(rows)
+            exact = count(self.learner, self.held_out, rows)
         # A site without a test row tells noise: that it has none is not for others to know.
-        return release.noised(correct, counted - correct, privacy, entropy)
+        return release.noised(exact, privacy, counted, entropy)
 
     # -- what is kept between rounds -------------------------------------------------------------
 

@@ -99,12 +99,19 @@ def collect(
 
 
 def collect_counts(
-    replies: Iterable[Message], asked: Iterable[int], check: Check = nothing
+    replies: Iterable[Message], asked: Iterable[int], size: int, check: Check = nothing
 ) -> tuple[list[Counts], dict[int, wire.Failure]]:
-    """Return the noised counts of the sites that gave some, and why the others didn't."""
+    """Return the noised counts of the sites that gave some, and why the others didn't.
+
+    Args:
+        replies: what came back.
+        asked: the nodes that were asked.
+        size: how many counts each must have.
+        check: what else a reply must pass.
+    """
 
     def read(node: int, content: RecordDict) -> Counts:
-        return wire.decode_counts(content)
+        return wire.decode_counts(content, size)
 
     counts, failures = read_all(replies, asked, read, check, "counts")
     return list(counts.values()), failures

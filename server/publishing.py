@@ -1,10 +1,12 @@
-"""The sites' noised counts → an accuracy that may be published, with its uncertainty."""
+"""The sites' noised counts → figures that may be published, with their uncertainty."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from fedmodel.job import Privacy
+from fedmodel import tasks
+from fedmodel.job import Job
 from fedmodel.mechanisms.counts import Counts, noise_std
 
 __all__ = ["Released", "release"]
@@ -15,17 +17,17 @@ _CLEAR = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """The accuracy of the last model on rows held out at the sites, released under DP.
+    """What the last model does on rows held out at the sites, released under DP.
 
     Args:
         accuracy: share of right answers, in [0, 1]; ``None`` where the noise swamps it: the noised
             number of rows is below three standard deviations of its noise.
         standard_error: of the accuracy, from the noise alone; the sample's own is not in it.
         rows: noised number of rows, at least 0.
-        noise_std: standard deviation of the noise on each of the two summed counts, right and
-            wrong.
+        noise_std: standard deviation of the noise on each of the summed counts.
         sites: how many gave counts.
         failures: node id → why it gave none.
+        scores: what else the task makes of the counts, by name.
     """
 
     accuracy: float | None
@@ -34,20 +36,31 @@ class Released:
     noise_std: float
     sites: int
     failures: dict[int, str] = field(default_factory=dict)
+    scores: dict[str, tasks.Estimate] = field(default_factory=dict)
+
+    @classmethod
+    def restored(cls, mapping: Mapping[str, Any]) -> "Released":
+        """Return what a checkpoint holds of one, as plain data."""
+        failures = {int(node): str(why) for node, why in mapping["failures"].items()}
+        scores = {n: tasks.Estimate(**e) for n, e in mapping.get("scores", {}).items()}
+        return cls(**{**mapping, "failures": failures, "scores": scores})
 
 
 def release(
-    counts: Sequence[Counts], privacy: Privacy, failures: Mapping[int, str] | None = None
+    counts: Sequence[Counts], job: Job, failures: Mapping[int, str] | None = None
 ) -> Released:
     """Combine what the sites told. All of it is post-processing: it costs no privacy.
 
     Args:
         counts: of each site that answered.
-        privacy: the job's promise; it says how large the noise is.
+        job: says what was counted, and how large the noise is.
         failures: node id → why it gave none.
     """
-    correct, wrong = sum(c.correct for c in counts), sum(c.wrong for c in counts)
-    rows, std = correct + wrong, noise_std(privacy) * math.sqrt(len(counts))
+    task, labels = tasks.of(job.model.task), job.model.labels
+    counted = task.counted(labels)
+    total = [sum(c.values[k] for c in counts) for k in range(len(counted.names))]
+    correct, wrong = total[:2]
+    rows, std = correct + wrong, noise_std(job.privacy, counted) * math.sqrt(len(counts))
     accuracy = error = None
     if counts and rows >= _CLEAR * math.sqrt(2) * std:
         accuracy = min(1.0, max(0.0, correct / rows))
@@ -61,4 +74,5 @@ def release(
         noise_std=std,
         sites=len(counts),
         failures=dict(failures or {}),
+        scores=dict(task.scores(total, std, labels)) if counts else {},
     )

@@ -14,7 +14,7 @@ from typing import Any
 from flwr.app import Array, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedmodel import wire
+from fedmodel import tasks, wire
 from fedmodel.accounting.plan import Plan, plan_of
 from fedmodel.errors import FedmodelError, QuorumError, RunError, RunFolderError
 from fedmodel.job import Job
@@ -78,8 +78,7 @@ class _Run:
         self.stopped = last.state.get("stopped")
         self.updates = {int(n): int(u) for n, u in last.state.get("updates", {}).items()}
         if (released := last.state.get("released")) is not None:
-            failures = {int(node): str(why) for node, why in released["failures"].items()}
-            self.released = Released(**{**released, "failures": failures})
+            self.released = Released.restored(released)
         self.rows = [row for row in folder.metrics() if row["round"] <= self.round]
 
     def save(self) -> None:
@@ -243,9 +242,10 @@ class _Run:
         before that, the sites refuse to repeat it, and a resumed run ends without them.
         """
         replies = self.ask(nodes, "evaluate", self.round, wire.pack(self.vector))
-        counts, failures = collect_counts(replies, nodes, head_taken(self.c))
+        size = len(tasks.of(self.job.model.task).counted(self.job.model.labels).names)
+        counts, failures = collect_counts(replies, nodes, size, head_taken(self.c))
         reasons = {node: failure.reason for node, failure in failures.items()}
-        self.released = release(counts, self.job.privacy, reasons)
+        self.released = release(counts, self.job, reasons)
         self.save()
 
 

@@ -19,6 +19,7 @@ import clients.app
 import server.app
 from clients import policy as rules
 from clients.site import Site
+from fedmodel import tasks
 from fedmodel._files import make_folder
 from fedmodel._hazmat import x25519_public
 from fedmodel.accounting.plan import plan_of
@@ -82,7 +83,8 @@ def gather(scenario: Scenario) -> Parties:
         ModelError: if the model isn't.
     """
     seed = Seed(scenario.job.seed).child("data")
-    tables = load(scenario.source, seed, scenario.job.federation.sites)
+    task = tasks.of(scenario.job.model.task)
+    tables = load(scenario.source, seed, scenario.job.federation.sites, task)
     sites = split(tables.train, scenario.partition, seed.child("partition"))
     _check_names(sites)
     held_out: dict[str, Rows] = {}
@@ -97,8 +99,8 @@ def gather(scenario: Scenario) -> Parties:
             f"{scenario.source.test_fraction:g}); raise data.test_fraction, give more rows, or "
             "set data.test=FILE"
         )
-    labels = labels_of(Rows.concat(sites.values()))
-    check_test(test, labels)
+    labels = labels_of(Rows.concat(sites.values()), task)
+    check_test(test, labels, task)
     job = _complete(scenario.job, sites, labels, public_test=tables.test is not None)
     learner = resident(job, pick_device(scenario.device))
     job = replace(job, model=replace(job.model, digest=learner.digest))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fedmodel.data.rows import Rows
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.seeds import Seed
+from fedmodel.tasks import written
 
 __all__ = ["Partition", "hold_out", "site_names", "split"]
 
@@ -57,7 +58,7 @@ def split(rows: Rows, partition: Partition, seed: Seed) -> dict[str, Rows]:
     """Share rows among sites; every row goes to exactly one.
 
     Where patients are known, ``iid`` and ``dirichlet`` keep each patient's rows at one site and
-    take the patient's first label for all of them.
+    take the patient's first label for all of them. Each set of labels counts as a label of its own.
 
     Args:
         rows: all rows.
@@ -80,7 +81,7 @@ def split(rows: Rows, partition: Partition, seed: Seed) -> dict[str, Rows]:
             f"federation.sites={max(1, len(units))} or lower, or give more rows"
         )
     order = [int(i) for i in seed.child("order").numpy().permutation(len(units))]
-    parts = _shared([rows.labels[units[i][0]] for i in order], partition, seed)
+    parts = _shared([written(rows.labels[units[i][0]]) for i in order], partition, seed)
     return {
         name: rows.take(sorted(row for place in part for row in units[order[place]]))
         for name, part in zip(site_names(partition.count), parts, strict=True)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fedmodel.errors import DataError
+from fedmodel.tasks import Label
 
 __all__ = ["Rows"]
 
@@ -16,7 +18,7 @@ class Rows:
 
     Args:
         texts: what the model reads.
-        labels: class names.
+        labels: of each row, of the task's kind: a name, or a set of names (a sorted tuple).
         sites: the site each row belongs to, where known.
         patients: the patient each row is about, where known.
 
@@ -28,7 +30,7 @@ class Rows:
     """
 
     texts: Sequence[str]
-    labels: Sequence[str]
+    labels: Sequence[Label]
     sites: Sequence[str] | None = None
     patients: Sequence[str] | None = None
 
@@ -73,7 +75,7 @@ class Rows:
         """
         known = list(parts)
 
-        def joined(name: str) -> list[str] | None:
+        def joined(name: str) -> list[Any] | None:
             columns = [getattr(part, name) for part in known]
             absent = sum(column is None for column in columns)
             if absent not in (0, len(columns)):

@@ -4,7 +4,6 @@ Every fault in a file is one ``DataError`` that names the file, the row (counted
 header) and what to do, and never shows the text of a row.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from fedmodel.data.synthetic import clinical_notes
 from fedmodel.data.table import Columns, problem, shown
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.seeds import Seed
+from fedmodel.tasks import Task
 
 __all__ = ["Source", "Tables", "check_site", "check_test", "labels_of", "load"]
 
@@ -88,13 +88,14 @@ class Tables:
     test: Rows | None
 
 
-def load(source: Source, seed: Seed, sites: int) -> Tables:
+def load(source: Source, seed: Seed, sites: int, task: Task) -> Tables:
     """Load the training rows and, where there are any, the test rows.
 
     Args:
         source: where they are.
         seed: of synthetic rows.
         sites: how many sites synthetic rows come from.
+        task: says what a row's label is.
 
     Returns:
         The rows, checked.
@@ -103,51 +104,56 @@ def load(source: Source, seed: Seed, sites: int) -> Tables:
         DataError: for the first thing that isn't usable.
     """
     train = _train(source, seed, sites)
-    labels = labels_of(train, name=_called(source, test=False))
+    labels = labels_of(train, task, name=_called(source, test=False))
     test = _test(source, seed, sites)
     if test is not None:
-        check_test(test, labels, name=_called(source, test=True))
+        check_test(test, labels, task, name=_called(source, test=True))
     return Tables(train, test)
 
 
-def labels_of(train: Rows, *, name: str = "the training rows") -> tuple[str, ...]:
-    """Return the class names, sorted.
+def labels_of(train: Rows, task: Task, *, name: str = "the training rows") -> tuple[str, ...]:
+    """Return the names that rows are labelled with, sorted: a job's labels.
 
     Args:
         train: the training rows.
+        task: says what a row's label is.
         name: what the message calls them.
 
     Raises:
-        DataError: if there are fewer than two classes.
+        DataError: if there are fewer than the task needs, or a label is of another kind.
     """
-    labels = tuple(sorted(set(train.labels)))
-    if len(labels) < 2:
-        got = f"one class in all {len(train)} rows: {shown(labels[0])}" if labels else "no rows"
+    labels = tuple(sorted(task.vocabulary(train.labels)))
+    if len(labels) < task.fewest_labels:
+        got = f"one class in all {len(train)} rows: {shown(labels[0])}" if labels else "none"
         raise problem(
             name,
             "",
-            expected="at least two classes",
-            got=got,
+            expected=f"at least {task.fewest_labels} classes",
+            got=got if len(train) else "no rows",
             fix="set data.label to the column of the label, or give rows of other classes",
         )
     return labels
 
 
-def check_test(test: Rows, labels: Sequence[str], *, name: str = "the test rows") -> None:
+def check_test(
+    test: Rows, labels: Sequence[str], task: Task, *, name: str = "the test rows"
+) -> None:
     """Check that every label of the test rows is known from training.
 
     Args:
         test: the test rows.
-        labels: class names of the training rows.
+        labels: names that the training rows are labelled with.
+        task: says what a row's label is.
         name: what the message calls the test rows.
 
     Raises:
         DataError: for the first label that isn't, with its rows.
     """
     known = set(labels)
-    for row, label in enumerate(test.labels, start=1):
-        if label not in known:
-            rows = Counter(test.labels)[label]
+    named = [task.names(label) for label in test.labels]
+    for row, names in enumerate(named, start=1):
+        for label in (n for n in names if n not in known):
+            rows = sum(label in others for others in named)
             vocabulary = ", ".join(shown(k) for k in list(labels)[:20])
             raise problem(
                 name,

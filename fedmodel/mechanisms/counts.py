@@ -1,10 +1,10 @@
-"""Counts of a private site's own test rows: two, noised, once.
+"""Counts of a private site's own test rows: a few, noised, once.
 
-One Gaussian mechanism, in two halves. Contributions are bounded: a row adds 1 to one of two counts,
-right or wrong, and at most ``privacy.rows_per_patient`` rows of a patient are counted. Then both
-counts get Gaussian noise and are rounded to whole numbers, so that no low bits of a float leave.
-Two counts of which a row changes just one cost less noise than the number right and the number of
-rows, of which it may change both.
+One Gaussian mechanism, in two halves. Contributions are bounded: the task says by how much one row
+can move the counts, in L2 norm, and at most ``privacy.rows_per_patient`` rows of a patient are
+counted. Then every count gets Gaussian noise and is rounded to a whole number, so that no low bits
+of a float leave. All counts together are one release, and its noise multiplier is
+``privacy.evaluation_noise`` whatever the task: the noise grows with the norm.
 """
 
 from collections.abc import Sequence
@@ -13,40 +13,54 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmodel.errors import PrivacyError
 from fedmodel.job import Privacy
 from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy
+from fedmodel.tasks import Counted
 
 __all__ = ["Counts", "counted_rows", "largest_contribution", "noise_std", "noised"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many test rows a model got right and wrong, with noise: either may be below 0."""
+    """A task's counts of a site's test rows, with noise: any may be below 0.
 
-    correct: int
-    wrong: int
+    Args:
+        values: in the order of :attr:`fedmodel.tasks.Counted.names`.
+    """
+
+    values: tuple[int, ...]
 
 
-def largest_contribution(privacy: Privacy) -> float:
+def largest_contribution(privacy: Privacy, counted: Counted) -> float:
     """Return the largest L2 norm of what one unit adds to the counts.
 
-    A unit has k rows, 1 or ``rows_per_patient``, and adds (a, b) with a, b ≥ 0 and a + b ≤ k: at
-    most k, with all of them on one side. Neighbours under ``add-remove`` differ by that. Under
-    ``replace`` the accountant reckons with twice the norm; here it can't be more than k·√2, since
-    neither count falls below 0, so that claim is on the safe side.
+    A unit has k rows, at most 1 or ``rows_per_patient``. Each adds a vector of norm ``row_norm`` or
+    less, so by the triangle inequality they add k·``row_norm`` or less, and exactly that where all
+    rows of the longest kind are alike. Neighbours under ``add-remove`` differ by that. Under
+    ``replace`` the accountant reckons with twice the norm S; here it can't be more than S·√2, since
+    no row lowers a count: for u, v ≥ 0 is ‖u - v‖² ≤ ‖u‖² + ‖v‖² ≤ 2S². So that claim is on the
+    safe side.
 
-    >>> largest_contribution(Privacy())
+    Args:
+        privacy: says whose presence is hidden.
+        counted: what the task counts.
+
+    >>> from fedmodel.tasks import of
+    >>> single = of("sequence-classification").counted(("a", "b"))
+    >>> largest_contribution(Privacy(), single)
     1.0
-    >>> largest_contribution(Privacy(unit="patient", rows_per_patient=3))
+    >>> largest_contribution(Privacy(unit="patient", rows_per_patient=3), single)
     3.0
     """
-    return float(privacy.rows_per_patient) if privacy.unit == "patient" else 1.0
+    rows = privacy.rows_per_patient if privacy.unit == "patient" else 1
+    return rows * counted.row_norm
 
 
-def noise_std(privacy: Privacy) -> float:
+def noise_std(privacy: Privacy, counted: Counted) -> float:
     """Return the standard deviation of the noise on each of a site's counts; public."""
-    return privacy.evaluation_noise * largest_contribution(privacy)
+    return privacy.evaluation_noise * largest_contribution(privacy, counted)
 
 
 def counted_rows(
@@ -73,15 +87,23 @@ def counted_rows(
     return np.sort(np.concatenate([none, *(sampling.choose(entropy, t, most) for t in theirs)]))
 
 
-def noised(correct: int, wrong: int, privacy: Privacy, entropy: Entropy) -> Counts:
+def noised(
+    exact: NDArray[np.int64], privacy: Privacy, counted: Counted, entropy: Entropy
+) -> Counts:
     """Return counts that may leave the site.
 
     Args:
-        correct: counted rows that the model got right.
-        wrong: counted rows that it got wrong.
+        exact: of the counted rows, int64 ``[K]``.
         privacy: the job's promise. The release must be in the site's ledger before.
+        counted: what the task counts: K counts.
         entropy: where the noise comes from.
+
+    Raises:
+        PrivacyError: for another number of counts.
     """
-    exact = np.array([correct, wrong], dtype=np.float64)
-    right, rest = noise.add_gaussian(entropy, exact, noise_std(privacy)).tolist()
-    return Counts(correct=round(right), wrong=round(rest))
+    if exact.shape != (len(counted.names),):
+        raise PrivacyError(
+            f"expected {len(counted.names)} counts, as the task has, got shape {exact.shape}"
+        )
+    told = noise.add_gaussian(entropy, exact.astype(np.float64), noise_std(privacy, counted))
+    return Counts(values=tuple(round(value) for value in told.tolist()))

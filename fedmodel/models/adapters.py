@@ -17,7 +17,9 @@ from fedmodel.seeds import Seed
 __all__ = ["attach", "parameter_groups"]
 
 
-def attach(model: PreTrainedModel, train: job.Train, seed: Seed) -> nn.Module:
+def attach(
+    model: PreTrainedModel, train: job.Train, seed: Seed, *, peft_type: str = "SEQ_CLS"
+) -> nn.Module:
     """Make exactly the parameters of ``train.method`` trainable.
 
     ========  =========================================================================
@@ -31,6 +33,7 @@ def attach(model: PreTrainedModel, train: job.Train, seed: Seed) -> nn.Module:
         model: as :func:`fedmodel.models.load` returns it; changed in place.
         train: ``method`` and ``lora`` are read.
         seed: of LoRA's A (B starts at zero). The process's own generators aren't disturbed.
+        peft_type: peft's name for the task, written into an exported adapter.
 
     Returns:
         ``model`` itself, or the peft model around it for ``lora`` and ``ffa``.
@@ -40,7 +43,7 @@ def attach(model: PreTrainedModel, train: job.Train, seed: Seed) -> nn.Module:
             or its architecture is unknown and no target is named.
     """
     if train.method in ("lora", "ffa"):
-        return _freeze(_lora(model, train, seed), train.frozen)
+        return _freeze(_lora(model, train, seed, peft_type), train.frozen)
     model.requires_grad_(train.method == "full")
     if train.method == "full":
         _freeze_unused(model)
@@ -83,14 +86,14 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return head, body
 
 
-def _lora(model: PreTrainedModel, train: job.Train, seed: Seed) -> nn.Module:
+def _lora(model: PreTrainedModel, train: job.Train, seed: Seed, peft_type: str) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     targets = _targets(model, train.lora.target_modules)
     adapted = [m for n, m in _linears(model) if _matches(n, targets)]
     heads = head_names(model)
     config = LoraConfig(
-        task_type="SEQ_CLS",
+        task_type=peft_type,
         r=train.lora.rank,
         lora_alpha=train.lora.alpha,  # type: ignore[arg-type]  # a float works
         lora_dropout=0.0,

@@ -5,17 +5,17 @@ import json
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from fedmodel import job
+from fedmodel import job, tasks
 from fedmodel.errors import ModelError
 from fedmodel.models import tiny
 from fedmodel.models.context import quiet, seeded
@@ -47,10 +47,11 @@ def load(model: job.Model, seed: Seed) -> PreTrainedModel:
             doesn't fit the job.
         MissingExtraError: if ``minilm``'s package isn't installed.
     """
-    if len(model.labels) < 2:
+    fewest = tasks.of(model.task).fewest_labels
+    if len(model.labels) < fewest:
         raise ModelError(
-            f"model.labels must name at least 2 classes, got {list(model.labels)}; "
-            "set it, or give training data with at least two different labels"
+            f"model.labels must name at least {fewest} classes for model.task={model.task}, got "
+            f"{list(model.labels)}; set it, or give training data with so many different labels"
         )
     source = find(model)
     with quiet(), seeded(seed.child("model")):
@@ -163,7 +164,7 @@ def _labels(model: job.Model) -> dict[str, Any]:
     return {
         "id2label": dict(enumerate(model.labels)),
         "label2id": {label: index for index, label in enumerate(model.labels)},
-        "problem_type": "single_label_classification",
+        "problem_type": tasks.of(model.task).head.problem_type,
     }
 
 
@@ -213,7 +214,7 @@ def _native(model: job.Model, source: Source | None, config: Any) -> PreTrainedM
             "the folder holds a mean-pooled model exported by fedmodel; use model.pooling=mean"
         )
     config.update(_labels(model))
-    auto = AutoModelForSequenceClassification
+    auto = getattr(transformers, tasks.of(model.task).head.auto_class)
     return _read(auto, source, config, {"ignore_mismatched_sizes": True}, allowed=None)  # type: ignore[no-any-return]
 
 

@@ -135,7 +135,11 @@ class FedmodelForSequenceClassification(PreTrainedModel):  # type: ignore[no-unt
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
-        """Return logits ``[B, classes]`` and, for int64 ``labels`` ``[B]``, the mean loss.
+        """Return logits ``[B, classes]`` and, given ``labels``, the mean loss.
+
+        It goes by ``config.problem_type``: binary cross-entropy for
+        ``multi_label_classification`` (labels are 0 or 1, float ``[B, classes]``), else
+        cross-entropy (labels are int64 ``[B]``).
 
         Other keyword arguments (``return_dict``, ``output_attentions``, …) are accepted and
         ignored, as peft and trainers pass them.
@@ -143,5 +147,9 @@ class FedmodelForSequenceClassification(PreTrainedModel):  # type: ignore[no-unt
         logits = self.classifier(
             self.features(input_ids, attention_mask, token_type_ids, position_ids)
         )
-        loss = None if labels is None else functional.cross_entropy(logits, labels)
+        loss = None
+        if labels is not None and self.config.problem_type == "multi_label_classification":
+            loss = functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        elif labels is not None:
+            loss = functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)

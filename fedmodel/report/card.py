@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from fedmodel import tasks
 from fedmodel._text import show_epsilon
 from fedmodel.runs import ReleasedAccuracy, Summary
 
@@ -39,11 +40,15 @@ def model_card(
         _intro(job),
         _training(job, summary),
         _privacy(job, summary),
-        _evaluation(summary),
+        _evaluation(_task(job).card, summary),
         _loading(job, form, carries_code, carries_base or carries_code),
         _limits(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _task(job: Mapping[str, Any]) -> tasks.Task:
+    return tasks.of(job["model"]["task"])
 
 
 def _base(job: Mapping[str, Any]) -> str:
@@ -63,11 +68,12 @@ def _hub_id(job: Mapping[str, Any]) -> str | None:
 
 def _front(job: Mapping[str, Any], form: str) -> str:
     # No `license`: that is for whoever publishes the model, and depends on the base model's.
-    tags = ["fedmodel", "federated-learning"]
+    said = _task(job).card
+    tags = ["fedmodel", "federated-learning", *said.tags]
     if job["privacy"]["mechanism"] != "none":
         tags.append("differential-privacy")
     lines = [f"library_name: {'peft' if form == 'adapter' else 'transformers'}"]
-    lines += ["pipeline_tag: text-classification"]
+    lines += [f"pipeline_tag: {said.pipeline_tag}"]
     if (base := _hub_id(job)) is not None:
         lines += [f"base_model: {json.dumps(base)}"]
     lines += ["tags:", *(f"- {tag}" for tag in tags)]
@@ -76,10 +82,11 @@ def _front(job: Mapping[str, Any], form: str) -> str:
 
 def _intro(job: Mapping[str, Any]) -> str:
     labels = ", ".join(_code(label) for label in job["model"]["labels"]) or "unknown"
+    said = _task(job).card
     return (
-        "# Text classifier trained across sites with fedmodel\n\n"
+        f"# {said.title} trained across sites with fedmodel\n\n"
         "The rows stayed at the sites that own them; the sites sent only parameter updates.\n\n"
-        f"Classes, in the order of the logits: {labels}."
+        f"{said.outputs}: {labels}." + (f"\n\n{said.reading}" if said.reading else "")
     )
 
 
@@ -163,12 +170,12 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
     )
 
 
-def _evaluation(summary: Summary) -> str:
+def _evaluation(said: tasks.Card, summary: Summary) -> str:
     if summary.privacy.private and summary.test == "held out from the sites":
         return "## Evaluation\n\n" + _released(summary.released)
     if not summary.final:
         return "## Evaluation\n\nNo evaluation was recorded."
-    words = {"majority": "accuracy of always saying the commonest class", "macro_f1": "macro F1"}
+    words = {"majority": f"accuracy of {said.majority}", "macro_f1": "macro F1"}
     rows = [(words.get(name, _code(name)), _number(value)) for name, value in summary.final.items()]
     return "## Evaluation\n\nOn the run's test set:\n\n" + _table(rows)
 
@@ -190,16 +197,17 @@ def _released(released: ReleasedAccuracy | None) -> str:
 def _loading(job: Mapping[str, Any], form: str, code: bool, carried: bool) -> str:
     trust = ", trust_remote_code=True" if code else ""
     base = json.dumps(_base(job))
-    lines = ["from transformers import AutoModelForSequenceClassification, AutoTokenizer", ""]
+    auto = _task(job).head.auto_class
+    lines = [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += ['folder = "."  # where this file lies']
     if form == "adapter":
         lines.insert(0, "from peft import PeftModel")
         count = len(job["model"]["labels"])
         where = f'folder + "/base"{trust}' if carried else f"{base}, num_labels={count}"
-        lines += [f"base = AutoModelForSequenceClassification.from_pretrained({where})"]
+        lines += [f"base = {auto}.from_pretrained({where})"]
         lines += ["model = PeftModel.from_pretrained(base, folder)"]
     else:
-        lines += [f"model = AutoModelForSequenceClassification.from_pretrained(folder{trust})"]
+        lines += [f"model = {auto}.from_pretrained(folder{trust})"]
     lines += ["tokenizer = AutoTokenizer.from_pretrained(folder)"]
     block = "\n".join(["## How to load it", "", "```python", *lines, "```"])
     if not code:

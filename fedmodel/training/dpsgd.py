@@ -25,7 +25,7 @@ from fedmodel.seeds import Entropy
 from fedmodel.training import guards
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
-from fedmodel.training.tasks import example_losses
+from fedmodel.training.losses import example_losses
 
 __all__ = ["Private", "PrivateOptimizer", "private_steps", "sum_sample"]
 

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fedmodel.errors import DataError
 from fedmodel.gradients.units import Units
+from fedmodel.tasks import Label
 from fedmodel.training.learner import Learner
 
 __all__ = ["Examples", "prepare"]
@@ -49,13 +50,13 @@ class Examples:
     def __init__(
         self,
         tokens: list[NDArray[np.int64]],
-        labels: Tensor,
+        targets: Tensor,
         pad_id: int,
         device: torch.device,
         patients: Sequence[str] | None = None,
     ) -> None:
         self._tokens = tokens
-        self._labels = labels.to(device)
+        self._targets = targets.to(device)
         self._pad_id = pad_id
         self._device = device
         self._features: Tensor | None = None
@@ -71,8 +72,8 @@ class Examples:
         return "Examples(…)"
 
     def labels(self, indices: NDArray[np.int64]) -> Tensor:
-        """Return class numbers, int64 ``[B]``."""
-        return self._labels[torch.from_numpy(indices).to(self._device)]
+        """Return some rows' labels as the task encodes them, ``[B, …]``."""
+        return self._targets[torch.from_numpy(indices).to(self._device)]
 
     def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         """Return the model's input for some rows (see :class:`~.learner.Learner`)."""
@@ -158,7 +159,7 @@ class Examples:
 def prepare(
     learner: Learner,
     texts: Sequence[str],
-    labels: Sequence[str],
+    labels: Sequence[Label],
     names: Sequence[str],
     max_length: int,
     uses: int | None = None,
@@ -169,19 +170,16 @@ def prepare(
     Args:
         learner: the network and its tokenizer.
         texts: one per row.
-        labels: one class name per row.
-        names: class names in the order of the logits.
+        labels: of each row, of the kind that the learner's task has.
+        names: the job's labels in the order of the logits.
         max_length: tokens kept of each text.
         uses: see :meth:`Examples.embed`.
         patients: whose each row is, where patients are the unit of privacy.
 
     Raises:
-        DataError: for a label that isn't among ``names``.
+        DataError: for a label that isn't among ``names``, or of another kind.
     """
-    numbers = {name: i for i, name in enumerate(names)}
-    unknown = sorted(set(labels) - set(numbers))
-    if unknown:
-        raise DataError(f"labels the job doesn't know: {unknown[:5]}; it knows {list(names)}")
+    targets = learner.task.targets(labels, names)
     encoded = learner.tokenizer(
         list(texts), truncation=True, max_length=max_length, return_attention_mask=False
     )["input_ids"]
@@ -191,7 +189,7 @@ def prepare(
         digest.update(len(ids).to_bytes(4, "big") + ids.tobytes())
     examples = Examples(
         tokens,
-        torch.tensor([numbers[label] for label in labels], dtype=torch.int64),
+        targets,
         learner.tokenizer.pad_token_id or 0,
         learner.device,
         patients,

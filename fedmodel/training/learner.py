@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedmodel import config, models
+from fedmodel import config, models, tasks
 from fedmodel.errors import ConfigError, ModelError
 from fedmodel.job import Job, Model, Train
 from fedmodel.seeds import Seed
@@ -45,7 +45,11 @@ class Learner:
 
     def __init__(self, model: Model, train: Train, seed: Seed, device: torch.device) -> None:
         base = models.load(model, seed.child("model"))
-        self.module = models.attach(base, train, seed.child("adapters"))
+        self.task = tasks.of(model.task)
+        self.labels = model.labels
+        self.module = models.attach(
+            base, train, seed.child("adapters"), peft_type=self.task.head.peft_type
+        )
         self.digest = models.digest(self.module)
         # Names all that decides what a frozen body makes of a text, besides its weights.
         self.reading = config.digest(replace(model, labels=(), digest="")) + str(device)
@@ -63,7 +67,6 @@ class Learner:
         self.frozen = models.frozen_prefix(self.module) if skip else None
         self.precision = train.precision
         self.device = device
-        self.task = model.task
         self.initial = self.flatten()
         self.preflights_passed: set[tuple[str, bool]] = set()  # engine, whether units have rows
         self._frozen_checked = False

@@ -17,7 +17,7 @@ from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import optim
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
-from fedmodel.training.tasks import example_losses
+from fedmodel.training.losses import example_losses
 from fedmodel.update import Vector
 
 __all__ = ["Result", "gradient", "shuffled", "train"]

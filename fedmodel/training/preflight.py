@@ -18,7 +18,7 @@ from fedmodel.gradients.fastclip import Groups
 from fedmodel.seeds import Seed
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import NUDGE, Learner
-from fedmodel.training.tasks import example_losses
+from fedmodel.training.losses import example_losses
 
 __all__ = ["preflight"]
 

@@ -50,7 +50,7 @@ _SESSION = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 1e30
 _HEAVIEST = 1e12  # rows
 _METRICS = ("weight", "train_loss")
-_COUNTS = ("correct", "wrong")
+_COUNTS = "counts"
 _MOST_HEADS = 1000
 _LONGEST_PROOF = 64 * 65  # hex digits of the proof for 2**64 entries
 
@@ -330,23 +330,28 @@ def checked_update(vector: NDArray[np.float32], found: Mapping[str, Any], size: 
 def encode_counts(counts: Counts, standing: Standing | None = None) -> RecordDict:
     """Return the content of a reply that carries a site's noised counts."""
     content = encode_reply(standing)
-    content["metrics"] = MetricRecord({"correct": counts.correct, "wrong": counts.wrong})
+    content["metrics"] = MetricRecord({_COUNTS: list(counts.values)})
     return content
 
 
-def decode_counts(content: RecordDict) -> Counts:
+def decode_counts(content: RecordDict, size: int) -> Counts:
     """Return the noised counts in a reply.
 
+    Args:
+        content: from outside.
+        size: how many counts there must be.
+
     Raises:
-        ProtocolError: if it is malformed.
+        ProtocolError: if it is malformed or has another number of counts.
     """
     _config(content)
     record = content.get("metrics")
-    if not isinstance(record, MetricRecord) or set(record) != set(_COUNTS):
-        raise ProtocolError(f"expected a metric record of just {' and '.join(_COUNTS)}")
-    values: dict[str, int] = {}
-    for name, value in record.items():
-        if type(value) is not int or abs(value) > _HEAVIEST:
-            raise ProtocolError(f"'{name}' must be a whole number of at most ±{_HEAVIEST:g}")
-        values[name] = value
-    return Counts(**values)
+    if not isinstance(record, MetricRecord) or set(record) != {_COUNTS}:
+        raise ProtocolError(f"expected a metric record of just '{_COUNTS}'")
+    values = record[_COUNTS]
+    if not isinstance(values, list) or len(values) != size:
+        got = len(values) if isinstance(values, list) else type(values).__name__
+        raise ProtocolError(f"'{_COUNTS}' must be a list of {size} whole numbers, got {got}")
+    if any(type(value) is not int or abs(value) > _HEAVIEST for value in values):
+        raise ProtocolError(f"'{_COUNTS}' must be whole numbers of at most ±{_HEAVIEST:g}")
+    return Counts(values=tuple(int(value) for value in values))

@@ -26,8 +26,9 @@ def test_round_trips() -> None:
     update = wire.decode_update(sent, 5)
     np.testing.assert_array_equal(update.vector, 2 * vector)
     assert (update.weight, update.metrics) == (2.0, {"train_loss": 3.0})
-    for counts in (Counts(correct=17, wrong=-3), Counts(correct=0, wrong=10**12)):
-        assert wire.decode_counts(wire.encode_counts(counts)) == counts
+    for values in ((17, -3), (0, 10**12), (), (-1,) * 3000):
+        sent = wire.encode_counts(Counts(values=values))
+        assert wire.decode_counts(sent, len(values)) == Counts(values=values)
 
 
 def _update(**change: Any) -> RecordDict:
@@ -80,37 +81,43 @@ def _counts(values: dict[str, Any] | None, version: str = wire.VERSION) -> Recor
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (RecordDict({"metrics": MetricRecord({"correct": 1, "wrong": 1})}), "configuration record"),
-        (_counts({"correct": 1, "wrong": 1}, "fedmodel.wire/0"), "expected version"),
-        (_counts(None), "just correct and wrong"),
-        (_counts({"correct": 1}), "just correct and wrong"),
-        (_counts({"correct": 1, "wrong": 1, "rows": 2}), "just correct and wrong"),
-        (_counts({"correct": 1.0, "wrong": 1}), "'correct' must be a whole number"),
-        (_counts({"correct": 1, "wrong": float("nan")}), "'wrong' must be a whole number"),
-        (_counts({"correct": [1], "wrong": 1}), "'correct' must be a whole number"),
-        (_counts({"correct": 1, "wrong": -(10**12) - 1}), "'wrong' must be a whole number"),
-        (_update(metrics=MetricRecord({"weight": 1.0})), "just correct and wrong"),
-        (_update(metrics=ConfigRecord({"correct": 1, "wrong": 1})), "just correct and wrong"),
+        (RecordDict({"metrics": MetricRecord({"counts": [1, 1]})}), "configuration record"),
+        (_counts({"counts": [1, 1]}, "fedmodel.wire/0"), "expected version"),
+        (_counts(None), "just 'counts'"),
+        (_counts({"correct": 1, "wrong": 1}), "just 'counts'"),
+        (_counts({"counts": [1, 1], "rows": 2}), "just 'counts'"),
+        (_counts({"counts": [1.0, 1.0]}), "must be whole numbers"),
+        (_counts({"counts": [1.0, float("nan")]}), "must be whole numbers"),
+        (_counts({"counts": [1, -(10**12) - 1]}), "must be whole numbers"),
+        (_counts({"counts": [1]}), "a list of 2 whole numbers, got 1"),
+        (_counts({"counts": [1, 1, 1]}), "a list of 2 whole numbers, got 3"),
+        (_counts({"counts": []}), "a list of 2 whole numbers, got 0"),
+        (_counts({"counts": 1}), "a list of 2 whole numbers, got int"),
+        (_update(metrics=MetricRecord({"weight": 1.0})), "just 'counts'"),
+        (_update(metrics=ConfigRecord({"counts": [1, 1]})), "just 'counts'"),
     ],
 )
 def test_malformed_counts_are_refused_by_name(content: RecordDict, says: str) -> None:
     with pytest.raises(ProtocolError) as caught:
-        wire.decode_counts(content)
+        wire.decode_counts(content, 2)
     assert says in str(caught.value)
 
 
 numbers = st.one_of(
-    st.integers(-(2**63), 2**63 - 1), st.floats(), st.lists(st.integers(0, 9), max_size=2)
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=4),
+    st.lists(st.floats(), max_size=3),
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.sampled_from(["correct", "wrong", "weight"]), numbers))
+@given(st.dictionaries(st.sampled_from(["counts", "wrong", "weight"]), numbers, max_size=2))
 def test_whatever_comes_as_counts_is_refused_or_two_whole_numbers(values: dict[str, Any]) -> None:
     with contextlib.suppress(ProtocolError):
-        got = wire.decode_counts(_counts(values))
-        assert values == {"correct": got.correct, "wrong": got.wrong}
-        assert {type(got.correct), type(got.wrong)} == {int}
+        got = wire.decode_counts(_counts(values), 2)
+        assert values == {"counts": list(got.values)}
+        assert [type(value) for value in got.values] == [int, int]
 
 
 def test_a_job_must_be_canonical_and_known() -> None:
@@ -153,7 +160,7 @@ def test_only_typed_errors_escape_the_parsers(
     parsers = (
         wire.decode_order,
         wire.decode_job,
-        wire.decode_counts,
+        lambda c: wire.decode_counts(c, 2),
         lambda c: wire.decode_update(c, 2),
     )
     for parse in parsers:

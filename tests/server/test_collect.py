@@ -145,7 +145,7 @@ def test_updates_so_large_that_their_sum_overflows_are_their_senders_failures() 
 
 
 def counts(node: int) -> Message:
-    return reply(node, wire.encode_counts(Counts(correct=10 * node, wrong=-node)))
+    return reply(node, wire.encode_counts(Counts(values=(10 * node, -node))))
 
 
 def _told(values: dict[str, Any], version: str = wire.VERSION) -> RecordDict:
@@ -159,13 +159,14 @@ BAD_COUNTS: dict[str, Callable[[int], list[Message]]] = {
     "an error": lambda n: [wire.encode_error(BudgetError("spent"), ask(n))],
     "an update": lambda n: [update(n)],
     "nothing": lambda n: [reply(n, RecordDict())],
-    "another version": lambda n: [reply(n, _told({"correct": 1, "wrong": 1}, "x"))],
-    "NaN": lambda n: [reply(n, _told({"correct": float("nan"), "wrong": 1}))],
-    "infinite": lambda n: [reply(n, _told({"correct": float("inf"), "wrong": 1}))],
-    "not whole": lambda n: [reply(n, _told({"correct": 1.5, "wrong": 1}))],
-    "huge": lambda n: [reply(n, _told({"correct": 1, "wrong": 2**62}))],
-    "one of two": lambda n: [reply(n, _told({"correct": 1}))],
-    "more": lambda n: [reply(n, _told({"correct": 1, "wrong": 1, "rows": 2}))],
+    "another version": lambda n: [reply(n, _told({"counts": [1, 1]}, "x"))],
+    "NaN": lambda n: [reply(n, _told({"counts": [float("nan"), 1.0]}))],
+    "infinite": lambda n: [reply(n, _told({"counts": [float("inf"), 1.0]}))],
+    "not whole": lambda n: [reply(n, _told({"counts": [1.5, 1.0]}))],
+    "huge": lambda n: [reply(n, _told({"counts": [1, 2**62]}))],
+    "one of two": lambda n: [reply(n, _told({"counts": [1]}))],
+    "three": lambda n: [reply(n, _told({"counts": [1, 1, 1]}))],
+    "more": lambda n: [reply(n, _told({"counts": [1, 1], "rows": 2}))],
 }
 
 
@@ -175,6 +176,6 @@ def test_bad_counts_are_a_failure_of_their_sender_only(what: str, node: int) -> 
     good = [n for n in (2, 3, 4) if n != node]
     replies = [*BAD_COUNTS[what](node), *map(counts, good), counts(9)]
     for order in (replies, replies[::-1]):
-        found, failures = collect_counts(order, [2, 3, 4])
-        assert found == [Counts(correct=10 * n, wrong=-n) for n in good]
+        found, failures = collect_counts(order, [2, 3, 4], 2)
+        assert found == [Counts(values=(10 * n, -n)) for n in good]
         assert list(failures) == [node]

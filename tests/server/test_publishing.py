@@ -5,19 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from fedmodel.job import Privacy
+from fedmodel.job import Job, Privacy
 from fedmodel.mechanisms.counts import Counts
 from server.publishing import release
 
-PRIVACY = Privacy(mechanism="dpsgd", evaluation_noise=4.0)
+JOB = Job(privacy=Privacy(mechanism="dpsgd", evaluation_noise=4.0))
 
 
 def counts(*pairs: tuple[int, int]) -> list[Counts]:
-    return [Counts(correct=a, wrong=b) for a, b in pairs]
+    return [Counts(values=(a, b)) for a, b in pairs]
 
 
 def test_sites_are_summed_not_averaged() -> None:
-    got = release(counts((90, 10), (5, 195)), PRIVACY, {7: "its budget is spent"})
+    got = release(counts((90, 10), (5, 195)), JOB, {7: "its budget is spent"})
     assert got.accuracy == pytest.approx(95 / 300)
     assert (got.rows, got.sites, got.failures) == (300, 2, {7: "its budget is spent"})
     assert got.noise_std == pytest.approx(4 * math.sqrt(2))
@@ -27,31 +27,30 @@ def test_sites_are_summed_not_averaged() -> None:
     ("pair", "expected"), [((-20, 200), 0.0), ((200, -20), 1.0), ((100, 0), 1.0), ((0, 100), 0.0)]
 )
 def test_an_accuracy_is_between_0_and_1(pair: tuple[int, int], expected: float) -> None:
-    assert release(counts(pair), PRIVACY).accuracy == expected
+    assert release(counts(pair), JOB).accuracy == expected
 
 
 @pytest.mark.parametrize("pair", [(0, 0), (8, 8), (-50, 40), (-50, -50)])
 def test_what_the_noise_swamps_is_not_told(pair: tuple[int, int]) -> None:
-    got = release(counts(pair), PRIVACY)  # three std of the rows' noise are 17
+    got = release(counts(pair), JOB)  # three std of the rows' noise are 17
     assert (got.accuracy, got.standard_error) == (None, None)
     assert got.rows == max(0, sum(pair))
-    assert release(counts((9, 8)), PRIVACY).accuracy is not None
+    assert release(counts((9, 8)), JOB).accuracy is not None
 
 
 def test_nobody_is_no_accuracy() -> None:
-    got = release([], PRIVACY, {2: "no answer in time"})
+    got = release([], JOB, {2: "no answer in time"})
     assert (got.accuracy, got.rows, got.noise_std, got.sites) == (None, 0, 0.0, 0)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_the_standard_error_is_the_spread_of_the_release(share: float) -> None:
     sites, rows = 4, 300
-    std = PRIVACY.evaluation_noise
+    std = JOB.privacy.evaluation_noise
     draw = np.random.default_rng(7).normal(0, std, (3000, sites, 2))
     exact = np.array([rows * share, rows * (1 - share)])
     found = [
-        release(counts(*((round(a), round(b)) for a, b in exact + noise)), PRIVACY)
-        for noise in draw
+        release(counts(*((round(a), round(b)) for a, b in exact + noise)), JOB) for noise in draw
     ]
     accuracies = np.array([f.accuracy for f in found])
     errors = np.array([f.standard_error for f in found])
@@ -61,4 +60,4 @@ def test_the_standard_error_is_the_spread_of_the_release(share: float) -> None:
 
 def test_patients_take_more_noise() -> None:
     patient = Privacy(mechanism="dpsgd", unit="patient", rows_per_patient=5, evaluation_noise=4.0)
-    assert release(counts((400, 100)), patient).noise_std == pytest.approx(20.0)
+    assert release(counts((400, 100)), Job(privacy=patient)).noise_std == pytest.approx(20.0)

@@ -74,7 +74,7 @@ class Sites:
             error = self.releasing(context.node_id, order.round)
             if error is not None:
                 return wire.encode_error(error, message)
-            counts = Counts(correct=100 * context.node_id, wrong=100)
+            counts = Counts(values=(100 * context.node_id, 100))
             return Message(wire.encode_counts(counts), reply_to=message)
 
         return app

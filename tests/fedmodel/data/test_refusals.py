@@ -9,9 +9,12 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
+from fedmodel import tasks
 from fedmodel.data import Rows, Source, check_site, check_test, labels_of, load
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.seeds import Seed
+
+SINGLE = tasks.of("sequence-classification")
 
 GOOD = b"text,label\nSECRET one,x\nSECRET two,y\n"
 HEAD = "text,label\nSECRET one,x\n"
@@ -19,7 +22,7 @@ HEAD = "text,label\nSECRET one,x\n"
 
 def refused(source: Source) -> str:
     with pytest.raises(DataError) as caught:
-        load(source, Seed(0), 2)
+        load(source, Seed(0), 2, SINGLE)
     message = str(caught.value)
     assert "SECRET" not in message
     assert "expected" in message
@@ -59,7 +62,7 @@ def refused_csv(folder: Path, content: bytes, **source: Any) -> str:
             ["row 3 (line 5)", "closing quote", "end of the file", "close the quote"],
         ),
         (b'text,"lab\nSECRET,x\n', ["header (line 1)", "closing quote"]),
-        (HEAD.encode() + b"SECRET,x\n", ["two classes", "'x'", "all 2 rows", "data.label"]),
+        (HEAD.encode() + b"SECRET,x\n", ["at least 2 classes", "'x'", "all 2 rows", "data.label"]),
     ],
     ids=range(18),  # not the content: a test's name ends up in its path
 )
@@ -134,7 +137,7 @@ def test_site_and_patient_columns_may_miss_from_the_test_file(tmp_path: Path) ->
         site="s",
         patient="p",
     )
-    tables = load(source, Seed(0), 2)
+    tables = load(source, Seed(0), 2, SINGLE)
     assert tables.train == Rows(["a", "b"], ["x", "y"], ["h", "i"], ["1", "2"])
     assert tables.test is not None
     assert tables.test.sites is None
@@ -152,16 +155,16 @@ def test_a_label_unseen_in_training(tmp_path: Path) -> None:
 
 def test_a_long_label_is_not_shown() -> None:
     with pytest.raises(DataError, match="got a value of 50 characters") as caught:
-        check_test(Rows(["a"], ["SECRET one" * 5]), ("x", "y"))
+        check_test(Rows(["a"], ["SECRET one" * 5]), ("x", "y"), SINGLE)
     assert "SECRET" not in str(caught.value)
 
 
 def test_one_class_and_no_rows() -> None:
     with pytest.raises(DataError, match="one class in all 2 rows: 'x'"):
-        labels_of(Rows(["a", "b"], ["x", "x"]))
+        labels_of(Rows(["a", "b"], ["x", "x"]), SINGLE)
     with pytest.raises(DataError, match="no rows"):
-        labels_of(Rows([], []))
-    assert labels_of(Rows(["a", "b"], ["y", "x"])) == ("x", "y")
+        labels_of(Rows([], []), SINGLE)
+    assert labels_of(Rows(["a", "b"], ["y", "x"]), SINGLE) == ("x", "y")
 
 
 def test_a_site_smaller_than_a_batch() -> None:
@@ -246,13 +249,13 @@ def test_huge_fields_are_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     text = "word " * 400_000
     path.write_text(f"text,label\n{text},x\nb,y\n")
-    assert load(Source(kind="csv", train=str(path)), Seed(0), 2).train.texts[0] == text
+    assert load(Source(kind="csv", train=str(path)), Seed(0), 2, SINGLE).train.texts[0] == text
 
 
 def test_values_stay_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b'\xef\xbb\xbftext,label\r\n" a ""b"",\r\nc",NA\r\n\r\n\xc3\xa9, 1\r\n')
-    rows = load(Source(kind="csv", train=str(path)), Seed(0), 2).train
+    rows = load(Source(kind="csv", train=str(path)), Seed(0), 2, SINGLE).train
     assert rows == Rows([' a "b",\r\nc', "é"], ["NA", " 1"])
     lines = tmp_path / "rows.jsonl"
     records = [
@@ -260,7 +263,7 @@ def test_values_stay_as_they_are(tmp_path: Path) -> None:
         for i, t in enumerate(rows.texts)  # whole numbers become text
     ]
     lines.write_text("\n".join(json.dumps(r) for r in records), encoding="utf-8-sig")
-    read = load(Source(kind="jsonl", train=str(lines)), Seed(0), 2).train
+    read = load(Source(kind="jsonl", train=str(lines)), Seed(0), 2, SINGLE).train
     assert read == Rows(rows.texts, ["0", "1"])
 
 

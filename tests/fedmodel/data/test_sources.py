@@ -9,10 +9,12 @@ from typing import Any
 import datasets
 import pytest
 
-from fedmodel import config
+from fedmodel import config, tasks
 from fedmodel.data import Rows, Source, labels_of, load
 from fedmodel.errors import DataError
 from fedmodel.seeds import Seed
+
+SINGLE = tasks.of("sequence-classification")
 
 ROOT = Path(__file__).resolve().parents[3]
 ABSTRACTS = ROOT.parent / "shared" / "data" / "medical_abstracts"
@@ -83,7 +85,7 @@ def test_the_same_content_gives_the_same_rows(
     shown = kind if kind in ("csv", "jsonl", "parquet") else "folder"
     capfd.readouterr()
     mapping = {"kind": shown, "train": str(path), "site": "site", "patient": "pid"}
-    tables = load(config.build(Source, mapping), Seed(0), 2)
+    tables = load(config.build(Source, mapping), Seed(0), 2, SINGLE)
     assert tables.train == ROWS
     assert tables.test is None
     assert [p for p in cache.rglob("*") if p.is_file()] == []
@@ -99,19 +101,19 @@ def test_class_labels_become_their_names(tmp_path: Path) -> None:
     )
     data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
     data.with_format("numpy").save_to_disk(tmp_path / "saved")
-    rows = load(Source(kind="folder", train=str(tmp_path / "saved")), Seed(0), 2).train
+    rows = load(Source(kind="folder", train=str(tmp_path / "saved")), Seed(0), 2, SINGLE).train
     assert list(rows.labels) == ["yes", "no"]
 
 
 def test_splits_of_a_folder(tmp_path: Path) -> None:
     path = str(write("saved splits", tmp_path))
-    tables = load(Source(kind="folder", train=path, test_split="other"), Seed(0), 2)
+    tables = load(Source(kind="folder", train=path, test_split="other"), Seed(0), 2, SINGLE)
     assert tables.test is not None
     assert len(tables.test) == 1
     with pytest.raises(DataError, match=r"split 'dev'.*train, other.*data.train_split"):
-        load(Source(kind="folder", train=path, train_split="dev"), Seed(0), 2)
+        load(Source(kind="folder", train=path, train_split="dev"), Seed(0), 2, SINGLE)
     with pytest.raises(DataError, match=r"split 'test'.*train, other"):
-        load(Source(kind="folder", train=path, test=path), Seed(0), 2)
+        load(Source(kind="folder", train=path, test=path), Seed(0), 2, SINGLE)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_folders_that_cannot_be_read(tmp_path: Path, file: str, content: str) ->
     if file:
         (folder / file).write_text(content)
     with pytest.raises(DataError, match="rows") as caught:
-        load(Source(kind="folder", train=str(folder)), Seed(0), 2)
+        load(Source(kind="folder", train=str(folder)), Seed(0), 2, SINGLE)
     assert "SECRET" not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -138,7 +140,7 @@ def test_null_in_a_folder(tmp_path: Path) -> None:
     data = datasets.Dataset.from_dict({"text": ["SECRET", None], "label": ["x", "y"]})
     data.save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match=r"saved, row 2: .*'text'.*null"):
-        load(Source(kind="folder", train=str(tmp_path / "saved")), Seed(0), 2)
+        load(Source(kind="folder", train=str(tmp_path / "saved")), Seed(0), 2, SINGLE)
 
 
 def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +152,7 @@ def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     source = Source(kind="hub", train="org/notes", name="en", revision="abc", test_split="dev")
-    tables = load(source, Seed(0), 2)
+    tables = load(source, Seed(0), 2, SINGLE)
     assert tables.train == Rows(ROWS.texts, ROWS.labels)
     assert tables.test == Rows(ROWS.texts[1:2], ["y"])
     assert calls == [("org/notes", "en", "abc", "train"), ("org/notes", "en", "abc", "dev")]
@@ -162,7 +164,7 @@ def test_hub_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(DataError, match=r"org/notes\[train\].*ConnectionError.*network") as caught:
-        load(Source(kind="hub", train="org/notes"), Seed(0), 2)
+        load(Source(kind="hub", train="org/notes"), Seed(0), 2, SINGLE)
     assert "SECRET" not in str(caught.value)
 
 
@@ -174,10 +176,10 @@ def test_real_abstracts() -> None:
         test=str(ABSTRACTS / "test.csv"),
         site="site",
     )
-    tables = load(source, Seed(0), 5)
+    tables = load(source, Seed(0), 5, SINGLE)
     assert tables.test is not None
     assert (len(tables.train), len(tables.test)) == (2300, 588)
-    assert len(labels_of(tables.train)) == 5
+    assert len(labels_of(tables.train, SINGLE)) == 5
     assert len(set(tables.train.sites or ())) == 5
 
 

@@ -4,9 +4,12 @@ from collections import Counter
 
 import pytest
 
+from fedmodel import tasks
 from fedmodel.data import Rows, Source, clinical_notes, labels_of, load
 from fedmodel.errors import DataError
 from fedmodel.seeds import Seed
+
+SINGLE = tasks.of("sequence-classification")
 
 NOTES = clinical_notes(3000, 5, Seed(0))
 
@@ -91,13 +94,13 @@ def test_sizes_that_do_not_work() -> None:
 
 
 def test_test_rows_are_of_other_patients_at_the_same_sites() -> None:
-    tables = load(Source(rows=500, test_rows=200), Seed(2), 4)
+    tables = load(Source(rows=500, test_rows=200), Seed(2), 4, SINGLE)
     assert tables.test is not None
     assert (len(tables.train), len(tables.test)) == (500, 200)
     assert not set(tables.train.patients or ()) & set(tables.test.patients or ())
     assert set(tables.train.sites or ()) == set(tables.test.sites or ())
-    assert labels_of(tables.train) == labels_of(tables.test)
-    assert load(Source(rows=500, test_rows=0), Seed(2), 4).test is None
+    assert labels_of(tables.train, SINGLE) == labels_of(tables.test, SINGLE)
+    assert load(Source(rows=500, test_rows=0), Seed(2), 4, SINGLE).test is None
 
 
 def test_a_bag_of_words_does_well_but_not_perfectly() -> None:

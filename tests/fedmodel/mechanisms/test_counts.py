@@ -1,4 +1,4 @@
-"""Two noised counts: how much one unit can change them, and that nothing else leaves."""
+"""Noised counts: how much one unit can change them, and that nothing else leaves."""
 
 import itertools
 from collections import Counter
@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmodel.errors import PrivacyError
 from fedmodel.job import Privacy
 from fedmodel.mechanisms import noise
 from fedmodel.mechanisms.counts import Counts, counted_rows, largest_contribution, noise_std, noised
 from fedmodel.seeds import Entropy
+from fedmodel.tasks import of
 
+SINGLE = of("sequence-classification").counted(("a", "b"))
 RECORD = Privacy(mechanism="dpsgd")
 PATIENT = Privacy(mechanism="dpsgd", unit="patient", rows_per_patient=3)
 
@@ -25,7 +28,7 @@ def test_one_row_changes_the_counts_by_one() -> None:
         whole = np.array(exact(list(answers)))
         for i in range(4):
             less = np.array(exact([*answers[:i], *answers[i + 1 :]]))
-            assert np.linalg.norm(whole - less) == largest_contribution(RECORD) == 1
+            assert np.linalg.norm(whole - less) == largest_contribution(RECORD, SINGLE) == 1
 
 
 def test_one_patient_changes_the_counts_by_as_many_rows_as_are_counted() -> None:
@@ -38,7 +41,7 @@ def test_one_patient_changes_the_counts_by_as_many_rows_as_are_counted() -> None
         whole = np.array(exact([truth[i] for i in rows]))
         less = np.array(exact(truth[:3]))
         worst = max(worst, float(np.linalg.norm(whole - less)))
-    assert worst == largest_contribution(PATIENT) == 3
+    assert worst == largest_contribution(PATIENT, SINGLE) == 3
 
 
 def test_exchanging_a_unit_is_within_twice_its_contribution() -> None:
@@ -46,7 +49,7 @@ def test_exchanging_a_unit_is_within_twice_its_contribution() -> None:
     points = [(a, b) for a in range(4) for b in range(4 - a)]
     distance = max(np.hypot(a - c, b - d) for (a, b), (c, d) in itertools.product(points, points))
     assert distance == pytest.approx(3 * np.sqrt(2))
-    assert distance <= 2 * largest_contribution(PATIENT)
+    assert distance <= 2 * largest_contribution(PATIENT, SINGLE)
 
 
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
@@ -58,26 +61,32 @@ def test_the_noise_is_the_multiplier_times_the_contribution(adjacency: Any) -> N
         rows_per_patient=5,
         evaluation_noise=3.0,
     )
-    assert noise_std(privacy) == 15
-    draws = [noised(1000, 500, privacy, Entropy()) for _ in range(1000)]
+    assert noise_std(privacy, SINGLE) == 15
+    draws = [noised(np.array([1000, 500]), privacy, SINGLE, Entropy()) for _ in range(1000)]
     for values, mean in (
-        ([c.correct for c in draws], 1000),
-        ([c.wrong for c in draws], 500),
+        ([c.values[0] for c in draws], 1000),
+        ([c.values[1] for c in draws], 500),
     ):
         assert np.mean(values) == pytest.approx(mean, abs=2.5)  # five standard errors
         assert np.std(values) == pytest.approx(15, rel=0.12)
-    assert {type(c.correct) for c in draws} == {type(c.wrong) for c in draws} == {int}
+    assert {type(value) for c in draws for value in c.values} == {int}
 
 
 def test_counts_may_fall_below_0_and_are_never_clipped_to_it() -> None:
     # Clipping at the site would bias the sum over sites.
-    draws = [noised(0, 0, RECORD, Entropy()) for _ in range(100)]
-    assert 20 < sum(c.correct < 0 for c in draws) < 80
+    draws = [noised(np.zeros(2, dtype=np.int64), RECORD, SINGLE, Entropy()) for _ in range(100)]
+    assert 20 < sum(c.values[0] < 0 for c in draws) < 80
 
 
 def test_without_noise_the_counts_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise, "add_gaussian", lambda entropy, total, std: total)
-    assert noised(7, 5, RECORD, Entropy()) == Counts(correct=7, wrong=5)
+    assert noised(np.array([7, 5]), RECORD, SINGLE, Entropy()) == Counts(values=(7, 5))
+
+
+@pytest.mark.parametrize("exact", [[1], [1, 2, 3], [[1, 2]]])
+def test_another_number_of_counts_than_the_tasks_is_refused(exact: Any) -> None:
+    with pytest.raises(PrivacyError, match="expected 2 counts"):
+        noised(np.array(exact), RECORD, SINGLE, Entropy())
 
 
 def test_records_are_all_counted() -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from fedmodel import models
+from fedmodel import models, tasks
 from fedmodel.gradients.units import Units
 from fedmodel.job import Lora, Model, Train
 from fedmodel.models import tiny
@@ -34,7 +35,7 @@ class Bare:
     """As much of a learner as preflight and the comparison need."""
 
     def __init__(self, module: nn.Module, task: str) -> None:
-        self.module, self.task = module, task
+        self.module, self.task = module, _task(task)
         self.layout = models.Layout.of(module)
         self.device, self.precision = CPU, "float32"
         self.preflights_passed: set[tuple[str, bool]] = set()
@@ -91,6 +92,11 @@ def tokens(logits: Tensor, labels: Tensor) -> Tensor:
     """Return every row's loss: the mean over its own tokens, whatever the others' number."""
     losses = cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
     return losses.sum(1) / (labels != -100).sum(1)
+
+
+def _task(name: str) -> tasks.Task:
+    known = tasks.of("sequence-classification")
+    return replace(known, name=name, losses=tokens) if name == "tokens" else known
 
 
 def _drop(config: Any) -> Any:

@@ -9,7 +9,6 @@ that preflight with the name of a layer. To write the file anew::
 import functools
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from torch import nn
 from fedmodel.errors import PrivacyError
 from fedmodel.gradients.engines import make_engine
 from fedmodel.gradients.fastclip import Groups
-from fedmodel.training import tasks
+from fedmodel.training.losses import example_losses
 from fedmodel.training.preflight import preflight
-from fedmodel.training.tasks import example_losses
 from tests.fedmodel.training.families import (
     CPU,
     ENGINES,
@@ -32,7 +30,7 @@ from tests.fedmodel.training.families import (
     ROWS,
     Row,
 )
-from tests.fedmodel.training.family_models import made, tokens
+from tests.fedmodel.training.family_models import made
 
 DOCS = Path(__file__).parents[3] / "docs" / "models.md"
 
@@ -40,13 +38,6 @@ DOCS = Path(__file__).parents[3] / "docs" / "models.md"
 # The largest error allowed, as a share of a parameter's largest true gradient; for parameters whose
 # gradient is nearly zero (a key's bias has none) as a share of a hundredth of the largest of all.
 TOLERANCE, FLOOR = 1e-4, 1e-2
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _loss_of_tokens() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tasks.TASK_LOSSES, "tokens", tokens)
-        yield
 
 
 # -- the comparison ------------------------------------------------------------------------------

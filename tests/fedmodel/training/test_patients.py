@@ -18,7 +18,7 @@ from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, optim
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
-from fedmodel.training.tasks import example_losses
+from fedmodel.training.losses import example_losses
 
 Sum = dict[str, torch.Tensor]
 

@@ -4,6 +4,7 @@ Each is refused by the preflight or a guard, or can't happen on the way that tra
 fifth has a file of its own.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fedmodel.gradients.fastclip import Groups
 from fedmodel.job import Job, Privacy, Train
 from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy, Seed
-from fedmodel.training import dpsgd, optim, tasks
+from fedmodel.training import dpsgd, optim
 from fedmodel.training.preflight import preflight
 from tests.fedmodel.training.traps import CPU, ENGINES, clipped, length
 
@@ -134,11 +135,11 @@ def test_3_rows_that_share_a_divisor_are_refused(
         return honest(batch)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(learner, "logits", logits)
-    monkeypatch.setitem(
-        tasks.TASK_LOSSES,
-        "sequence-classification",
-        lambda out, labels: cross_entropy(out, labels, reduction="none") / tokens[0],
-    )
+
+    def losses(out: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(out, labels, reduction="none") / tokens[0]
+
+    monkeypatch.setattr(learner, "task", replace(learner.task, losses=losses))
     with pytest.raises(PrivacyError, match="a row's loss changes when another row"):
         preflight(learner, examples_of(learner), engine)
 

@@ -17,8 +17,8 @@ from fedmodel.models import tiny
 from fedmodel.seeds import Seed
 from fedmodel.training.examples import prepare
 from fedmodel.training.learner import Learner
+from fedmodel.training.losses import example_losses
 from fedmodel.training.preflight import preflight
-from fedmodel.training.tasks import example_losses
 from tests.fedmodel.training.traps import CPU, ENGINES, NAMES
 
 tf: Any = transformers  # its configurations take arguments that its types don't know

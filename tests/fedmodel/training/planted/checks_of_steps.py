@@ -11,8 +11,9 @@ from torch import Tensor
 from fedmodel.job import Job, Privacy
 from fedmodel.mechanisms import noise
 from fedmodel.seeds import Seed
-from fedmodel.training import dpsgd, local, tasks
+from fedmodel.training import dpsgd, local
 from fedmodel.training.learner import Learner
+from fedmodel.training.losses import example_losses
 from tests.fedmodel.training.planted.world import (
     EVERYONE,
     MODEL,
@@ -48,7 +49,7 @@ def the_clipped_sum_is_the_oracles(world: World) -> None:
 
 def a_broken_row_adds_nothing(world: World) -> None:
     # Its factor is 0, but 0 times infinity isn't.
-    real, words = tasks.example_losses, world.rows._tokens
+    real, words = example_losses, world.rows._tokens
     (unique,) = {int(i) for i in words[2]}.difference(*words[:2], *words[3:])
 
     def losses(learner: Learner, batch: dict[str, Tensor], labels: Tensor) -> Tensor:

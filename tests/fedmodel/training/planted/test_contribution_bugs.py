@@ -1,6 +1,7 @@
 """Contributions that aren't bounded, or bounded twice: planted, and noticed."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from fedmodel.gradients.fastclip import FastClip, Groups, engine, parts
 from fedmodel.gradients.fastclip.notes import Notes
 from fedmodel.gradients.units import Batch
 from fedmodel.mechanisms import clipping
-from fedmodel.training import dpsgd, tasks
+from fedmodel.training import dpsgd
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
+from fedmodel.training.losses import example_losses
 from tests.fedmodel.training.planted.bug import SUM, Bug, Bugs, notice
 from tests.fedmodel.training.planted.checks_of_norms import (
     a_tied_weight_counts_with_all_it_does,
@@ -28,7 +30,7 @@ from tests.fedmodel.training.planted.checks_of_steps import (
     a_step_over_patients_is_let_pass,
     the_clipped_sum_is_the_oracles,
 )
-from tests.fedmodel.training.planted.world import MODEL, F, World
+from tests.fedmodel.training.planted.world import F, World
 
 BUGS = Bugs()
 NORM = "the norm of a row's gradient is wrong"
@@ -41,9 +43,7 @@ def clipping_after_averaging(patch: pytest.MonkeyPatch, world: World) -> None:
     ) -> None:
         one = Groups(torch.zeros(len(batch.rows), dtype=torch.int64))
         clip.begin(len(batch.rows))
-        losses = tasks.example_losses(
-            learner, examples.batch(batch.rows), examples.labels(batch.rows)
-        )
+        losses = example_losses(learner, examples.batch(batch.rows), examples.labels(batch.rows))
         clip.backward(losses / len(losses), one)
         clip.add(clipper.factors(clip.squares()) * batch.count)
 
@@ -174,7 +174,7 @@ def losses_over_the_realised_batch(patch: pytest.MonkeyPatch, world: World) -> N
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(logits, labels, reduction="none") / len(labels)
 
-    patch.setitem(tasks.TASK_LOSSES, MODEL.task, loss)
+    patch.setattr(world.learner, "task", replace(world.learner.task, losses=loss))
 
 
 @BUGS.guarded("a row's loss changes when another row", the_preflight_is_passed)
@@ -182,12 +182,12 @@ def the_batchs_mean_for_every_row(patch: pytest.MonkeyPatch, world: World) -> No
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(logits, labels).expand(len(labels))
 
-    patch.setitem(tasks.TASK_LOSSES, MODEL.task, loss)
+    patch.setattr(world.learner, "task", replace(world.learner.task, losses=loss))
 
 
 @BUGS.checked(SUM, the_clipped_sum_is_the_oracles)
 def steps_divide_losses_by_the_batch(patch: pytest.MonkeyPatch, world: World) -> None:
-    real = tasks.example_losses
+    real = example_losses
     patch.setattr(dpsgd, "example_losses", lambda *a: (found := real(*a)) / len(found))
 
 

@@ -1,0 +1,18 @@
+"""Losses of examples, each by itself, so that no row enters another's."""
+
+from torch import Tensor
+
+from fedmodel.training.learner import Learner
+
+__all__ = ["example_losses"]
+
+
+def example_losses(learner: Learner, batch: dict[str, Tensor], targets: Tensor) -> Tensor:
+    """Return the loss of every example, float32 ``[B]``.
+
+    Args:
+        learner: the network, and the task it is trained for.
+        batch: the network's input.
+        targets: the batch's labels as the task encodes them.
+    """
+    return learner.task.losses(learner.logits(batch), targets)
