@@ -69,7 +69,7 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
         raise RunFolderError(
             f"{run} isn't finished; finish it with: fedmodel simulate run={run} resume=true"
         )
-    job = Job.from_mapping(folder.manifest["job"])
+    job = Job.from_mapping(dict(folder.manifest.job))
     # The model libraries are slow to import; a wrong run folder should be told at once.
     from fedmodel import models
     from fedmodel.report.card import model_card
@@ -78,7 +78,7 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
     learner = resident(job, pick_device("cpu"))
     learner.load_vector(learner.layout.from_named(folder.model()))
     card = model_card(
-        folder.manifest["job"],
+        folder.manifest.job,
         summary,
         form=form,
         carries_code=models.carries_code(learner.module),

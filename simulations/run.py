@@ -1,8 +1,5 @@
 """The verb ``simulate``: from a composed configuration to a finished run folder."""
 
-import datetime
-import os
-import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +27,7 @@ from fedmodel.runs import (
     SiteSummary,
     Summary,
     Traffic,
+    manifest_of,
     run_path,
     write_atomic,
 )
@@ -43,7 +41,6 @@ __all__ = ["main", "simulate"]
 _CAPS = ("epsilon", "delta", "run_epsilon", "unit")
 # What a resume may set anew: where it runs, and what the sites allow.
 _OF_THE_PROCESS = {"run", "resume", "device", *(f"budget.{key}" for key in _CAPS)}
-_PACKAGES = ("torch", "transformers", "opacus", "peft", "flwr", "dp-accounting")
 
 
 def main(
@@ -106,7 +103,15 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
         RunFolder.check_new(path)
     parties = gather(scenario)
     if folder is None:
-        folder = RunFolder.create(path, _manifest(mapping, parties))
+        folder = RunFolder.create(
+            path,
+            manifest_of(
+                path.name,
+                parties.job,
+                rows_sha256=parties.rows_sha256,
+                configuration={**mapping, "resume": False},
+            ),
+        )
     else:
         _check_unchanged(folder, parties)
     with folder.locked():
@@ -137,7 +142,7 @@ def _reopen(
     path: Path, mapping: dict[str, Any], given: Sequence[str]
 ) -> tuple[RunFolder, Scenario]:
     folder = RunFolder.open(path)
-    kept = folder.manifest["config"]
+    kept = folder.manifest.config
     changed = [
         key for key in given if key not in _OF_THE_PROCESS and _at(mapping, key) != _at(kept, key)
     ]
@@ -162,30 +167,15 @@ def _at(mapping: Any, key: str) -> Any:
 def _check_unchanged(folder: RunFolder, parties: Parties) -> None:
     manifest = folder.manifest
     for what, begun, now in (
-        ("fedmodel version", manifest["fedmodel"], version("fedmodel")),
-        ("rows", manifest["rows_sha256"], parties.rows_sha256),
-        ("job (by its model files)", manifest["job_sha256"], parties.job.sha256),
+        ("fedmodel version", manifest.fedmodel, version("fedmodel")),
+        ("rows", manifest.rows_sha256, parties.rows_sha256),
+        ("job (by its model files)", manifest.job_sha256, parties.job.sha256),
     ):
         if begun != now:
             raise RunFolderError(
                 f"{folder.path} can't be continued: the {what} changed since it was begun "
-                f"({begun[:16]} then, {now[:16]} now); bring back what was, or start another run"
+                f"({begun!s:.16} then, {now:.16} now); bring back what was, or start another run"
             )
-
-
-def _manifest(mapping: dict[str, Any], parties: Parties) -> dict[str, Any]:
-    job = parties.job
-    return {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "fedmodel": version("fedmodel"),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
-        "job_sha256": job.sha256,
-        "rows_sha256": parties.rows_sha256,
-        "job": config.to_mapping(job),
-        "config": config.to_mapping({**mapping, "resume": False}),
-    }
 
 
 def _play(

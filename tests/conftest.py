@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedmodel.runs import Machine, Manifest, RunFolder
 from fedmodel.seeds import Entropy
 
 # Threads that wait for one another cost minutes on tiny models when cores are busy.
@@ -38,3 +42,20 @@ class FakeEntropy(Entropy):
 @pytest.fixture
 def fake() -> Entropy:
     return FakeEntropy()
+
+
+def new_run(path: Path, **changes: Any) -> RunFolder:
+    """Make a run folder whose manifest nobody looks at, but for what is changed of it."""
+    manifest = Manifest(
+        run=f"{path.name}-{os.urandom(4).hex()}",
+        created="2026-01-01T00:00:00+00:00",
+        fedmodel="0",
+        python="3.11",
+        packages={},
+        machine=Machine(cpus=None, platform="none"),
+        job_sha256="0" * 64,
+        rows_sha256=None,
+        job={},
+        config={},
+    )
+    return RunFolder.create(path, replace(manifest, **changes))

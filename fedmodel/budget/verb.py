@@ -136,7 +136,7 @@ def _caps(ask: Ask, given: Sequence[str]) -> Caps:
     """Return the caps asked about; for a run folder, the run's own unless others are given."""
     if ask.run is None or any(key.startswith("budget") for key in given):
         return ask.budget
-    kept = RunFolder.open(run_path(ask.run)).manifest.get("config", {}).get("budget") or {}
+    kept = RunFolder.open(run_path(ask.run)).manifest.config.get("budget") or {}
     known = ("epsilon", "delta", "run_epsilon", "unit")
     return config.build(Caps, {k: v for k, v in kept.items() if k in known}, "budget")
 

@@ -3,6 +3,7 @@
 from fedmodel.runs.checkpoint import Checkpoint
 from fedmodel.runs.files import write_atomic
 from fedmodel.runs.folder import RunFolder, run_path
+from fedmodel.runs.manifest import Machine, Manifest, manifest_of
 from fedmodel.runs.summary import (
     Hiding,
     PrivacySummary,
@@ -16,6 +17,8 @@ from fedmodel.runs.summary import (
 __all__ = [
     "Checkpoint",
     "Hiding",
+    "Machine",
+    "Manifest",
     "PrivacySummary",
     "ReleasedAccuracy",
     "RunFolder",
@@ -23,6 +26,7 @@ __all__ = [
     "SiteSummary",
     "Summary",
     "Traffic",
+    "manifest_of",
     "run_path",
     "write_atomic",
 ]

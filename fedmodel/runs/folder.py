@@ -6,9 +6,10 @@ point leaves the old file or the new one. A checkpoint is a folder that is renam
 
 import datetime
 import fcntl
+import functools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,12 @@ from fedmodel.errors import RunFolderError
 from fedmodel.runs import checkpoint as checkpoints
 from fedmodel.runs.checkpoint import Checkpoint
 from fedmodel.runs.files import load_arrays, parse_json, read_json, to_json, write_atomic
+from fedmodel.runs.manifest import Manifest
 from fedmodel.runs.summary import Summary
-from fedmodel.seeds import Entropy
 
 __all__ = ["RunFolder", "run_path"]
 
 RUNS = Path("runs")
-SCHEMA = "fedmodel.run/1"
 
 
 def run_path(name: str | None) -> Path:
@@ -48,17 +48,19 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, manifest: Mapping[str, Any]) -> "RunFolder":
+    def create(cls, path: Path, manifest: Manifest) -> "RunFolder":
         """Make a new run folder with its manifest.
 
+        Args:
+            path: the folder, which must not hold a run.
+            manifest: what the run is.
+
         Raises:
-            RunFolderError: if there is one already, or it can't be written.
+            RunFolderError: if there is a run already, or it can't be written.
         """
         cls.check_new(path)
-        folder = cls(path)
-        run = f"{path.name}-{Entropy().bytes(4).hex()}"
-        write_atomic(path / "manifest.json", to_json({"schema": SCHEMA, "run": run, **manifest}))
-        return folder
+        write_atomic(path / "manifest.json", to_json(manifest.to_mapping()))
+        return cls(path)
 
     @classmethod
     def check_new(cls, path: Path) -> None:
@@ -110,20 +112,23 @@ class RunFolder:
             RunFolderError: if it isn't one, or of a schema this version doesn't know.
         """
         folder = cls(path)
-        schema = folder.manifest.get("schema")
-        if schema != SCHEMA:
-            raise RunFolderError(f"{path} has schema {schema!r}; this version reads {SCHEMA!r}")
+        _ = folder.manifest  # read now: what can't be read isn't open
         return folder
 
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """What the run is: configuration, job, versions."""
-        return read_json(self.path / "manifest.json")
+    @functools.cached_property
+    def manifest(self) -> Manifest:
+        """What the run is. It is written once, and read once.
+
+        Raises:
+            RunFolderError: if it is damaged, or of a schema that this version doesn't read.
+        """
+        path = self.path / "manifest.json"
+        return Manifest.from_mapping(read_json(path), str(path))
 
     @property
     def run(self) -> str:
         """The run's name in ledgers: unlike the folder's, it isn't used again for another run."""
-        return str(self.manifest.get("run", self.path.name))
+        return self.manifest.run
 
     @property
     def heads(self) -> Path:

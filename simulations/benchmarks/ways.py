@@ -15,7 +15,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import clients.app
 import server.app
-from fedmodel.runs import RunFolder
+from fedmodel.runs import RunFolder, manifest_of
 from fedmodel.training import local
 from fedmodel.update import Vector
 from server.coordinator import Coordinator, Silent
@@ -97,7 +97,7 @@ def fedmodel(work: Workload, clock: Clock, folder: Path, *, record: bool = False
     contexts = {node: Context(run_id, node, {}, RecordDict(), {}) for node in sites}
     coordinator = Coordinator(
         job=ready.job,
-        folder=RunFolder.create(folder / "run", {}) if record else None,
+        folder=RunFolder.create(folder / "run", manifest_of("run", ready.job)) if record else None,
         initial=ready.learner.initial,
         named=ready.learner.layout.named,
         from_named=ready.learner.layout.from_named,

@@ -15,7 +15,7 @@ from fedmodel.ledger.caps import total
 from fedmodel.ledger.entries import Part
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.site_state import SiteState
-from fedmodel.runs import RunFolder
+from tests.conftest import new_run
 
 JOB = Job(
     train=Train(rounds=2, steps=5),
@@ -142,8 +142,11 @@ def test_a_job_without_privacy_costs_nothing(
 
 
 def test_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = {"job": config.to_mapping(JOB), "config": {"budget": {"epsilon": 5.0}}}
-    folder = RunFolder.create(tmp_path / "runs" / "demo", manifest)
+    folder = new_run(
+        tmp_path / "runs" / "demo",
+        job=config.to_mapping(JOB),
+        config={"budget": {"epsilon": 5.0}},
+    )
     site = SiteState(folder.site_state("north"), "north")
     ledger = site.ledger(path=folder.ledger("north"))
     spend_some(ledger, "demo", end=True)

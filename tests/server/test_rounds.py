@@ -16,11 +16,11 @@ from fedmodel import wire
 from fedmodel.errors import BudgetError, QuorumError, RefusedError, RunError, RunFolderError
 from fedmodel.job import Aggregation, Federation, Job, Privacy, Train
 from fedmodel.mechanisms.counts import Counts
-from fedmodel.runs import RunFolder
 from fedmodel.update import Update, Vector
 from server import rounds
 from server.coordinator import Coordinator
 from simulations.loopback import LoopbackGrid
+from tests.conftest import new_run
 
 SIZE = 5
 INITIAL = np.linspace(-1, 1, SIZE, dtype=np.float32)
@@ -139,7 +139,7 @@ def test_a_skipped_round_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     def trouble(node: int, round_: int) -> Exception | None:
         return ValueError("boom") if round_ == 2 and node != 5 else None
 
-    folder = RunFolder.create(tmp_path / "run", {})
+    folder = new_run(tmp_path / "run")
     seen: list[bytes] = []
 
     def evaluate(vector: Vector) -> dict[str, float]:
@@ -203,7 +203,7 @@ def test_patience_stops_a_run_that_no_longer_improves() -> None:
 
 
 def test_an_early_stop_survives_a_resume(tmp_path: Path) -> None:
-    job, folder = job_of(6, patience=1), RunFolder.create(tmp_path / "run", {})
+    job, folder = job_of(6, patience=1), new_run(tmp_path / "run")
     first, one = play(job, Sites(), folder=folder, evaluate=lambda _: {"loss": 1.0})
     sites = Sites()
     second, two = play(job, sites, folder=folder, evaluate=lambda _: {"loss": 1.0})
@@ -238,12 +238,12 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_unbroken_one(
     optimizer: str, crash: int, tmp_path: Path
 ) -> None:
     job = job_of(5, optimizer, fraction=0.75)
-    whole, _ = play(job, Sites(), folder=RunFolder.create(tmp_path / "whole", {}))
+    whole, _ = play(job, Sites(), folder=new_run(tmp_path / "whole"))
 
     def trouble(node: int, round_: int) -> Exception | None:
         return ValueError("boom") if round_ == crash else None
 
-    folder = RunFolder.create(tmp_path / "broken", {})
+    folder = new_run(tmp_path / "broken")
     with pytest.raises(QuorumError):
         play(job, Sites(trouble), folder=folder)
     sites = Sites()
@@ -256,7 +256,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_unbroken_one(
 
 
 def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
-    job, folder = job_of(4), RunFolder.create(tmp_path / "run", {})
+    job, folder = job_of(4), new_run(tmp_path / "run")
     crash = Sites(lambda _, round_: ValueError("boom") if round_ == 3 else None)
     with pytest.raises(QuorumError):
         play(job, crash, folder=folder)
@@ -269,7 +269,7 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_asks_nobody_again(tmp_path: Path) -> None:
-    job, folder = job_of(2), RunFolder.create(tmp_path / "run", {})
+    job, folder = job_of(2), new_run(tmp_path / "run")
     first, _ = play(job, Sites(), folder=folder)
     sites = Sites()
     second, _ = play(job, sites, folder=folder)
@@ -277,14 +277,14 @@ def test_a_finished_run_asks_nobody_again(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_size_is_refused(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {})
+    folder = new_run(tmp_path / "run")
     play(job_of(1), Sites(), folder=folder)
     with pytest.raises(RunFolderError, match="5 parameters, this job has 6"):
         play(job_of(2), Sites(), folder=folder, initial=np.zeros(6, np.float32))
 
 
 def test_failures_are_written_without_the_sites_words(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {})
+    folder = new_run(tmp_path / "run")
     play(job_of(1), Sites(only(2, error=ValueError("SECRET ROW"))), folder=folder)
     assert "SECRET" not in (folder.path / "metrics.jsonl").read_text()
     assert folder.metrics()[0]["failures"] == {"2": "ValueError"}
@@ -350,7 +350,7 @@ def test_a_run_whose_sites_all_refuse_to_release_ends_well() -> None:
 
 
 def test_a_resumed_run_keeps_what_was_released_and_asks_nobody_again(tmp_path: Path) -> None:
-    folder, job = RunFolder.create(tmp_path / "run", {}), released_job()
+    folder, job = new_run(tmp_path / "run"), released_job()
     sites = Sites()
     sites.releasing = only(4, error=BudgetError("spent"))
     _, one = play(job, sites, folder=folder)
@@ -361,7 +361,7 @@ def test_a_resumed_run_keeps_what_was_released_and_asks_nobody_again(tmp_path: P
 
 
 def test_a_crash_before_the_release_is_kept_asks_again_and_trains_no_more(tmp_path: Path) -> None:
-    folder, job = RunFolder.create(tmp_path / "run", {}), released_job()
+    folder, job = new_run(tmp_path / "run"), released_job()
 
     def cut(*_: Any) -> Any:
         raise OSError("power cut")
@@ -382,7 +382,7 @@ def test_a_crash_before_the_release_is_kept_asks_again_and_trains_no_more(tmp_pa
 
 
 def test_a_run_whose_budgets_are_spent_early_releases_its_last_model(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {})
+    folder = new_run(tmp_path / "run")
     sites = Sites(lambda node, round_: BudgetError("spent") if round_ == 3 else None)
     vector, coordinator = play(released_job(), sites, folder=folder)
     assert coordinator.outcome.stopped is not None

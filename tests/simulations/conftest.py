@@ -25,6 +25,7 @@ from server.coordinator import Outcome, Silent
 from simulations import federation
 from simulations.faults import Fault, FaultyGrid
 from simulations.federation import Parties, play
+from tests.conftest import new_run
 
 TEXTS = [f"note {i}: {'fever and cough' if i % 3 else 'pain in the knee'}" for i in range(20)]
 ROWS = Rows(TEXTS, ["ab"[i % 3 == 0] for i in range(20)])
@@ -205,7 +206,7 @@ class Lab:
         parties = Parties(
             job=job, sites=sites or self.sites(), test=ROWS, learner=learner, rows_sha256=""
         )
-        found = folder or RunFolder.create(self.folder / f"run-{self.count}", {})
+        found = folder or new_run(self.folder / f"run-{self.count}")
         grids: list[Watched] = []
         kept: list[dict[int, Site]] = []
 

@@ -28,6 +28,7 @@ from server import rounds, secure
 from server.optimizer import ServerOptimizer
 from simulations import federation
 from simulations.faults import Fault
+from tests.conftest import new_run
 
 POOLED = Privacy(mechanism="distributed", epsilon=8.0, delta=1e-3)
 WIDE = replace(POOLED, clip=4.0, rate=1.0)
@@ -397,7 +398,7 @@ def test_a_run_that_was_killed_in_a_round_goes_on_in_a_new_session(
             raise KeyboardInterrupt  # what no handler takes for a failure of the site
         return message
 
-    folder = RunFolder.create(lab.folder / "run", {})
+    folder = new_run(lab.folder / "run")
     grids: list[Any] = []
     with pytest.raises(KeyboardInterrupt):
         lab.run(job, folder=folder, before=before, watch=grids.append)
@@ -440,7 +441,7 @@ def test_a_run_that_was_killed_between_rounds_goes_on(
             raise KeyboardInterrupt
         real(self, nodes)
 
-    folder = RunFolder.create(lab.folder / "run", {})
+    folder = new_run(lab.folder / "run")
     with monkeypatch.context() as patch:
         patch.setattr(rounds._Run, "play", play)
         with pytest.raises(KeyboardInterrupt):

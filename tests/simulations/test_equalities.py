@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy
 from fedmodel.data import Rows
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
 from fedmodel.mechanisms import noise
-from fedmodel.runs import RunFolder
 from fedmodel.training.learner import resident
 from server.coordinator import Silent
 from simulations.federation import Parties, play
+from tests.conftest import new_run
 
 TEXTS = [f"note {i}: {'fever and cough' if i % 3 else 'pain in the knee'}" for i in range(12)]
 ROWS = Rows(TEXTS, ["ab"[i % 3 == 0] for i in range(12)])
@@ -43,7 +43,7 @@ def run(folder: Path, job: Job, sites: dict[str, Rows]) -> Any:
     learner = resident(job, CPU)
     parties = Parties(job=job, sites=sites, test=ROWS, learner=learner, rows_sha256="")
     start = learner.initial.copy()
-    vector, outcome, _ = play(parties, RunFolder.create(folder, {}), "cpu", Silent())
+    vector, outcome, _ = play(parties, new_run(folder), "cpu", Silent())
     assert outcome.rounds == job.train.rounds
     assert vector.dtype == np.float32
     assert (vector != start).any()

@@ -26,7 +26,7 @@ def trained(tmp_path: Path, *overrides: str) -> tuple[Path, torch.Tensor]:
     args = ["debug=fast", "data.rows=160", "data.test_rows=40", *overrides, f"run='{folder}'"]
     simulate(cli.compose("simulate", args), Console(file=io.StringIO()))
     opened = RunFolder.open(folder)
-    learner = resident(Job.from_mapping(opened.manifest["job"]), pick_device("cpu"))
+    learner = resident(Job.from_mapping(dict(opened.manifest.job)), pick_device("cpu"))
     learner.load_vector(learner.layout.from_named(opened.model()))
     learner.module.eval()
     batch = learner.tokenizer(TEXTS, padding=True, return_tensors="pt")
@@ -51,9 +51,7 @@ def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> 
         to, trust_remote_code=pooling == "mean"
     )
     torch.testing.assert_close(logits_of(model, to), expected, atol=1e-5, rtol=1e-4)
-    assert set(model.config.label2id) == set(
-        RunFolder.open(folder).manifest["job"]["model"]["labels"]
-    )
+    assert set(model.config.label2id) == set(RunFolder.open(folder).manifest.job["model"]["labels"])
 
 
 def test_an_adapter_export_gives_the_same_logits(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fedmodel.runs import RunFolder
 from server.coordinator import Silent
 from simulations.federation import Parties, gather, play, public_rate
 from simulations.scenario import Homes, Scenario
+from tests.conftest import new_run
 
 
 def gathered(*overrides: str) -> Parties:
@@ -122,7 +123,7 @@ def test_a_ledger_that_is_not_copied_is_logged_and_hides_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     parties, homes = gathered("privacy=record"), Homes(state=tmp_path / "state")
-    folder = RunFolder.create(tmp_path / "run", {})
+    folder = new_run(tmp_path / "run")
     first, second, *others = sorted(parties.sites)
     folder.ledger(first).mkdir(parents=True)  # a folder where the copy should be
     torn = tmp_path / "state" / second / "ledgers" / "main.jsonl"
@@ -139,7 +140,7 @@ def test_a_ledger_that_is_not_copied_is_logged_and_hides_no_error(
     assert f"site {second}: its ledger wasn't copied" in caplog.text
     assert copied(parties, folder) == others
     # A run that goes well isn't lost by it either.
-    folder, homes = RunFolder.create(tmp_path / "next", {}), Homes(state=tmp_path / "new")
+    folder, homes = new_run(tmp_path / "next"), Homes(state=tmp_path / "new")
     folder.ledger(first).mkdir(parents=True)
     caplog.clear()
     _, outcome, _ = play(parties, folder, "cpu", Silent(), homes=homes)

@@ -12,10 +12,10 @@ from fedmodel import wire
 from fedmodel.errors import ConfigError, QuorumError
 from fedmodel.job import Privacy
 from fedmodel.mechanisms import noise
-from fedmodel.runs import RunFolder
 from fedmodel.secagg.sums import PlainSum
 from fedmodel.update import Update
 from simulations.faults import Fault
+from tests.conftest import new_run
 
 RECORD = Privacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
 NOISELESS = Privacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3, clip=1e6, rate=1.0)
@@ -249,7 +249,7 @@ def test_an_envelope_of_another_run_is_not_opened(lab: Any) -> None:
         return reply
 
     # The same folder: the same keys.
-    folder = RunFolder.create(lab.folder / "again", {})
+    folder = new_run(lab.folder / "again")
     for path in (before.folder.path / "coordinator").iterdir():
         (folder.path / "coordinator").mkdir(exist_ok=True, mode=0o700)
         (folder.path / "coordinator" / path.name).write_bytes(path.read_bytes())

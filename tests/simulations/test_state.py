@@ -33,7 +33,7 @@ def run(tmp_path: Path, name: str, *overrides: str) -> tuple[dict[str, Any], Pat
 
 
 def job_of(folder: Path) -> Job:
-    return Job.from_mapping(RunFolder.open(folder).manifest["job"])
+    return Job.from_mapping(dict(RunFolder.open(folder).manifest.job))
 
 
 def terms(job: Job) -> Request:

@@ -1,5 +1,8 @@
 import contextlib
+import json
 import os
+import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,9 @@ import pytest
 
 from fedmodel import runs
 from fedmodel.errors import RunFolderError
-from fedmodel.runs import Checkpoint, RunFolder
+from fedmodel.job import Job
+from fedmodel.runs import Checkpoint, RunFolder, manifest_of
+from tests.conftest import new_run
 
 
 def checkpoint(number: int) -> Checkpoint:
@@ -21,7 +26,7 @@ def checkpoint(number: int) -> Checkpoint:
 
 
 def test_a_checkpoint_comes_back_and_only_two_are_kept(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {"job_sha256": "x"})
+    folder = new_run(tmp_path / "run")
     assert folder.last_checkpoint() is None
     for number in (1, 2, 3, 10):
         folder.save_checkpoint(checkpoint(number))
@@ -55,7 +60,7 @@ def test_a_failure_at_any_file_operation_leaves_the_old_checkpoint_or_the_new(
     reached = set()
     for allowed in range(12):
         state["left"] = 1000
-        folder = RunFolder.create(tmp_path / f"run-{allowed}", {})
+        folder = new_run(tmp_path / f"run-{allowed}")
         folder.save_checkpoint(checkpoint(1))
         state["left"] = allowed
         with contextlib.suppress(RunFolderError):
@@ -68,26 +73,99 @@ def test_a_failure_at_any_file_operation_leaves_the_old_checkpoint_or_the_new(
 
 
 def test_damage_is_one_clear_error(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {})
+    folder = new_run(tmp_path / "run")
     folder.save_checkpoint(checkpoint(1))
     weights = folder.path / "checkpoints" / "round-0001" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(RunFolderError, match=r"model\.safetensors"):
         folder.last_checkpoint()
-    (folder.path / "metrics.jsonl").write_text('{"round": 1}\n{"rou')
-    with pytest.raises(RunFolderError, match="line 2"):
-        folder.metrics()
     (folder.path / "manifest.json").write_text("[]")
     with pytest.raises(RunFolderError, match="JSON object"):
         RunFolder.open(folder.path)
 
 
+@pytest.mark.parametrize(
+    "line", ['{"rou', "[1]", '{"loss": 1.0}', '{"round": "2"}', '{"round": 2, "loss": NaN}', "\xff"]
+)
+def test_a_damaged_line_of_metrics_is_named(tmp_path: Path, line: str) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.metrics() == []
+    folder.write_metrics([{"round": 1, "loss": 0.5}])
+    assert folder.metrics() == [{"round": 1, "loss": 0.5}]
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(line.encode("latin-1"))
+    with pytest.raises(RunFolderError, match=r"metrics\.jsonl line 2.*restore it"):
+        folder.metrics()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"round": 2}', '{"round": "1"}', '{"round": 1.0}']
+)
+def test_a_checkpoint_of_another_round_than_its_folder_is_refused(
+    tmp_path: Path, text: str
+) -> None:
+    folder = new_run(tmp_path / "run")
+    folder.save_checkpoint(checkpoint(1))
+    (folder.path / "checkpoints" / "round-0001" / "state.json").write_text(text)
+    with pytest.raises(RunFolderError, match=r"round-0001/state\.json"):
+        folder.last_checkpoint()
+
+
+def test_a_stray_folder_among_the_checkpoints_is_passed_over(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run")
+    folder.save_checkpoint(checkpoint(1))
+    (folder.path / "checkpoints" / "round-1 (copy)").mkdir()
+    last = folder.last_checkpoint()
+    assert last is not None
+    assert last.round == 1
+
+
 def test_a_folder_isnt_overwritten_and_a_strange_one_isnt_opened(tmp_path: Path) -> None:
-    RunFolder.create(tmp_path / "run", {})
+    new_run(tmp_path / "run")
     with pytest.raises(RunFolderError, match="resume=true"):
-        RunFolder.create(tmp_path / "run", {})
+        new_run(tmp_path / "run")
     with pytest.raises(RunFolderError, match="is missing"):
         RunFolder.open(tmp_path)
     runs.write_atomic(tmp_path / "old" / "manifest.json", b'{"schema": "fedmodel.run/0"}')
     with pytest.raises(RunFolderError, match=r"fedmodel\.run/0"):
         RunFolder.open(tmp_path / "old")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("schema", "fedmodel.run/2", r"'fedmodel\.run/2'.*'fedmodel\.run/1'"),
+        ("run", 7, "run must be text"),
+        ("packages", {"torch": 2}, r"packages\.torch must be text"),
+        ("machine", {"cpus": 2}, r"missing key 'machine\.platform'"),
+        ("job_sha256", "0F" * 32, "job_sha256 must be 64 digits"),
+        ("rows_sha256", "ab", "rows_sha256 must be 64 digits"),
+        ("job", [], "job must be a mapping"),
+        ("cofnig", {}, r"unknown key 'cofnig' \(did you mean 'config'\?\)"),
+    ],
+)
+def test_another_manifest_is_one_clear_error(
+    tmp_path: Path, key: str, value: Any, says: str
+) -> None:
+    folder = new_run(tmp_path / "run")
+    manifest = {**folder.manifest.to_mapping(), key: value}
+    (folder.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunFolderError, match=rf"manifest\.json.*{says}"):
+        RunFolder.open(folder.path)
+
+
+def test_a_manifest_says_what_a_run_is(tmp_path: Path) -> None:
+    job = Job(seed=3)
+    manifest = manifest_of("demo", job, rows_sha256="a" * 64, configuration={"seed": 3})
+    again = manifest_of("demo", job)
+    folder = RunFolder.create(tmp_path / "demo", manifest)
+    opened = RunFolder.open(tmp_path / "demo")
+    assert opened.manifest == folder.manifest == manifest
+    assert opened.run == manifest.run
+    assert re.fullmatch("demo-[0-9a-f]{8}", manifest.run)
+    assert again.run != manifest.run
+    assert (again.rows_sha256, again.config) == (None, {})
+    assert manifest.job_sha256 == job.sha256
+    assert Job.from_mapping(dict(manifest.job)) == job
+    assert manifest.fedmodel == version("fedmodel")
+    assert manifest.packages["torch"] == version("torch")
