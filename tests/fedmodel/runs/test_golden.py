@@ -1,0 +1,113 @@
+"""A finished run of schema ``fedmodel.run/1``, as version 0.1.0 wrote it, is read and verified.
+
+The folder is as it was written, but for what no reader needs: the sites' keys, salts and leaves.
+"""
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fedmodel import cli, config
+from fedmodel.accounting.claims import claim
+from fedmodel.export import export_run
+from fedmodel.ledger import Ledger
+from fedmodel.report.page import report_page
+from fedmodel.runs import RunFolder, Summary
+from fedmodel.runs.files import to_json
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+RUN = VECTORS / "run_v1"
+SUMMARIES = sorted((VECTORS / "summaries_v1").glob("*.json"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(RUN, tmp_path / "run_v1"))
+
+
+def summary_of(folder: RunFolder) -> Summary:
+    summary = folder.summary()
+    assert summary is not None
+    return summary
+
+
+def test_manifest_and_summary_come_back_byte_for_byte() -> None:
+    folder = RunFolder.open(RUN)
+    manifest, summary = folder.manifest, summary_of(folder)
+    assert to_json(manifest.to_mapping()) == (RUN / "manifest.json").read_bytes()
+    assert to_json(summary.to_mapping()) == (RUN / "summary.json").read_bytes()
+    assert re.fullmatch("run_v1-[0-9a-f]{8}", folder.run)
+    # A job is named by its text, whatever this version makes of it.
+    assert config.digest(manifest.job) == manifest.job_sha256 == summary.job_sha256
+
+
+def test_there_is_a_summary_for_every_kind_of_run() -> None:
+    found = {path.stem for path in SUMMARIES}
+    assert found == {"distributed", "none", "seal", "shared1", "shared2", "site"}
+
+
+@pytest.mark.parametrize("path", SUMMARIES, ids=lambda path: path.stem)
+def test_a_summary_comes_back_byte_for_byte(path: Path) -> None:
+    summary = Summary.from_mapping(json.loads(path.read_bytes()))
+    assert to_json(summary.to_mapping()) == path.read_bytes()
+    assert report_page(summary, path.stem)
+
+
+def test_metrics_checkpoint_and_model_belong_together() -> None:
+    folder = RunFolder.open(RUN)
+    summary, last, rows = summary_of(folder), folder.last_checkpoint(), folder.metrics()
+    assert last is not None
+    assert [row["round"] for row in rows] == [1, 2]
+    assert rows[-1]["accuracy"] == summary.final["accuracy"]
+    assert last.round == summary.rounds == 2
+    assert summary.released is not None
+    assert last.state["released"]["accuracy"] == summary.released.accuracy
+    model = folder.model()
+    assert set(model) == set(last.parameters)
+    assert all((model[name] == last.parameters[name]).all() for name in model)
+
+
+def test_the_claim_follows_from_the_ledgers() -> None:
+    folder = RunFolder.open(RUN)
+    privacy = summary_of(folder).privacy
+    assert privacy.delta is not None
+    assert set(privacy.sites) == {"site-1", "site-2", "site-3"}
+    for name, site in privacy.sites.items():
+        spends = Ledger(folder.ledger(name)).spends(run=folder.run, job=folder.manifest.job_sha256)
+        assert len(spends) == 3  # two rounds and the evaluation
+        assert claim(spends, privacy.delta, privacy.adjacency).epsilon == pytest.approx(
+            site.epsilon, rel=1e-9
+        )
+
+
+def test_the_budget_verb_checks_the_ledgers_against_their_tree_heads(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["budget", f"run='{run}'", "format=json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [each["site"] for each in shown["ledgers"]] == ["site-1", "site-2", "site-3"]
+    ledger = run / "ledger" / "site-1.jsonl"
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-1]))
+    assert cli.main(["budget", f"run='{run}'"]) == 1
+    assert "an old copy" in capsys.readouterr().err
+
+
+def test_the_page_can_be_made_again_from_the_summary() -> None:
+    def words(page: str) -> str:
+        return html.unescape(re.sub(r"<style.*?</style>|<[^>]*>", "", page, flags=re.DOTALL))
+
+    page = report_page(summary_of(RunFolder.open(RUN)), "run_v1")
+    assert words(page) == words((RUN / "report.html").read_text())
+
+
+def test_the_model_is_exported(run: Path, tmp_path: Path) -> None:
+    # Its job is of format fedmodel.job/1, performance keys (engine, physical batch, …) included.
+    to = export_run(run, tmp_path / "out")
+    card = (to / "README.md").read_text()
+    assert (to / "model.safetensors").is_file()
+    assert RunFolder.open(run).manifest.job_sha256 in card
+    assert "DP-SGD at each site" in card
