@@ -1,8 +1,9 @@
-"""What a private session spends: reserved at the join, on disk in the ledger, then drawn."""
+"""Account of a private run: reserved at the join, on disk in the ledger, then drawn."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from clients.policy import Charges
 from clients.site import Site
 from fedmodel._paths import source_digest
 from fedmodel.accounting.guard import StepGuard
@@ -12,6 +13,7 @@ from fedmodel.accounting.spends import Spend
 from fedmodel.data import Rows
 from fedmodel.errors import BudgetError
 from fedmodel.ledger import Ledger, Part, Request
+from fedmodel.ledger.caps import Charge
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.tasks import written
 from fedmodel.wire import Leave
@@ -22,38 +24,63 @@ _EVALUATION = 0  # the round that the evaluation is written down under
 
 
 class Account:
-    """A site's account in one job. To open it reserves what the job may spend.
+    """A site's account in one job: nothing is spent from it before :meth:`reserve`.
 
     Args:
         plan: what is promised.
         site: whose ledger it is.
         job_sha256: names the job.
-        known: heads of the site's ledgers that the coordinator has kept.
 
     Raises:
-        BudgetError: with the numbers, when the job would exceed a cap of the site.
-        RollbackError: when the ledger is older than a head, its own or the coordinator's.
-        LedgerError: when the ledger can't be read or written, or isn't valid.
-        DataError: when some of the rows are part of another dataset of the site.
+        LedgerError: when the site's key can't be read or written.
     """
 
-    def __init__(
-        self, plan: Plan, site: Site, job_sha256: str, known: Sequence[TreeHead] = ()
-    ) -> None:
+    def __init__(self, plan: Plan, site: Site, job_sha256: str) -> None:
         self._plan = plan
         self._site = site
         self._job = job_sha256
         self._ledger = site.open_ledger()
+        self._request = Request.of(plan)
+        self._offered: list[TreeHead] = []
+
+    def charges(self) -> Charges:
+        """Return what the job would be charged on the site's dataset, beside what is already.
+
+        Raises:
+            RollbackError: when the ledger is older than the site's own tree head.
+            LedgerError: when the ledger can't be read, or isn't valid.
+        """
+        book, run = self._ledger.book(), self._site.run
+        spent, held = book.charges()
+        new: list[Charge] = []
+        if book.open_one(run, self._job) is None:
+            new = self._request.charges(book.unspent(self._request.parts, run, self._job))
+        ours = [charge for some in book.charges(run) for charge in some]
+        return Charges(spent=spent, held=held, new=new, run=ours)
+
+    def reserve(self, known: Sequence[TreeHead] = ()) -> None:
+        """Reserve what the job may spend; what was asked before is asked again under the lock.
+
+        Args:
+            known: tree heads of the site's ledgers that the coordinator has kept.
+
+        Raises:
+            BudgetError: with the numbers, when the job would exceed a cap of the site.
+            RollbackError: when the ledger is older than a tree head, its own or the coordinator's.
+            LedgerError: when the ledger can't be read or written, or isn't valid.
+            DataError: when some of the rows are part of another dataset of the site.
+        """
+        site = self._site
         self._offered = _own(self._ledger, known)
         for head in self._offered:
             self._ledger.check_extends(head)
         rows = Rows.concat([site.rows, *([site.test] if site.test is not None else [])])
         labels = [written(label) for label in rows.labels]
-        site.books.note_rows(self._ledger, rows.texts, labels, rows.patients)
+        site.state.note_rows(self._ledger, rows.texts, labels, rows.patients)
         self._ledger.reserve(
-            Request.of(plan),
+            self._request,
             run=site.run,
-            job=job_sha256,
+            job=self._job,
             code=f"fedmodel {version('fedmodel')} {source_digest()}",
         )
 
@@ -155,7 +182,7 @@ def leave(site: Site, end: Leave) -> Standing | None:
     Returns:
         Where the ledger stands then; ``None`` when there was nothing to give back.
     """
-    if not site.ledger.exists():
+    if not site.ledger_file.exists():
         return None
     ledger = site.open_ledger()
     if ledger.reservation(site.run, end.job_sha256) is None:

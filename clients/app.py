@@ -13,151 +13,151 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 import logging
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients import account
-from clients.hidden import Sums
+from clients.report import SiteWork
 from clients.site import Site
-from clients.site_run import Session
+from clients.site_run import SiteRun
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, ProtocolError
 
+__all__ = ["SiteApp", "app", "make_app"]
+
 logger = logging.getLogger(__name__)
 
-Key = tuple[int, int]  # run and node
-
-_sites: dict[Key, Site] = {}
-_sessions: dict[Key, Session] = {}
-
-app = ClientApp()
+SiteOf: TypeAlias = Callable[[Context], Site]
+Key: TypeAlias = tuple[int, int]  # run and node
 
 
-def register(run_id: int, node_id: int, site: Site) -> None:
-    """Tell this process which site a node is; whoever starts the app does it."""
-    _sites[(run_id, node_id)] = site
+@dataclass(slots=True)
+class _Node:
+    """What this process knows of one node in one run."""
+
+    site: Site
+    run: SiteRun | None = None
+    seconds: float = 0.0
+    refusal: str | None = None
+
+    def leave(self) -> None:
+        """Drop the run, with the tokens and hidden states of its rows."""
+        if self.run is not None:
+            self.seconds += self.run.train_seconds
+            self.run = None
 
 
-def forget(run_id: int) -> None:
-    """Drop everything a run left in this process."""
-    for table in (_sites, _sessions):
-        for key in [k for k in table if k[0] == run_id]:
-            del table[key]
+class SiteApp:
+    """A ``ClientApp`` for the sites of one process, and what it tells their operator.
+
+    Args:
+        site_of: who a node is. It is asked once for each run and node, and may refuse.
+        on_step: called after each local step of any of them (a progress display).
+    """
+
+    def __init__(self, site_of: SiteOf, on_step: Callable[[], None] = lambda: None) -> None:
+        self._site_of = site_of
+        self._on_step = on_step
+        self._nodes: dict[Key, _Node] = {}
+        self.app = ClientApp()
+        self.app.query("join")(self._answering(self._join))
+        self.app.train()(self._answering(self._train))
+        self.app.evaluate()(self._answering(self._evaluate))
+        self.app.query("leave")(self._answering(self._leave))
+        for name in ("open", "consent", "reveal"):
+            self.app.query(name)(self._answering(self._leg(name)))
+
+    def work(self, run_id: int, node_id: int) -> SiteWork:
+        """Return what this process has noted of a node's part in a run, for its operator."""
+        node = self._nodes.get((run_id, node_id))
+        if node is None:
+            return SiteWork()
+        seconds = node.seconds + (0.0 if node.run is None else node.run.train_seconds)
+        return SiteWork(seconds=seconds, refusal=node.refusal)
+
+    # -- what is asked ---------------------------------------------------------------------------
+
+    def _join(self, node: _Node, content: RecordDict) -> RecordDict:
+        """Check a job against the site's policy and prepare for it."""
+        offer = wire.decode_offer(content)
+        node.leave()
+        run = node.run = SiteRun(offer, node.site, self._on_step)
+        reply = wire.encode_reply(run.standing())
+        advert = run.exchange.advert()
+        return reply if advert is None else wire.add_parcel(reply, "secagg", advert)
+
+    def _train(self, node: _Node, content: RecordDict) -> RecordDict:
+        """Train one round and reply with the site's update."""
+        run, order = _run(node), wire.decode_order(content)
+        return run.respond(order, content)
+
+    def _leg(self, name: str) -> Callable[[_Node, RecordDict], RecordDict]:
+        """Return what answers a message of the secure sum's protocol."""
+
+        def answer(node: _Node, content: RecordDict) -> RecordDict:
+            data = wire.parcel(content, "secagg").tobytes()
+            told = _run(node).exchange.leg(name, data)
+            return wire.add_parcel(wire.encode_reply(), "secagg", told)
+
+        return answer
+
+    def _evaluate(self, node: _Node, content: RecordDict) -> RecordDict:
+        """Evaluate the last parameters on the site's own test rows and reply with noised counts."""
+        run, order = _run(node), wire.decode_order(content)
+        counts = run.evaluate(order)
+        return wire.encode_counts(counts, run.standing(order.entries))
+
+    def _leave(self, node: _Node, content: RecordDict) -> RecordDict:
+        """Give back what a run that has ended hasn't spent, whether or not this process joined."""
+        end = wire.decode_leave(content)
+        if node.run is not None and node.run.job.sha256 == end.job_sha256:
+            node.leave()
+        return wire.encode_reply(account.leave(node.site, end))
+
+    # -- answers and refusals --------------------------------------------------------------------
+
+    def _answering(
+        self, answer: Callable[[_Node, RecordDict], RecordDict]
+    ) -> Callable[[Message, Context], Message]:
+        """Return a handler that replies with an answer, or a kind of refusal where it raises."""
+
+        def handle(message: Message, context: Context) -> Message:
+            node: _Node | None = None
+            try:
+                node = self._node(context)
+                return Message(answer(node, message.content), reply_to=message)
+            except Exception as error:
+                return _refuse(error, message, node)
+
+        return handle
+
+    def _node(self, context: Context) -> _Node:
+        key = (context.run_id, context.node_id)
+        if key not in self._nodes:
+            self._nodes[key] = _Node(self._site_of(context))
+        return self._nodes[key]
 
 
-@app.query("join")
-def join(message: Message, context: Context) -> Message:
-    """Check a job against the site's rules and prepare for it."""
-
-    def answer(key: Key) -> RecordDict:
-        site = _site(key)
-        job, known = wire.decode_job(message.content), wire.decode_heads(message.content)
-        session = Session(job, site, known, wire.decode_session(message.content))
-        _sessions[key] = session
-        content = wire.encode_reply(session.standing())
-        if session.hidden is not None:
-            wire.add_parcel(content, "secagg", session.hidden.advert())
-        return content
-
-    return _reply(message, context, answer)
+def make_app(site_of: SiteOf) -> ClientApp:
+    """Return a ``ClientApp`` for whoever a node is (see :class:`SiteApp`)."""
+    return SiteApp(site_of).app
 
 
-@app.train()
-def train(message: Message, context: Context) -> Message:
-    """Train one round and reply with the site's update."""
-
-    def answer(key: Key) -> RecordDict:
-        session, order = _session(key), wire.decode_order(message.content)
-        return session.respond(order, message.content)
-
-    return _reply(message, context, answer)
-
-
-@app.query("open")
-def open_(message: Message, context: Context) -> Message:
-    """Begin an attempt of a round's secure sum: share what would unmask this site's part."""
-    return _protocol(message, context, lambda hidden, data: hidden.participant.open(data))
-
-
-@app.query("consent")
-def consent(message: Message, context: Context) -> Message:
-    """Sign the set of sites whose masked updates have come."""
-    return _protocol(message, context, lambda hidden, data: hidden.participant.consent(data))
-
-
-@app.query("reveal")
-def reveal(message: Message, context: Context) -> Message:
-    """Reveal shares of what unmasks the sum, once enough sites have signed the same set."""
-    return _protocol(message, context, Sums.reveal)
-
-
-@app.evaluate()
-def evaluate(message: Message, context: Context) -> Message:
-    """Evaluate the last parameters on the site's own test rows and reply with noised counts."""
-
-    def answer(key: Key) -> RecordDict:
-        session, order = _session(key), wire.decode_order(message.content)
-        counts = session.evaluate(order)
-        return wire.encode_counts(counts, session.standing(order.entries))
-
-    return _reply(message, context, answer)
-
-
-@app.query("leave")
-def leave(message: Message, context: Context) -> Message:
-    """Give back what a run that has ended hasn't spent, whether or not this process joined it."""
-
-    def answer(key: Key) -> RecordDict:
-        site = _site(key)
-        end = wire.decode_leave(message.content)
-        if key in _sessions and _sessions[key].job_sha256 == end.job_sha256:
-            del _sessions[key]  # with the tokens and hidden states of its rows
-        return wire.encode_reply(account.leave(site, end))
-
-    return _reply(message, context, answer)
-
-
-def _protocol(message: Message, context: Context, step: Callable[[Sums, bytes], bytes]) -> Message:
-    """Answer a message of the secure sum's protocol."""
-
-    def answer(key: Key) -> RecordDict:
-        hidden = _session(key).hidden
-        if not isinstance(hidden, Sums):
-            raise ProtocolError("this site's job has no secure sums")
-        data = wire.parcel(message.content, "secagg").tobytes()
-        return wire.add_parcel(wire.encode_reply(), "secagg", step(hidden, data))
-
-    return _reply(message, context, answer)
-
-
-def _reply(message: Message, context: Context, answer: Callable[[Key], RecordDict]) -> Message:
-    """Reply with what an answer gives, or with a kind of refusal where it raises."""
-    key = (context.run_id, context.node_id)
-    try:
-        return Message(answer(key), reply_to=message)
-    except Exception as error:
-        return _refuse(error, message, key)
-
-
-def _site(key: Key) -> Site:
-    if key not in _sites:
-        raise ProtocolError("this node was started without a site")
-    return _sites[key]
-
-
-def _session(key: Key) -> Session:
-    if key not in _sessions:
+def _run(node: _Node) -> SiteRun:
+    if node.run is None:
         raise ProtocolError("this site hasn't joined the job; send query.join first")
-    return _sessions[key]
+    return node.run
 
 
-def _refuse(error: Exception, message: Message, key: Key) -> Message:
-    site = _sites[key].name if key in _sites else "?"
-    if key in _sites:
-        known = isinstance(error, FedmodelError)
-        _sites[key].refusal = str(error) if known else f"unexpected {type(error).__name__}"
-    if isinstance(error, FedmodelError):
+def _refuse(error: Exception, message: Message, node: _Node | None) -> Message:
+    site = "?" if node is None else node.site.name
+    known = isinstance(error, FedmodelError)
+    if node is not None:
+        node.refusal = str(error) if known else f"unexpected {type(error).__name__}"
+    if known:
         logger.warning("site %s: %s", site, error)
     else:
         # The message of an unknown error may quote a row; where it happened doesn't.
@@ -170,3 +170,10 @@ def _refuse(error: Exception, message: Message, key: Key) -> Message:
             frame.lineno,
         )
     return wire.encode_error(error, message)
+
+
+def _nobody(context: Context) -> Site:
+    raise ProtocolError("this node was started without a site; use 'fedmodel simulate'")
+
+
+app = make_app(_nobody)

@@ -1,48 +1,248 @@
-"""A site's own rules against a job: they outrank it, and they are asked before anything runs."""
+"""The site's policy: what it allows, asked before anything else, and which rule says no.
 
-from clients.site import Site
+It outranks every job. A rule is a function of the job, the policy and facts about the site; each
+names what was asked and what is allowed.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
 from fedmodel import tasks
+from fedmodel.accounting.plan import check_delta
 from fedmodel.data import Rows, check_site
-from fedmodel.errors import ConfigError, DataError, RefusedError
-from fedmodel.job import Job, Privacy
+from fedmodel.errors import (
+    BudgetError,
+    ConfigError,
+    DataError,
+    FedmodelError,
+    FloorError,
+    PrivacyError,
+    RefusedError,
+)
+from fedmodel.job import Job, ProposedPrivacy
+from fedmodel.ledger.caps import Caps, Charge
+from fedmodel.secagg.agreement import Floors
 
-__all__ = ["check", "count_units", "protected_units"]
+__all__ = ["Broken", "Charges", "Policy", "SiteFacts", "broken_rules", "count_units", "decide"]
 
 
-def check(job: Job, site: Site) -> None:
-    """Refuse a job that this site can't or won't take part in.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a site allows.
+
+    Args:
+        caps: ε of its dataset over all runs.
+        floors: fewest sites in a secure sum.
+    """
+
+    caps: Caps = field(default_factory=Caps)
+    floors: Floors = field(default_factory=Floors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charges:
+    """What a job would be charged on a dataset, beside what is charged already.
+
+    Args:
+        spent: all that is spent on the dataset.
+        held: all that is reserved on it and not spent yet.
+        new: what the job asks for; empty where its run goes on with what it holds.
+        run: the part of ``spent`` and ``held`` that is the run's.
+    """
+
+    spent: Sequence[Charge] = ()
+    held: Sequence[Charge] = ()
+    new: Sequence[Charge] = ()
+    run: Sequence[Charge] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteFacts:
+    """What a decision needs to know of the site. All of it is private.
+
+    Args:
+        name: of the site.
+        rows: its training rows.
+        test: rows that it has held out; ``None`` where it was told of none.
+        charges: on its dataset; ``None`` for a job that spends nothing.
+    """
+
+    name: str
+    rows: Rows
+    test: Rows | None = None
+    charges: Charges | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A rule that a job breaks.
+
+    Args:
+        rule: its name.
+        asked: what the job asks for. Private where the rule is about the site's rows.
+        allowed: what the site allows. Likewise.
+        error: what to raise; its type says whether its words may travel.
+    """
+
+    rule: str
+    asked: str
+    allowed: str
+    error: FedmodelError
+
+
+Rule: TypeAlias = Callable[[Job, Policy, SiteFacts], Broken | None]
+
+
+def decide(job: Job, policy: Policy, facts: SiteFacts) -> None:
+    """Say yes to a job by returning, or no by raising what the first broken rule says.
+
+    Args:
+        job: what is offered.
+        policy: what the site allows.
+        facts: about the site.
 
     Raises:
-        ConfigError: for a private job without a public sampling rate.
         RefusedError: for a job whose labels lack one of the site's.
         DataError: for a site with fewer rows than the job or, without DP, a batch needs (a private
             batch draws each unit independently, so it needs no number of them), without the
             patients that the job protects, or without the test rows that it asks about.
+        FloorError: when secure sums are of fewer sites than the site's floors.
+        PrivacyError: when δ is too large for the site.
+        BudgetError: with the numbers, when the job would exceed a cap.
     """
-    if job.privacy.private and job.privacy.rate is None:
-        raise ConfigError(
-            "a private job needs a public privacy.rate (the share of a site's "
-            f"{job.privacy.unit}s in a step, the same at every site), got null; agree on one, "
-            "such as train.batch_size over their published mean number at a site"
-        )
-    if len(site.rows) < job.federation.min_rows:
-        raise DataError(
-            f"site '{site.name}': expected at least {job.federation.min_rows} training rows "
-            f"(federation.min_rows), got {len(site.rows)}; give it more rows or leave it out"
-        )
-    if job.privacy.private:
-        protected_units(job, site)
-    if job.privacy.unit == "site" or not job.privacy.private:
-        check_site(site.name, site.rows, job.train.batch_size)
-    task = tasks.of(job.model.task)
-    found = set().union(*(task.vocabulary(part.labels) for part in _parts(job, site)))
-    if found - set(job.model.labels):
-        raise RefusedError(
+    for broken in broken_rules(job, policy, facts):
+        raise broken.error
+
+
+def broken_rules(job: Job, policy: Policy, facts: SiteFacts) -> Iterator[Broken]:
+    """Yield every rule that a job breaks, the cheapest to ask first.
+
+    A rule that can't be asked because an earlier one is broken is passed over.
+    """
+    for rule, after in _RULES:
+        try:
+            found = rule(job, policy, facts)
+        except FedmodelError as error:
+            found = Broken(rule=rule.__name__.strip("_"), asked="", allowed="", error=error)
+        if found is not None:
+            yield found
+            if after:
+                return
+
+
+def _labels(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
+    task, known = tasks.of(job.model.task), set(job.model.labels)
+    own = task.vocabulary(facts.rows.labels)
+    if facts.test is not None and job.publishes_evaluation:
+        own |= task.vocabulary(facts.test.labels)
+    if own <= known:
+        return None
+    return Broken(
+        rule="labels",
+        asked=f"{len(known)} classes",
+        allowed=f"jobs that list the site's {len(own)}",
+        error=RefusedError(
             "this site has labels that the job doesn't list; agree on model.labels first"
-        )
+        ),
+    )
 
 
-def count_units(privacy: Privacy, *parts: Rows) -> int:
+def _min_rows(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
+    least, rows = job.federation.min_rows, len(facts.rows)
+    if rows >= least:
+        return None
+    return Broken(
+        rule="federation.min_rows",
+        asked=str(least),
+        allowed=str(rows),
+        error=DataError(
+            f"site '{facts.name}': expected at least {least} training rows "
+            f"(federation.min_rows), got {rows}; give it more rows or leave it out"
+        ),
+    )
+
+
+def _batch(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
+    if job.privacy.private and job.privacy.unit != "site":
+        return None
+    try:
+        check_site(facts.name, facts.rows, job.train.batch_size)
+    except DataError as error:
+        asked, rows = str(job.train.batch_size), str(len(facts.rows))
+        return Broken(rule="train.batch_size", asked=asked, allowed=rows, error=error)
+    return None
+
+
+def _held_out(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
+    if not job.publishes_evaluation or facts.test is not None:
+        return None
+    return Broken(
+        rule="federation.test",
+        asked="held-out",
+        allowed="public or none",
+        error=DataError(
+            f"site '{facts.name}': the job ends with an evaluation on rows that each site has held "
+            "out (federation.test=held-out), and this site has none; hold some out, or agree on "
+            "privacy.evaluation=suppressed"
+        ),
+    )
+
+
+def _delta(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
+    if not job.privacy.private:
+        return None
+    units = protected_units(job, facts)
+    try:
+        check_delta(job.privacy, units)
+    except (ConfigError, PrivacyError) as error:
+        asked, allowed = f"{job.privacy.delta:g}", f"below 1/{units} {job.privacy.unit}s"
+        return Broken(rule="privacy.delta", asked=asked, allowed=allowed, error=error)
+    return None
+
+
+def _floors(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
+    sums, cohort = job.secagg.sums, job.federation.cohort
+    if sums is None:
+        return None
+    asked = {
+        "cohort": cohort,
+        "survivors": sums.survivors,
+        "threshold": sums.threshold,
+        "colluders": sums.colluders,
+    }
+    try:
+        policy.floors.check(**asked)
+    except FloorError as error:
+        return Broken(rule="floors", asked=str(asked), allowed=str(policy.floors), error=error)
+    return None
+
+
+def _caps(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
+    found = facts.charges
+    if found is None:
+        return None
+    try:
+        policy.caps.check(spent=found.spent, held=found.held, new=found.new, run=found.run)
+    except BudgetError as error:
+        asked = f"ε = {job.privacy.epsilon:g}"
+        return Broken(rule="budget", asked=asked, allowed=str(policy.caps), error=error)
+    return None
+
+
+# Each with whether the later ones can't be asked once it is broken.
+_RULES: tuple[tuple[Rule, bool], ...] = (
+    (_min_rows, False),
+    (_held_out, True),
+    (_batch, False),
+    (_labels, False),
+    (_floors, False),
+    (_delta, False),
+    (_caps, False),
+)
+
+
+def count_units(privacy: ProposedPrivacy, *parts: Rows) -> int:
     """Return how many units, by the job's notion, some rows of a site are of. It is private.
 
     Raises:
@@ -63,7 +263,7 @@ def count_units(privacy: Privacy, *parts: Rows) -> int:
     return len(patients)
 
 
-def protected_units(job: Job, site: Site) -> int:
+def protected_units(job: Job, facts: SiteFacts) -> int:
     """Return how many units the promise is to, as far as the site can tell.
 
     Those of all rows that the job touches here; where a site is the unit, the sites of the job.
@@ -73,16 +273,7 @@ def protected_units(job: Job, site: Site) -> int:
     """
     if job.privacy.unit == "site":
         return job.federation.sites
-    return count_units(job.privacy, *_parts(job, site))
-
-
-def _parts(job: Job, site: Site) -> tuple[Rows, ...]:
-    if not job.releases_evaluation:
-        return (site.rows,)
-    if site.test is None:
-        raise DataError(
-            f"site '{site.name}': the job ends with an evaluation on rows that each site has held "
-            "out (federation.test=held-out), and this site has none; hold some out, or agree on "
-            "privacy.evaluation=suppressed"
-        )
-    return (site.rows, site.test)
+    parts = [facts.rows]
+    if job.publishes_evaluation and facts.test is not None:
+        parts.append(facts.test)
+    return count_units(job.privacy, *parts)

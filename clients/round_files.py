@@ -1,17 +1,17 @@
-"""What a site keeps from round to round: one file a round, of one kind."""
+"""Files of a site from round to round: one a round, of one kind, and the last closed round."""
 
 from pathlib import Path
 
 from fedmodel.errors import RunFolderError
 from fedmodel.runs import write_atomic
 
-__all__ = ["ClosedRounds", "Kept"]
+__all__ = ["ClosedRounds", "RoundFiles"]
 
 # After a crash the coordinator repeats its last round, so the file before it stays.
 _FILES = 2
 
 
-class Kept:
+class RoundFiles:
     """Files of one kind in a site's folder, written once for each round.
 
     Args:

@@ -1,81 +1,83 @@
-"""A site's part in one job: prepared once, then a few steps each round, each spent before taken."""
+"""A site's part in one run: prepared once, then a few steps each round, each spent before taken."""
 
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from flwr.app import RecordDict
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-from clients import policy as rules
 from clients.account import Account
-from clients.hidden import Sums, hide, sums_model
-from clients.round_files import Kept
+from clients.exchange import Exchange, make_exchange
+from clients.policy import SiteFacts, decide
+from clients.round_files import RoundFiles
 from clients.site import Site
-from fedmodel import wire
-from fedmodel.accounting.plan import Plan, check_delta, plan_of
-from fedmodel.accounting.spends import Spend
+from fedmodel.accounting.plan import Plan, plan_of
 from fedmodel.data import Rows
 from fedmodel.errors import DivergedError, ProtocolError
-from fedmodel.job import Job
-from fedmodel.ledger.tree_head import Standing, TreeHead
-from fedmodel.mechanisms import counts as release
+from fedmodel.ledger.tree_head import Standing
+from fedmodel.mechanisms import counts
 from fedmodel.mechanisms.clipping import clip_update
 from fedmodel.mechanisms.counts import Counts
-from fedmodel.secagg.masking import Encode
-from fedmodel.secagg.sums import PlainSum, SharedSum
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training import local, optim
 from fedmodel.training.evaluate import count
 from fedmodel.training.examples import Examples
-from fedmodel.training.learner import pick_device, resident
+from fedmodel.training.learner import resident
+from fedmodel.training.round import Round, Start
 from fedmodel.update import Update, Vector
-from fedmodel.wire import Order
+from fedmodel.wire import Content, Offer, Order
 
-__all__ = ["Session"]
+__all__ = ["SiteRun"]
 
 logger = logging.getLogger(__name__)
 
 
-class Session:
-    """One site in one job.
+class SiteRun:
+    """One site in one run. It is the site's own; what it tells leaves it as values.
 
     Args:
-        job: what is offered.
+        offer: the job, and what the coordinator says besides.
         site: whose part it is.
-        known: heads of the site's ledgers that the coordinator has kept.
-        session: names this joining, where updates are hidden.
+        on_step: called after each local step (a progress display).
 
     Raises:
-        ConfigError: if the job isn't complete.
-        RefusedError: if the site's rules say no.
+        RefusedError: if the site's policy says no.
         DataError: if the site's rows don't fit the job.
         ModelError: if the site's starting weights aren't the job's.
         PrivacyError: if per-unit gradients would be wrong for this model, or δ is too large.
     """
 
     def __init__(
-        self, job: Job, site: Site, known: Sequence[TreeHead] = (), session: str = ""
+        self, offer: Offer, site: Site, on_step: Callable[[], None] = lambda: None
     ) -> None:
-        rules.check(job, site)
-        self.job = job
-        self.job_sha256 = job.sha256
+        job = self.job = offer.job
         self.site = site
-        self.learner = resident(job, pick_device(site.device))
+        performance = site.performance or offer.performance
+        performance.check(job.privacy)
+        plan = plan_of(job) if job.privacy.private else None
+        account = None if plan is None else Account(plan, site, job.sha256)
+        charges = None if account is None else account.charges()
+        facts = SiteFacts(name=site.name, rows=site.rows, test=site.test, charges=charges)
+        decide(job, site.policy, facts)
+        self.learner = resident(job, performance)
         self.examples = self._prepare(site.rows, uses=self._uses())
-        self.plan: Plan | None = plan_of(job) if job.privacy.private else None
-        self.hidden = hide(job, site, session, self._sums(1) if job.secagg.on else None)
-        # A round's update, by the round and the model it is of: for another attempt of the round.
-        self.pending: tuple[tuple[int, str], Update] | None = None
-        self.account: Account | None = None
+        self.plan = plan
+        size = self.learner.layout.total
+        self.exchange: Exchange = make_exchange(job, site, offer.joining, size)
+        self.account = account
         self.held_out: Examples | None = None
-        self._optimizers = Kept(site.state, "optimizer", ".safetensors")
-        self._clips = Kept(site.state, "clip", ".txt")
-        if job.privacy.private:
-            self._prepare_privacy(known)
+        self.train_seconds = 0.0  # it stays here: it tells about the number of sampled rows
+        self._round = Round(entropy=site.entropy, performance=performance, on_step=on_step)
+        self._optimizers = RoundFiles(site.run_folder, "optimizer", ".safetensors")
+        self._clips = RoundFiles(site.run_folder, "clip", ".txt")
+        if account is not None:
+            self._prepare_privacy()
+            # Last, so that a job that is refused for any other reason reserves nothing.
+            account.reserve(offer.tree_heads)
 
     def _prepare(self, rows: Rows, uses: int | None) -> Examples:
         model = self.job.model
@@ -92,10 +94,10 @@ class Session:
 
     def _uses(self) -> int:
         """Return about how many rows the whole run asks for."""
-        rows, rate = len(self.site.rows), self.job.privacy.rate
+        rows = len(self.site.rows)
         batch = min(self.job.train.batch_size, rows)
-        if self._clips_units and rate is not None:
-            batch = math.ceil(rate * rows)
+        if self._clips_units:
+            batch = math.ceil(self.job.privacy.rate * rows)
         return self.job.total_steps * batch
 
     @property
@@ -103,151 +105,41 @@ class Session:
         """Whether the site clips its units' gradients, and not just its whole update."""
         return self.job.privacy.private and self.job.privacy.unit != "site"
 
-    def _sums(self, round_: int) -> PlainSum | SharedSum:
-        """Return what a round's secure sum is of."""
-        if self.plan is None or not self.job.privacy.shared:
-            return PlainSum(self.job, self.learner.layout.total)
-        return SharedSum(self.job, self.plan, self.learner.layout.total, round_)
-
-    def _prepare_privacy(self, known: Sequence[TreeHead]) -> None:
-        if self.plan is None:
-            return
-        job = self.job
-        check_delta(job.privacy, rules.protected_units(job, self.site))
+    def _prepare_privacy(self) -> None:
         if self._clips_units:
             from fedmodel.training import preflight  # Opacus is slow to import: only when needed
 
-            preflight.preflight(self.learner, self.examples, job.privacy.engine)
+            preflight.preflight(self.learner, self.examples, self._round.performance.engine)
         # Tokenised before anything is spent on it: what can fail fails here.
-        if job.releases_evaluation and self.site.test:
+        if self.job.publishes_evaluation and self.site.test:
             self.held_out = self._prepare(self.site.test, uses=len(self.site.test))
-        # Last, so that a job that is refused for any other reason reserves nothing.
-        self.account = Account(self.plan, self.site, self.job_sha256, known)
 
     def standing(self, entries: int | None = None) -> Standing | None:
         """Return where the site's ledger stands; ``None`` for a job that spends nothing."""
         return None if self.account is None else self.account.standing(entries)
 
-    def respond(self, order: Order, content: RecordDict) -> RecordDict:
+    # -- training --------------------------------------------------------------------------------
+
+    def respond(self, order: Order, content: Content) -> Content:
         """Answer an order to train: with the update, or hidden as the job says.
 
         Args:
             order: what to do.
-            content: the message it came in, for what the protocol sends besides.
+            content: the message it came in, for what the exchange sends besides.
 
         Raises:
             FedmodelError: as :meth:`train`; and when the secure sum's protocol refuses.
         """
-        if isinstance(self.hidden, Sums):
-            self._check(order)
-            # Before anything is spent: what the protocol refuses costs nothing.
-            self.hidden.deliver(wire.parcel(content, "secagg").tobytes(), order)
-            values = self._values(order)
-            return self.hidden.answer(self._reply(order), values)
-        update = self.train(order)
-        if self.hidden is not None:
-            return self.hidden.answer(self._reply(order), update, order.round)
-        return wire.encode_update(update, self.standing(order.entries))
+        return self.exchange.respond(order, content, self)
 
-    def _reply(self, order: Order) -> RecordDict:
-        return wire.encode_reply(self.standing(order.entries))
-
-    def _values(self, order: Order) -> Encode:
-        """Return what writes this site's numbers of a secure sum."""
-        sums = self._sums(order.round)
-        if isinstance(sums, SharedSum):
-            return sums.encode(self._contribution(order), self.site.entropy)
-        what = (order.round, sums_model(self.hidden))
-        if self.pending is None or self.pending[0] != what:
-            self.pending = (what, self.train(order))
-        return sums.encode(self.pending[1])
-
-    def _contribution(self, order: Order) -> NDArray[np.floating]:
-        """Return what a shared sum takes of this site: bounded, and without noise. Secret.
+    def check(self, order: Order) -> None:
+        """Check that an order is one of this run's.
 
         Raises:
-            BudgetError: if no step is left in the site's budget.
-        """
-        if self.plan is None or self.account is None:
-            raise ProtocolError("the job shares no noise")
-        privacy, clip = self.job.privacy, self.plan.clip
-        _, guard = self.account.spend_round(order.round, 1, clip)
-        started = time.perf_counter()
-        if privacy.mechanism == "distributed":
-            found: NDArray[np.floating] = local.gradient(
-                self.learner,
-                self.examples,
-                self.job,
-                vector=order.vector,
-                plan=self.plan,
-                entropy=self.site.entropy,
-                round_=order.round,
-                before_step=guard.before_step,
-                on_step=self.site.on_step,
-            )
-        else:
-            guard.before_step(self.plan.spend(order.round, 1))
-            found = clip_update(self._whole_update(order), clip)
-        self.site.train_seconds += time.perf_counter() - started
-        return found
-
-    def _whole_update(self, order: Order) -> Vector:
-        """Return by what a round of training without noise changes the parameters.
-
-        What diverges counts for nothing, for that it does is about this site's rows.
-        """
-        try:
-            result = self._train(order, self.job.train.steps, None, lambda spend: None)
-        except DivergedError:
-            return np.zeros_like(order.vector)
-        self._keep(order.round, result)
-        return result.change
-
-    def train(self, order: Order) -> Update:
-        """Train one round from the order's parameters.
-
-        Raises:
-            ProtocolError: for an order of another job or another number of parameters.
-            BudgetError: if no step is left in the site's budget.
+            ProtocolError: when it is of another job, round or number of parameters.
             RollbackError: if the site's ledger is older than the coordinator knows it.
         """
-        self._check(order)
-        steps, guard, clip = self.job.train.steps, None, self._last_clip(order.round)
-        if self.plan is not None and self.account is not None:
-            steps, guard = self.account.spend_round(order.round, steps, clip or self.plan.clip)
-        started = time.perf_counter()
-        before = guard.before_step if guard is not None else lambda spend: None
-        result = self._train(order, steps, self.plan, before, clip)
-        self.site.train_seconds += time.perf_counter() - started
-        self._keep(order.round, result)
-        return self._update(result.change, result.loss)
-
-    def _train(
-        self,
-        order: Order,
-        steps: int,
-        plan: Plan | None,
-        before_step: Callable[[Spend], None],
-        clip: float | None = None,
-    ) -> local.Result:
-        return local.train(
-            self.learner,
-            self.examples,
-            self.job,
-            vector=order.vector,
-            steps=steps,
-            plan=plan,
-            seed=self.job.root_seed.child("site", self.site.name, order.round),
-            entropy=self.site.entropy,
-            round_=order.round,
-            state=self._optimizers.before(order.round) if self._keeps else None,
-            clip=clip,
-            before_step=before_step,
-            on_step=self.site.on_step,
-        )
-
-    def _check(self, order: Order) -> None:
-        if order.job_sha256 != self.job_sha256:
+        if order.job_sha256 != self.job.sha256:
             raise ProtocolError("the order belongs to another job than the one this site joined")
         if not 1 <= order.round <= self.job.train.rounds:
             raise ProtocolError(
@@ -260,12 +152,88 @@ class Session:
         if self.account is not None:
             self.account.check_known(order.entries)
 
-    def _update(self, change: Vector, loss: float | None) -> Update:
+    def train(self, order: Order) -> Update:
+        """Train one round from the order's parameters.
+
+        Raises:
+            ProtocolError: for an order of another job or another number of parameters.
+            BudgetError: if no step is left in the site's budget.
+            RollbackError: if the site's ledger is older than the coordinator knows it.
+        """
+        self.check(order)
+        round_, steps, clip = self._numbered(order), self.job.train.steps, self._clip(order.round)
+        if self.plan is not None and self.account is not None:
+            steps, guard = self.account.spend_round(order.round, steps, clip or self.plan.clip)
+            round_ = replace(round_, before_step=guard.before_step)
+        started = time.perf_counter()
+        result = self._train(order, round_, steps, self.plan, clip)
+        self.train_seconds += time.perf_counter() - started
+        self._keep(order.round, result)
         # A private site tells neither its size nor its loss: each would be a release of its own.
-        weight = 1.0
-        if self.job.aggregation.weights == "examples":
-            weight = float(len(self.examples))
-        return Update.of(change, weight, {} if loss is None else {"train_loss": loss})
+        by_rows = self.job.aggregation.weights == "examples"
+        weight = float(len(self.examples)) if by_rows else 1.0
+        metrics = {} if result.loss is None else {"train_loss": result.loss}
+        return Update.of(result.change, weight, metrics)
+
+    def contribution(self, order: Order) -> NDArray[np.floating]:
+        """Return what a shared sum takes of this site: bounded, and without noise. Secret.
+
+        Raises:
+            BudgetError: if no step is left in the site's budget.
+        """
+        if self.plan is None or self.account is None:
+            raise ProtocolError("the job shares no noise")
+        clip = self.plan.clip
+        _, guard = self.account.spend_round(order.round, 1, clip)
+        round_ = replace(self._numbered(order), before_step=guard.before_step)
+        started = time.perf_counter()
+        if self.job.privacy.mechanism == "distributed":
+            found: NDArray[np.floating] = local.gradient(
+                self.learner, self.examples, self.job.privacy, order.vector, self.plan, round_
+            )
+        else:
+            guard.before_step(self.plan.spend(order.round, 1))
+            found = clip_update(self._whole_update(order), clip)
+        self.train_seconds += time.perf_counter() - started
+        return found
+
+    def _whole_update(self, order: Order) -> Vector:
+        """Return by what a round of training without noise changes the parameters.
+
+        What diverges counts for nothing, for that it does is about this site's rows.
+        """
+        round_ = self._numbered(order)
+        try:
+            result = self._train(order, round_, self.job.train.steps, None)
+        except DivergedError:
+            return np.zeros_like(order.vector)
+        self._keep(order.round, result)
+        return result.change
+
+    def _numbered(self, order: Order) -> Round:
+        return replace(self._round, number=order.round)
+
+    def _train(
+        self,
+        order: Order,
+        round_: Round,
+        steps: int,
+        plan: Plan | None,
+        clip: float | None = None,
+    ) -> local.Result:
+        state = self._optimizers.before(order.round) if self._keeps else None
+        return local.train(
+            self.learner,
+            self.examples,
+            self.job,
+            Start(vector=order.vector, state=state, clip=clip),
+            round_,
+            steps=steps,
+            plan=plan,
+            seed=self.job.root_seed.child("site", self.site.name, order.round),
+        )
+
+    # -- evaluation ------------------------------------------------------------------------------
 
     def evaluate(self, order: Order) -> Counts:
         """Tell, once and with noise, how the last parameters do on the site's own test rows.
@@ -275,8 +243,8 @@ class Session:
                 on.
             BudgetError: if it was answered before, or the budget doesn't cover it.
         """
-        self._check(order)
-        if self.account is None or not self.job.releases_evaluation:
+        self.check(order)
+        if self.account is None or not self.job.publishes_evaluation:
             raise ProtocolError(
                 "the job asks for no evaluation on the sites' own rows (that takes privacy, "
                 "federation.test=held-out and privacy.evaluation=noised)"
@@ -287,13 +255,13 @@ class Session:
         exact = np.zeros(len(counted.names), dtype=np.int64)
         if self.held_out is not None and self.site.test is not None:
             patients = self.site.test.patients if privacy.unit == "patient" else None
-            rows = release.counted_rows(
+            rows = counts.counted_rows(
                 len(self.held_out), patients, privacy.rows_per_patient, entropy
             )
             self.learner.load_vector(order.vector)
             exact = count(self.learner, self.held_out, rows)
         # A site without a test row tells noise: that it has none is not for others to know.
-        return release.noised(exact, privacy, counted, entropy)
+        return counts.noised(exact, privacy, counted, entropy)
 
     # -- what is kept between rounds -------------------------------------------------------------
 
@@ -301,12 +269,12 @@ class Session:
     def _keeps(self) -> bool:
         return self.job.train.optimizer_state == "keep"
 
-    def _last_clip(self, round_: int) -> float | None:
+    def _clip(self, round_: int) -> float | None:
         """Return where an adaptive clip norm got to, ``None`` before the first round."""
         if self.job.privacy.clipping != "adaptive":
             return None
-        kept = self._clips.before(round_)
-        return None if kept is None else float(kept.read_text())
+        file = self._clips.before(round_)
+        return None if file is None else float(file.read_text())
 
     def _keep(self, round_: int, result: local.Result) -> None:
         if self._keeps:

@@ -8,17 +8,27 @@ import dataclasses
 import difflib
 import functools
 import hashlib
+import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 import rfc8785
 
 from fedmodel.errors import ConfigError
 
-__all__ = ["build", "canonical", "digest", "field_type", "require_hex", "suggest", "to_mapping"]
+__all__ = [
+    "build",
+    "canonical",
+    "digest",
+    "field_type",
+    "require_hex",
+    "sha256",
+    "suggest",
+    "to_mapping",
+]
 
 T = TypeVar("T")
 _MAPPINGS = (dict, Mapping)
@@ -193,6 +203,31 @@ def canonical(obj: Any) -> bytes:
         raise ConfigError(f"no canonical JSON form: {error}") from error
 
 
+def parse(make: Callable[[Any], T], text: bytes) -> T:
+    """Return what canonical JSON says: the inverse of :func:`canonical`.
+
+    Args:
+        make: of a plain mapping, such as :func:`build` of a class.
+        text: from outside.
+
+    Raises:
+        ConfigError: unless the text is, byte for byte, what ``canonical`` makes of it.
+    """
+    try:
+        mapping = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"expected JSON, got something else ({type(error).__name__})") from error
+    made = make(mapping)
+    if canonical(made) != text:
+        raise ConfigError("it isn't in canonical JSON (RFC 8785)")
+    return made
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def digest(obj: Any) -> str:
     """Return the SHA-256 (hex) of an object's canonical JSON."""
-    return hashlib.sha256(canonical(obj)).hexdigest()
+    return sha256(canonical(obj))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from fedmodel.errors import ConfigError, RunFolderError
-from fedmodel.job import Job
+from fedmodel.job import Job, Performance
 from fedmodel.runs import RunFolder, run_path
 
 __all__ = ["export_run", "main"]
@@ -73,9 +73,9 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
     # The model libraries are slow to import; a wrong run folder should be told at once.
     from fedmodel import models
     from fedmodel.report.card import model_card
-    from fedmodel.training.learner import pick_device, resident
+    from fedmodel.training.learner import resident
 
-    learner = resident(job, pick_device("cpu"))
+    learner = resident(job, Performance(device="cpu"))
     learner.load_vector(learner.layout.from_named(folder.model()))
     card = model_card(
         folder.manifest.job,

@@ -5,39 +5,41 @@ import os
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedmodel.errors import ProtocolError
-from fedmodel.update import Vector
-from server import rounds
-from server.coordinator import Coordinator
+from server.coordinator import Coordinator, RunResult
+from server.exchange.channel import Channel
+from server.rounds import run
 
-_coordinators: dict[int, Coordinator] = {}
-_results: dict[int, Vector] = {}
+__all__ = ["app", "make_app"]
 
-app = ServerApp()
-
-
-def register(run_id: int, coordinator: Coordinator) -> None:
-    """Tell this process what to coordinate; whoever starts the app does it."""
-    _coordinators[run_id] = coordinator
+CoordinatorOf: TypeAlias = Callable[[Context], Coordinator]
 
 
-def take_result(run_id: int) -> Vector:
-    """Return a finished run's parameters."""
-    return _results.pop(run_id)
+def make_app(coordinator_of: CoordinatorOf, done: Callable[[RunResult], None]) -> ServerApp:
+    """Return a ``ServerApp`` that plays one run.
+
+    Args:
+        coordinator_of: of the run; it may refuse.
+        done: gets the result: Flower has no place for one.
+    """
+    made = ServerApp()
+
+    @made.main()
+    def main(grid: Grid, context: Context) -> None:
+        coordinator = coordinator_of(context)
+        done(run(Channel(grid, coordinator.timeout), coordinator))
+
+    return made
 
 
-def forget(run_id: int) -> None:
-    """Drop everything a run left in this process."""
-    _coordinators.pop(run_id, None)
-    _results.pop(run_id, None)
+def _nobody(context: Context) -> Coordinator:
+    raise ProtocolError("this ServerApp was started without a job; use 'fedmodel simulate'")
 
 
-@app.main()
-def main(grid: Grid, context: Context) -> None:
-    """Run the job that was registered for this run."""
-    if context.run_id not in _coordinators:
-        raise ProtocolError("this ServerApp was started without a job; use 'fedmodel simulate'")
-    _results[context.run_id] = rounds.run(grid, _coordinators[context.run_id])
+app = make_app(_nobody, lambda result: None)

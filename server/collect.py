@@ -1,37 +1,22 @@
-"""Replies of a round → one weighted mean (plain: the coordinator sees each update).
+"""Collection of a question's answers: what each node gave, and why others gave nothing."""
 
-And of an evaluation → each site's noised counts.
-"""
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
-
-from flwr.app import Message, RecordDict
 
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
+from fedmodel.wire import Content
+from server.exchange.channel import Answer, Check, nothing
 
-__all__ = [
-    "Check",
-    "Collected",
-    "Combine",
-    "Read",
-    "collect",
-    "collect_counts",
-    "nothing",
-    "read_all",
-]
+__all__ = ["Collected", "collect_counts", "read_all"]
 
 T = TypeVar("T")
-Check = Callable[[int, RecordDict], None]
-Read = Callable[[int, RecordDict], Update]
-Combine = Callable[[Sequence[Update]], Update]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Collected:
     """What came back in a round.
 
@@ -58,116 +43,70 @@ class Collected:
         return bool(self.failures) and all(f.budget for f in self.failures.values())
 
 
-def nothing(node: int, content: RecordDict) -> None:
-    """Check nothing more."""
-
-
-def collect(
-    replies: Iterable[Message],
-    asked: Iterable[int],
-    size: int,
-    *,
-    uniform: bool = False,
-    check: Check = nothing,
-    read: Read | None = None,
-    combine: Combine = lambda updates: Update.total(updates).mean(),
-) -> Collected:
-    """Sum the updates in the order of node ids, so that the result doesn't depend on arrival.
-
-    Args:
-        replies: what came back.
-        asked: the nodes that were asked; the missing ones count as failures.
-        size: parameters an update must have.
-        uniform: every update must have weight 1: no site can make itself count for more.
-        check: what else a node's reply must pass; it raises ProtocolError.
-        read: makes an update of a node's reply; by default of one in the clear.
-        combine: makes one update of them; by default their weighted mean.
-
-    Returns:
-        The mean and the failures. A malformed or repeated reply is a failure of its sender.
-    """
-
-    def plain(node: int, content: RecordDict) -> Update:
-        return wire.decode_update(content, size)
-
-    def checked(node: int, content: RecordDict) -> Update:
-        return _checked((read or plain)(node, content), uniform)
-
-    updates, failures = read_all(replies, asked, checked, check, "update")
-    mean = combine(list(updates.values())) if updates else None
-    return Collected(mean=mean, givers=tuple(updates), failures=failures)
-
-
 def collect_counts(
-    replies: Iterable[Message], asked: Iterable[int], size: int, check: Check = nothing
+    answers: Iterable[Answer], asked: Iterable[int], size: int, check: Check = nothing
 ) -> tuple[list[Counts], dict[int, wire.Failure]]:
     """Return the noised counts of the sites that gave some, and why the others didn't.
 
     Args:
-        replies: what came back.
+        answers: what came back.
         asked: the nodes that were asked.
         size: how many counts each must have.
-        check: what else a reply must pass.
+        check: what else an answer must pass.
     """
 
-    def read(node: int, content: RecordDict) -> Counts:
+    def read(node: int, content: Content) -> Counts:
         return wire.decode_counts(content, size)
 
-    counts, failures = read_all(replies, asked, read, check, "counts")
+    counts, failures = read_all(answers, asked, read, check, "counts")
     return list(counts.values()), failures
 
 
 def read_all(
-    replies: Iterable[Message],
+    answers: Iterable[Answer],
     asked: Iterable[int],
-    read: Callable[[int, RecordDict], T],
+    read: Callable[[int, Content], T],
     check: Check,
     what: str,
 ) -> tuple[dict[int, T], dict[int, wire.Failure]]:
-    """Read every node's reply, in the order of node ids.
+    """Read every node's answer, in the order of node ids: arrival makes no difference.
 
     Args:
-        replies: what came back.
-        asked: the nodes that were asked.
-        read: makes something of a node's reply; it raises ProtocolError.
-        check: what else a reply must pass.
+        answers: what came back.
+        asked: the nodes that were asked; the missing ones count as failures.
+        read: makes something of a node's answer; it raises ProtocolError.
+        check: what else an answer must pass.
         what: what it is, for messages.
 
     Returns:
-        Node id → what was read, in rising order, and node id → why there is nothing.
+        Node id → what was read, in rising order, and node id → why there is nothing. A malformed
+        or repeated answer is a failure of its sender.
     """
     expected = set(asked)
-    answers: dict[int, Message] = {}
+    found_of: dict[int, Answer] = {}
     repeated: set[int] = set()
-    for reply in replies:
-        node = reply.metadata.src_node_id
-        if node in answers:
-            repeated.add(node)
-        if node in expected:
-            answers[node] = reply
+    for answer in answers:
+        if answer.node in found_of:
+            repeated.add(answer.node)
+        if answer.node in expected:
+            found_of[answer.node] = answer
     found: dict[int, T] = {}
     failures: dict[int, wire.Failure] = {}
     for node in sorted(expected):
-        if node not in answers:
+        if node not in found_of:
             failures[node] = wire.Failure(reason="no answer in time")
             continue
         if node in repeated:
             # Taking one of them would make the result depend on which came first.
             failures[node] = wire.Failure(reason="answered more than once")
             continue
-        reply = answers[node]
-        if reply.has_error():
-            failures[node] = wire.decode_error(reply.error)
-            continue
-        try:
-            check(node, reply.content)
-            found[node] = read(node, reply.content)
-        except ProtocolError as error:
-            failures[node] = wire.Failure(reason=f"malformed {what}: {error}")
+        answer = found_of[node]
+        if answer.failure is not None:
+            failures[node] = answer.failure
+        elif answer.content is not None:
+            try:
+                check(node, answer.content)
+                found[node] = read(node, answer.content)
+            except ProtocolError as error:
+                failures[node] = wire.Failure(reason=f"malformed {what}: {error}")
     return found, failures
-
-
-def _checked(update: Update, uniform: bool) -> Update:
-    if uniform and update.weight != 1.0:
-        raise ProtocolError(f"expected weight 1, got {update.weight:g}")
-    return update

@@ -1,4 +1,4 @@
-"""What the coordinator knows of a run, handed to the ``ServerApp`` by whoever starts it."""
+"""The coordinator of one run: what it is given, and what it returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmodel.identity import Roster, SigningKey
-from fedmodel.job import Job
+from fedmodel.identity.provision import CoordinatorKeys
+from fedmodel.job import Job, Performance
 from fedmodel.runs import RunFolder
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from server.ledger_memory import LedgerMemory
 from server.publishing import Released
 
-__all__ = ["Coordinator", "Outcome", "Reporter", "Silent"]
+__all__ = ["Coordinator", "Reporter", "RunResult", "Silent"]
 
 
 class Reporter(Protocol):
@@ -44,64 +44,62 @@ class Silent:
         """Say nothing."""
 
 
-@dataclass(slots=True)
-class Outcome:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
     """How a run ended.
 
     Args:
+        vector: the final parameters, float32 ``[trainable]``.
         rounds: finished rounds.
         stopped: why before its last round, ``None`` if it wasn't.
         final: metrics of the final model on the coordinator's test rows.
-        released: its accuracy as the sites released it; ``None`` when they weren't asked.
+        released: its accuracy as the sites published it; ``None`` when they weren't asked.
         refused: node id → why it didn't join.
         updates: node id → rounds it gave an update in.
         round_seconds: wall seconds from a round's start to its end, one per round run here.
     """
 
+    vector: Vector
     rounds: int = 0
     stopped: str | None = None
     final: dict[str, float] = field(default_factory=dict)
     released: Released | None = None
     refused: dict[int, str] = field(default_factory=dict)
     updates: dict[int, int] = field(default_factory=dict)
-    round_seconds: list[float] = field(default_factory=list)
+    round_seconds: tuple[float, ...] = ()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Coordinator:
     """One run at the coordinator.
 
     Args:
         job: what was agreed.
+        performance: proposed to every site.
         folder: where the run is written, ``None`` to write nothing.
         initial: starting parameters, float32 ``[trainable]``.
-        named: the parameters of a vector by name, as files hold them.
-        from_named: a vector again, of parameters by name.
+        named: names the parameters for files: vector → name → array.
+        from_named: the inverse.
         evaluate: public-test metrics of a vector, ``None`` without a public test set.
-        heads: memory of the sites' ledgers.
-        roster: who may take part; needed where updates are hidden or sealed.
-        signer: the coordinator's own key, likewise.
-        seal_key: its X25519 key that updates are sealed to, where they are.
+        memory: of the sites' ledgers.
+        keys: its own, and the roster; needed where updates are hidden or sealed.
         rates: learning rate of each coordinate, float32 ``[trainable]``; needed where the
             coordinator takes the optimiser's steps (``privacy=distributed``).
-        entropy: real randomness: names of sessions.
+        entropy: real randomness: names of joinings.
         timeout: seconds to wait for the sites in a round.
         reporter: who is told.
-        outcome: filled in by the app.
     """
 
     job: Job
+    performance: Performance = field(default_factory=Performance)
     folder: RunFolder | None
     initial: Vector
     named: Callable[[Vector], dict[str, NDArray[np.float32]]] = lambda v: {"vector": v}
     from_named: Callable[[dict[str, NDArray[Any]]], Vector] = lambda d: d["vector"]
     evaluate: Callable[[Vector], dict[str, float]] | None = None
-    heads: LedgerMemory = field(default_factory=LedgerMemory)
-    roster: Roster | None = None
-    signer: SigningKey | None = None
-    seal_key: bytes | None = field(default=None, repr=False)
+    memory: LedgerMemory = field(default_factory=LedgerMemory)
+    keys: CoordinatorKeys | None = None
     rates: Vector | None = None
     entropy: Entropy = field(default_factory=Entropy)
     timeout: float = 3600.0
     reporter: Reporter = field(default_factory=Silent)
-    outcome: Outcome = field(default_factory=Outcome)

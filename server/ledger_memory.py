@@ -1,4 +1,4 @@
-"""The coordinator's memory of the sites' ledgers: what each was when it last answered.
+"""Memory of the sites' ledgers at the coordinator: what each was when it last answered.
 
 A site that brings back an old copy of its ledger is told what it had, and refuses to go on with it.
 A head says how many entries a ledger has, and nothing of what is in them.
@@ -49,7 +49,7 @@ class LedgerMemory:
         name = self._of_node.get(node)
         return self._heads[name].size if name is not None else 0
 
-    def take(self, node: int, standing: Standing | None) -> None:
+    def note(self, node: int, standing: Standing | None) -> None:
         """Keep what a node's answer says of its ledger.
 
         Raises:

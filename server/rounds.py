@@ -1,4 +1,4 @@
-"""The run at the coordinator: join, then train, aggregate, evaluate and save, round by round.
+"""Rounds of a run at the coordinator: join, then train, aggregate, evaluate and save.
 
 After the last round the sites may be asked, once, for noised counts on their own test rows.
 """
@@ -7,27 +7,21 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
-from flwr.app import Array, Message, RecordDict
-from flwr.serverapp import Grid
-
 from fedmodel import tasks, wire
-from fedmodel.accounting.plan import Plan, plan_of
 from fedmodel.errors import FedmodelError, QuorumError, RunError, RunFolderError
-from fedmodel.job import Job
 from fedmodel.runs import Checkpoint
 from fedmodel.update import Vector
-from server.collect import Collected, collect, collect_counts
-from server.coordinator import Coordinator
-from server.membership import head_taken, join, leave, quorum
+from fedmodel.wire import Content
+from server.collect import Collected, collect_counts
+from server.coordinator import Coordinator, RunResult
+from server.exchange.channel import Channel
+from server.exchange.making import make_exchange
+from server.exchange.protocol import Exchange, Invitation
+from server.membership import join, leave, quorum, require_quorum, standing_noted
 from server.optimizer import ServerOptimizer
 from server.publishing import Released, release
-from server.robust import combine
-from server.sealed import Sealed
-from server.secure import Secure
 
 __all__ = ["run"]
 
@@ -39,11 +33,10 @@ _MIN_IMPROVEMENT = 1e-4  # nats of test loss that count as better
 class _Run:
     """The mutable state between two rounds: all of it is in a checkpoint."""
 
-    def __init__(self, grid: Grid, coordinator: Coordinator) -> None:
-        self.grid = grid
+    def __init__(self, channel: Channel, coordinator: Coordinator) -> None:
+        self.channel = channel
         self.c = coordinator
         self.job = coordinator.job
-        self.job_sha256 = self.job.sha256
         self.optimizer = ServerOptimizer(self.job.aggregation)
         self.vector: Vector = coordinator.initial
         self.round = 0
@@ -54,7 +47,7 @@ class _Run:
         self.updates: dict[int, int] = {}
         self.released: Released | None = None
         self.metrics: dict[str, float] = {}  # of the current parameters, once evaluated
-        self.hidden: Secure | Sealed | None = None
+        self.round_seconds: list[float] = []
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -83,7 +76,7 @@ class _Run:
 
     def save(self) -> None:
         """Write metrics and checkpoint; the checkpoint comes last and decides where a resume is."""
-        self.c.heads.save()
+        self.c.memory.save()
         folder = self.c.folder
         if folder is None:
             return
@@ -114,76 +107,40 @@ class _Run:
         generator = self.job.root_seed.child("sampling", self.round + 1).numpy()
         return sorted(int(n) for n in generator.choice(nodes, size=count, replace=False))
 
-    def hide(self) -> Secure | Sealed | None:
-        """Begin a session in which updates are hidden, if the job says so."""
-        mode = self.job.secagg.mode
-        if mode == "on":
-            self.hidden = Secure(self.c, _plan(self.job))
-        elif mode == "seal":
-            self.hidden = Sealed(self.c)
-        return self.hidden
-
-    def pass_over_closed(self) -> None:
+    def pass_over_closed(self, exchange: Exchange) -> None:
         """Pass over rounds whose sum the sites had unmasked when this coordinator lost it.
 
         They don't repeat them: sums over two sets of sites would show who is in one only.
         """
-        closed = self.hidden.closed() if isinstance(self.hidden, Secure) else 0
+        closed = exchange.closed()
         while self.round < closed:
             self.round += 1
             why = "unmasked before an interruption, and its sum lost; sites repeat no such round"
             self.rows.append({"round": self.round, "updates": 0, "asked": 0, "lost": why})
             self.save()
 
-    def train(self, nodes: list[int], vector: Array) -> Collected:
+    def train(self, exchange: Exchange, nodes: list[int]) -> Collected:
         """Ask the nodes to train and collect their updates, or the sum of them."""
-        number, check = self.round + 1, head_taken(self.c)
-        if isinstance(self.hidden, Secure):
-            return self.hidden.collect(
-                self.grid,
-                nodes,
-                number,
-                self.vector,
-                lambda node: self.order(node, number, vector),
-                check=check,
-                timeout=self.c.timeout,
-            )
-        replies = self.ask(nodes, "train", number, vector)
-        uniform = self.job.aggregation.weights == "uniform"
-        if isinstance(self.hidden, Sealed):
-            return self.hidden.collect(replies, nodes, number, uniform=uniform, check=check)
-        return collect(
-            replies,
-            nodes,
-            self.vector.size,
-            uniform=uniform,
-            check=check,
-            combine=partial(combine, self.job.aggregation),
+        number, vector = self.round + 1, wire.pack(self.vector)
+        invitation = Invitation(
+            round=number,
+            nodes=nodes,
+            vector=self.vector,
+            order=lambda node: self.order(node, number, vector),
+            check=standing_noted(self.c),
         )
+        return exchange.collect(self.channel, invitation)
 
-    def order(self, node: int, round_: int, vector: Array) -> RecordDict:
+    def order(self, node: int, round_: int, vector: Any) -> Content:
         """Return what a node is told to do."""
-        return wire.encode_order(round_, self.job_sha256, vector, self.c.heads.entries(node))
+        return wire.encode_order(round_, self.job.sha256, vector, self.c.memory.entries(node))
 
-    def ask(self, nodes: list[int], kind: str, round_: int, vector: Array) -> Iterable[Message]:
-        """Send every node an order and return the replies."""
-        messages = [
-            Message(
-                self.order(node, round_, vector),
-                node,
-                kind,
-                group_id=str(round_) if kind == "train" else kind,
-            )
-            for node in nodes
-        ]
-        return self.grid.send_and_receive(messages, timeout=self.c.timeout)
-
-    def play(self, nodes: list[int]) -> None:
+    def play(self, exchange: Exchange, nodes: list[int]) -> None:
         """Play one round; sets ``stopped`` when the run must end."""
         started = time.perf_counter()
         chosen = self.sample(nodes)
         self.c.reporter.round_started(self.round + 1, len(chosen))
-        got = self.train(chosen, wire.pack(self.vector))
+        got = self.train(exchange, chosen)
         needed, key = quorum(self.job, len(chosen))
         enough = got.mean is not None and got.updates >= needed
         if not enough and got.budgets_spent:
@@ -205,7 +162,7 @@ class _Run:
         row["failures"] = {str(node): f.reason for node, f in got.failures.items()}
         self.rows.append(row)
         self.save()
-        self.c.outcome.round_seconds.append(time.perf_counter() - started)
+        self.round_seconds.append(time.perf_counter() - started)
         self.c.reporter.round_ended(self.round, row)
 
     def evaluate(self) -> dict[str, float]:
@@ -233,7 +190,7 @@ class _Run:
         """Whether the sites are to be asked for noised counts now."""
         ended = self.round == self.job.train.rounds or self.stopped is not None
         asked = self.released is not None or self.round == 0
-        return ended and self.job.releases_evaluation and not asked
+        return ended and self.job.publishes_evaluation and not asked
 
     def release(self, nodes: list[int]) -> None:
         """Ask the nodes, once, how the last model does on their own test rows.
@@ -241,16 +198,14 @@ class _Run:
         Their budgets pay for one answer. So what came is kept at once; if it is lost in a crash
         before that, the sites refuse to repeat it, and a resumed run ends without them.
         """
-        replies = self.ask(nodes, "evaluate", self.round, wire.pack(self.vector))
+        vector = wire.pack(self.vector)
+        orders = {node: self.order(node, self.round, vector) for node in nodes}
+        answers = self.channel.ask("evaluate", orders, "evaluate")
         size = len(tasks.of(self.job.model.task).counted(self.job.model.labels).names)
-        counts, failures = collect_counts(replies, nodes, size, head_taken(self.c))
+        counts, failures = collect_counts(answers, nodes, size, standing_noted(self.c))
         reasons = {node: failure.reason for node, failure in failures.items()}
         self.released = release(counts, self.job, reasons)
         self.save()
-
-
-def _plan(job: Job) -> Plan | None:
-    return plan_of(job) if job.privacy.private else None
 
 
 def _below(number: int, got: Collected, needed: str, asked: int) -> str:
@@ -262,42 +217,51 @@ def _below(number: int, got: Collected, needed: str, asked: int) -> str:
     )
 
 
-def run(grid: Grid, coordinator: Coordinator) -> Vector:
-    """Play all rounds that are left and return the final parameters.
+def run(channel: Channel, coordinator: Coordinator) -> RunResult:
+    """Play all rounds that are left.
 
     Raises:
         QuorumError: if too few sites join or answer and the job says ``stop``.
         RunFolderError: if the run can't be written or continued.
     """
     try:
-        vector = _play(grid, coordinator)
+        result = _play(channel, coordinator)
     except Exception:
         # An interrupted run keeps what it has reserved, to go on with; a failed one gives it back.
         try:
-            leave(grid, coordinator, failed=True)
+            leave(channel, coordinator, failed=True)
         except (FedmodelError, OSError) as error:
             logger.warning("the end of the failed run couldn't be told and kept: %s", error)
         raise
-    leave(grid, coordinator, failed=False)
-    return vector
+    leave(channel, coordinator, failed=False)
+    return result
 
 
-def _play(grid: Grid, coordinator: Coordinator) -> Vector:
-    state = _Run(grid, coordinator)
+def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
+    state = _Run(channel, coordinator)
     state.restore()
     last = coordinator.job.train.rounds
-    nodes: list[int] = []
+    joined: dict[int, str | None] = {}
     if (state.round < last and state.stopped is None) or state.release_is_due:
-        nodes = join(grid, coordinator, state.hide())
-        state.pass_over_closed()
-    while state.round < last and state.stopped is None:
-        state.play(nodes)
-    if state.release_is_due:
-        state.release(nodes)
-    coordinator.outcome.rounds = state.round
-    coordinator.outcome.updates = state.updates
-    coordinator.outcome.released = state.released
-    coordinator.outcome.stopped = state.stopped if state.round < last else None
+        exchange = make_exchange(coordinator)
+        joined = join(channel, coordinator, exchange)
+        require_quorum(coordinator.job, joined)
+        nodes = [node for node, refusal in joined.items() if refusal is None]
+        state.pass_over_closed(exchange)
+        while state.round < last and state.stopped is None:
+            state.play(exchange, nodes)
+        if state.release_is_due:
+            state.release(nodes)
+    final: dict[str, float] = {}
     if coordinator.evaluate is not None:
-        coordinator.outcome.final = state.metrics or coordinator.evaluate(state.vector)
-    return state.vector
+        final = state.metrics or coordinator.evaluate(state.vector)
+    return RunResult(
+        vector=state.vector,
+        rounds=state.round,
+        stopped=state.stopped if state.round < last else None,
+        final=final,
+        released=state.released,
+        refused={node: why for node, why in joined.items() if why is not None},
+        updates=state.updates,
+        round_seconds=tuple(state.round_seconds),
+    )

@@ -9,13 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from clients.site import Site
+from clients.report import SiteReport
 from fedmodel import config
-from fedmodel.accounting.spends import Spend
-from fedmodel.errors import ConfigError, FedmodelError, PrivacyError, RunFolderError
+from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
 from fedmodel.job import Job
-from fedmodel.ledger import Ledger
-from fedmodel.ledger.caps import Charge
 from fedmodel.report.figures import hiding, privacy_summary
 from fedmodel.report.notes import notes
 from fedmodel.report.page import report_page
@@ -26,21 +23,22 @@ from fedmodel.runs import (
     RunTime,
     SiteSummary,
     Summary,
-    Traffic,
     manifest_of,
     run_path,
     write_atomic,
 )
-from server.coordinator import Outcome
+from server.publishing import Released
 from simulations.display import Display
-from simulations.federation import Parties, gather, play
+from simulations.parties import Parties, gather
+from simulations.play import Played, play
 from simulations.scenario import Scenario
 
 __all__ = ["main", "simulate"]
 
 _CAPS = ("epsilon", "delta", "run_epsilon", "unit")
-# What a resume may set anew: where it runs, and what the sites allow.
-_OF_THE_PROCESS = {"run", "resume", "device", *(f"budget.{key}" for key in _CAPS)}
+_MACHINE = ("device", "train.physical_batch", "train.gradient_checkpointing", "privacy.engine")
+# What a resume may set anew: where and how it runs, and what the sites allow.
+_OF_THE_PROCESS = {"run", "resume", *_MACHINE, *(f"budget.{key}" for key in _CAPS)}
 
 
 def main(
@@ -151,10 +149,17 @@ def _reopen(
             f"resume=true continues {path} as it was begun, but {', '.join(changed)} would change "
             "it; leave that out, or start another run=NAME"
         )
-    device = mapping["device"] if "device" in given else kept["device"]
-    budget = {**(kept.get("budget") or {})}
-    budget |= {key: mapping["budget"][key] for key in _CAPS if f"budget.{key}" in given}
-    return folder, Scenario.from_mapping({**kept, "device": device, "budget": budget})
+    anew = [key for key in given if key in _OF_THE_PROCESS - {"run", "resume"}]
+    return folder, Scenario.from_mapping(_replaced(kept, mapping, anew))
+
+
+def _replaced(kept: Any, mapping: Any, keys: Sequence[str]) -> dict[str, Any]:
+    """Return a kept configuration with the values at some keys from another."""
+    made = {k: dict(v) if isinstance(v, Mapping) else v for k, v in kept.items()}
+    for key in keys:
+        part, _, name = key.rpartition(".")
+        (made.setdefault(part, {}) if part else made)[name] = _at(mapping, key)
+    return made
 
 
 def _at(mapping: Any, key: str) -> Any:
@@ -183,82 +188,63 @@ def _play(
 ) -> Summary:
     train = parties.job.train
     with Display(console, train.rounds, train.steps) as display:
-        vector, outcome, sites = play(
-            parties, folder, scenario.device, display, display.step, scenario.homes
-        )
-    folder.write_model(parties.learner.layout.named(vector))
-    summary = _summarise(parties, outcome, sites, time.perf_counter() - started)
+        played = play(parties, folder, display, display.step, scenario.homes)
+    folder.write_model(parties.learner.layout.named(played.result.vector))
+    summary = _summarise(parties, played, time.perf_counter() - started)
     folder.write_summary(summary)
     return summary
 
 
-def _summarise(parties: Parties, outcome: Outcome, sites: dict[int, Site], total: float) -> Summary:
-    job, parameters = parties.job, parties.learner.layout.total
-    train_s = sum(site.train_seconds for site in sites.values())
-    spent = {
-        site.name: _spent(job, site, outcome.updates.get(node, 0), node in outcome.refused)
-        for node, site in sites.items()
+def _summarise(parties: Parties, played: Played, total: float) -> Summary:
+    job, parameters, result = parties.job, parties.learner.layout.total, played.result
+    reports = played.reports
+    train_s = sum(report.work.seconds for report in reports.values())
+    sites = {
+        report.site: _site_summary(
+            job, report, result.updates.get(node, 0), refused=node in result.refused
+        )
+        for node, report in reports.items()
     }
-    charged = [_charged(job, site) for site in sites.values()] if job.privacy.shared else []
-    privacy = privacy_summary(job, spent, charged, parameters)
+    spent = [report.ledger.spent for report in reports.values() if report.ledger is not None]
+    privacy = privacy_summary(job, sites, spent, parameters)
     return Summary(
         job_sha256=job.sha256,
-        rounds=outcome.rounds,
-        stopped=outcome.stopped,
+        rounds=result.rounds,
+        stopped=result.stopped,
         test="public" if job.federation.test == "public" else "held out from the sites",
-        final=outcome.final,
-        released=_released(outcome, sites),
+        final=result.final,
+        released=None if result.released is None else _released(result.released, reports),
         privacy=privacy,
         secagg=hiding(job),
         notes=notes(job, privacy.noise_to_signal),
         time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
-        traffic=Traffic(bytes_up=parties.traffic.up, bytes_down=parties.traffic.down),
+        traffic=played.traffic,
     )
 
 
-def _released(outcome: Outcome, sites: dict[int, Site]) -> ReleasedAccuracy | None:
-    if (found := outcome.released) is None:
-        return None
+def _released(found: Released, reports: Mapping[int, SiteReport]) -> ReleasedAccuracy:
     return ReleasedAccuracy(
         accuracy=found.accuracy,
         standard_error=found.standard_error,
         rows=found.rows,
         noise_std=found.noise_std,
         sites=found.sites,
-        failures={sites[node].name: reason for node, reason in found.failures.items()},
+        failures={reports[node].site: reason for node, reason in found.failures.items()},
     )
 
 
-def _charged(job: Job, site: Site) -> list[Spend]:
-    """Return what a site's ledger says that it spent on this run."""
-    return Ledger(site.ledger).spends(site.run, job.sha256) if site.ledger.exists() else []
-
-
-def _spent(job: Job, site: Site, updates: int, refused: bool) -> SiteSummary:
-    reason = site.refusal if refused else None
+def _site_summary(job: Job, report: SiteReport, updates: int, *, refused: bool) -> SiteSummary:
+    reason, ledger = report.work.refusal if refused else None, report.ledger
     if not job.privacy.private:
         return SiteSummary(epsilon=None, steps=updates * job.train.steps, refused=reason)
-    from fedmodel.accounting.claims import claim
-
-    book = Ledger(site.ledger).book()
-    ours = [e for r in book.of(site.run, job.sha256) for e in r.spent]
-    bound = claim([e.spend() for e in ours], job.privacy.delta, job.privacy.adjacency)
+    if ledger is None:  # it was never asked, or refused before it wrote a line
+        return SiteSummary(epsilon=0.0, epsilon_total=0.0, steps=0, refused=reason)
     return SiteSummary(
-        epsilon=bound.epsilon,
-        epsilon_total=_total(book.charges()[0], job),
-        steps=sum(e.steps for e in ours if e.kind == "train"),
+        epsilon=ledger.epsilon,
+        epsilon_total=ledger.epsilon_total,
+        steps=ledger.steps,
         refused=reason,
     )
-
-
-def _total(spent: Sequence[Charge], job: Job) -> float | None:
-    """Return ε of everything ever spent on a site's rows, for the job's unit, if there is one."""
-    from fedmodel.ledger.caps import total
-
-    try:
-        return total(spent, job.privacy.unit).epsilon
-    except PrivacyError:
-        return None
 
 
 def _say_more(summary: Summary, parties: Parties, console: Console) -> None:

@@ -13,7 +13,7 @@ from fedmodel.accounting.claims import claim
 from fedmodel.accounting.spends import Adjacency, Spend
 from fedmodel.errors import ConfigError, PrivacyError
 
-__all__ = ["DeltaError", "Plan", "check_delta", "make_plan", "plan_of"]
+__all__ = ["DeltaError", "Plan", "check_delta", "make_plan", "plan_for", "plan_of"]
 
 _CHOICES = {
     "unit": ("record", "patient", "site"),
@@ -276,7 +276,7 @@ def make_plan(
     """Return a job's plan, its noise calibrated so that all of the run together keeps ε.
 
     Args:
-        privacy: the job's promise; its mechanism must be private, and its rate known.
+        privacy: the job's promise; its mechanism must be private.
         batch_size: expected units of a site in a step, ≥ 1. With ``site`` without effect.
         rounds: of the run, ≥ 1.
         steps: of a round, ≥ 1. With ``site`` a round is one step, however many a site takes.
@@ -286,7 +286,7 @@ def make_plan(
         survivors: likewise.
 
     Raises:
-        ConfigError: for a job without privacy or without a rate, or a count below 1.
+        ConfigError: for a job without privacy, or a count below 1.
         PrivacyError: when no noise keeps the promise, or the accountants contradict each other on
             what it costs.
     """
@@ -294,12 +294,6 @@ def make_plan(
         raise ConfigError("privacy.mechanism=none has no plan; choose privacy=record")
     whole = privacy.mechanism == "site"
     rate = 1.0 if whole else privacy.rate
-    if rate is None:
-        raise ConfigError(
-            f"privacy.rate isn't set: the probability with which a {privacy.unit} takes part in a "
-            "step is public and the same at every site; set it to about train.batch_size over the "
-            f"number of {privacy.unit}s that the sites have at least"
-        )
     for name, value in (("batch_size", batch_size), ("rounds", rounds), ("steps", steps)):
         if value < 1:
             raise ConfigError(f"train.{name} must be at least 1, got {value}")
@@ -336,27 +330,54 @@ def make_plan(
     return plan
 
 
+@lru_cache(maxsize=64)
 def plan_of(asked: job.Job) -> Plan:
-    """Return the plan of a complete, private job: every party makes the same.
+    """Return the plan of a private job, worked out once: every party makes the same.
+
+    Raises:
+        ConfigError: for a job that isn't private.
+        PrivacyError: when no noise keeps its promise.
+    """
+    return plan_for(
+        asked.privacy,
+        asked.train,
+        asked.secagg.sums,
+        evaluate=asked.publishes_evaluation,
+    )
+
+
+@lru_cache(maxsize=64)
+def plan_for(
+    privacy: job.Privacy, train: job.Train, sums: job.MaskedSums | None, *, evaluate: bool
+) -> Plan:
+    """Return the plan of a job's parts (see :func:`make_plan`).
 
     A site knows its own share of a sum's noise, so even where nobody colludes one share of the
     survivors' isn't counted on: the promise holds against every other site too.
 
+    Args:
+        privacy: the job's promise.
+        train: how sites train.
+        sums: what masked sums are made by; ``None`` where there are none.
+        evaluate: whether test rows are the sites' own.
+
     Raises:
-        ConfigError: for a job that isn't private or isn't complete.
-        PrivacyError: when no noise keeps its promise.
+        ConfigError: for a promise in shares without masked sums.
+        PrivacyError: when no noise keeps the promise.
     """
-    privacy, train, secagg = asked.privacy, asked.train, asked.secagg
-    survivors = secagg.survivors or 1
-    honest = min(secagg.honest, survivors - 1) if privacy.shared else 1
+    honest = survivors = 1
+    if privacy.shared:
+        if sums is None:
+            raise ConfigError(f"privacy.mechanism={privacy.mechanism} needs secagg=on")
+        honest, survivors = min(sums.honest, sums.survivors - 1), sums.survivors
     return make_plan(
         privacy,
         batch_size=train.batch_size,
         rounds=train.rounds,
         steps=train.steps,
-        evaluate=asked.releases_evaluation,
+        evaluate=evaluate,
         honest=honest,
-        survivors=survivors if privacy.shared else 1,
+        survivors=survivors,
     )
 
 

@@ -1,22 +1,23 @@
-"""Parties of a round, and what the coordinator does with what they send."""
+"""Federation and aggregation: who takes part in a round, and what is done with what they send."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from fedmodel.job.checks import require
 
-__all__ = ["Aggregation", "Federation"]
+__all__ = ["Aggregation", "Federation", "ProposedAggregation", "ProposedFederation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aggregation:
-    """What the coordinator does with the mean of the updates.
+class ProposedAggregation:
+    """What the coordinator is to do with the mean of the updates.
 
     Args:
         optimizer: ``fedavg`` (arXiv 1602.05629), ``fedavgm`` (arXiv 1909.06335) or ``fedadam``
             (arXiv 2003.00295).
         weights: ``uniform``, or by the number of ``examples``. A private site doesn't tell its
-            size, so only ``uniform`` goes with DP.
+            size, so only ``uniform`` goes with DP. ``auto``: by examples where that is possible.
         lr: server learning rate of ``fedavgm`` and ``fedadam``.
         momentum: of ``fedavgm``.
         beta1: of ``fedadam``.
@@ -26,7 +27,7 @@ class Aggregation:
     """
 
     optimizer: Literal["fedavg", "fedavgm", "fedadam", "fedmedian", "krum"] = "fedavg"
-    weights: Literal["uniform", "examples"] = "uniform"
+    weights: Literal["auto", "uniform", "examples"] = "uniform"
     lr: float = 1.0
     momentum: float = 0.9
     beta1: float = 0.9
@@ -55,31 +56,42 @@ class Aggregation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Federation:
-    """Who takes part in a round, and when the run stops.
+class Aggregation(ProposedAggregation):
+    """What the coordinator does with the mean of the updates: see :class:`ProposedAggregation`.
 
     Args:
-        sites: how many sites take part.
+        weights: ``uniform``, or by the number of ``examples``.
+    """
+
+    weights: Literal["uniform", "examples"] = "uniform"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedFederation:
+    """Who is to take part in a round, and when the run stops.
+
+    Args:
+        sites: how many sites take part; ``None``: those that there are.
         fraction: share of the sites that is sampled for each round.
         quorum: share of the sampled sites whose updates a round needs.
         below_quorum: ``stop`` the run, or ``skip`` the round (the model stays as it was).
         min_rows: a site with fewer rows takes no part.
         patience: stop when the public test loss hasn't improved for so many rounds; needs a
             public test set.
-        test: which rows the model is tested on: ``public`` ones, rows ``held-out`` at each site,
-            or ``none``. Filled in from the data.
     """
 
-    sites: int = 5
+    sites: int | None = None
     fraction: float = 1.0
     quorum: float = 0.5
     below_quorum: Literal["stop", "skip"] = "stop"
     min_rows: int = 16
     patience: int | None = None
-    test: Literal["public", "held-out", "none"] = "public"
 
     def __post_init__(self) -> None:
-        require(self.sites >= 1, f"federation.sites must be at least 1, got {self.sites}")
+        require(
+            self.sites is None or self.sites >= 1,
+            f"federation.sites must be at least 1, got {self.sites}",
+        )
         require(self.min_rows >= 1, f"federation.min_rows must be at least 1, got {self.min_rows}")
         for name in ("fraction", "quorum"):
             value = getattr(self, name)
@@ -88,3 +100,22 @@ class Federation:
             self.patience is None or self.patience >= 1,
             f"federation.patience must be at least 1 or null, got {self.patience}",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Federation(ProposedFederation):
+    """Who takes part in a round, and when the run stops: see :class:`ProposedFederation`.
+
+    Args:
+        sites: how many sites take part.
+        test: which rows the model is tested on: ``public`` ones, rows ``held-out`` at each site,
+            or ``none``.
+    """
+
+    sites: int = 5
+    test: Literal["public", "held-out", "none"] = "public"
+
+    @property
+    def cohort(self) -> int:
+        """How many sites are in a round at most."""
+        return max(1, math.ceil(self.fraction * self.sites))

@@ -1,25 +1,45 @@
-"""The job: all its parts together."""
+"""The job: complete, hashed, what travels."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fedmodel import config
+from fedmodel.errors import ConfigError
 from fedmodel.job.checks import require
 from fedmodel.job.federation import Aggregation, Federation
 from fedmodel.job.privacy import Privacy
 from fedmodel.job.secagg import SecAgg
+from fedmodel.job.together import check_together
 from fedmodel.job.train import Model, Train
 from fedmodel.seeds import Seed
 
 __all__ = ["Job"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: JSON and hash are worked out once and kept on the instance.
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """One federated run. See the parts for what each means."""
+    """One federated run, as every party has agreed on it. See the parts for what each means.
 
-    format: Literal["fedmodel.job/1"] = "fedmodel.job/1"
-    model: Model = field(default_factory=Model)
+    Nothing in it is open, and it never changes; who asks for one writes a
+    :class:`fedmodel.job.Proposal`, and :func:`fedmodel.agreement.complete` makes the job of it.
+
+    Args:
+        format: of the JSON.
+        model: which network.
+        weights: SHA-256 (hex) of the network's starting weights; a site whose own differ refuses.
+        train: how sites train.
+        privacy: what is promised.
+        secagg: how updates are kept from the coordinator.
+        aggregation: what the coordinator does with what it gets.
+        federation: who takes part.
+        seed: of everything but noise.
+    """
+
+    format: Literal["fedmodel.job/2"] = "fedmodel.job/2"
+    model: Model
+    weights: str
     train: Train = field(default_factory=Train)
     privacy: Privacy = field(default_factory=Privacy)
     secagg: SecAgg = field(default_factory=SecAgg)
@@ -29,75 +49,26 @@ class Job:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**53, f"seed must be in [0, 2**53), got {self.seed}")
-        require(
-            not (self.privacy.private and self.aggregation.weights == "examples"),
-            "aggregation.weights=examples tells every site's number of rows, which DP promises to "
-            "hide; use aggregation.weights=uniform with privacy.mechanism="
-            f"{self.privacy.mechanism}",
-        )
-        require(
-            not (
-                self.privacy.private
-                and self.train.gradient_checkpointing
-                and self.privacy.engine != "fast"
-            ),
-            "train.gradient_checkpointing goes with privacy.engine=fast, not with "
-            f"{self.privacy.engine}",
-        )
-        require(
-            self.privacy.private or self.train.optimizer != "adamw-bc",
-            "train.optimizer=adamw-bc corrects for the noise of DP, and this job has none; use "
-            "train.optimizer=adamw",
-        )
-        require(
-            self.train.optimizer != "adamw-bc" or self.privacy.mechanism != "site",
-            "train.optimizer=adamw-bc corrects for noise in a site's own steps, and with "
-            "privacy=site there is none; use train.optimizer=adamw",
-        )
-        require(
-            self.secagg.on or not self.privacy.shared,
-            f"privacy.mechanism={self.privacy.mechanism} spreads the noise over the sites, so that "
-            "one site's update alone has too little; it needs secagg=on, got "
-            f"secagg={self.secagg.mode}",
-        )
-        require(
-            not (self.secagg.on and self.aggregation.robust),
-            f"aggregation={self.aggregation.optimizer} needs every site's update as it is, and "
-            "with secagg=on the coordinator sees their sum only; use aggregation=fedavg, fedavgm "
-            "or fedadam, or secagg=off or secagg=seal",
-        )
-        if self.privacy.mechanism == "distributed":
-            self._check_distributed()
+        config.require_hex("weights", self.weights, 64)
+        check_together(self.privacy, self.train, self.aggregation, self.secagg.mode)
 
-    def _check_distributed(self) -> None:
-        require(
-            self.train.steps == 1,
-            "with privacy=distributed every optimiser step is one secure sum, so train.steps must "
-            f"be 1, got {self.train.steps}: use train.rounds={self.total_steps} train.steps=1. "
-            "Several local steps per sum are FedAvg: privacy=record secagg=on, where each site "
-            "keeps its own ε and secure sums add protection from the coordinator, but no ε",
-        )
-        require(
-            self.train.optimizer == "sgd"
-            and self.train.momentum == 0
-            and self.train.optimizer_state == "reset",
-            "with privacy=distributed the coordinator takes the optimiser's step: use "
-            "train.optimizer=sgd train.momentum=0 train.optimizer_state=reset, and "
-            "aggregation=fedavg (SGD), fedavgm (momentum) or fedadam (Adam)",
-        )
-
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         """SHA-256 (hex) of the job's canonical JSON: its name."""
-        return config.digest(self)
+        return config.sha256(self.json)
+
+    @functools.cached_property
+    def json(self) -> bytes:
+        """The canonical JSON (RFC 8785) that travels and is hashed."""
+        return config.canonical(self)
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps a site takes in a whole run: what its noise is calibrated for."""
-        return self.train.rounds * self.train.steps
+        return self.train.total_steps
 
     @property
-    def releases_evaluation(self) -> bool:
+    def publishes_evaluation(self) -> bool:
         """Whether each site is asked once, after the last round, for noised counts of its own."""
         noised = self.privacy.private and self.privacy.evaluation == "noised"
         return noised and self.federation.test == "held-out"
@@ -107,11 +78,26 @@ class Job:
         """Root of the reproducible randomness (never of noise)."""
         return Seed(self.seed)
 
-    def to_json(self) -> bytes:
-        """Return the canonical JSON that travels and is hashed."""
-        return config.canonical(self)
-
     @classmethod
     def from_mapping(cls, mapping: dict[str, Any]) -> "Job":
-        """Build and check a job from a plain mapping (see :func:`fedmodel.config.build`)."""
+        """Build and check a job from a plain mapping (see :func:`fedmodel.config.build`).
+
+        Raises:
+            ConfigError: for another format than this version's, by name, and as ``build`` does.
+        """
+        found = mapping.get("format") if isinstance(mapping, dict) else None
+        if found != cls.format:
+            raise ConfigError(
+                f"expected a job of format '{cls.format}', got {found!r:.40}; a job of an earlier "
+                "version runs with that version, or is proposed anew"
+            )
         return config.build(cls, mapping)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Job":
+        """Return the job of its canonical JSON.
+
+        Raises:
+            ConfigError: unless it is, byte for byte, what :attr:`json` gives.
+        """
+        return config.parse(cls.from_mapping, text)

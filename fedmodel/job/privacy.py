@@ -1,4 +1,4 @@
-"""Promise of privacy: what is promised, to whom."""
+"""Promises: to whom, and by which mechanism."""
 
 import math
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Literal
 
 from fedmodel.job.checks import require
 
-__all__ = ["Privacy"]
+__all__ = ["Privacy", "ProposedPrivacy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Privacy:
-    """What is promised to whom. Every number here is public, and none follows from a site's rows.
+class ProposedPrivacy:
+    """What is to be promised to whom. Every number is public, and none follows from a site's rows.
 
     Args:
         mechanism: ``none``; ``dpsgd``: DP-SGD at each site (arXiv 1607.00133), every site keeping
@@ -26,10 +26,8 @@ class Privacy:
         delta: the δ it holds at; must be below 1/units at every site.
         clip: C, the L2 norm each unit's gradient is clipped to.
         rate: probability with which a unit takes part in a step, the same at every site; the noise
-            is calibrated for it. ``None`` only until a job is complete.
+            is calibrated for it. ``None``: by the batch and the sites' published sizes.
         rows_per_patient: at most so many rows of one patient enter a step, and an evaluation.
-        engine: how per-unit gradients are clipped: ``fast`` (one backward pass), or Opacus's
-            ``hooks`` or ``ghost``. The results agree; only time and memory differ.
         clipping: one norm for all parameters (``flat``), C/√layers for each layer
             (``per-layer``), or a norm that follows a quantile of the norms, found out under DP
             (``adaptive``, arXiv 1905.03871).
@@ -51,7 +49,6 @@ class Privacy:
     clip: float = 1.0
     rate: float | None = None
     rows_per_patient: int = 8
-    engine: Literal["fast", "hooks", "ghost"] = "fast"
     clipping: Literal["flat", "per-layer", "adaptive"] = "flat"
     clip_quantile: float = 0.5
     clip_rate: float = 0.2
@@ -74,11 +71,6 @@ class Privacy:
         require(
             self.rows_per_patient >= 1,
             f"privacy.rows_per_patient must be at least 1, got {self.rows_per_patient}",
-        )
-        require(
-            self.engine != "ghost" or (self.unit == "record" and self.clipping == "flat"),
-            "privacy.engine=ghost clips rows by one norm only; use privacy.engine=fast for "
-            f"privacy.unit={self.unit} with privacy.clipping={self.clipping}",
         )
         require(
             (self.unit == "site") == (self.mechanism == "site"),
@@ -120,3 +112,15 @@ class Privacy:
     def steps_local(self) -> bool:
         """Whether a site takes its own optimiser steps, and sends what they changed."""
         return self.mechanism != "distributed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy(ProposedPrivacy):
+    """What is promised to whom, complete: see :class:`ProposedPrivacy`.
+
+    Args:
+        rate: probability with which a unit takes part in a step, the same at every site; without
+            effect on ``mechanism=none``.
+    """
+
+    rate: float = 1.0

@@ -1,42 +1,37 @@
-"""Ways of keeping updates from the coordinator."""
+"""Secrecy of updates: what is asked for, and the complete numbers of a masked sum."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from fedmodel.errors import ConfigError
 from fedmodel.job.checks import require
 
-__all__ = ["BITS", "SecAgg"]
+__all__ = ["BITS", "MaskedSums", "ProposedSecAgg", "SecAgg", "masked_sums"]
 
 BITS = (16, 20, 24, 28, 32)  # of a number as it travels
 _FEWEST = 3  # honest sites in a sum: of two, each learns the other's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecAgg:
-    """How updates are kept from the coordinator, and from what lies between.
+class ProposedSecAgg:
+    """How updates are to be kept from the coordinator, and from what lies between.
 
     Args:
         mode: ``on``: the coordinator learns the sum of the sites' updates and nothing else of
             them (arXiv ePrint 2017/281); ``seal``: each update is encrypted to the coordinator,
-            who reads it; ``off``.
-        colluders: so many sites may work together with the coordinator without the others'
-            updates being exposed. ``None`` until a job is complete.
-        survivors: a round needs so many sites to the end. ``None`` until a job is complete.
-        threshold: so many sites must agree on who survived before anything is unmasked, and so
-            many shares make a secret. ``None`` until a job is complete.
-        attempts: how often one round may be begun, with fresh masks each time.
-        bits: of a number as it travels; ``None`` until a job is complete.
-        range: largest absolute value of a coordinate of an update (of a mean update, where sites
-            have weights). Without effect on steps of ``privacy=distributed``, whose range follows
-            from the clip norm.
-        max_weight: largest weight of a site, in rows; ``None`` until a job is complete.
-        overflow: what a site does with a coordinate beyond the range: ``refuse`` the round, or
-            ``clip`` it.
+            who reads it; ``off``; ``auto``: ``on`` where the sites share the noise, else ``off``.
+        colluders: see :class:`MaskedSums`; ``None``: 1, or 0 of three sites.
+        survivors: likewise; ``None``: four in five, and three that don't collude.
+        threshold: likewise; ``None``: the least that is safe.
+        attempts: likewise.
+        bits: likewise; ``None``: what the job needs.
+        range: likewise.
+        max_weight: likewise; ``None``: by the sites' published sizes.
+        overflow: likewise.
     """
 
-    mode: Literal["off", "on", "seal"] = "off"
+    mode: Literal["auto", "off", "on", "seal"] = "off"
     colluders: int | None = None
     survivors: int | None = None
     threshold: int | None = None
@@ -47,35 +42,71 @@ class SecAgg:
     overflow: Literal["refuse", "clip"] = "refuse"
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("colluders", 0),
-            ("survivors", 1),
-            ("threshold", 1),
-            ("max_weight", 1),
-            ("attempts", 1),
-        ):
-            value = getattr(self, name)
-            require(
-                value is None or value >= least,
-                f"secagg.{name} must be at least {least}, got {value}",
-            )
+        _check_numbers(self)
+        if self.mode == "on" and self.survivors is not None and self.colluders is not None:
+            _check_honest(self.survivors, self.colluders)
+            if self.threshold is not None:
+                _check_threshold(self.threshold, self.survivors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedSums:
+    """What a masked sum is made by. Every number is agreed on before a site joins.
+
+    Args:
+        colluders: so many sites may work together with the coordinator without the others'
+            updates being exposed.
+        survivors: a round needs so many sites to the end.
+        threshold: so many sites must agree on who survived before anything is unmasked, and so
+            many shares make a secret.
+        attempts: how often one round may be begun, with fresh masks each time.
+        bits: of a number as it travels.
+        range: largest absolute value of a coordinate of an update (of a mean update, where sites
+            have weights). Without effect on steps of ``privacy=distributed``, whose range follows
+            from the clip norm.
+        max_weight: largest weight of a site, in rows; 1 where all weigh the same.
+        overflow: what a site does with a coordinate beyond the range: ``refuse`` the round, or
+            ``clip`` it.
+    """
+
+    colluders: int
+    survivors: int
+    threshold: int
+    attempts: int = 2
+    bits: int = 32
+    range: float = 8.0
+    max_weight: int = 1
+    overflow: Literal["refuse", "clip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        _check_honest(self.survivors, self.colluders)
+        _check_threshold(self.threshold, self.survivors)
+
+    @property
+    def honest(self) -> int:
+        """Sites that are left at least and don't collude: h. Their noise is what is counted."""
+        return self.survivors - self.colluders
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecAgg:
+    """How updates are kept from the coordinator, and from what lies between.
+
+    Args:
+        mode: ``on``, ``seal`` or ``off``, as in :class:`ProposedSecAgg`.
+        sums: what the sums are made by: with ``on``, and only then.
+    """
+
+    mode: Literal["off", "on", "seal"] = "off"
+    sums: MaskedSums | None = None
+
+    def __post_init__(self) -> None:
         require(
-            self.bits is None or self.bits in BITS,
-            f"secagg.bits must be {', '.join(map(str, BITS))} or null, got {self.bits}",
+            (self.mode == "on") == (self.sums is not None),
+            f"secagg.mode=on and secagg.sums go together, got mode={self.mode} "
+            f"{'without' if self.sums is None else 'with'} sums",
         )
-        require(0 < self.range < 2**31, f"secagg.range must be > 0, got {self.range}")
-        if self.on and self.survivors is not None and self.colluders is not None:
-            require(
-                self.honest >= _FEWEST,
-                f"secagg=on needs secagg.survivors - secagg.colluders to be at least {_FEWEST}, "
-                f"got {self.survivors} - {self.colluders}: with fewer, the honest sites' updates "
-                "follow from their sum and what the others know",
-            )
-            require(
-                self.threshold is None or self.threshold <= self.survivors,
-                f"secagg.threshold ({self.threshold}) must not be above secagg.survivors "
-                f"({self.survivors}): so many sites must be left to unmask the sum",
-            )
 
     @property
     def on(self) -> bool:
@@ -83,47 +114,92 @@ class SecAgg:
         return self.mode == "on"
 
     @property
-    def honest(self) -> int:
-        """Sites that are left at least and don't collude: h. Their noise is what is counted."""
-        if self.survivors is None or self.colluders is None:
-            raise ConfigError("secagg.survivors and secagg.colluders aren't filled in yet")
-        return self.survivors - self.colluders
-
-    def completed(self, sites: int, *, weighted: int | None = None) -> "SecAgg":
-        """Return what is agreed on for so many sites in a round; what was given stays.
-
-        All but the bits: they follow from the whole job (:func:`fedmodel.secagg.sums.completed`).
-
-        Args:
-            sites: in a round.
-            weighted: a public bound on a site's rows, where updates are weighted by them.
+    def masked(self) -> MaskedSums:
+        """What the sums are made by.
 
         Raises:
-            ConfigError: when there are too few sites.
+            ConfigError: for a job without masked sums.
         """
-        if not self.on:
-            return self
-        colluders = self.colluders if self.colluders is not None else int(sites > _FEWEST)
-        least = max(math.ceil(0.8 * sites), _FEWEST + colluders, (sites + colluders) // 2 + 1)
-        survivors = self.survivors if self.survivors is not None else least
+        if self.sums is None:
+            raise ConfigError(f"secagg={self.mode} has no masked sums; it takes secagg=on")
+        return self.sums
+
+
+def masked_sums(
+    asked: ProposedSecAgg, *, sites: int, max_weight: int = 1, bits: int | None = None
+) -> MaskedSums:
+    """Return what is asked for with the numbers that were left open.
+
+    Args:
+        asked: by the proposal.
+        sites: in a round.
+        max_weight: a public bound on a site's rows where updates are weighted by them, else 1.
+        bits: what the job needs, where none are asked for.
+
+    Raises:
+        ConfigError: when there are too few sites.
+    """
+    colluders = asked.colluders if asked.colluders is not None else int(sites > _FEWEST)
+    least = max(math.ceil(0.8 * sites), _FEWEST + colluders, (sites + colluders) // 2 + 1)
+    survivors = asked.survivors if asked.survivors is not None else least
+    require(
+        sites >= survivors,
+        f"secagg=on needs {survivors} sites in a round (secagg.survivors, which is {_FEWEST} "
+        f"more than the {colluders} tolerated colluders at least), and this job has {sites}; "
+        "take part with more sites, or use secagg=off or secagg=seal",
+    )
+    threshold = asked.threshold
+    if threshold is None:
+        threshold = (sites + colluders) // 2 + 1
+    require(
+        2 * threshold > sites + colluders,
+        f"secagg.threshold must be above (sites + colluders) / 2 = {(sites + colluders) / 2:g} "
+        f"so that two sets of survivors can't both be agreed on, got {threshold}",
+    )
+    return MaskedSums(
+        colluders=colluders,
+        survivors=survivors,
+        threshold=threshold,
+        attempts=asked.attempts,
+        bits=asked.bits or bits or max(BITS),
+        range=asked.range,
+        max_weight=asked.max_weight if asked.max_weight is not None else max_weight,
+        overflow=asked.overflow,
+    )
+
+
+def _check_numbers(secagg: ProposedSecAgg | MaskedSums) -> None:
+    for name, least in (
+        ("colluders", 0),
+        ("survivors", 1),
+        ("threshold", 1),
+        ("max_weight", 1),
+        ("attempts", 1),
+    ):
+        value = getattr(secagg, name)
         require(
-            sites >= survivors,
-            f"secagg=on needs {survivors} sites in a round (secagg.survivors, which is {_FEWEST} "
-            f"more than the {colluders} tolerated colluders at least), and this job has {sites}; "
-            "take part with more sites, or use secagg=off or secagg=seal",
+            value is None or value >= least,
+            f"secagg.{name} must be at least {least}, got {value}",
         )
-        threshold = self.threshold
-        if threshold is None:
-            threshold = (sites + colluders) // 2 + 1
-        require(
-            2 * threshold > sites + colluders,
-            f"secagg.threshold must be above (sites + colluders) / 2 = {(sites + colluders) / 2:g} "
-            f"so that two sets of survivors can't both be agreed on, got {threshold}",
-        )
-        return replace(
-            self,
-            colluders=colluders,
-            survivors=survivors,
-            threshold=threshold,
-            max_weight=self.max_weight if self.max_weight is not None else weighted,
-        )
+    require(
+        secagg.bits is None or secagg.bits in BITS,
+        f"secagg.bits must be {', '.join(map(str, BITS))} or null, got {secagg.bits}",
+    )
+    require(0 < secagg.range < 2**31, f"secagg.range must be > 0, got {secagg.range}")
+
+
+def _check_honest(survivors: int, colluders: int) -> None:
+    require(
+        survivors - colluders >= _FEWEST,
+        f"secagg=on needs secagg.survivors - secagg.colluders to be at least {_FEWEST}, "
+        f"got {survivors} - {colluders}: with fewer, the honest sites' updates "
+        "follow from their sum and what the others know",
+    )
+
+
+def _check_threshold(threshold: int, survivors: int) -> None:
+    require(
+        threshold <= survivors,
+        f"secagg.threshold ({threshold}) must not be above secagg.survivors "
+        f"({survivors}): so many sites must be left to unmask the sum",
+    )

@@ -1,15 +1,15 @@
-"""The network that is trained, and how each site trains it."""
+"""Network and training: what is trained, and how each site trains it."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from fedmodel.job.checks import require
 
-__all__ = ["Lora", "Model", "Train"]
+__all__ = ["Lora", "Model", "ProposedModel", "Train"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class ProposedModel:
     """Which network, for which task.
 
     Args:
@@ -24,8 +24,7 @@ class Model:
         head_bias: whether the mean-pooled head adds a bias. Without one, less noise is added.
         max_length: tokens kept of each text.
         dropout: replaces every dropout probability of the architecture.
-        labels: class names in the order of the logits.
-        digest: SHA-256 of the starting weights; a site whose own differ refuses.
+        labels: class names in the order of the logits; ``None``: those in the data.
     """
 
     task: Literal["sequence-classification"] = "sequence-classification"
@@ -37,8 +36,7 @@ class Model:
     head_bias: bool = False
     max_length: int = 128
     dropout: float = 0.0
-    labels: tuple[str, ...] = ()
-    digest: str = ""
+    labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -47,10 +45,22 @@ class Model:
         )
         require(self.max_length >= 2, f"model.max_length must be at least 2, got {self.max_length}")
         require(0 <= self.dropout < 1, f"model.dropout must be in [0, 1), got {self.dropout}")
+        labels = self.labels or ()
         require(
-            len(set(self.labels)) == len(self.labels),
-            f"model.labels must differ from one another, got {list(self.labels)}",
+            len(set(labels)) == len(labels),
+            f"model.labels must differ from one another, got {list(labels)}",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model(ProposedModel):
+    """Which network, for which task, complete: see :class:`ProposedModel`.
+
+    Args:
+        labels: class names in the order of the logits.
+    """
+
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +96,6 @@ class Train:
         batch_size: rows in a step. Under DP each row is drawn independently, on average so many or
             the whole site if that is smaller, and the sum is always divided by this public number,
             never by one that depends on the site's size.
-        physical_batch: rows in one forward pass; a performance knob without effect on the result.
         optimizer: of the site. ``adamw-bc`` is AdamW whose second moment has the noise's known
             variance taken off (DP-AdamBC, arXiv 2312.14334); it needs DP.
         lr: learning rate of the adapters or the body.
@@ -97,7 +106,6 @@ class Train:
         precision: ``bf16`` runs forward and backward under autocast.
         frozen: modules that stay as they are under any method: names or their last parts, such as
             ``relative_attention_bias``.
-        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
         lora: shape and place of the adapters, with ``lora`` and ``ffa``.
     """
 
@@ -105,7 +113,6 @@ class Train:
     rounds: int = 10
     steps: int = 5
     batch_size: int = 64
-    physical_batch: int = 32
     optimizer: Literal["sgd", "adamw", "adamw-bc"] = "sgd"
     lr: float = 0.1
     head_lr: float = 1.0
@@ -114,14 +121,18 @@ class Train:
     optimizer_state: Literal["reset", "keep"] = "reset"
     precision: Literal["float32", "bf16"] = "float32"
     frozen: tuple[str, ...] = ()
-    gradient_checkpointing: bool = False
     lora: Lora = field(default_factory=Lora)
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "steps", "batch_size", "physical_batch"):
+        for name in ("rounds", "steps", "batch_size"):
             value = getattr(self, name)
             require(value >= 1, f"train.{name} must be at least 1, got {value}")
         for name in ("lr", "head_lr", "weight_decay"):
             value = getattr(self, name)
             require(value >= 0, f"train.{name} must not be negative, got {value}")
         require(0 <= self.momentum < 1, f"train.momentum must be in [0, 1), got {self.momentum}")
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps a site takes in a whole run."""
+        return self.rounds * self.steps

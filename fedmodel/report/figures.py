@@ -10,7 +10,6 @@ from fedmodel.accounting.plan import plan_of
 from fedmodel.accounting.spends import Spend
 from fedmodel.job import Job
 from fedmodel.runs import Hiding, PrivacySummary, SiteSummary
-from fedmodel.secagg.sums import cohort_size
 
 __all__ = ["adversaries", "hiding", "noise_to_signal", "privacy_summary"]
 
@@ -27,22 +26,22 @@ def adversaries(job: Job, spent: Sequence[Sequence[Spend]]) -> dict[str, float]:
     from fedmodel.accounting.adversaries import adversaries as of_site
 
     plan = plan_of(job)
-    found = [of_site(plan, spends, job.secagg.colluders) for spends in spent]
+    found = [of_site(plan, spends, job.secagg.masked.colluders) for spends in spent]
     return {name: max(f[name] for f in found) for name in found[0]} if found else {}
 
 
 def hiding(job: Job) -> Hiding:
     """Return how a complete job's updates were hidden."""
-    secagg = job.secagg
-    if not secagg.on:
-        return Hiding(mode=secagg.mode)
+    if job.secagg.sums is None:
+        return Hiding(mode=job.secagg.mode)
+    sums = job.secagg.sums
     return Hiding(
         mode="on",
-        survivors=secagg.survivors,
-        colluders=secagg.colluders,
-        honest=secagg.honest,
-        threshold=secagg.threshold,
-        bits=secagg.bits,
+        survivors=sums.survivors,
+        colluders=sums.colluders,
+        honest=sums.honest,
+        threshold=sums.threshold,
+        bits=sums.bits,
     )
 
 
@@ -55,7 +54,7 @@ def noise_to_signal(job: Job, parameters: int) -> float | None:
     """
     if job.privacy.mechanism != "site":
         return None
-    sites, plan = cohort_size(job), plan_of(job)
+    sites, plan = job.federation.cohort, plan_of(job)
     share = plan.gradient_noise_multiplier(1) / math.sqrt(plan.honest)
     return math.sqrt(parameters / sites) * share
 

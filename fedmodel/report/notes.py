@@ -30,9 +30,9 @@ def notes(job: Job, noise_to_signal: float | None) -> tuple[str, ...]:
     if job.privacy.mechanism == "distributed":
         found.append(
             f"ε is that of DP-SGD on all sites' rows together. It counts on the noise of "
-            f"{plan_of(job).honest} sites in every sum, of at least {job.secagg.survivors} "
-            f"survivors: {job.secagg.colluders} may work with the coordinator, and each site knows "
-            "its own."
+            f"{plan_of(job).honest} sites in every sum, of at least "
+            f"{job.secagg.masked.survivors} survivors: {job.secagg.masked.colluders} may work with "
+            "the coordinator, and each site knows its own."
         )
     if noise_to_signal is not None:
         useless = noise_to_signal > _USELESS

@@ -1,9 +1,9 @@
-"""The agreement that a secure sum is bound to, and what a site never goes below."""
+"""Agreement and floors: what secure sums are bound to, and what a site never goes below."""
 
 from dataclasses import dataclass
 
 from fedmodel.errors import ConfigError, FloorError
-from fedmodel.job import SecAgg
+from fedmodel.job import MaskedSums
 
 __all__ = ["Agreement", "Floors"]
 
@@ -39,36 +39,34 @@ class Agreement:
     @classmethod
     def of(
         cls,
-        secagg: SecAgg,
+        sums: MaskedSums,
         *,
         session: str,
         job: str,
         roster: str,
         rounds: int,
-        bits: int,
         count: int,
     ) -> "Agreement":
-        """Return the agreement that a complete job stands for.
+        """Return the agreement that a job stands for.
 
-        Raises:
-            ConfigError: when the job's numbers aren't filled in.
+        Args:
+            sums: of the job.
+            session: see the class.
+            job: likewise.
+            roster: likewise.
+            rounds: likewise.
+            count: likewise.
         """
-        survivors, colluders, threshold = secagg.survivors, secagg.colluders, secagg.threshold
-        if survivors is None or colluders is None or threshold is None:
-            raise ConfigError(
-                "the job's secagg.survivors, secagg.colluders and secagg.threshold must be "
-                "numbers before sites join, and one of them is null"
-            )
         return cls(
             session=session,
             job=job,
             roster=roster,
             rounds=rounds,
-            attempts=secagg.attempts,
-            survivors=survivors,
-            colluders=colluders,
-            threshold=threshold,
-            bits=bits,
+            attempts=sums.attempts,
+            survivors=sums.survivors,
+            colluders=sums.colluders,
+            threshold=sums.threshold,
+            bits=sums.bits,
             count=count,
         )
 

@@ -9,9 +9,6 @@ whole clipped updates (``privacy=site``).
 All of it follows from the job, so that coordinator and sites have the same without telling.
 """
 
-import math
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,67 +22,69 @@ from fedmodel.secagg.masking import Encode
 from fedmodel.seeds import Entropy
 from fedmodel.update import Update, Vector
 
-__all__ = ["PlainSum", "SharedSum", "bits_of", "cohort_size", "completed"]
+__all__ = ["PlainSum", "SharedSum", "bits_needed", "require_room"]
 
 _LOSS = "train_loss"
 
 
-def cohort_size(job: Job) -> int:
-    """Return how many sites are in a round at most."""
-    return max(1, math.ceil(job.federation.fraction * job.federation.sites))
+def bits_needed(plan: Plan, parties: int, asked: int | None = None) -> int:
+    """Return the bits of a ring element in which a shared sum fits.
 
+    As many as hold a whole expected batch of clipped gradients (or one clipped update) that agree
+    in one coordinate, and at least 24; or what is asked for, if there is room in it.
 
-def completed(job: Job, plan: Plan | None) -> Job:
-    """Return the job with the bits of its sums filled in.
-
-    Raises:
-        ConfigError: when no ring has room for them, or the one that the job names hasn't.
-    """
-    if not job.secagg.on:
-        return job
-    bits = bits_of(job, plan)
-    return replace(job, secagg=replace(job.secagg, bits=bits))
-
-
-def bits_of(job: Job, plan: Plan | None) -> int:
-    """Return the bits of a ring element: the job's own, or as many as its sums need.
-
-    A plain sum takes 24, or 32 where weights are rows: they divide what is left for precision. A
-    shared sum takes what holds a whole expected batch of clipped gradients (or one clipped update)
-    that agree in one coordinate, and at least 24.
+    Args:
+        plan: of the job.
+        parties: sites in a sum at most.
+        asked: bits that the proposal names.
 
     Raises:
-        ConfigError: when 32 aren't enough, or a job's own number leaves no room for one unit.
+        ConfigError: when 32 aren't enough, or those that are asked for leave no room for one unit.
     """
-    if plan is None or not job.privacy.shared:
-        return job.secagg.bits or (32 if job.aggregation.weights == "examples" else 24)
-    needed = 24
+    if asked is not None:
+        require_room(plan, parties, asked)
+        return asked
+    return max(
+        24,
+        *(
+            shares.bits_needed(
+                std=plan.noise_std(round_),
+                honest=plan.honest,
+                parties=parties,
+                largest_coordinate=plan.clip * plan.expected_batch,
+            )
+            for round_ in {1, plan.rounds}
+        ),
+    )
+
+
+def require_room(plan: Plan, parties: int, bits: int) -> None:
+    """Check that a ring holds at least one unit's contribution beside the noise.
+
+    Args:
+        plan: of the job.
+        parties: sites in a sum at most.
+        bits: of a ring element.
+
+    Raises:
+        ConfigError: when it doesn't.
+    """
     for round_ in {1, plan.rounds}:
-        std, parties = plan.noise_std(round_), cohort_size(job)
-        if job.secagg.bits is not None:
-            room = Shares(std=std, honest=plan.honest, parties=parties, bits=job.secagg.bits).limit
-            if room < plan.clip:
-                raise ConfigError(
-                    f"secagg.bits={job.secagg.bits} leave room for ±{room:.3g} in a coordinate of "
-                    f"a site's sum, less than one contribution (privacy.clip={plan.clip:g}); use "
-                    "more bits, or null"
-                )
-            continue
-        found = shares.bits_needed(
-            std=std,
-            honest=plan.honest,
-            parties=parties,
-            largest_coordinate=plan.clip * plan.expected_batch,
-        )
-        needed = max(needed, found)
-    return job.secagg.bits or needed
+        std = plan.noise_std(round_)
+        room = Shares(std=std, honest=plan.honest, parties=parties, bits=bits).limit
+        if room < plan.clip:
+            raise ConfigError(
+                f"secagg.bits={bits} leave room for ±{room:.3g} in a coordinate of "
+                f"a site's sum, less than one contribution (privacy.clip={plan.clip:g}); use "
+                "more bits, or null"
+            )
 
 
 class PlainSum:
     """Updates with their weights and metrics in one vector.
 
     Args:
-        job: complete.
+        job: with masked sums.
         size: parameters of an update.
 
     Raises:
@@ -93,14 +92,14 @@ class PlainSum:
     """
 
     def __init__(self, job: Job, size: int) -> None:
-        secagg, parties = job.secagg, cohort_size(job)
+        sums, parties = job.secagg.masked, job.federation.cohort
         self.size = size
-        self.bits = bits_of(job, None)
+        self.bits = sums.bits
         self._weighted = job.aggregation.weights == "examples"
-        self._most = (secagg.max_weight or 1) if self._weighted else 1
+        self._most = sums.max_weight if self._weighted else 1
         self._with_loss = not job.privacy.private
-        self._clip = secagg.overflow == "clip"
-        self._fixed = FixedPoint(bits=self.bits, parties=parties, range=secagg.range)
+        self._clip = sums.overflow == "clip"
+        self._fixed = FixedPoint(bits=self.bits, parties=parties, range=sums.range)
         if parties * self._most >= 2 ** (self.bits - 1):
             raise ConfigError(
                 f"the weights of {parties} sites of up to {self._most} rows (secagg.max_weight) "
@@ -171,7 +170,7 @@ class SharedSum:
     """Contributions with noise in shares: one round's.
 
     Args:
-        job: complete.
+        job: with masked sums.
         plan: of the job.
         size: parameters.
         round_: of the run: the noise may have a schedule.
@@ -181,13 +180,14 @@ class SharedSum:
     """
 
     def __init__(self, job: Job, plan: Plan, size: int, round_: int) -> None:
-        self.bits = bits_of(job, plan)
+        self.bits = job.secagg.masked.bits
+        require_room(plan, job.federation.cohort, self.bits)
         self.count = size
         self._plan = plan
         self._shares = Shares(
             std=plan.noise_std(round_),
             honest=plan.honest,
-            parties=cohort_size(job),
+            parties=job.federation.cohort,
             bits=self.bits,
         )
 

@@ -5,7 +5,6 @@ the operating system's entropy, one-pass clipping, norms in float32 or better, u
 isn't finite dropped, and empty batches as steps of noise alone.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,6 @@ from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch.optim import Optimizer
 
 from fedmodel.accounting.plan import Plan
-from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
 from fedmodel.gradients.clippers import Clipper, make_clipper
 from fedmodel.gradients.engines import Engine, make_engine
@@ -26,6 +24,7 @@ from fedmodel.training import guards
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
+from fedmodel.training.round import Round
 
 __all__ = ["Private", "PrivateOptimizer", "private_steps", "sum_sample"]
 
@@ -97,14 +96,10 @@ def private_steps(
     plan: Plan,
     privacy: Privacy,
     optimizer: Optimizer,
+    round_: Round,
     *,
-    round_: int,
     steps: int,
-    physical_batch: int,
-    entropy: Entropy,
     clip: float | None = None,
-    before_step: Callable[[Spend], None] = lambda spend: None,
-    on_step: Callable[[], None] = lambda: None,
 ) -> Private:
     """Take ``steps`` DP-SGD steps.
 
@@ -112,27 +107,24 @@ def private_steps(
         learner: the network, already holding the round's parameters.
         examples: the site's own rows.
         plan: what was promised; its spend must be on disk before this is called.
-        privacy: of the job, for the choice of engine and clipping.
+        privacy: of the job, for the choice of clipping.
         optimizer: over the trainable parameters.
-        round_: of the run, from 1.
+        round_: which round it is, on which machine.
         steps: how many.
-        physical_batch: rows in one forward pass.
-        entropy: for sampling and noise.
         clip: where an adaptive norm got to in the rounds before.
-        before_step: told what each step spends, before it is taken; may refuse.
-        on_step: called after each step.
 
     Raises:
         PrivacyError: if a guard finds that the promise would not hold.
     """
-    engine = make_engine(privacy.engine, learner.trained)
+    performance, entropy = round_.performance, round_.entropy
+    engine = make_engine(performance.engine, learner.trained)
     clipper = make_clipper(privacy, plan, learner.trained, entropy, clip)
-    private = PrivateOptimizer(optimizer, plan, round_, clipper, entropy)
+    private = PrivateOptimizer(optimizer, plan, round_.number, clipper, entropy)
     guards.check_parameters(learner, private)
     learner.module.train()
     with engine.attached(), guards.only_trained_move(learner):
         for _ in range(steps):
-            before_step(plan.spend(round_, 1))
+            round_.before_step(plan.spend(round_.number, 1))
             private.zero_grad(set_to_none=True)
             sum_sample(
                 learner,
@@ -140,12 +132,12 @@ def private_steps(
                 plan,
                 engine,
                 clipper,
-                physical_batch=physical_batch,
+                physical_batch=performance.physical_batch,
                 entropy=entropy,
             )
             private.step()
             clipper.end_step()
-            on_step()
+            round_.on_step()
         private.zero_grad(set_to_none=True)
     return Private(clipper.dropped, clipper.clip)
 

@@ -77,7 +77,7 @@ class Examples:
 
     def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         """Return the model's input for some rows (see :class:`~.learner.Learner`)."""
-        self._run_frozen()
+        self.run_frozen()
         if self._features is not None:
             return {"features": self._features[torch.from_numpy(indices).to(self._device)]}
         tokens = self._pad([self._tokens[i] for i in indices])
@@ -118,7 +118,12 @@ class Examples:
         ):
             self._pending = (learner, texts_digest)
 
-    def _run_frozen(self) -> None:
+    def run_frozen(self) -> None:
+        """Run the frozen part of the network over the rows, unless that is done or not wanted.
+
+        The first batch does it otherwise. A learner's first time checks on a batch that skipping
+        changes nothing, for which it sets parameters and resets them.
+        """
         if self._pending is None:
             return
         (learner, texts), self._pending = self._pending, None

@@ -6,7 +6,7 @@ be taken on all rows together; the noise is added in shares, before anybody sees
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedmodel.accounting.plan import Plan
-from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
 from fedmodel.gradients.clippers import make_clipper
 from fedmodel.gradients.engines import make_engine
 from fedmodel.gradients.fastclip.engine import wide
 from fedmodel.job import Privacy
-from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, guards
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
+from fedmodel.training.round import Round
 
 __all__ = ["clipped_sum"]
 
@@ -34,12 +33,7 @@ def clipped_sum(
     examples: Examples,
     plan: Plan,
     privacy: Privacy,
-    *,
-    round_: int,
-    physical_batch: int,
-    entropy: Entropy,
-    before_step: Callable[[Spend], None] = lambda spend: None,
-    on_step: Callable[[], None] = lambda: None,
+    round_: Round,
 ) -> NDArray[np.floating]:
     """Return the clipped gradients of one Poisson sample, summed. No noise, and no step.
 
@@ -51,12 +45,8 @@ def clipped_sum(
         learner: the network, already holding the step's parameters.
         examples: the site's own rows.
         plan: what was promised; its spend must be on disk before this is called.
-        privacy: of the job, for the choice of engine and clipping (flat or per layer).
-        round_: of the run, from 1: one step.
-        physical_batch: rows in one forward pass.
-        entropy: for sampling.
-        before_step: told what the step spends, before anything is computed; may refuse.
-        on_step: called when the sum is there.
+        privacy: of the job, for the choice of clipping (flat or per layer).
+        round_: which round it is: one step, told of before anything is computed.
 
     Returns:
         ``[trainable]`` in the order of the learner's layout, float64; float32 above 5 million
@@ -71,13 +61,11 @@ def clipped_sum(
             "a sum with noise in shares has one clip norm for the whole run; use "
             "privacy.clipping=flat or per-layer, got adaptive"
         )
-    engine = make_engine(privacy.engine, learner.trained)
-    clipper = make_clipper(privacy, plan, learner.trained, entropy, None)
+    engine = make_engine(round_.performance.engine, learner.trained)
+    clipper = make_clipper(privacy, plan, learner.trained, round_.entropy, None)
     guards.check_held(learner, engine.parameters, "engine")
-    before_step(plan.spend(round_, 1))
-    if len(examples):
-        # Frozen layers run at the first batch, and a check of that sets parameters and resets them.
-        examples.batch(np.zeros(1, dtype=np.int64))
+    round_.before_step(plan.spend(round_.number, 1))
+    examples.run_frozen()  # a check of that sets parameters and resets them
     learner.module.train()
     _forget(engine.parameters)
     try:
@@ -88,13 +76,13 @@ def clipped_sum(
                 plan,
                 engine,
                 clipper,
-                physical_batch=physical_batch,
-                entropy=entropy,
+                physical_batch=round_.performance.physical_batch,
+                entropy=round_.entropy,
             )
         total = _collect(learner, engine.parameters)
     finally:
         _forget(engine.parameters)
-    on_step()
+    round_.on_step()
     return total
 
 

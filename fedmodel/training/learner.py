@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from fedmodel import config, models, tasks
 from fedmodel.errors import ConfigError, ModelError
-from fedmodel.job import Job, Model, Train
+from fedmodel.job import Job, Model, Performance, Train
 from fedmodel.seeds import Seed
 from fedmodel.update import Vector
 
-__all__ = ["Learner", "pick_device", "resident"]
+__all__ = ["Learner", "network", "pick_device", "resident"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,15 @@ class Learner:
     frozen body, just ``features`` ``[B, H]``.
     """
 
-    def __init__(self, model: Model, train: Train, seed: Seed, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Model,
+        train: Train,
+        seed: Seed,
+        device: torch.device,
+        *,
+        checkpointing: bool = False,
+    ) -> None:
         base = models.load(model, seed.child("model"))
         self.task = tasks.of(model.task)
         self.labels = model.labels
@@ -52,9 +60,9 @@ class Learner:
         )
         self.digest = models.digest(self.module)
         # Names all that decides what a frozen body makes of a text, besides its weights.
-        self.reading = config.digest(replace(model, labels=(), digest="")) + str(device)
+        self.reading = config.digest(replace(model, labels=())) + str(device)
         self.module.to(device)
-        if train.gradient_checkpointing:
+        if checkpointing:
             inner: Any = models.unwrap(self.module)
             new = getattr(inner, "activation_checkpointing_enable", None)  # transformers 5.23
             (new or inner.gradient_checkpointing_enable)({"use_reentrant": False})
@@ -129,26 +137,41 @@ class Learner:
 
 
 @functools.lru_cache(maxsize=2)
-def _resident(model: Model, train: Train, seed: Seed, device: torch.device) -> Learner:
-    return Learner(model, train, seed, device)
+def _resident(
+    model: Model, train: Train, seed: Seed, device: torch.device, checkpointing: bool
+) -> Learner:
+    return Learner(model, train, seed, device, checkpointing=checkpointing)
 
 
-def resident(job: Job, device: torch.device) -> Learner:
-    """Return this process's learner for a job, made on first use.
+def network(model: Model, train: Train, seed: Seed, performance: Performance) -> Learner:
+    """Return this process's learner for a network, made on first use.
 
     In a simulation the coordinator and all sites share it: every use begins by loading a vector.
+
+    Args:
+        model: which network.
+        train: which of its parameters train, and in which precision.
+        seed: of everything that isn't read from files.
+        performance: of this machine.
+    """
+    # Only what shapes the network may be part of the key, so that a sweep reuses the body.
+    shaping = ("method", "lora", "precision", "frozen")
+    shape = Train(**{name: getattr(train, name) for name in shaping})
+    device = pick_device(performance.device)
+    return _resident(model, shape, seed, device, performance.gradient_checkpointing)
+
+
+def resident(job: Job, performance: Performance) -> Learner:
+    """Return this process's learner for a job (see :func:`network`).
 
     Raises:
         ModelError: if the starting weights are not the ones the job names.
     """
-    # Only what shapes the network may be part of the key, so that a sweep reuses the body.
-    kept = ("method", "lora", "precision", "frozen", "gradient_checkpointing")
-    shape = Train(**{name: getattr(job.train, name) for name in kept})
-    learner = _resident(replace(job.model, digest=""), shape, job.root_seed, device)
-    if job.model.digest and learner.digest != job.model.digest:
+    learner = network(job.model, job.train, job.root_seed, performance)
+    if learner.digest != job.weights:
         raise ModelError(
             f"the starting weights differ from the job's: expected SHA-256 "
-            f"{job.model.digest[:16]}…, got {learner.digest[:16]}…; every party needs the same "
+            f"{job.weights[:16]}…, got {learner.digest[:16]}…; every party needs the same "
             "model files and package versions"
         )
     return learner

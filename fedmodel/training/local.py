@@ -1,8 +1,7 @@
 """One site's part of a round: a few optimiser steps on its own rows, as an update."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,14 +9,14 @@ from numpy.typing import NDArray
 from torch.optim import Optimizer
 
 from fedmodel.accounting.plan import Plan
-from fedmodel.accounting.spends import Spend
 from fedmodel.errors import DivergedError, PrivacyError
-from fedmodel.job import Job
+from fedmodel.job import Job, Privacy, Train
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import optim
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
+from fedmodel.training.round import Round, Start
 from fedmodel.update import Vector
 
 __all__ = ["Result", "gradient", "shuffled", "train"]
@@ -61,47 +60,38 @@ def train(
     learner: Learner,
     examples: Examples,
     job: Job,
+    start: Start,
+    round_: Round,
     *,
-    vector: Vector,
     steps: int,
     plan: Plan | None,
     seed: Seed,
-    entropy: Entropy,
-    round_: int = 1,
-    state: Path | None = None,
-    clip: float | None = None,
-    before_step: Callable[[Spend], None] = lambda spend: None,
-    on_step: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Train from ``vector`` for ``steps`` steps.
+    """Train for ``steps`` steps.
 
     Args:
         learner: the network.
         examples: the site's rows.
         job: what was agreed.
-        vector: the round's starting parameters, float32 ``[trainable]``.
+        start: parameters, and what is kept from the rounds before.
+        round_: which round it is, on which machine.
         steps: optimiser steps.
         plan: the privacy plan, or ``None`` without privacy. Its spend must already be on disk.
         seed: order of batches and dropout without privacy, for this site and round.
-        entropy: private sampling, noise and dropout.
-        round_: of the run, for noise that changes from round to round.
-        state: optimiser state to start from, when it is kept between rounds.
-        clip: where an adaptive clip norm got to in the rounds before.
-        before_step: told what each private step spends, before it is taken; may refuse.
-        on_step: called after each step.
 
     Raises:
         DivergedError: if training without privacy diverges to NaN or infinity.
     """
-    learner.load_vector(vector)
+    learner.load_vector(start.vector)
     optimizer = optim.make(learner.module, job.train)
-    if state is not None:
-        optim.load_state(optimizer, state)
+    if start.state is not None:
+        optim.load_state(optimizer, start.state)
     loss: float | None = None
+    clip: float | None = None
     with torch.random.fork_rng(devices=[]):
-        _seed_dropout(_dropout_seed(seed, plan, entropy), learner.device)
+        _seed_dropout(_dropout_seed(seed, plan, round_.entropy), learner.device)
         if plan is None:
-            loss = _plain_steps(learner, examples, job, optimizer, steps, seed, on_step)
+            loss = _plain_steps(learner, examples, job.train, optimizer, round_, steps, seed)
         else:
             from fedmodel.training import dpsgd  # Opacus is slow to import: only when needed
 
@@ -111,16 +101,12 @@ def train(
                 plan,
                 job.privacy,
                 optimizer,
-                round_=round_,
+                round_,
                 steps=steps,
-                physical_batch=job.train.physical_batch,
-                entropy=entropy,
-                clip=clip,
-                before_step=before_step,
-                on_step=on_step,
+                clip=start.clip,
             )
             clip = private.clip if job.privacy.clipping == "adaptive" else None
-    change = learner.flatten() - vector
+    change = learner.flatten() - start.vector
     if not np.isfinite(change).all():
         raise DivergedError(
             "local training diverged (the parameters became infinite or NaN); "
@@ -134,14 +120,10 @@ def train(
 def gradient(
     learner: Learner,
     examples: Examples,
-    job: Job,
-    *,
+    privacy: Privacy,
     vector: Vector,
     plan: Plan,
-    entropy: Entropy,
-    round_: int = 1,
-    before_step: Callable[[Spend], None] = lambda spend: None,
-    on_step: Callable[[], None] = lambda: None,
+    round_: Round,
 ) -> NDArray[np.floating]:
     """Return the clipped sum of one Poisson sample's gradients at ``vector``.
 
@@ -152,13 +134,10 @@ def gradient(
     Args:
         learner: the network.
         examples: the site's rows.
-        job: what was agreed.
+        privacy: of the job.
         vector: the step's parameters, float32 ``[trainable]``.
         plan: the privacy plan. Its spend must already be on disk.
-        entropy: sampling and dropout.
-        round_: of the run, from 1: one step.
-        before_step: told what the step spends, before anything is computed; may refuse.
-        on_step: called when the sum is there.
+        round_: which round it is: one step, told of before anything is computed.
 
     Returns:
         ``[trainable]``, float64, or float32 where the model is large
@@ -171,18 +150,8 @@ def gradient(
 
     learner.load_vector(vector)
     with torch.random.fork_rng(devices=[]):
-        _seed_dropout(_private_seed(entropy), learner.device)
-        return clipped_sum(
-            learner,
-            examples,
-            plan,
-            job.privacy,
-            round_=round_,
-            physical_batch=job.train.physical_batch,
-            entropy=entropy,
-            before_step=before_step,
-            on_step=on_step,
-        )
+        _seed_dropout(_private_seed(round_.entropy), learner.device)
+        return clipped_sum(learner, examples, plan, privacy, round_)
 
 
 def _check_moved(learner: Learner, change: Vector, optimizer: Optimizer) -> None:
@@ -215,22 +184,22 @@ def _seed_dropout(value: int, device: torch.device) -> None:
 def _plain_steps(
     learner: Learner,
     examples: Examples,
-    job: Job,
+    train: Train,
     optimizer: Optimizer,
+    round_: Round,
     steps: int,
     seed: Seed,
-    on_step: Callable[[], None],
 ) -> float:
     learner.module.train()
     total = 0.0
-    order = shuffled(seed.child("batches"), len(examples), job.train.batch_size, steps)
+    order = shuffled(seed.child("batches"), len(examples), train.batch_size, steps)
     for rows in order:
         optimizer.zero_grad(set_to_none=True)
-        for part in examples.chunks(rows, job.train.physical_batch):
+        for part in examples.chunks(rows, round_.performance.physical_batch):
             losses = example_losses(learner, examples.batch(part), examples.labels(part))
             torch.autograd.backward(losses.sum() / len(rows))
             total += float(losses.detach().sum()) / len(rows)
         optimizer.step()
-        on_step()
+        round_.on_step()
     optimizer.zero_grad(set_to_none=True)
     return total / steps

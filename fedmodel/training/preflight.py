@@ -55,7 +55,7 @@ def preflight(learner: Learner, examples: Examples, engine: str) -> None:
         )
     _refuse_running_statistics(learner)
     rows = _pick(examples)
-    examples.batch(rows)  # runs frozen layers now: that would undo the settings made below
+    examples.run_frozen()  # now: it would undo the settings made below
     before, precision = learner.flatten(), learner.precision
     try:
         nudge = Seed(0).child("preflight").numpy().standard_normal(before.size) * NUDGE

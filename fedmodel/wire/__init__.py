@@ -1,49 +1,47 @@
 """Job, updates and protocol bytes ↔ Flower records. Everything from outside is checked here."""
 
 from fedmodel.wire.failures import Failure, decode_error, encode_error
-from fedmodel.wire.messages import (
-    VERSION,
+from fedmodel.wire.offers import Offer, decode_offer, encode_offer
+from fedmodel.wire.orders import (
     Leave,
     Order,
-    checked_update,
-    decode_counts,
-    decode_heads,
-    decode_job,
     decode_leave,
     decode_order,
-    decode_session,
+    encode_leave,
+    encode_order,
+)
+from fedmodel.wire.parcels import add_parcel, parcel, update_from_bytes, update_to_bytes
+from fedmodel.wire.records import VERSION, Content, pack
+from fedmodel.wire.replies import (
+    checked_update,
+    decode_counts,
     decode_standing,
     decode_update,
     encode_counts,
-    encode_job,
-    encode_leave,
-    encode_order,
     encode_reply,
     encode_update,
-    pack,
 )
-from fedmodel.wire.parcels import add_parcel, parcel, update_from_bytes, update_to_bytes
 
 __all__ = [
     "VERSION",
+    "Content",
     "Failure",
     "Leave",
+    "Offer",
     "Order",
     "add_parcel",
     "checked_update",
     "decode_counts",
     "decode_error",
-    "decode_heads",
-    "decode_job",
     "decode_leave",
+    "decode_offer",
     "decode_order",
-    "decode_session",
     "decode_standing",
     "decode_update",
     "encode_counts",
     "encode_error",
-    "encode_job",
     "encode_leave",
+    "encode_offer",
     "encode_order",
     "encode_reply",
     "encode_update",

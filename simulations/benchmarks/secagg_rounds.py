@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fedmodel import _hazmat, wire
 from fedmodel.identity import SigningKey
-from fedmodel.job import SecAgg
+from fedmodel.job import ProposedSecAgg, masked_sums
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement, Floors
 from fedmodel.secagg.fields import verify
@@ -90,12 +90,11 @@ class Federation:
         keys = {n: SigningKey(entropy.bytes(32)) for n in range(1, sites + 1)}
         own = SigningKey(entropy.bytes(32))
         agreement = Agreement.of(
-            SecAgg(mode="on").completed(sites),
+            masked_sums(ProposedSecAgg(mode="on", bits=bits), sites=sites),
             session=entropy.bytes(32).hex(),
             job=_JOB,
             roster=_ROSTER,
             rounds=rounds,
-            bits=bits,
             count=vector.size,
         )
         self.bits = bits

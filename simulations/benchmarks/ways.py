@@ -18,9 +18,9 @@ import server.app
 from fedmodel.runs import RunFolder, manifest_of
 from fedmodel.training import local
 from fedmodel.update import Vector
-from server.coordinator import Coordinator, Silent
+from server.coordinator import Coordinator, RunResult, Silent
 from simulations.benchmarks.clock import Clock
-from simulations.benchmarks.workload import Workload
+from simulations.benchmarks.workload import PERFORMANCE, Workload
 from simulations.loopback import LoopbackGrid
 
 __all__ = ["bare", "fedmodel", "handwritten"]
@@ -97,20 +97,17 @@ def fedmodel(work: Workload, clock: Clock, folder: Path, *, record: bool = False
     contexts = {node: Context(run_id, node, {}, RecordDict(), {}) for node in sites}
     coordinator = Coordinator(
         job=ready.job,
+        performance=PERFORMANCE,
         folder=RunFolder.create(folder / "run", manifest_of("run", ready.job)) if record else None,
         initial=ready.learner.initial,
         named=ready.learner.layout.named,
         from_named=ready.learner.layout.from_named,
         reporter=_Reporter(clock),
     )
-    for node, site in sites.items():
-        clients.app.register(run_id, node, site)
-    server.app.register(run_id, coordinator)
-    try:
-        grid = LoopbackGrid(clients.app.app, contexts, Run.create_empty(run_id))
-        with patch.object(local, "train", clock.timed(local.train)):
-            server.app.app(grid, Context(run_id, 1, {}, RecordDict(), {}))
-        return server.app.take_result(run_id)
-    finally:
-        clients.app.forget(run_id)
-        server.app.forget(run_id)
+    site_app = clients.app.make_app(lambda context: sites[context.node_id])
+    results: list[RunResult] = []
+    server_app = server.app.make_app(lambda context: coordinator, results.append)
+    grid = LoopbackGrid(site_app, contexts, Run.create_empty(run_id))
+    with patch.object(local, "train", clock.timed(local.train)):
+        server_app(grid, Context(run_id, 1, {}, RecordDict(), {}))
+    return results[0].vector

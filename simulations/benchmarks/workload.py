@@ -14,14 +14,16 @@ import torch
 
 from clients.site import Site
 from fedmodel.data import Rows
-from fedmodel.job import Federation, Job, Model, Train
-from fedmodel.seeds import Entropy
+from fedmodel.job import Federation, Job, Model, Performance, Train
+from fedmodel.ledger.site_state import SiteState
+from fedmodel.seeds import Seed
 from fedmodel.training import local
 from fedmodel.training.examples import Examples, prepare
-from fedmodel.training.learner import Learner, resident
+from fedmodel.training.learner import Learner, network
+from fedmodel.training.round import Round, Start
 from fedmodel.update import Vector
 
-__all__ = ["Workload"]
+__all__ = ["PERFORMANCE", "Workload"]
 
 _WORDS = ("acute", "chest", "cough", "fever", "left", "normal", "pain", "right", "stable", "wound")
 _CLASSES = 10
@@ -51,19 +53,19 @@ class Workload:
         return self.warm + self.rounds
 
     @property
-    def job(self) -> Job:
-        """The job that the real apps get."""
-        return Job(
-            model=Model(labels=tuple(f"class-{i}" for i in range(_CLASSES)), max_length=16),
-            train=Train(
-                method="head",
-                rounds=self.total,
-                steps=self.steps,
-                batch_size=32,
-                head_lr=0.1,
-            ),
-            federation=Federation(sites=self.sites, quorum=1.0),
-        )
+    def model(self) -> Model:
+        """The network."""
+        return Model(labels=tuple(f"class-{i}" for i in range(_CLASSES)), max_length=16)
+
+    @property
+    def training(self) -> Train:
+        """How every site trains."""
+        return Train(method="head", rounds=self.total, steps=self.steps, batch_size=32, head_lr=0.1)
+
+    @property
+    def federation(self) -> Federation:
+        """Who takes part."""
+        return Federation(sites=self.sites, quorum=1.0)
 
     def rows_of(self, site: int) -> Rows:
         """Return a site's rows."""
@@ -79,9 +81,8 @@ class Workload:
         return Site(
             name=str(number),
             rows=self.rows_of(number),
-            device="cpu",
-            ledger=folder / "ledger.jsonl",
-            state=folder / "state",
+            state=SiteState(folder / "state", str(number)),
+            run_folder=folder / "state",
             run="benchmark",
         )
 
@@ -104,23 +105,29 @@ class Ready:
             self.learner,
             self.examples[site],
             self.job,
-            vector=vector,
+            Start(vector=vector),
+            _ROUND,
             steps=self.job.train.steps,
             plan=None,
             seed=self.job.root_seed.child("site", str(site), round_),
-            entropy=_ENTROPY,
         )
         return result.change, result.loss or 0.0
 
 
-_ENTROPY = Entropy()
+PERFORMANCE = Performance(device="cpu")
+_ROUND = Round(performance=PERFORMANCE)
 
 
 @cache
 def _ready(work: Workload) -> Ready:
     torch.set_num_threads(1)
-    job = work.job
-    learner = resident(job, torch.device("cpu"))
+    learner = network(work.model, work.training, Seed(0), PERFORMANCE)
+    job = Job(
+        model=work.model,
+        weights=learner.digest,
+        train=work.training,
+        federation=work.federation,
+    )
     examples = []
     for number in range(work.sites):
         rows = work.rows_of(number)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.round_files import ClosedRounds, Kept
+from clients.round_files import ClosedRounds, RoundFiles
 from clients.site import Site
 from clients.site_run import Session
 from fedmodel.data import Rows
@@ -17,7 +17,7 @@ from fedmodel.wire import Order
 
 
 def test_a_round_starts_from_the_newest_before_it(tmp_path: Path) -> None:
-    kept = Kept(tmp_path / "state", "clip", ".txt")
+    kept = RoundFiles(tmp_path / "state", "clip", ".txt")
     assert kept.before(1) is None
     for round_ in (1, 2, 5):
         kept.write(round_, str(round_).encode())
@@ -32,7 +32,7 @@ def test_a_round_starts_from_the_newest_before_it(tmp_path: Path) -> None:
 
 
 def test_rounds_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, "clip", ".txt")
+    kept = RoundFiles(tmp_path, "clip", ".txt")
     for round_ in (9999, 10000):
         kept.write(round_, str(round_).encode())
     for round_, expected in ((10000, "9999"), (10001, "10000")):
@@ -42,8 +42,8 @@ def test_rounds_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_kinds_do_not_mix(tmp_path: Path) -> None:
-    Kept(tmp_path, "optimizer", ".safetensors").write(1, b"x")
-    assert Kept(tmp_path, "clip", ".txt").before(2) is None
+    RoundFiles(tmp_path, "optimizer", ".safetensors").write(1, b"x")
+    assert RoundFiles(tmp_path, "clip", ".txt").before(2) is None
 
 
 def test_an_adaptive_clip_norm_goes_on_after_a_restart(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from simulations.federation import Parties, play
 
 from clients.site import Site
 from fedmodel.data import Rows
@@ -24,7 +25,6 @@ from fedmodel.update import Vector
 from server.coordinator import Outcome, Silent
 from simulations import federation
 from simulations.faults import Fault, FaultyGrid
-from simulations.federation import Parties, play
 from tests.conftest import new_run
 
 TEXTS = [f"note {i}: {'fever and cough' if i % 3 else 'pain in the knee'}" for i in range(20)]

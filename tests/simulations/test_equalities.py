@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from simulations.federation import Parties, play
 from torch.nn.functional import cross_entropy
 
 from fedmodel.data import Rows
@@ -14,7 +15,6 @@ from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
 from fedmodel.mechanisms import noise
 from fedmodel.training.learner import resident
 from server.coordinator import Silent
-from simulations.federation import Parties, play
 from tests.conftest import new_run
 
 TEXTS = [f"note {i}: {'fever and cough' if i % 3 else 'pain in the knee'}" for i in range(12)]

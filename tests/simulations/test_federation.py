@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulations.federation import Parties, gather, play, public_rate
 
 import server.rounds
 from fedmodel import cli
 from fedmodel.errors import ConfigError, DataError, QuorumError
 from fedmodel.runs import RunFolder
 from server.coordinator import Silent
-from simulations.federation import Parties, gather, play, public_rate
 from simulations.scenario import Homes, Scenario
 from tests.conftest import new_run
 
@@ -92,7 +92,7 @@ def test_patients_as_unit_need_their_column(tmp_path: Path) -> None:
 def test_the_job_says_where_the_test_rows_are(tmp_path: Path) -> None:
     public = gathered("privacy=record")
     assert (public.job.federation.test, public.held_out) == ("public", {})
-    assert not public.job.releases_evaluation
+    assert not public.job.publishes_evaluation
     for privacy, releases in (
         (["privacy=record"], True),
         (["privacy=record", "privacy.evaluation=suppressed"], False),
@@ -100,7 +100,7 @@ def test_the_job_says_where_the_test_rows_are(tmp_path: Path) -> None:
     ):
         parties = gathered(*privacy, *csv_args(tmp_path))
         assert parties.job.federation.test == "held-out"
-        assert parties.job.releases_evaluation == releases
+        assert parties.job.publishes_evaluation == releases
         assert set(parties.held_out) == set(parties.sites)
         assert len(parties.test) == sum(map(len, parties.held_out.values()))
 

@@ -42,7 +42,7 @@ def terms(job: Job) -> Request:
         batch_size=job.train.batch_size,
         rounds=job.train.rounds,
         steps=job.train.steps,
-        evaluate=job.releases_evaluation,
+        evaluate=job.publishes_evaluation,
     )
     return Request.of(plan)
 

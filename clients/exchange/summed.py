@@ -1,0 +1,115 @@
+"""Summed exchange: the coordinator learns the sum of the sites' updates and nothing else."""
+
+from clients.exchange.roster import own_roster
+from clients.exchange.work import Work
+from clients.round_files import ClosedRounds
+from clients.site import Site
+from fedmodel import wire
+from fedmodel.accounting.plan import plan_of
+from fedmodel.errors import EquivocationError, ProtocolError
+from fedmodel.job import Job
+from fedmodel.secagg.agreement import Agreement
+from fedmodel.secagg.masking import Encode
+from fedmodel.secagg.participant import Participant
+from fedmodel.secagg.sums import PlainSum, SharedSum
+from fedmodel.update import Update, vector_sha256
+from fedmodel.wire import Content, Order
+
+__all__ = ["Summed"]
+
+
+class Summed:
+    """Secure aggregation at a site (:class:`fedmodel.secagg.participant.Participant`).
+
+    Args:
+        job: with ``secagg=on``.
+        site: with its roster and floors.
+        joining: names this joining.
+        size: parameters of an update.
+
+    Raises:
+        FloorError: when the job asks for less than the site's floors.
+        RefusedError: when the site has no roster, or isn't on it.
+    """
+
+    def __init__(self, job: Job, site: Site, joining: str, size: int) -> None:
+        roster = own_roster(site, joining)
+        self._job, self._size, self._entropy = job, size, site.entropy
+        shared = job.privacy.shared
+        first = self._shared(1) if shared else PlainSum(job, size)
+        agreement = Agreement.of(
+            job.secagg.masked,
+            session=joining,
+            job=job.sha256,
+            roster=roster.sha256,
+            rounds=job.train.rounds,
+            count=first.count,
+        )
+        self._closed = ClosedRounds(site.run_folder, agreement.job)
+        # A round's update, by the round and the model it is of: for another attempt of the round.
+        self._pending: tuple[tuple[int, str], Update] | None = None
+        self.participant = Participant(
+            member=roster.number_of(site.name),
+            agreement=agreement,
+            members=roster.keys,
+            coordinator=bytes.fromhex(roster.coordinator),
+            floors=site.policy.floors,
+            sign=site.state.key.sign,
+            entropy=site.entropy,
+            closed=self._closed.read(),
+        )
+
+    def _shared(self, round_: int) -> SharedSum:
+        return SharedSum(self._job, plan_of(self._job), self._size, round_)
+
+    def advert(self) -> bytes | None:
+        """Return the site's signed key for this joining."""
+        return self.participant.advert()
+
+    def respond(self, order: Order, content: Content, work: Work) -> Content:
+        """Answer an order to train with a masked vector."""
+        work.check(order)
+        # Before anything is spent: what the protocol refuses costs nothing.
+        self._deliver(wire.parcel(content, "secagg").tobytes(), order)
+        values = self._values(order, work)
+        header, packed = self.participant.upload(values)
+        reply = wire.encode_reply(work.standing(order.entries))
+        wire.add_parcel(reply, "secagg", header)
+        return wire.add_parcel(reply, "masked", packed)
+
+    def leg(self, name: str, data: bytes) -> bytes:
+        """Answer a message of the secure sum's protocol.
+
+        Raises:
+            ProtocolError: for a leg that doesn't exist.
+        """
+        if name == "open":
+            return self.participant.open(data)
+        if name == "consent":
+            return self.participant.consent(data)
+        if name != "reveal":
+            raise ProtocolError(f"a secure sum has no leg '{name:.40}'")
+        shares = self.participant.reveal(data)
+        self._closed.write(self.participant.closed)  # that it was done, before they leave
+        return shares
+
+    def _deliver(self, data: bytes, order: Order) -> None:
+        """Take the others' shares, and check that the order is what the manifest named."""
+        self.participant.deliver(data)
+        manifest = self.participant.manifest
+        model = vector_sha256(order.vector)
+        if (manifest.round, manifest.model) != (order.round, model):
+            raise EquivocationError(
+                "the order's round or parameters aren't those of the manifest that all sites of "
+                "this sum have signed for"
+            )
+
+    def _values(self, order: Order, work: Work) -> Encode:
+        """Return what writes this site's numbers of a secure sum."""
+        if self._job.privacy.shared:
+            sums = self._shared(order.round)
+            return sums.encode(work.contribution(order), self._entropy)
+        what = (order.round, self.participant.manifest.model)
+        if self._pending is None or self._pending[0] != what:
+            self._pending = (what, work.train(order))
+        return PlainSum(self._job, self._size).encode(self._pending[1])

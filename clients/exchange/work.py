@@ -1,0 +1,28 @@
+"""Work of a site's run, as an exchange asks for it."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmodel.ledger.tree_head import Standing
+from fedmodel.update import Update
+from fedmodel.wire import Order
+
+__all__ = ["Work"]
+
+
+class Work(Protocol):
+    """What a site's run does for an order."""
+
+    def check(self, order: Order) -> None:
+        """Refuse an order that doesn't belong to the run."""
+
+    def train(self, order: Order) -> Update:
+        """Train one round; what it costs is in the ledger before."""
+
+    def contribution(self, order: Order) -> NDArray[np.floating]:
+        """Return what a shared sum takes of this site: bounded, and without noise. Secret."""
+
+    def standing(self, entries: int | None = None) -> Standing | None:
+        """Return where the site's ledger stands; ``None`` for a job that spends nothing."""

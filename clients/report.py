@@ -1,0 +1,109 @@
+"""The site's report of its part in a run: for its own operator, never for the coordinator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clients.site import Site
+from fedmodel.accounting.spends import Spend
+from fedmodel.errors import PrivacyError
+from fedmodel.job import Job
+from fedmodel.ledger import Ledger
+from fedmodel.ledger.caps import Charge
+
+__all__ = ["LedgerReport", "SiteReport", "SiteWork", "report_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerReport:
+    """What the site's ledger says of a run, read and checked once.
+
+    Args:
+        epsilon: spent by the run, at the job's δ.
+        epsilon_total: of everything ever spent on the site's rows, for the job's unit; ``None``
+            where none can be told.
+        steps: of training that were taken.
+        spent: what the run spent.
+        path: of the ledger.
+        text: its whole lines.
+    """
+
+    epsilon: float
+    epsilon_total: float | None
+    steps: int
+    spent: tuple[Spend, ...]
+    path: Path
+    text: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteWork:
+    """What a process has noted of a site's part in a run.
+
+    Args:
+        seconds: wall seconds of local training. With Poisson sampling it tells about the number of
+            sampled rows, so it isn't for others.
+        refusal: why it refused last, in its own words; what travels says less.
+    """
+
+    seconds: float = 0.0
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteReport:
+    """What a site's operator may know of its part in a run.
+
+    Args:
+        site: its name.
+        work: what its process has noted.
+        ledger: what its ledger says; ``None`` for a job that spends nothing, or where there is no
+            ledger.
+    """
+
+    site: str
+    work: SiteWork
+    ledger: LedgerReport | None = None
+
+
+def report_of(site: Site, job: Job, work: SiteWork) -> SiteReport:
+    """Return a site's report: its ledger is read and checked once for all that it says.
+
+    Args:
+        site: whose.
+        job: of the run.
+        work: what its process has noted.
+
+    Raises:
+        LedgerError: when its ledger can't be read or isn't valid.
+    """
+    written = job.privacy.private and site.ledger_file.exists()
+    return SiteReport(site=site.name, work=work, ledger=_ledger(site, job) if written else None)
+
+
+def _ledger(site: Site, job: Job) -> LedgerReport:
+    from fedmodel.accounting.claims import claim
+
+    ledger = Ledger(site.ledger_file)
+    book, text = ledger.book(), ledger.text()
+    reservations = book.of(site.run, job.sha256)
+    entries = [entry for r in reservations for entry in r.spent]
+    spends = [entry.spend() for entry in entries]
+    return LedgerReport(
+        epsilon=claim(spends, job.privacy.delta, job.privacy.adjacency).epsilon,
+        epsilon_total=_total(book.charges()[0], job),
+        steps=sum(entry.steps for entry in entries if entry.kind == "train"),
+        spent=tuple(spends),
+        path=site.ledger_file,
+        text=text,
+    )
+
+
+def _total(spent: Sequence[Charge], job: Job) -> float | None:
+    """Return ε of everything ever spent on a site's rows, for the job's unit, if there is one."""
+    from fedmodel.ledger.caps import total
+
+    try:
+        return total(spent, job.privacy.unit).epsilon
+    except PrivacyError:
+        return None

@@ -1,0 +1,180 @@
+"""Agreement: from a proposal and public facts to the one job that all parties run. Pure.
+
+In the real world the facts are what the sites have published about themselves and the hash of the
+model's files; a simulation declares them in the sites' stead. Whoever has the same proposal and the
+same facts gets the same job, byte for byte.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from typing import Any
+
+from fedmodel.accounting.plan import plan_for
+from fedmodel.errors import ConfigError
+from fedmodel.job import (
+    Aggregation,
+    Federation,
+    Job,
+    MaskedSums,
+    Model,
+    Privacy,
+    Proposal,
+    SecAgg,
+    masked_sums,
+)
+from fedmodel.secagg.sums import bits_needed
+
+__all__ = ["Facts", "complete", "complete_model", "public_rate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is public about the sites and the model of a proposal.
+
+    Args:
+        labels: class names in the order of the logits.
+        weights: SHA-256 (hex) of the network's starting weights.
+        units: of privacy at each site, as published: rows or patients; rows without privacy.
+        rows: largest number of rows at a site, as published.
+        public_test: whether there are public test rows; else each site holds some of its own out.
+    """
+
+    labels: tuple[str, ...]
+    weights: str
+    units: tuple[int, ...]
+    rows: int
+    public_test: bool
+
+
+def complete(proposal: Proposal, facts: Facts) -> Job:
+    """Return the job that a proposal and the facts make.
+
+    Args:
+        proposal: what is asked for.
+        facts: what is public.
+
+    Raises:
+        ConfigError: when the proposal can't be met with these facts: too few sites for secure
+            sums, δ too large for the sites' units together, early stopping without a public test
+            set, or a number of sites or labels that aren't the facts'.
+        PrivacyError: when no noise keeps the promise.
+    """
+    federation = _federation(proposal, facts)
+    aggregation = _complete(Aggregation, proposal.aggregation, weights=proposal.weights)
+    privacy = _privacy(proposal, facts)
+    return Job(
+        model=complete_model(proposal, facts.labels),
+        weights=facts.weights,
+        train=proposal.train,
+        privacy=privacy,
+        secagg=_secagg(proposal, privacy, federation, facts),
+        aggregation=aggregation,
+        federation=federation,
+        seed=proposal.seed,
+    )
+
+
+def _complete(kind: type[Any], asked: Any, **known: Any) -> Any:
+    """Return a part of a proposal as the job's, with what was open filled in."""
+    return kind(**{field.name: getattr(asked, field.name) for field in fields(asked)} | known)
+
+
+def complete_model(proposal: Proposal, labels: tuple[str, ...]) -> Model:
+    """Return the network of a proposal: what its starting weights are made by.
+
+    Args:
+        proposal: what is asked for.
+        labels: of the sites' rows, in the order of the logits.
+
+    Raises:
+        ConfigError: when the proposal names labels, and one of the sites' isn't among them.
+    """
+    asked = proposal.model.labels
+    if asked is not None and (unknown := sorted(set(labels) - set(asked))):
+        raise ConfigError(
+            f"model.labels must list every class in the data, and {unknown[:5]} aren't among "
+            f"{list(asked)}"
+        )
+    made: Model = _complete(Model, proposal.model, labels=labels if asked is None else asked)
+    return made
+
+
+def _federation(proposal: Proposal, facts: Facts) -> Federation:
+    asked, sites = proposal.federation, len(facts.units)
+    if asked.sites is not None and asked.sites != sites:
+        raise ConfigError(f"federation.sites={asked.sites}, but {sites} sites take part")
+    if asked.patience is not None and not facts.public_test:
+        # Held-out rows are the sites' own: stopping by them would release something about them.
+        raise ConfigError(
+            "federation.patience stops early by a public test set, but the test rows are held out "
+            "from the sites' own; give data.test=PATH or leave patience null"
+        )
+    test = "public" if facts.public_test else "held-out"
+    made: Federation = _complete(Federation, asked, sites=sites, test=test)
+    return made
+
+
+def _privacy(proposal: Proposal, facts: Facts) -> Privacy:
+    asked, sites = proposal.privacy, len(facts.units)
+    rate = 1.0
+    if asked.mechanism == "site":
+        if asked.delta * sites >= 1:
+            raise ConfigError(
+                f"privacy.delta={asked.delta:g} must be below 1/sites, and there are "
+                f"{sites}; lower it"
+            )
+    elif asked.private:
+        if asked.shared and asked.delta * sum(facts.units) >= 1:
+            raise ConfigError(
+                f"privacy.delta={asked.delta:g} must be below 1/{asked.unit}s of all sites "
+                "together, for they are one pool here; lower it"
+            )
+        rate = asked.rate or public_rate(proposal.train.batch_size, facts.units)
+    made: Privacy = _complete(Privacy, asked, rate=rate)
+    return made
+
+
+def _secagg(proposal: Proposal, privacy: Privacy, federation: Federation, facts: Facts) -> SecAgg:
+    if proposal.secrecy != "on":
+        return SecAgg(mode=proposal.secrecy)
+    weighted = proposal.weights == "examples"
+    # A bound on a site's rows that sites would agree on: a power of two.
+    max_weight = 1 << facts.rows.bit_length() if weighted else 1
+    sums = masked_sums(proposal.secagg, sites=federation.cohort, max_weight=max_weight)
+    return SecAgg(mode="on", sums=replace(sums, bits=_bits(proposal, privacy, sums, federation)))
+
+
+def _bits(proposal: Proposal, privacy: Privacy, sums: MaskedSums, federation: Federation) -> int:
+    asked = proposal.secagg.bits
+    if not privacy.shared:
+        return asked or (32 if proposal.weights == "examples" else 24)
+    evaluate = federation.test == "held-out"
+    plan = plan_for(privacy, proposal.train, sums, evaluate=evaluate)
+    return bits_needed(plan, federation.cohort, asked)
+
+
+def public_rate(batch_size: int, units: Sequence[int]) -> float:
+    """Return the sampling rate that sites would agree on from figures they have published.
+
+    It is the batch over the mean number of units at a site, at most 1, rounded up to two
+    significant digits. Every site uses it, whatever its own size: the larger ones take more units
+    into a step and the smaller ones fewer, and neither rate nor noise tells one from another. In
+    the real world the mean comes from annual reports, not from the sites' rows; a simulation
+    declares it in their stead, and so it isn't charged.
+
+    Args:
+        batch_size: expected units in a step, ≥ 1.
+        units: how many each site has.
+
+    >>> public_rate(64, [1000, 3000])
+    0.032
+    >>> public_rate(64, [900, 2000]), public_rate(64, [10, 20])
+    (0.045, 1.0)
+    """
+    share = Fraction(batch_size * len(units), max(1, sum(units)))
+    if share >= 1:
+        return 1.0
+    digits = int(10 ** (1 - math.floor(math.log10(share))))
+    return math.ceil(share * digits) / digits

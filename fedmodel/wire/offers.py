@@ -1,0 +1,105 @@
+"""Offers of a job to a site: with what else it must know to decide, and to go on where it was."""
+
+import re
+from dataclasses import dataclass, field
+from functools import partial
+
+from flwr.app import ConfigRecord, RecordDict
+
+from fedmodel import config
+from fedmodel._paths import source_digest
+from fedmodel.errors import ConfigError, ProtocolError
+from fedmodel.job import Job, Performance
+from fedmodel.ledger.tree_head import TreeHead
+from fedmodel.wire.records import VERSION, checked_field, checked_record
+
+__all__ = ["Offer", "decode_offer", "encode_offer"]
+
+_MAX_JOB = 1 << 20
+_MAX_PERFORMANCE = 1 << 12
+_JOINING = re.compile(r"[0-9a-f]{64}")
+_MOST_HEADS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a coordinator offers a site.
+
+    Args:
+        job: what all would agree on.
+        performance: proposed; a site decides for itself.
+        tree_heads: of the site's ledgers, as the coordinator has kept them.
+        joining: names this joining (64 hex digits), where updates are hidden or sealed; else
+            empty.
+    """
+
+    job: Job
+    performance: Performance = field(default_factory=Performance)
+    tree_heads: tuple[TreeHead, ...] = ()
+    joining: str = ""
+
+
+def encode_offer(offer: Offer) -> RecordDict:
+    """Return the content that offers a job, with the digest of this party's sources."""
+    record = ConfigRecord({"version": VERSION, "job": offer.job.json.decode()})
+    record["performance"] = config.canonical(offer.performance).decode()
+    record["sources"] = source_digest()
+    record["joining"] = offer.joining
+    record["heads"] = "\n".join(head.to_json().decode() for head in offer.tree_heads)
+    return RecordDict({"config": record})
+
+
+def decode_offer(content: RecordDict) -> Offer:
+    """Return the offer in a message, strictly checked, the tree heads' signatures verified.
+
+    Raises:
+        ProtocolError: if it is malformed, its job isn't canonical JSON of a job that this version
+            understands, or it comes from a party that runs other sources than this one.
+    """
+    record = checked_record(content)
+    sources = checked_field(record, "sources", str)
+    if sources != source_digest():
+        raise ProtocolError(
+            f"the coordinator runs other code (sources {sources[:16]!r}) than this site "
+            f"({source_digest()[:16]}…); install the same fedmodel version everywhere"
+        )
+    return Offer(
+        job=_job(_text(record, "job", _MAX_JOB)),
+        performance=_performance(_text(record, "performance", _MAX_PERFORMANCE)),
+        tree_heads=_tree_heads(checked_field(record, "heads", str)),
+        joining=_joining(checked_field(record, "joining", str)),
+    )
+
+
+def _text(record: ConfigRecord, name: str, most: int) -> str:
+    text: str = checked_field(record, name, str)
+    if len(text) > most:
+        raise ProtocolError(f"a {name} of {len(text)} characters; at most {most} are accepted")
+    return text
+
+
+def _job(text: str) -> Job:
+    try:
+        return Job.from_json(text.encode())
+    except (ConfigError, UnicodeEncodeError) as error:
+        raise ProtocolError(f"not a job this version understands: {error}") from error
+
+
+def _performance(text: str) -> Performance:
+    try:
+        return config.parse(partial(config.build, Performance), text.encode())
+    except (ConfigError, UnicodeEncodeError) as error:
+        raise ProtocolError(f"not a proposal of performance: {error}") from error
+
+
+def _tree_heads(text: str) -> tuple[TreeHead, ...]:
+    lines = text.splitlines()
+    if len(lines) > _MOST_HEADS:
+        raise ProtocolError(f"an offer has at most {_MOST_HEADS} heads, got {len(lines)}")
+    return tuple(TreeHead.from_json(line) for line in lines)
+
+
+def _joining(text: str) -> str:
+    if text and not _JOINING.fullmatch(text):
+        raise ProtocolError(f"a joining is named by 64 hex digits, got {text!r:.40}")
+    return text

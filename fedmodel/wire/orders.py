@@ -1,0 +1,94 @@
+"""Orders of the coordinator in a run, and the message that ends it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from fedmodel.errors import ProtocolError
+from fedmodel.wire.records import VERSION, checked_field, checked_record, unpack
+
+__all__ = ["Leave", "Order", "decode_leave", "decode_order", "encode_leave", "encode_order"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the coordinator asks of a site: to train in a round, or to evaluate after the last.
+
+    Args:
+        round: number of the round, from 1; for an evaluation, of the last one.
+        job_sha256: which job this belongs to.
+        vector: the current trainable parameters, float32 ``[trainable]``, read-only.
+        entries: how many the site's ledger has in the newest head that the coordinator keeps; the
+            answer proves that it has grown from there.
+    """
+
+    round: int
+    job_sha256: str
+    vector: NDArray[np.float32]
+    entries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """What the coordinator tells a site when a run ends.
+
+    Args:
+        job_sha256: which job.
+        failed: it didn't come to its end.
+        entries: as in an order.
+    """
+
+    job_sha256: str
+    failed: bool
+    entries: int = 0
+
+
+def encode_order(round_: int, job_sha256: str, vector: Array, entries: int = 0) -> RecordDict:
+    """Return the content of a train or evaluate message (see :class:`Order`)."""
+    record = ConfigRecord({"version": VERSION, "round": round_, "job": job_sha256})
+    record["entries"] = entries
+    return RecordDict({"arrays": ArrayRecord({"vector": vector}), "config": record})
+
+
+def decode_order(content: RecordDict) -> Order:
+    """Return the order in a train or evaluate message.
+
+    Raises:
+        ProtocolError: if it is malformed or its vector isn't finite.
+    """
+    record = checked_record(content)
+    vector = unpack(content)
+    if not np.isfinite(vector).all():
+        raise ProtocolError("the parameters hold NaN or infinity")
+    round_ = checked_field(record, "round", int)
+    if round_ < 1:
+        raise ProtocolError(f"round must be at least 1, got {round_}")
+    job = checked_field(record, "job", str)
+    return Order(round=round_, job_sha256=job, vector=vector, entries=_entries(record))
+
+
+def _entries(record: ConfigRecord) -> int:
+    entries: int = checked_field(record, "entries", int)
+    if entries < 0:
+        raise ProtocolError(f"entries must not be negative, got {entries}")
+    return entries
+
+
+def encode_leave(leave: Leave) -> RecordDict:
+    """Return the content of the message that ends a run."""
+    record = ConfigRecord({"version": VERSION, "job": leave.job_sha256, "failed": leave.failed})
+    record["entries"] = leave.entries
+    return RecordDict({"config": record})
+
+
+def decode_leave(content: RecordDict) -> Leave:
+    """Return what a message that ends a run says.
+
+    Raises:
+        ProtocolError: if it is malformed.
+    """
+    record = checked_record(content)
+    job, failed = checked_field(record, "job", str), checked_field(record, "failed", bool)
+    return Leave(job_sha256=job, failed=failed, entries=_entries(record))

@@ -1,0 +1,89 @@
+"""Assembly of a coordinator from a job, a run folder and keys."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedmodel.data import Rows
+from fedmodel.identity.provision import CoordinatorKeys
+from fedmodel.job import Job, Performance
+from fedmodel.runs import RunFolder
+from fedmodel.training import examples as rows_as_tensors
+from fedmodel.training.evaluate import evaluate
+from fedmodel.training.learner import Learner, resident
+from fedmodel.training.optim import rates
+from fedmodel.update import Vector
+from server.coordinator import Coordinator, Reporter, Silent
+from server.ledger_memory import LedgerMemory
+
+__all__ = ["Known", "make_coordinator"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a coordinator knows of the sites, beside the job.
+
+    Args:
+        keys: its own, and the roster; needed where updates are hidden or sealed.
+        site_keys: node id → the site's public key (hex), as far as it is known beforehand.
+        memory: files of the sites' tree heads.
+    """
+
+    keys: CoordinatorKeys | None = None
+    site_keys: Mapping[int, str] = field(default_factory=dict)
+    memory: Sequence[Path] = ()
+
+
+def make_coordinator(
+    job: Job,
+    folder: RunFolder,
+    known: Known,
+    *,
+    performance: Performance,
+    test: Rows | None = None,
+    reporter: Reporter | None = None,
+) -> Coordinator:
+    """Return a coordinator, ready for one run.
+
+    Args:
+        job: that was agreed on.
+        folder: where the run is written; a run that was begun there is continued.
+        known: what it knows of the sites.
+        performance: of this machine, and proposed to every site.
+        test: rows that it evaluates on; ``None``: none.
+        reporter: who is told how it goes.
+
+    Raises:
+        ModelError: if the starting weights are not the ones the job names.
+        RunFolderError: if the memory of the sites' ledgers can't be read.
+    """
+    learner = resident(job, performance)
+    distributed = job.privacy.mechanism == "distributed"
+    private = job.privacy.private
+    return Coordinator(
+        job=job,
+        performance=performance,
+        folder=folder,
+        initial=learner.initial,
+        named=learner.layout.named,
+        from_named=learner.layout.from_named,
+        evaluate=None if test is None else _evaluator(job, learner, test),
+        # Without DP sites have no ledgers.
+        memory=LedgerMemory(known.memory, known.site_keys) if private else LedgerMemory(),
+        keys=known.keys,
+        rates=rates(learner.module, learner.layout, job.train) if distributed else None,
+        reporter=reporter or Silent(),
+    )
+
+
+def _evaluator(job: Job, learner: Learner, test: Rows) -> Callable[[Vector], dict[str, float]]:
+    model = job.model
+    tensors = rows_as_tensors.prepare(
+        learner, test.texts, test.labels, model.labels, model.max_length
+    )
+
+    def on_test(vector: Vector) -> dict[str, float]:
+        learner.load_vector(vector)
+        return evaluate(learner, tensors)
+
+    return on_test

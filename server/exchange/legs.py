@@ -1,0 +1,102 @@
+"""Legs of a secure sum: a leg's messages, and its answers; who fails is noted and left out."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fedmodel import wire
+from fedmodel.errors import FedmodelError, ProtocolError
+from fedmodel.wire import Content
+from server.collect import Collected, read_all
+from server.exchange.channel import Channel, Check, nothing
+
+__all__ = ["Legs"]
+
+
+class Legs:
+    """The legs of one round's attempts.
+
+    Args:
+        channel: to the sites.
+        numbers: node → the site's number in the roster.
+        check: what the answers to ``train`` must pass besides.
+    """
+
+    def __init__(self, channel: Channel, numbers: Mapping[int, int], check: Check) -> None:
+        self._channel = channel
+        self._numbers = numbers
+        self._of_number = {number: node for node, number in numbers.items()}
+        self._check = check
+        self._group = ""
+        self.failures: dict[int, wire.Failure] = {}
+
+    def begin(self, round_: int, attempt: int) -> None:
+        """Begin an attempt of a round: nobody has failed in it."""
+        self._group = f"{round_}.{attempt}"
+        self.failures = {}
+
+    @property
+    def budgets_spent(self) -> bool:
+        """Whether no site has failed for any other reason than a spent budget."""
+        return Collected(failures=self.failures).budgets_spent
+
+    def nodes(self, members: Iterable[int]) -> list[int]:
+        """Return the nodes of some sites, in rising order."""
+        return sorted(self._of_number[n] for n in members)
+
+    def play(
+        self,
+        kind: str,
+        nodes: list[int],
+        message: Callable[[int], bytes],
+        take: Callable[[int, bytes], None],
+    ) -> None:
+        """Play a leg of nothing but protocol bytes.
+
+        Args:
+            kind: of message.
+            nodes: who is asked.
+            message: a site's number → what it is sent.
+            take: takes a site's answer; it raises FedmodelError.
+        """
+
+        def content(node: int, member: int) -> Content:
+            return wire.add_parcel(wire.encode_reply(), "secagg", message(member))
+
+        def read(member: int, reply: Content) -> None:
+            take(member, wire.parcel(reply, "secagg").tobytes())
+
+        self.ask(kind, nodes, content, read)
+
+    def ask(
+        self,
+        kind: str,
+        nodes: list[int],
+        content: Callable[[int, int], Content],
+        take: Callable[[int, Content], Any],
+    ) -> None:
+        """Send every node its message and take the answers.
+
+        Who answers an earlier leg or attempt too late has dropped out of that one only.
+
+        Args:
+            kind: of message.
+            nodes: who is asked.
+            content: node and site's number → what it is sent.
+            take: takes a site's answer; it raises FedmodelError.
+        """
+        contents = {node: content(node, self._numbers[node]) for node in nodes}
+        answers = self._channel.ask(kind, contents, self._group)
+
+        def read(node: int, reply: Content) -> None:
+            try:
+                take(self._numbers[node], reply)
+            except FedmodelError as error:
+                raise ProtocolError(str(error)) from error
+
+        check = self._check if kind == "train" else nothing
+        leg = kind.partition(".")[2] or "upload"
+        _, failures = read_all(answers, nodes, read, check, f"answer in leg '{leg}'")
+        for node, failure in failures.items():
+            reason = failure.reason if failure.budget else f"{leg}: {failure.reason}"
+            # A later failure mostly follows from the first one.
+            self.failures.setdefault(node, wire.Failure(reason=reason, budget=failure.budget))

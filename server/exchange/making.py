@@ -1,0 +1,23 @@
+"""Choice of the exchange that a job asks for."""
+
+from server.coordinator import Coordinator
+from server.exchange.plain import Plain
+from server.exchange.protocol import Exchange
+from server.exchange.sealed import Sealed
+from server.exchange.summed import Summed
+
+__all__ = ["make_exchange"]
+
+
+def make_exchange(coordinator: Coordinator) -> Exchange:
+    """Begin a joining in which the sites' answers come as the job says.
+
+    Raises:
+        ConfigError: when the coordinator lacks what that takes.
+    """
+    mode = coordinator.job.secagg.mode
+    if mode == "on":
+        return Summed(coordinator)
+    if mode == "seal":
+        return Sealed(coordinator)
+    return Plain(coordinator.job, coordinator.initial.size)

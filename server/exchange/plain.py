@@ -1,0 +1,43 @@
+"""Plain exchange: the coordinator reads each update."""
+
+from fedmodel import wire
+from fedmodel.job import Job
+from fedmodel.update import Update
+from fedmodel.wire import Content
+from server.collect import Collected
+from server.exchange.channel import Channel
+from server.exchange.protocol import Invitation, collect_updates
+
+__all__ = ["Plain"]
+
+
+class Plain:
+    """Updates in the clear.
+
+    Args:
+        job: with ``secagg=off``.
+        size: parameters of an update.
+    """
+
+    joining = ""
+
+    def __init__(self, job: Job, size: int) -> None:
+        self._job = job
+        self._size = size
+
+    def admit(self, node: int, content: Content) -> None:
+        """Admit every node: who a site is, its node says."""
+
+    def closed(self) -> int:
+        """Return 0: sites repeat any round."""
+        return 0
+
+    def collect(self, channel: Channel, invitation: Invitation) -> Collected:
+        """Play a round (see :class:`server.exchange.protocol.Exchange`)."""
+
+        def read(node: int, content: Content) -> Update:
+            return wire.decode_update(content, self._size)
+
+        orders = {node: invitation.order(node) for node in invitation.nodes}
+        answers = channel.ask("train", orders, str(invitation.round))
+        return collect_updates(self._job, answers, invitation, read)

@@ -1,0 +1,94 @@
+"""Protocol of every exchange: who joins, and what a round of it brings in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from fedmodel.errors import ProtocolError
+from fedmodel.job import Job
+from fedmodel.update import Update, Vector
+from fedmodel.wire import Content
+from server.collect import Collected, read_all
+from server.exchange.channel import Answer, Channel, Check, nothing
+from server.robust import combine
+
+__all__ = ["Exchange", "Invitation", "collect_updates", "require_weight"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """A round as the nodes are invited to it.
+
+    Args:
+        round: of the run, from 1.
+        nodes: who is invited.
+        vector: the parameters that the sites start from.
+        order: node → what it is told to train.
+        check: what the answers must pass besides.
+    """
+
+    round: int
+    nodes: list[int]
+    vector: Vector
+    order: Callable[[int], Content]
+    check: Check = nothing
+
+
+class Exchange(Protocol):
+    """How the sites' answers in one joining reach the coordinator."""
+
+    @property
+    def joining(self) -> str:
+        """Name of this joining; empty where sites need none."""
+
+    def admit(self, node: int, content: Content) -> None:
+        """Take what a node's answer to the offer says of who it is.
+
+        Raises:
+            ProtocolError: when it isn't one of the sites, or another node has joined as it.
+        """
+
+    def closed(self) -> int:
+        """Return the last round that the sites won't repeat; 0 where there is none."""
+
+    def collect(self, channel: Channel, invitation: Invitation) -> Collected:
+        """Play a round: invite the nodes, and return the mean of what they give."""
+
+
+def collect_updates(
+    job: Job,
+    answers: list[Answer],
+    invitation: Invitation,
+    read: Callable[[int, Content], Update],
+) -> Collected:
+    """Return the mean of updates that the coordinator reads one by one.
+
+    Args:
+        job: says how they are weighted and combined.
+        answers: of the nodes.
+        invitation: to the round.
+        read: makes an update of a node's answer; it raises ProtocolError.
+    """
+    uniform = job.aggregation.weights == "uniform"
+
+    def checked(node: int, content: Content) -> Update:
+        update = read(node, content)
+        if uniform:
+            require_weight(update)
+        return update
+
+    updates, failures = read_all(answers, invitation.nodes, checked, invitation.check, "update")
+    together = partial(combine, job.aggregation)
+    mean = together(list(updates.values())) if updates else None
+    return Collected(mean=mean, givers=tuple(updates), failures=failures)
+
+
+def require_weight(update: Update) -> None:
+    """Refuse another weight than 1: no site can make itself count for more.
+
+    Raises:
+        ProtocolError: when it has one.
+    """
+    if update.weight != 1.0:
+        raise ProtocolError(f"expected weight 1, got {update.weight:g}")

@@ -1,0 +1,32 @@
+"""The roll of a joining: which sites of the roster have joined, and by which nodes."""
+
+from fedmodel import wire
+from fedmodel.errors import ProtocolError
+from fedmodel.secagg.aggregator import Aggregator
+from fedmodel.wire import Content
+
+__all__ = ["Roll"]
+
+
+class Roll:
+    """The sites of one joining in which updates are hidden or sealed.
+
+    Args:
+        aggregator: that takes the sites' keys.
+    """
+
+    def __init__(self, aggregator: Aggregator) -> None:
+        self._aggregator = aggregator
+        self.joining = aggregator.agreement.session
+        self.numbers: dict[int, int] = {}  # node → the site's number in the roster
+
+    def admit(self, node: int, content: Content) -> None:
+        """Take a site's signed key from its answer to the offer.
+
+        Raises:
+            ProtocolError: when it isn't one, or another node has given that site's.
+        """
+        number = self._aggregator.take_advert(wire.parcel(content, "secagg").tobytes())
+        if number in self.numbers.values():
+            raise ProtocolError(f"site {number} of the roster has joined already, by another node")
+        self.numbers[node] = number

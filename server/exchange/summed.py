@@ -1,0 +1,173 @@
+"""Summed exchange: a round as a secure sum, leg by leg.
+
+``query.open`` (a signed manifest → shared secrets) · ``train`` (the others' shares and the model →
+a masked vector) · ``query.consent`` (who survived → a signature) · ``query.reveal`` (the
+signatures → shares that unmask the sum). A site that fails in a leg is out of the round; the
+protocol's own rules say whether the others are enough.
+"""
+
+import logging
+
+from fedmodel import wire
+from fedmodel.accounting.plan import plan_of
+from fedmodel.errors import ConfigError, ProtocolError, QuorumError
+from fedmodel.secagg.aggregator import Aggregator, Attempt
+from fedmodel.secagg.agreement import Agreement
+from fedmodel.secagg.ring import packed_size
+from fedmodel.secagg.sums import PlainSum, SharedSum
+from fedmodel.training.optim import descent
+from fedmodel.update import Update, Vector, vector_sha256
+from fedmodel.wire import Content
+from server.collect import Collected
+from server.coordinator import Coordinator
+from server.exchange.channel import Channel
+from server.exchange.legs import Legs
+from server.exchange.protocol import Invitation
+from server.exchange.roll import Roll
+
+__all__ = ["Summed"]
+
+logger = logging.getLogger(__name__)
+
+
+class _TooFewError(Exception):
+    """An attempt that can't be finished; nothing of it was revealed unless ``final``."""
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
+class Summed:
+    """One joining with secure aggregation at the coordinator.
+
+    Args:
+        coordinator: of a job with ``secagg=on``, with its keys and, where it takes the optimiser's
+            steps, rates.
+
+    Raises:
+        ConfigError: when one of them is missing.
+    """
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        keys, self._job = coordinator.keys, coordinator.job
+        if keys is None:
+            raise ConfigError(
+                "secagg=on needs a roster and the coordinator's signing key; provision them first"
+            )
+        self._rates = coordinator.rates
+        if self._job.privacy.mechanism == "distributed" and self._rates is None:
+            raise ConfigError("privacy=distributed needs the learning rates at the coordinator")
+        self._size = coordinator.initial.size
+        first = self._shared(1) if self._job.privacy.shared else self._plain()
+        self._bytes = packed_size(first.count, first.bits)
+        agreement = Agreement.of(
+            self._job.secagg.masked,
+            session=coordinator.entropy.bytes(32).hex(),
+            job=self._job.sha256,
+            roster=keys.roster.sha256,
+            rounds=self._job.train.rounds,
+            count=first.count,
+        )
+        self._aggregator = Aggregator(
+            agreement=agreement, members=keys.roster.keys, sign=keys.signer.sign
+        )
+        self._roll = Roll(self._aggregator)
+
+    def _plain(self) -> PlainSum:
+        return PlainSum(self._job, self._size)
+
+    def _shared(self, round_: int) -> SharedSum:
+        return SharedSum(self._job, plan_of(self._job), self._size, round_)
+
+    @property
+    def joining(self) -> str:
+        """Name of this joining."""
+        return self._roll.joining
+
+    def admit(self, node: int, content: Content) -> None:
+        """Take a site's signed key from its answer to the offer (see :class:`Roll`)."""
+        self._roll.admit(node, content)
+
+    def closed(self) -> int:
+        """Return the last round that the sites won't repeat."""
+        return min(self._aggregator.closed(), self._job.train.rounds)
+
+    # -- a round ---------------------------------------------------------------------------------
+
+    def collect(self, channel: Channel, invitation: Invitation) -> Collected:
+        """Play a round: its attempts until one ends with a sum, or there are no more.
+
+        Returns:
+            The mean, and who failed at which leg. Without a sum, why.
+        """
+        legs = Legs(channel, self._roll.numbers, invitation.check)
+        attempts = self._job.secagg.masked.attempts
+        reason: str | None = None
+        earlier: str | None = None
+        for attempt in range(1, attempts + 1):
+            legs.begin(invitation.round, attempt)
+            try:
+                mean, givers = self._attempt(legs, invitation, attempt)
+            except _TooFewError as error:
+                reason = f"attempt {attempt} of {attempts}: {error}"
+                # If another attempt goes well, or fails otherwise, only this line says why.
+                told = "; ".join(sorted({f.reason for f in legs.failures.values()}))
+                logger.warning("round %d, %s: %s", invitation.round, reason, told)
+                if legs.budgets_spent:
+                    reason = earlier  # why the budgets say no is told by the failures
+                if error.final or legs.budgets_spent:
+                    break
+                earlier = reason
+                continue
+            return Collected(mean=mean, givers=givers, failures=legs.failures)
+        return Collected(failures=legs.failures, reason=reason)
+
+    def _attempt(
+        self, legs: Legs, invitation: Invitation, number: int
+    ) -> tuple[Update, tuple[int, ...]]:
+        """Play one attempt; return the mean and the nodes whose updates are in it."""
+        cohort = [self._roll.numbers[n] for n in invitation.nodes]
+        try:
+            attempt = self._aggregator.begin(
+                round=invitation.round,
+                attempt=number,
+                model=vector_sha256(invitation.vector),
+                cohort=cohort,
+            )
+            legs.play("query.open", invitation.nodes, attempt.open_for, attempt.take_shares)
+            attempt.close_shares()
+            self._upload(legs, attempt, invitation)
+            attempt.close_uploads()
+            told = attempt.survivors_message()
+            left = legs.nodes(attempt.survivors)
+            legs.play("query.consent", left, lambda member: told, attempt.take_consent)
+            attempt.close_consents()
+        except QuorumError as error:
+            raise _TooFewError(str(error)) from error
+        legs.play("query.reveal", left, attempt.request_for, attempt.take_reveal)
+        try:
+            mean = self._mean(attempt, invitation.round, invitation.vector)
+        except (QuorumError, ProtocolError) as error:
+            # Some have revealed, and go into no further attempt of this round.
+            raise _TooFewError(str(error), final=True) from error
+        return mean, tuple(left)
+
+    def _upload(self, legs: Legs, attempt: Attempt, invitation: Invitation) -> None:
+        def content(node: int, member: int) -> Content:
+            return wire.add_parcel(invitation.order(node), "secagg", attempt.deliver_for(member))
+
+        def take(member: int, reply: Content) -> None:
+            packed = wire.parcel(reply, "masked", self._bytes)
+            attempt.take_upload(member, wire.parcel(reply, "secagg").tobytes(), packed)
+
+        legs.ask("train", legs.nodes(attempt.takers), content, take)
+
+    def _mean(self, attempt: Attempt, round_: int, vector: Vector) -> Update:
+        total, sites = attempt.total(), len(attempt.survivors)
+        if not self._job.privacy.shared:
+            return self._plain().decode(total, sites)
+        mean = self._shared(round_).decode(total, sites)
+        if self._rates is not None and self._job.privacy.mechanism == "distributed":
+            mean = descent(self._rates, mean, vector, self._job.train.weight_decay)
+        return Update.of(mean)

@@ -1,0 +1,120 @@
+"""The parties of a simulation: rows handed out, facts declared, and the job that follows."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from clients.policy import count_units
+from fedmodel import tasks
+from fedmodel.agreement import Facts, complete, complete_model
+from fedmodel.data import Rows, check_test, hold_out, labels_of, load, split
+from fedmodel.errors import DataError
+from fedmodel.job import Job, Performance
+from fedmodel.seeds import Seed
+from fedmodel.training.learner import Learner, network
+from simulations.scenario import Scenario
+
+__all__ = ["Parties", "gather"]
+
+_SITE_NAME = re.compile(r"\w[\w .'()&,-]{0,63}")
+_UNKNOWN = "0" * 64  # stands for the hash of weights that aren't loaded yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parties:
+    """A scenario with its rows handed out and its job complete.
+
+    Args:
+        job: that all parties run.
+        performance: proposed to the sites, and used by the coordinator.
+        sites: name → training rows.
+        held_out: name → test rows of that site's own; empty with a public test set.
+        test: rows the researcher evaluates on: the public ones, or all that are held out.
+        learner: this process's model.
+        rows_sha256: of all rows.
+    """
+
+    job: Job
+    performance: Performance
+    sites: Mapping[str, Rows]
+    test: Rows
+    learner: Learner
+    rows_sha256: str
+    held_out: Mapping[str, Rows] = field(default_factory=dict)
+
+
+def gather(scenario: Scenario) -> Parties:
+    """Load the rows, hand them to the sites and complete the job.
+
+    Raises:
+        DataError: if the rows aren't usable.
+        ConfigError: if the proposal can't be met with them.
+        ModelError: if the model isn't usable.
+    """
+    proposal = scenario.proposal
+    seed = Seed(proposal.seed).child("data")
+    task = tasks.of(proposal.model.task)
+    tables = load(scenario.source, seed, scenario.sites, task)
+    sites = split(tables.train, scenario.partition, seed.child("partition"))
+    _check_names(sites)
+    held_out: dict[str, Rows] = {}
+    if tables.test is None:
+        for name, rows in sites.items():
+            fraction = scenario.source.test_fraction
+            sites[name], held_out[name] = hold_out(rows, fraction, seed.child("test", name))
+    test = Rows.concat(held_out.values()) if tables.test is None else tables.test
+    if not len(test):
+        raise DataError(
+            "no site has held out a row to test on (each falls there with probability "
+            f"{scenario.source.test_fraction:g}); raise data.test_fraction, give more rows, or "
+            "set data.test=FILE"
+        )
+    labels = labels_of(Rows.concat(sites.values()), task)
+    check_test(test, labels, task)
+    facts = _facts(scenario, sites, labels, public_test=tables.test is not None)
+    complete(proposal, facts)  # what can't be met is refused before the model is loaded
+    model = complete_model(proposal, labels)
+    learner = network(model, proposal.train, Seed(proposal.seed), proposal.performance)
+    return Parties(
+        job=complete(proposal, replace(facts, weights=learner.digest)),
+        performance=proposal.performance,
+        sites=sites,
+        held_out=held_out,
+        test=test,
+        learner=learner,
+        rows_sha256=_digest(sites, test),
+    )
+
+
+def _facts(
+    scenario: Scenario, sites: Mapping[str, Rows], labels: tuple[str, ...], *, public_test: bool
+) -> Facts:
+    """Declare, in the sites' stead, what they would have published about themselves."""
+    privacy = scenario.proposal.privacy
+    return Facts(
+        labels=labels,
+        weights=_UNKNOWN,
+        units=tuple(count_units(privacy, rows) for rows in sites.values()),
+        rows=max(map(len, sites.values())),
+        public_test=public_test,
+    )
+
+
+def _check_names(sites: Mapping[str, Rows]) -> None:
+    for number, name in enumerate(sites, start=1):
+        if not _SITE_NAME.fullmatch(name):
+            # Not shown: a wrong data.site=… makes it some other column's text.
+            raise DataError(
+                f"the name of site {number} of {len(sites)} ({len(name)} characters) can't name a "
+                "file; use at most 64 letters, digits, spaces and _ . - ' ( ) & , and check that "
+                "data.site is the column of the site"
+            )
+
+
+def _digest(parties: Mapping[str, Rows], test: Rows) -> str:
+    """Return the SHA-256 of all rows, to notice at a resume that they changed."""
+    rows = [(name, r.texts, r.labels, r.patients) for name, r in sorted(parties.items())]
+    whole = json.dumps([*rows, ("", test.texts, test.labels)], ensure_ascii=True)
+    return hashlib.sha256(whole.encode()).hexdigest()

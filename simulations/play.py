@@ -1,0 +1,200 @@
+"""Play of all parts of a run at once, through the real apps over a ``LoopbackGrid``."""
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.supercore.run import Run
+
+import clients.app
+import server.app
+from clients.assemble import RunPlace, SiteConfig, make_site, open_state
+from clients.report import SiteReport, SiteWork, report_of
+from clients.site import Site
+from fedmodel.errors import FedmodelError
+from fedmodel.identity import Roster
+from fedmodel.identity.provision import CoordinatorKeys, provision
+from fedmodel.ledger.site_state import SiteState, folder_name
+from fedmodel.runs import RunFolder, Traffic, write_atomic
+from fedmodel.seeds import Entropy
+from server.assemble import Known, make_coordinator
+from server.coordinator import Reporter, RunResult
+from simulations.loopback import LoopbackGrid
+from simulations.parties import Parties
+from simulations.scenario import Homes
+
+__all__ = ["Played", "play"]
+
+logger = logging.getLogger(__name__)
+
+MakeGrid: TypeAlias = Callable[[ClientApp, Mapping[int, Context], Run], LoopbackGrid]
+
+_FIRST_NODE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """What came of a run, told by each party.
+
+    Args:
+        result: by the coordinator.
+        reports: by each site's operator: node id → report.
+        traffic: what crossed the grid.
+    """
+
+    result: RunResult
+    reports: Mapping[int, SiteReport]
+    traffic: Traffic
+
+
+def play(
+    parties: Parties,
+    folder: RunFolder,
+    reporter: Reporter,
+    on_step: Callable[[], None] = lambda: None,
+    homes: Homes | None = None,
+    grid: MakeGrid = LoopbackGrid,
+) -> Played:
+    """Run the job through the real apps.
+
+    Args:
+        parties: who takes part.
+        folder: where the run is written; a run that was begun there is continued.
+        reporter: who is told how it goes.
+        on_step: called after every local step of a site.
+        homes: what the sites have of their own.
+        grid: makes what carries the messages: one that loses some, say
+            (:mod:`simulations.faults`).
+    """
+    run_id, homes = secrets.randbits(62) + 1, homes or Homes()
+    configs = _configs(parties, folder, homes)
+    states = {node: open_state(config) for node, config in configs.items()}
+    keys = _provision(parties, states, (homes.state or folder.path) / "coordinator")
+    roster = None if keys is None else keys.roster
+    places = _places(configs, folder, homes)
+    sites = {
+        node: _site(parties, config, states[node], places[node], roster)
+        for node, config in configs.items()
+    }
+    site_app = clients.app.SiteApp(lambda context: sites[context.node_id], on_step)
+    contexts = {n: Context(run_id, n, {}, RecordDict(), {}) for n in sites}
+    carrier = grid(site_app.app, contexts, Run.create_empty(run_id))
+    coordinator = make_coordinator(
+        parties.job,
+        folder,
+        _known(parties, folder, homes, states, keys),
+        performance=parties.performance,
+        test=parties.test,
+        reporter=reporter,
+    )
+    results: list[RunResult] = []
+    server_app = server.app.make_app(lambda context: coordinator, results.append)
+    work: dict[int, SiteWork] = {}
+    try:
+        server_app(carrier, Context(run_id, 1, {}, RecordDict(), {}))
+    except Exception:
+        _copy_ledgers(_reports(parties, sites, work, failed=True), folder)
+        raise
+    work = {node: site_app.work(run_id, node) for node in sites}
+    reports = _reports(parties, sites, work)
+    _copy_ledgers(reports, folder)
+    traffic = Traffic(bytes_up=carrier.traffic.up, bytes_down=carrier.traffic.down)
+    return Played(result=results[0], reports=reports, traffic=traffic)
+
+
+def _configs(parties: Parties, folder: RunFolder, homes: Homes) -> dict[int, SiteConfig]:
+    """Return what each hospital would have written down for itself, by node."""
+
+    def home(name: str) -> Path:
+        return folder.site_state(name) if homes.state is None else homes.state / folder_name(name)
+
+    return {
+        node: SiteConfig(name=name, home=home(name), dataset=homes.dataset, policy=homes.policy)
+        for node, name in enumerate(sorted(parties.sites), start=_FIRST_NODE)
+    }
+
+
+def _places(
+    configs: Mapping[int, SiteConfig], folder: RunFolder, homes: Homes
+) -> dict[int, RunPlace]:
+    # A simulation without a state of its own keeps the ledgers together.
+    return {
+        node: RunPlace(
+            run=folder.run,
+            folder=folder.site_state(config.name),
+            ledger=folder.ledger(config.name) if homes.state is None else None,
+        )
+        for node, config in configs.items()
+    }
+
+
+def _site(
+    parties: Parties, config: SiteConfig, state: SiteState, place: RunPlace, roster: Roster | None
+) -> Site:
+    rows, test = parties.sites[config.name], parties.held_out.get(config.name)
+    return make_site(config, state, rows, test, place, roster=roster)
+
+
+def _provision(
+    parties: Parties, states: Mapping[int, SiteState], home: Path
+) -> CoordinatorKeys | None:
+    """Do what a consortium does once, where updates are hidden."""
+    if parties.job.secagg.mode == "off":
+        return None
+    keys = {states[node].site: states[node].key.public.hex() for node in states}
+    return provision(home, keys, Entropy())
+
+
+def _known(
+    parties: Parties,
+    folder: RunFolder,
+    homes: Homes,
+    states: Mapping[int, SiteState],
+    keys: CoordinatorKeys | None,
+) -> Known:
+    if not parties.job.privacy.private:
+        return Known(keys=keys)
+    memory = [folder.heads]
+    if homes.state is not None:
+        memory.append(homes.state / "coordinator" / "heads.json")
+    # What a roster tells in the real world: which key is whose.
+    public = {node: state.key.public.hex() for node, state in states.items()}
+    return Known(keys=keys, site_keys=public, memory=memory)
+
+
+def _reports(
+    parties: Parties,
+    sites: Mapping[int, Site],
+    work: Mapping[int, SiteWork],
+    *,
+    failed: bool = False,
+) -> dict[int, SiteReport]:
+    """Return the sites' reports; of a run that failed those that can be had."""
+    found = {}
+    for node, site in sites.items():
+        try:
+            found[node] = report_of(site, parties.job, work.get(node, SiteWork()))
+        except FedmodelError as error:
+            if not failed:
+                raise
+            logger.warning("site %s: its ledger can't be reported: %s", site.name, error)
+    return found
+
+
+def _copy_ledgers(reports: Mapping[int, SiteReport], folder: RunFolder) -> None:
+    """Put a copy of each ledger that is kept elsewhere into the run folder.
+
+    What goes wrong is logged: the run has ended, and how it ended matters more than a copy.
+    """
+    for report in reports.values():
+        copy = folder.ledger(report.site)
+        try:
+            if report.ledger is not None and report.ledger.path != copy:
+                write_atomic(copy, report.ledger.text)
+        except (FedmodelError, OSError) as error:
+            logger.warning("site %s: its ledger wasn't copied: %s", report.site, error)
