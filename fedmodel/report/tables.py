@@ -9,6 +9,13 @@ from fedmodel.runs import ReleasedAccuracy, Summary
 
 __all__ = ["summary_tables", "sweep_table"]
 
+_METRICS = {
+    "majority": "  always the majority class",
+    "macro_f1": "macro-F1",
+    "loss": "test loss",
+}
+_SHARES = {"accuracy", "majority", "macro_f1"}
+
 
 def summary_tables(summary: Summary, rows: Mapping[str, int] | None = None) -> list[Table]:
     """Return the per-site and the overall table.
@@ -45,13 +52,16 @@ def _overall(summary: Summary) -> Table:
     table.add_column()
     table.add_column(justify="right")
     table.add_row("rounds", str(summary.rounds))
-    table.add_row("accuracy", _percent(final["accuracy"]))
+    if "accuracy" in final:
+        table.add_row("accuracy", _metric(final, "accuracy"))
     if summary.released is not None:
         # Of the same rows; what is above them only the researcher of a simulation can see.
         table.add_row("  as released under DP", _share(summary.released))
-    table.add_row("  always the majority class", _percent(final["majority"]))
-    table.add_row("macro-F1", _percent(final["macro_f1"]))
-    table.add_row("test loss", f"{final['loss']:.3f}")
+    for name, words in _METRICS.items():
+        if name in final:
+            table.add_row(words, _metric(final, name))
+    for name in sorted(set(final) - {"accuracy", *_METRICS}):
+        table.add_row(name.replace("_", " "), _metric(final, name))
     if privacy.epsilon is not None and privacy.delta is not None:
         claim = f"({show_epsilon(privacy.epsilon)}, {privacy.delta:g}) per {privacy.unit}"
         table.add_row("(ε, δ), worst site", claim)
@@ -64,8 +74,11 @@ def _overall(summary: Summary) -> Table:
     return table
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def _metric(final: Mapping[str, float], name: str) -> str:
+    """Return a metric as it is shown; a coordinator without test rows has none."""
+    if name not in final:
+        return "–"
+    return f"{100 * final[name]:.1f} %" if name in _SHARES else f"{final[name]:.3f}"
 
 
 def _share(released: ReleasedAccuracy) -> str:
@@ -95,10 +108,10 @@ def sweep_table(results: Sequence[tuple[str, Summary | str]]) -> Table:
         share = "–" if summary.released is None else _share(summary.released)
         table.add_row(
             label or "(defaults)",
-            _percent(final["accuracy"]),
+            _metric(final, "accuracy"),
             *([share] if released else []),
-            _percent(final["macro_f1"]),
-            f"{final['loss']:.3f}",
+            _metric(final, "macro_f1"),
+            _metric(final, "loss"),
             "–" if epsilon is None else show_epsilon(epsilon),
             f"{summary.time.total_s:.1f}",
         )

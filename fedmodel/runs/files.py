@@ -118,7 +118,7 @@ def _check_as_written(read: Any, written: Any, where: str) -> None:
         for number, value in enumerate(written):
             _check_as_written(read[number], value, f"{where}[{number}]")
     elif isinstance(read, str) is not isinstance(written, str):
-        raise ConfigError(f"{where} must be {type(read).__name__}, got {written!r}")
+        raise ConfigError(f"{where} must be {config.field_type(type(read))}, got {written!r}")
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -66,6 +66,16 @@ def test_a_sweep_has_a_row_for_each_job_and_shows_what_was_released_where_someth
         assert (len(table.columns), table.row_count) == (columns, len(results))
 
 
+def test_metrics_that_arent_there_are_left_out_and_others_are_shown_by_their_names() -> None:
+    none = replace(PLAIN, final={})
+    assert "accuracy" not in shown(none)
+    assert sweep_table([("a", none)]).row_count == 1
+    more = replace(PLAIN, final={**PLAIN.final, "label_f1_fever": 0.25})
+    assert cells(shown(more), "label f1 fever")[1] == "0.250"
+    assert cells(shown(more), "macro-F1")[1] == "50.0 %"
+    assert cells(shown(more), "test loss")[1] == "0.250"
+
+
 def test_a_page_follows_from_the_file_alone() -> None:
     summary = replace(private(), notes=("[1] Mind ε < 3 & more.",))
     read = Summary.from_mapping(json.loads(json.dumps(summary.to_mapping())))
