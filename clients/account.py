@@ -12,7 +12,7 @@ from fedmodel.accounting.remaining import Remaining, give_up
 from fedmodel.accounting.spends import Spend
 from fedmodel.data import Rows
 from fedmodel.errors import BudgetError
-from fedmodel.ledger import Ledger, Part, Request
+from fedmodel.ledger import Ledger, Part, Request, part_of
 from fedmodel.ledger.caps import Charge
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.tasks import written
@@ -118,7 +118,7 @@ class Account:
 
         Raises:
             BudgetError: if no step is left, or the evaluation was taken: it is the last thing.
-            RefusedError: if the run's reservation was released.
+            RefusedError: if the run's reservation was given back.
         """
         spent = self._spent()
         if self._evaluated():
@@ -131,7 +131,7 @@ class Account:
                 f"this site's budget for the job (ε = {self._plan.epsilon:g}) is spent; "
                 "it takes no further step"
             )
-        part = Part.of("train", self._plan.spend(round_, possible))
+        part = part_of(self._plan, self._plan.spend(round_, possible))
         self._spend(part, round_, clip)
         return possible, StepGuard(self._plan, spent)
 
@@ -142,17 +142,17 @@ class Account:
 
         Raises:
             BudgetError: if it was taken before, the plan has none, or the budget doesn't cover it.
-            RefusedError: if the run's reservation was released.
+            RefusedError: if the run's reservation was given back.
         """
         if self._evaluated():
             raise BudgetError(
                 "the job's plan pays for one evaluation, and this site's ledger has it already; "
                 "go on without this site's"
             )
-        budget = Remaining(self._plan, self._spent())
-        budget.take_evaluation()
+        remaining = Remaining(self._plan, self._spent())
+        remaining.take_evaluation()
         rows = self._plan.rows_per_patient if self._plan.unit == "patient" else 1
-        self._spend(Part.of("evaluate", budget.spent[-1]), _EVALUATION, rows)
+        self._spend(part_of(self._plan, remaining.spent[-1]), _EVALUATION, rows)
 
     def _spent(self) -> list[Spend]:
         """Return what this run has spent in the job, equal steps taken together."""
@@ -187,7 +187,7 @@ def leave(site: Site, end: Leave) -> Standing | None:
     ledger = site.open_ledger()
     if ledger.reservation(site.run, end.job_sha256) is None:
         return None
-    ledger.release(site.run, end.job_sha256, failed=end.failed)
+    ledger.give_back(site.run, end.job_sha256, failed=end.failed)
     return Standing(head=ledger.head(), proof=tuple(ledger.prove(end.entries)))
 
 

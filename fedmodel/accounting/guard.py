@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fedmodel.accounting.plan import Plan
-from fedmodel.accounting.remaining import Remaining, covers, planned
+from fedmodel.accounting.remaining import Remaining, covers, planned_spends
 from fedmodel.accounting.spends import Spend, merge
 from fedmodel.errors import BudgetError
 
@@ -40,7 +40,7 @@ class StepGuard:
         self._renyi = renyi
         self._spent = merge(spent)
         self._rdp = renyi.of_schedule(self._spent, plan.adjacency)
-        whole = renyi.of_schedule(planned(plan), plan.adjacency)
+        whole = renyi.of_schedule(planned_spends(plan), plan.adjacency)
         # Infinite where RDP has no bound (tiny rates, or hardly any noise): then PLD decides.
         self._limit = renyi.to_epsilon(whole, plan.delta, plan.adjacency)
         self._reserve = Remaining(plan, spent).reserve
@@ -54,7 +54,7 @@ class StepGuard:
         Raises:
             BudgetError: when the plan doesn't cover it; it isn't counted then.
         """
-        reserve = () if (spend,) == self._reserve else self._reserve
+        reserve = () if spend.kind == "evaluate" else self._reserve
         adjacency = self.plan.adjacency
         rdp = self._rdp + self._renyi.of_schedule((spend,), adjacency)
         needed = rdp + self._renyi.of_schedule(reserve, adjacency)

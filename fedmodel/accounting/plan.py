@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -219,8 +219,8 @@ class Plan:
         """Return spends of this plan as they are to somebody who knows some sites' shares.
 
         Shares that aren't known add up, whoever made them, so the noise multiplier of a sum grows
-        by √((survivors − known)/honest). An evaluation carries its site's own noise and stays as
-        it is. (So do steps that look like one; that only makes ε larger.)
+        by √((survivors − known)/honest). Anything but training, such as the evaluation, carries its
+        site's own noise and stays as it is.
 
         Args:
             spends: as the plan accounts them, in any number.
@@ -235,12 +235,8 @@ class Plan:
                 f"another, got {known}"
             )
         factor = math.sqrt((self.survivors - known) / self.honest) if self.shared else 1.0
-        evaluation = self.evaluation()
-        own = None if evaluation is None else (evaluation.rate, evaluation.noise_multiplier)
         return tuple(
-            s
-            if (s.rate, s.noise_multiplier) == own
-            else Spend(s.rate, s.noise_multiplier * factor, s.steps)
+            replace(s, noise_multiplier=s.noise_multiplier * factor) if s.kind == "train" else s
             for s in spends
         )
 
@@ -250,7 +246,8 @@ class Plan:
 
     def evaluation(self) -> Spend | None:
         """Return what the private evaluation spends, if there is one. No unit is left out."""
-        return None if self.evaluation_noise is None else Spend(1.0, self.evaluation_noise, 1)
+        noise = self.evaluation_noise
+        return None if noise is None else Spend(1.0, noise, 1, "evaluate")
 
     def spends(self) -> tuple[Spend, ...]:
         """Return what the whole run spends: its rounds in order, then the evaluation."""
@@ -303,7 +300,7 @@ def make_plan(
         Scaled(rate, _decayed(privacy.decay, rounds, round_), steps)
         for round_ in range(1, rounds + 1)
     )
-    fixed = () if noise is None else (Spend(1.0, noise, 1),)
+    fixed = () if noise is None else (Spend(1.0, noise, 1, "evaluate"),)
     plan = Plan(
         unit=privacy.unit,
         adjacency=privacy.adjacency,

@@ -1,6 +1,7 @@
 """The ε that a plan has left: asked before a round or a release, answered by PLD."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from fedmodel.accounting.claims import Claim, claim, epsilon
@@ -8,7 +9,7 @@ from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.spends import Spend, merge
 from fedmodel.errors import BudgetError
 
-__all__ = ["Remaining", "covers", "give_up", "has", "planned", "require"]
+__all__ = ["Remaining", "covers", "give_up", "planned_spends", "require_covered"]
 
 
 def covers(plan: Plan, spends: Iterable[Spend]) -> bool:
@@ -18,7 +19,7 @@ def covers(plan: Plan, spends: Iterable[Spend]) -> bool:
     a round that a crash made necessary twice, is composed and compared.
     """
     schedule = merge(spends)
-    whole = planned(plan)
+    whole = planned_spends(plan)
     steps = {(s.rate, s.noise_multiplier): s.steps for s in whole}
     part = all(s.steps <= steps.get((s.rate, s.noise_multiplier), 0) for s in schedule)
     if part and _epsilon(plan, whole) <= plan.epsilon:
@@ -26,7 +27,7 @@ def covers(plan: Plan, spends: Iterable[Spend]) -> bool:
     return _epsilon(plan, schedule) <= plan.epsilon
 
 
-def require(plan: Plan, spent: Sequence[Spend], held: Sequence[Spend] = ()) -> None:
+def require_covered(plan: Plan, spent: Sequence[Spend], held: Sequence[Spend] = ()) -> None:
     """Check spends against a plan's ε.
 
     Args:
@@ -57,9 +58,8 @@ def give_up(plan: Plan, spent: Sequence[Spend], held: Sequence[Spend]) -> tuple[
     Raises:
         BudgetError: when the plan's ε doesn't even cover what is spent and the evaluation.
     """
-    evaluation = plan.evaluation()
-    steps = [s for s in held if evaluation is None or not has([s], evaluation)]
-    kept = [s for s in held if s not in steps]
+    steps = [s for s in held if s.kind == "train"]
+    kept = [s for s in held if s.kind != "train"]
 
     def fits(count: int) -> bool:
         return covers(plan, [*spent, *kept, *_first(steps, most - count)])
@@ -67,7 +67,7 @@ def give_up(plan: Plan, spent: Sequence[Spend], held: Sequence[Spend]) -> tuple[
     most = sum(s.steps for s in steps)
     if fits(0):
         return ()
-    require(plan, spent, kept)
+    require_covered(plan, spent, kept)
     low, high = 0, most  # too few, enough
     while high - low > 1:
         middle = (low + high) // 2
@@ -80,7 +80,7 @@ def _first(spends: Sequence[Spend], count: int) -> list[Spend]:
     found = []
     for spend in spends:
         if taken := min(spend.steps, count):
-            found.append(Spend(spend.rate, spend.noise_multiplier, taken))
+            found.append(replace(spend, steps=taken))
             count -= taken
     return found
 
@@ -108,13 +108,10 @@ class Remaining:
 
     @property
     def reserve(self) -> tuple[Spend, ...]:
-        """The plan's evaluation, until it is spent.
-
-        Unsampled steps with the very noise of the evaluation pass for it. Then nothing is kept in
-        reserve, and the evaluation may come too late; more than ε is never spent.
-        """
+        """The plan's evaluation, until one is spent."""
         evaluation = self.plan.evaluation()
-        return () if evaluation is None or has(self._spent, evaluation) else (evaluation,)
+        taken = any(s.kind == "evaluate" for s in self._spent)
+        return () if evaluation is None or taken else (evaluation,)
 
     def claim(self) -> Claim:
         """Return the ε of everything spent so far, at the plan's δ."""
@@ -138,7 +135,7 @@ class Remaining:
             low, high = (middle, high) if self._keeps(round, middle) else (low, middle)
         return low
 
-    def take(self, round: int, steps: int) -> None:
+    def take_steps(self, round: int, steps: int) -> None:
         """Count steps as spent. Call it before, or together with, writing the ledger.
 
         Raises:
@@ -175,13 +172,8 @@ class Remaining:
         return covers(self.plan, [*self._spent, self.plan.spend(round, steps), *self.reserve])
 
 
-def has(spends: Iterable[Spend], kind: Spend) -> bool:
-    """Return whether some spend is of a kind."""
-    return any((s.rate, s.noise_multiplier) == (kind.rate, kind.noise_multiplier) for s in spends)
-
-
 @lru_cache(maxsize=64)
-def planned(plan: Plan) -> tuple[Spend, ...]:
+def planned_spends(plan: Plan) -> tuple[Spend, ...]:
     """Return what a whole plan spends: the same in every round, and long where the noise decays."""
     return merge(plan.spends())
 

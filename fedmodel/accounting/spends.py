@@ -6,16 +6,17 @@ from typing import Any, Literal
 
 from fedmodel.errors import PrivacyError
 
-__all__ = ["MAX_NOISE", "MIN_NOISE", "Adjacency", "Spend", "merge", "spends_of"]
+__all__ = ["MAX_NOISE", "MIN_NOISE", "Adjacency", "Kind", "Spend", "merge", "spends_of"]
 
 Adjacency = Literal["add-remove", "replace"]
+Kind = Literal["train", "evaluate"]
 
 MIN_NOISE, MAX_NOISE = 0.05, 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Steps of one kind. It describes what is done; an adjacency says against whom it is counted.
+    """Equal steps. It describes what is done; an adjacency says against whom it is counted.
 
     Only Poisson sampling is amplified. Batches that are shuffled, of fixed size or chosen in any
     other way are steps at rate 1 here, however small they are (arXiv 2403.17673, 2411.10614).
@@ -25,6 +26,8 @@ class Spend:
         noise_multiplier: standard deviation of the noise on the sum, over the largest L2 norm of
             one unit's contribution; the same number under both adjacencies.
         steps: how many, at least 1.
+        kind: what they are taken for. ε doesn't depend on it; what may be given up, what is kept
+            in reserve and whose noise it is does.
 
     Raises:
         PrivacyError: when a value has no meaning or is outside what the accountants cover; no
@@ -34,6 +37,7 @@ class Spend:
     rate: float
     noise_multiplier: float
     steps: int
+    kind: Kind = "train"
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
@@ -55,12 +59,16 @@ class Spend:
 
 
 def merge(spends: Iterable[Spend]) -> tuple[Spend, ...]:
-    """Return one spend per kind of step, sorted, so that equal schedules are equal values."""
+    """Return a schedule as accountants take it: equal ones are equal values.
+
+    Steps of the same numbers are one spend, sorted. What they were taken for is put aside, so that
+    it can't make a difference to ε: ask the spends themselves for it, never the merged ones.
+    """
     steps: dict[tuple[float, float], int] = {}
     for spend in spends:
-        kind = (float(spend.rate), float(spend.noise_multiplier))
-        steps[kind] = steps.get(kind, 0) + int(spend.steps)
-    return tuple(Spend(*kind, count) for kind, count in sorted(steps.items()))
+        numbers = (float(spend.rate), float(spend.noise_multiplier))
+        steps[numbers] = steps.get(numbers, 0) + int(spend.steps)
+    return tuple(Spend(*numbers, count) for numbers, count in sorted(steps.items()))
 
 
 def spends_of(event: Any) -> tuple[Spend, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedmodel.errors import BudgetError, PrivacyError
-from fedmodel.ledger import AbortEntry, Book, Request, Reservation
+from fedmodel.ledger import Book, Request, Reservation
 from fedmodel.ledger.caps import Caps, Charge, Unit, total
 
 __all__ = ["RunLine", "Statement", "Sum", "WhatIf", "statement", "what_if"]
@@ -41,7 +41,7 @@ class RunLine:
     Args:
         run: its name.
         job: SHA-256 of the job.
-        state: ``open``, ``released`` or ``aborted``.
+        state: ``open``, ``released`` (given back) or ``aborted``.
         steps: taken.
         sum: of the run.
     """
@@ -184,7 +184,7 @@ def _line(reservations: Sequence[Reservation], caps: Caps) -> RunLine:
     return RunLine(
         run=last.entry.run,
         job=last.entry.job,
-        state="open" if end is None else "aborted" if isinstance(end, AbortEntry) else "released",
+        state="open" if end is None else "aborted" if end.type == "abort" else "released",
         steps=sum(c.spend.steps for c in spent),
         sum=_sum(spent, held, unit, float(last.entry.delta), caps.run_epsilon),
     )

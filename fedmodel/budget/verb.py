@@ -35,7 +35,7 @@ class Ask:
         site: only this one.
         dataset: only this one.
         what_if: a job.
-        release: a run to give up.
+        release: a run whose reservations are given back.
         format: ``table`` or ``json``.
         budget: the caps.
     """
@@ -95,7 +95,7 @@ def main(
     caps = _caps(ask, given[0] if given else ())
     found = _ledgers(ask)
     if ask.release is not None:
-        _release(found, ask.release)
+        _give_back(found, ask.release)
     job = None if ask.what_if is None else _job(ask.what_if)
     books = [f.ledger.book() for f in found]
     shown = [statement(book, caps) for book in books]
@@ -187,7 +187,7 @@ def _of_run(name: str) -> list[Found]:
     return found
 
 
-def _release(found: Sequence[Found], run: str) -> None:
+def _give_back(found: Sequence[Found], run: str) -> None:
     held = sorted({r.entry.run for f in found for r in f.ledger.book().open_ones()})
     # A ledger knows a run as its folder's name and eight digits; the name will do if it is clear.
     meant = [name for name in held if run in (name, name[:-_DIGITS])]
@@ -197,7 +197,7 @@ def _release(found: Sequence[Found], run: str) -> None:
             f"{config.suggest(run, held)}; open are: {', '.join(held) or 'none'}"
         )
     for each in found:
-        each.ledger.release_run(meant[0])
+        each.ledger.give_back_run(meant[0])
 
 
 # -- the job that is asked about -----------------------------------------------------------------

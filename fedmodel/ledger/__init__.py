@@ -1,7 +1,8 @@
 """A site's ledger: what was promised, reserved and spent on a dataset, over all runs.
 
-``entries`` are its lines, ``book`` what they add up to, ``journal`` the file, ``owner`` whose it
-is, ``request`` what a job asks for, ``ledger`` all of it together.
+``entries`` are what it says, ``lines`` how that is written, ``book`` what it adds up to,
+``journal`` the file, ``owner`` whose it is, ``request`` what a job asks for, ``ledger`` all of it
+together.
 """
 
 from fedmodel.ledger.book import Book, Reservation
@@ -9,30 +10,34 @@ from fedmodel.ledger.entries import (
     AbortEntry,
     DatasetEntry,
     Entry,
+    GiveBackEntry,
     OpenEntry,
     Part,
-    ReleaseEntry,
     ReserveEntry,
     SpendEntry,
     TornEntry,
 )
-from fedmodel.ledger.ledger import Ledger
+from fedmodel.ledger.ledger import Ledger, Snapshot
+from fedmodel.ledger.mechanism import Mechanism
 from fedmodel.ledger.owner import Owner
-from fedmodel.ledger.request import Request
+from fedmodel.ledger.request import Request, part_of
 
 __all__ = [
     "AbortEntry",
     "Book",
     "DatasetEntry",
     "Entry",
+    "GiveBackEntry",
     "Ledger",
+    "Mechanism",
     "OpenEntry",
     "Owner",
     "Part",
-    "ReleaseEntry",
     "Request",
     "Reservation",
     "ReserveEntry",
+    "Snapshot",
     "SpendEntry",
     "TornEntry",
+    "part_of",
 ]

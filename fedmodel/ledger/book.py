@@ -2,28 +2,31 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, get_args
 
-from fedmodel.accounting.spends import Spend
+from fedmodel.accounting.spends import Kind, Spend
 from fedmodel.errors import LedgerError
 from fedmodel.ledger.caps import Charge
 from fedmodel.ledger.entries import (
     AbortEntry,
     DatasetEntry,
     Entry,
+    GiveBackEntry,
     OpenEntry,
     Part,
-    ReleaseEntry,
     ReserveEntry,
+    Schema,
     SpendEntry,
-    TornEntry,
 )
+from fedmodel.ledger.fields import real
+from fedmodel.ledger.mechanism import Mechanism
 
 __all__ = ["Book", "Reservation"]
 
-_StepKind: TypeAlias = tuple[str, str]  # rate and noise multiplier, as they are written
+_Steps: TypeAlias = tuple[Kind, str, str]  # kind, rate and noise multiplier, as they are written
 _SHARED = ("unit", "adjacency", "delta")
+_SCHEMAS: tuple[Schema, ...] = get_args(Schema)  # from the oldest
 
 
 @dataclass(slots=True)
@@ -38,49 +41,64 @@ class Reservation:
 
     entry: ReserveEntry
     spent: list[SpendEntry] = field(default_factory=list)
-    end: ReleaseEntry | AbortEntry | None = None
-    _left: Counter[_StepKind] = field(default_factory=Counter)
-    _spent: Counter[_StepKind] = field(default_factory=Counter)
+    end: GiveBackEntry | AbortEntry | None = None
+    _left: Counter[_Steps] = field(default_factory=Counter)
+    _spent: Counter[_Steps] = field(default_factory=Counter)
+    _mechanisms: dict[Kind, Mechanism | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part in self.entry.parts:
-            self._left[part.rate, part.noise_multiplier] += part.steps
+            self._left[_steps(part)] += part.steps
+            self._mechanisms[part.kind] = part.mechanism
 
     def check(self, entry: SpendEntry) -> None:
         """Check that a spend can be drawn on it.
 
         Raises:
-            LedgerError: when it gives up steps that aren't held.
+            LedgerError: when it is by another mechanism, or gives up steps that aren't held.
         """
+        known = self.mechanism(entry.kind)
+        if known is not None and entry.mechanism != known:
+            raise LedgerError(
+                f"a spend and its reservation must agree on the mechanism, expected {known}, got "
+                f"{entry.mechanism}"
+            )
         if min(self._after(entry).values(), default=0) < 0:
             raise LedgerError("it gives up steps that its reservation doesn't hold")
 
     def draw(self, entry: SpendEntry) -> None:
         """Count a spend that was checked."""
         self._left = self._after(entry)
-        self._spent[entry.rate, entry.noise_multiplier] += entry.steps
+        self._spent[_steps(entry)] += entry.steps
         self.spent.append(entry)
 
-    def _after(self, entry: SpendEntry) -> Counter[_StepKind]:
-        """Return what is left after a spend: fewer steps of its kind, if any are, and of others."""
+    def _after(self, entry: SpendEntry) -> Counter[_Steps]:
+        """Return what is left after a spend: fewer of such steps, if any are, and of others."""
         left = Counter(self._left)
-        kind = (entry.rate, entry.noise_multiplier)
-        left[kind] = max(0, left[kind] - entry.steps)
+        drawn = _steps(entry)
+        left[drawn] = max(0, left[drawn] - entry.steps)
         for part in entry.given_up:
-            left[part.rate, part.noise_multiplier] -= part.steps
+            left[_steps(part)] -= part.steps
         return left
 
-    def left(self, rate: float, noise_multiplier: float) -> int:
-        """Return how many steps of a kind are still held, whether or not it has ended."""
-        return self._left[repr(float(rate)), repr(float(noise_multiplier))]
+    def mechanism(self, kind: Kind) -> Mechanism | None:
+        """Return the mechanism of steps of a kind; ``None`` where it has none, or doesn't say."""
+        return self._mechanisms.get(kind)
+
+    def left(self, spend: Spend) -> int:
+        """Return how many steps such as a spend's are still held, whether or not it has ended."""
+        return self._left[_steps_of(spend)]
 
     def done(self) -> list[Spend]:
         """Return what is spent, equal steps taken together."""
         return _spends(self._spent)
 
-    def held(self) -> list[Spend]:
-        """Return what is still held: nothing once it has ended."""
-        return [] if self.end else _spends(self._left)
+    def held(self, but: Spend | None = None) -> list[Spend]:
+        """Return what is still held, except steps such as ``but``'s: nothing once it has ended."""
+        if self.end is not None:
+            return []
+        without = None if but is None else _steps_of(but)
+        return _spends(Counter({k: n for k, n in self._left.items() if k != without}))
 
     def charge(self, spend: Spend) -> Charge:
         """Return a spend on this reservation as a charge."""
@@ -89,7 +107,7 @@ class Reservation:
 
 
 class Book:
-    """The state after some entries. :meth:`check` an entry, then :meth:`take` it."""
+    """The state after some entries. :meth:`check` an entry, then :meth:`count` it."""
 
     def __init__(self) -> None:
         self.opened: OpenEntry | None = None
@@ -97,6 +115,7 @@ class Book:
         self.reservations: dict[int, Reservation] = {}
         self._open: dict[tuple[str, str], int] = {}  # (run, job) → its open reservation
         self._attempts: Counter[tuple[str, str, str, int]] = Counter()
+        self._schema = _SCHEMAS[0]  # of the newest entry
 
     def check(self, entry: Entry) -> None:
         """Check that an entry means something after those before it.
@@ -105,43 +124,49 @@ class Book:
             LedgerError: when it doesn't: a spend or an end without an open reservation of its own
                 run and job, a second beginning, or anything before the beginning.
         """
-        if isinstance(entry, TornEntry):
+        if _SCHEMAS.index(entry.schema) < _SCHEMAS.index(self._schema):
+            raise LedgerError(
+                f"a line of {entry.schema} can't follow one of {self._schema}: no version of "
+                "fedmodel writes that"
+            )
+        if entry.type == "torn":
             return
-        if isinstance(entry, OpenEntry) == (self.opened is not None):
+        if (entry.type == "open") == (self.opened is not None):
             raise LedgerError(
                 "a ledger has one entry 'open', its first, "
                 f"got '{entry.type}' {'after' if self.opened else 'before'} it"
             )
-        if isinstance(entry, ReserveEntry) and (entry.run, entry.job) in self._open:
+        if entry.type == "reserve" and (entry.run, entry.job) in self._open:
             raise LedgerError("its run and job have an open reservation already")
-        if isinstance(entry, SpendEntry | ReleaseEntry | AbortEntry):
+        if entry.type in ("spend", "give-back", "abort"):
             self._check_drawn(entry)
 
-    def _check_drawn(self, entry: SpendEntry | ReleaseEntry | AbortEntry) -> None:
+    def _check_drawn(self, entry: SpendEntry | GiveBackEntry | AbortEntry) -> None:
         if self._open.get((entry.run, entry.job)) != entry.reservation:
             raise LedgerError(
                 f"'{entry.type}' names reservation {entry.reservation}, which isn't an open one "
                 "of its run and job"
             )
-        if isinstance(entry, SpendEntry):
+        if entry.type == "spend":
             held = self.reservations[entry.reservation]
             if any(getattr(entry, name) != getattr(held.entry, name) for name in _SHARED):
                 raise LedgerError(f"a spend and its reservation must agree on {', '.join(_SHARED)}")
             held.check(entry)
 
-    def take(self, entry: Entry) -> None:
+    def count(self, entry: Entry) -> None:
         """Count an entry that was checked."""
-        if isinstance(entry, OpenEntry):
+        self._schema = entry.schema
+        if entry.type == "open":
             self.opened = entry
-        elif isinstance(entry, DatasetEntry):
+        elif entry.type == "dataset":
             self.dataset = entry
-        elif isinstance(entry, ReserveEntry):
+        elif entry.type == "reserve":
             self.reservations[entry.seq] = Reservation(entry)
             self._open[entry.run, entry.job] = entry.seq
-        elif isinstance(entry, SpendEntry):
+        elif entry.type == "spend":
             self.reservations[entry.reservation].draw(entry)
             self._attempts[entry.run, entry.job, entry.kind, entry.round] += 1
-        elif isinstance(entry, ReleaseEntry | AbortEntry):
+        elif entry.type in ("give-back", "abort"):
             self.reservations[entry.reservation].end = entry
             del self._open[entry.run, entry.job]
 
@@ -178,23 +203,25 @@ class Book:
         It is what the run's last reservation still held: so spent and held together never cost
         more than before that one ended.
         """
-        done: Counter[_StepKind] = Counter()
+        done: Counter[_Steps] = Counter()
         for reservation in self.of(run, job):
             done.update(reservation._spent)
             for given_up in (part for entry in reservation.spent for part in entry.given_up):
-                done[given_up.rate, given_up.noise_multiplier] += given_up.steps
+                done[_steps(given_up)] += given_up.steps
         for part in parts:
-            kind = (part.rate, part.noise_multiplier)
-            used = min(done[kind], part.steps)
-            done[kind] -= used
+            used = min(done[_steps(part)], part.steps)
+            done[_steps(part)] -= used
             if used < part.steps:
-                yield Part(
-                    kind=part.kind,
-                    rate=part.rate,
-                    noise_multiplier=part.noise_multiplier,
-                    steps=part.steps - used,
-                )
+                yield replace(part, steps=part.steps - used)
 
 
-def _spends(steps: Counter[_StepKind]) -> list[Spend]:
-    return [Spend(float(rate), float(noise), n) for (rate, noise), n in steps.items() if n]
+def _steps(written: Part | SpendEntry) -> _Steps:
+    return written.kind, written.rate, written.noise_multiplier
+
+
+def _steps_of(spend: Spend) -> _Steps:
+    return spend.kind, real(spend.rate), real(spend.noise_multiplier)
+
+
+def _spends(steps: Counter[_Steps]) -> list[Spend]:
+    return [Spend(float(r), float(noise), n, kind) for (kind, r, noise), n in steps.items() if n]

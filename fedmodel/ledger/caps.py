@@ -29,10 +29,10 @@ from fedmodel.accounting.claims import MIN_DELTA, claim, epsilon
 from fedmodel.accounting.spends import Adjacency, Spend
 from fedmodel.errors import BudgetError, ConfigError, PrivacyError
 
-__all__ = ["Basis", "Caps", "Charge", "Total", "total", "without"]
+__all__ = ["Basis", "CapUnit", "Caps", "Charge", "Total", "total", "without"]
 
 Unit = Literal["record", "patient", "site"]
-Kept = Literal["record", "patient"]
+CapUnit = Literal["record", "patient"]
 
 _SIZE = {"record": 0, "patient": 1, "site": 2}  # each is made up of those before it
 
@@ -114,7 +114,8 @@ def without(charges: Sequence[Charge], less: Sequence[Charge]) -> list[Charge]:
 
 def _kind(charge: Charge) -> tuple[object, ...]:
     spend = charge.spend
-    return (spend.rate, spend.noise_multiplier, charge.unit, charge.adjacency, charge.delta)
+    numbers = (spend.rate, spend.noise_multiplier)
+    return (spend.kind, *numbers, charge.unit, charge.adjacency, charge.delta)
 
 
 def total(charges: Sequence[Charge], unit: Unit, delta: float | None = None) -> Total:
@@ -147,7 +148,7 @@ class Caps:
     epsilon: float | None = None
     delta: float | None = None
     run_epsilon: float | None = None
-    unit: Kept = "record"
+    unit: CapUnit = "record"
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "run_epsilon"):

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from fedmodel.errors import LedgerError
 from fedmodel.ledger import merkle
-from fedmodel.ledger.entries import DatasetEntry, encode
+from fedmodel.ledger.entries import DatasetEntry
+from fedmodel.ledger.lines import encode
 
 __all__ = ["Commitment", "Leaves", "commit"]
 
@@ -145,7 +146,7 @@ class Commitment:
             removed=removed,
         )
 
-    def kept(self, before: Leaves | None, entries: Sequence[DatasetEntry] = ()) -> Leaves:
+    def to_keep(self, before: Leaves | None, entries: Sequence[DatasetEntry] = ()) -> Leaves:
         """Return the leaves to keep: these rows, and all subjects that there ever were.
 
         Args:

@@ -1,45 +1,41 @@
-"""The lines of a ledger: what they say, and their one way of being written (RFC 8785).
+"""The entries of a ledger: what they say. How they are written: :mod:`fedmodel.ledger.lines`.
 
 Real numbers are text that ``float`` reads exactly, for JSON's own may be read as something else.
-Every line carries 128 random bits: a head, which others see, is a hash over the lines, and without
-them its reader could guess what a line says and compare.
+Every entry carries 128 random bits: a tree head, which others see, is a hash over the lines, and
+without them its reader could guess what a line says and compare.
 """
 
 import hashlib
-import json
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from fedmodel import config
-from fedmodel.accounting.claims import Spend
+from fedmodel.accounting.spends import Adjacency, Kind, Spend
 from fedmodel.errors import ConfigError
+from fedmodel.ledger.fields import real, require_counts, require_reals
+from fedmodel.ledger.mechanism import Mechanism, Unit, require_fits
 from fedmodel.ledger.tree_head import require_time
 
 __all__ = [
     "FIRST",
+    "SCHEMA",
     "AbortEntry",
-    "Adjacency",
     "DatasetEntry",
     "Entry",
-    "Kind",
+    "GiveBackEntry",
     "OpenEntry",
     "Part",
-    "ReleaseEntry",
     "ReserveEntry",
+    "Schema",
     "SpendEntry",
     "TornEntry",
-    "Unit",
-    "decode",
-    "encode",
 ]
 
+SCHEMA: Literal["fedmodel.ledger/3"] = "fedmodel.ledger/3"
 FIRST = "0" * 64  # stands for the hash of the line before the first
 _EVIDENCE = 1024  # bytes of a torn line that are kept; the hash is of all
 
-Kind: TypeAlias = Literal["train", "evaluate"]
-Unit: TypeAlias = Literal["record", "patient", "site"]
-Adjacency: TypeAlias = Literal["add-remove", "replace"]
+Schema: TypeAlias = Literal["fedmodel.ledger/2", "fedmodel.ledger/3"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +43,14 @@ class _Line:
     """What every line has.
 
     Args:
-        schema: of the line.
+        schema: of the line that it is written in, or was read from.
         seq: 0, 1, 2, …
         prev: SHA-256 (hex) of the line before, without its newline; of the first, 64 zeros.
         nonce: 128 random bits, hex.
         time: when it was written, by the site's clock, UTC.
     """
 
-    schema: Literal["fedmodel.ledger/2"] = "fedmodel.ledger/2"
+    schema: Schema = SCHEMA
     seq: int = 0
     prev: str = FIRST
     nonce: str = "0" * 32
@@ -73,7 +69,7 @@ class OpenEntry(_Line):
     Args:
         type: ``open``.
         ledger: its name to others: fingerprint of the key / dataset.
-        key: the site's public Ed25519 key, hex; it signs the heads.
+        key: the site's public Ed25519 key, hex; it signs the tree heads.
         site: the site's name.
         dataset: the dataset's declared name.
     """
@@ -93,8 +89,8 @@ class OpenEntry(_Line):
 class DatasetEntry(_Line):
     """Which rows a run finds. One is written at every join, changed rows or not.
 
-    Were it written only when rows changed, then the number of entries, which a head shows, would
-    tell whether they have.
+    Were it written only when rows changed, then the number of entries, which a tree head shows,
+    would tell whether they have.
 
     Args:
         type: ``dataset``.
@@ -115,43 +111,51 @@ class DatasetEntry(_Line):
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
         config.require_hex("root", self.root, 64)
-        _require_counts(self, "rows", "patients", "added", "removed")
+        require_counts(self, "rows", "patients", "added", "removed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Steps of one kind in a reservation.
+    """Equal steps in a reservation.
 
     Args:
-        kind: of what they are taken for.
+        kind: what they are taken for.
+        mechanism: that makes them private; ``None`` only where a line of ``fedmodel.ledger/2``
+            doesn't say.
         rate: sampling rate.
-        noise_multiplier: σ.
+        noise_multiplier: σ, over the clip norm, of the mechanism as a whole.
         steps: how many.
     """
 
     kind: Kind
+    mechanism: Mechanism | None
     rate: str
     noise_multiplier: str
     steps: int
 
     def __post_init__(self) -> None:
-        _require_reals(self, "rate", "noise_multiplier")
+        require_reals(self, "rate", "noise_multiplier")
         self.spend()
 
     @classmethod
-    def of(cls, kind: Kind, spend: Spend) -> "Part":
+    def of(cls, spend: Spend, mechanism: Mechanism | None) -> "Part":
         """Return a spend's steps as a part."""
-        rate, noise = _real(spend.rate), _real(spend.noise_multiplier)
-        return cls(kind=kind, rate=rate, noise_multiplier=noise, steps=spend.steps)
+        return cls(
+            kind=spend.kind,
+            mechanism=mechanism,
+            rate=real(spend.rate),
+            noise_multiplier=real(spend.noise_multiplier),
+            steps=spend.steps,
+        )
 
     def spend(self) -> Spend:
         """Return what the accountant needs of it."""
-        return Spend(float(self.rate), float(self.noise_multiplier), self.steps)
+        return Spend(float(self.rate), float(self.noise_multiplier), self.steps, self.kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReserveEntry(_Line):
-    """What a job may spend here. It counts as spent until it is released.
+    """What a job may spend here. It counts as spent until it is given back.
 
     Args:
         type: ``reserve``.
@@ -178,7 +182,8 @@ class ReserveEntry(_Line):
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
         config.require_hex("job", self.job, 64)
-        _require_reals(self, "epsilon", "delta")
+        require_reals(self, "epsilon", "delta")
+        _require_said(self, *self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +196,14 @@ class SpendEntry(_Line):
         run: name of the run.
         job: SHA-256 (hex) of the job.
         kind: what the steps are taken for.
+        mechanism: that makes them private; ``None`` only where a line of ``fedmodel.ledger/2``
+            doesn't say.
         round: of the run.
         attempt: 1, or more when a round is taken again.
         rate: sampling rate.
-        noise_multiplier: σ.
+        noise_multiplier: σ, over ``clip``, of the mechanism as a whole.
         steps: how many.
-        clip: C.
+        clip: C, the largest norm of a unit's contribution to a step.
         unit: whose presence is hidden.
         adjacency: of neighbouring datasets.
         delta: δ that the job promises its ε at.
@@ -209,6 +216,7 @@ class SpendEntry(_Line):
     run: str
     job: str
     kind: Kind
+    mechanism: Mechanism | None
     round: int
     attempt: int
     rate: str
@@ -223,13 +231,14 @@ class SpendEntry(_Line):
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
         config.require_hex("job", self.job, 64)
-        _require_reals(self, "rate", "noise_multiplier", "clip", "delta")
-        _require_counts(self, "reservation", "round", "attempt")
+        require_reals(self, "rate", "noise_multiplier", "clip", "delta")
+        require_counts(self, "reservation", "round", "attempt")
         self.spend()
+        _require_said(self, self, *self.given_up)
 
     def spend(self) -> Spend:
         """Return what the accountant needs of it."""
-        return Spend(float(self.rate), float(self.noise_multiplier), self.steps)
+        return Spend(float(self.rate), float(self.noise_multiplier), self.steps, self.kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,14 +260,14 @@ class _End(_Line):
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
         config.require_hex("job", self.job, 64)
-        _require_counts(self, "reservation")
+        require_counts(self, "reservation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseEntry(_End):
+class GiveBackEntry(_End):
     """A job came to its end, or its operator gave it up."""
 
-    type: Literal["release"] = "release"
+    type: Literal["give-back"] = "give-back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +296,7 @@ class TornEntry(_Line):
     def __post_init__(self) -> None:
         _Line.__post_init__(self)
         config.require_hex("sha256", self.sha256, 64)
-        _require_counts(self, "size")
+        require_counts(self, "size")
 
     @classmethod
     def of(cls, tail: bytes) -> "TornEntry":
@@ -297,67 +306,14 @@ class TornEntry(_Line):
 
 
 Entry: TypeAlias = (
-    OpenEntry | DatasetEntry | ReserveEntry | SpendEntry | ReleaseEntry | AbortEntry | TornEntry
+    OpenEntry | DatasetEntry | ReserveEntry | SpendEntry | GiveBackEntry | AbortEntry | TornEntry
 )
-_TYPES: dict[str, type[Entry]] = {
-    "open": OpenEntry,
-    "dataset": DatasetEntry,
-    "reserve": ReserveEntry,
-    "spend": SpendEntry,
-    "release": ReleaseEntry,
-    "abort": AbortEntry,
-    "torn": TornEntry,
-}
 
 
-def encode(entry: Entry) -> bytes:
-    """Return an entry's line, without its newline.
-
-    Raises:
-        ConfigError: when it has none (text that isn't valid Unicode, an integer of 2**53 or more).
-    """
-    try:
-        return config.canonical(entry)
-    except ValueError as error:
-        raise ConfigError(f"no canonical JSON form: {error}") from error
-
-
-def decode(line: bytes) -> Entry:
-    """Return the entry of a line.
-
-    Raises:
-        FedmodelError: unless the line is, byte for byte, what :func:`encode` makes of an entry.
-    """
-    try:
-        mapping = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError("it isn't JSON") from error
-    kind = mapping.get("type") if isinstance(mapping, dict) else None
-    if not isinstance(kind, str) or kind not in _TYPES:
-        raise ConfigError(f"expected an entry of type {' or '.join(_TYPES)}, got {kind!s:.40}")
-    entry: Entry = config.build(_TYPES[kind], mapping)
-    if encode(entry) != line:
-        raise ConfigError("it isn't in canonical form (RFC 8785)")
-    return entry
-
-
-def _real(value: float) -> str:
-    return repr(float(value))
-
-
-def _require_reals(entry: Any, *names: str) -> None:
-    for name in names:
-        text = getattr(entry, name)
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not 0 < value < math.inf or repr(value) != text:
-            raise ConfigError(f"{name} must be a number > 0 as Python writes it, got {text!r:.80}")
-
-
-def _require_counts(entry: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(entry, name)
-        if value is not None and value < 0:
-            raise ConfigError(f"{name} must not be negative, got {value}")
+def _require_said(entry: ReserveEntry | SpendEntry, *steps: Part | SpendEntry) -> None:
+    """Check that steps name their mechanism, and that it is one for their kind and unit."""
+    for each in steps:
+        if each.mechanism is not None:
+            require_fits(each.mechanism, each.kind, entry.unit)
+        elif entry.schema == SCHEMA:
+            raise ConfigError(f"in {SCHEMA} a spend names its mechanism, got none")

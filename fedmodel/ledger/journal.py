@@ -23,7 +23,8 @@ from fedmodel import _files
 from fedmodel.errors import FedmodelError, LedgerError, ProtocolError, RollbackError
 from fedmodel.ledger import merkle
 from fedmodel.ledger.book import Book
-from fedmodel.ledger.entries import FIRST, Entry, TornEntry, decode, encode
+from fedmodel.ledger.entries import FIRST, Entry, TornEntry
+from fedmodel.ledger.lines import decode, encode
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.seeds import Entropy
 
@@ -33,7 +34,7 @@ E = TypeVar("E", bound=Entry)
 
 
 def utc_now() -> str:
-    """Return the time as entries and heads write it."""
+    """Return the time as entries and tree heads write it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -184,7 +185,7 @@ class Journal:
         return self._parse(tail)
 
     def _note(self, entry: Entry, line: bytes) -> None:
-        self.book.take(entry)
+        self.book.count(entry)
         self.entries.append(entry)
         self._tree.append(merkle.leaf_hash(line))
         self.last = hashlib.sha256(line).hexdigest()

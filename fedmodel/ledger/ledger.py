@@ -1,8 +1,8 @@
-"""A site's ledger of one dataset: reserve, spend, release."""
+"""A site's ledger of one dataset: reserve, spend, give back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmodel.accounting.spends import Spend
@@ -13,20 +13,34 @@ from fedmodel.ledger.entries import (
     AbortEntry,
     DatasetEntry,
     Entry,
+    GiveBackEntry,
     Part,
-    ReleaseEntry,
     SpendEntry,
-    encode,
 )
+from fedmodel.ledger.fields import real
 from fedmodel.ledger.journal import Journal, Writer, utc_now
+from fedmodel.ledger.lines import encode
 from fedmodel.ledger.owner import Owner
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.seeds import Entropy
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "Snapshot"]
 
 Within = Callable[[Sequence[Spend], Sequence[Spend]], Sequence[Spend]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A ledger at one moment, checked line by line.
+
+    Args:
+        text: the file's whole lines: a copy to keep elsewhere.
+        book: what they add up to.
+    """
+
+    text: bytes
+    book: Book
 
 
 class Ledger:
@@ -55,7 +69,7 @@ class Ledger:
         self._clock = clock
         self._journal = Journal(self.path, entropy, clock)
         self._head: TreeHead | None = None
-        self._checked = False  # against the head that was kept
+        self._checked = False  # against the tree head beside it
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -84,6 +98,11 @@ class Ledger:
         """Return the file's whole lines, checked: a copy to keep elsewhere."""
         with self._reading():
             return self._journal.text
+
+    def snapshot(self) -> Snapshot:
+        """Return text and book of the same moment: the file is read and its chain checked once."""
+        with self._reading():
+            return Snapshot(self._journal.text, self._journal.book)
 
     def reservation(self, run: str, job: str) -> Reservation | None:
         """Return a run's open reservation."""
@@ -130,7 +149,7 @@ class Ledger:
             head = self._head
             if head is None or head.size != len(self._journal.entries):
                 writer.sync()  # what others are told of must not be lost to a power cut
-                head = self._keep_head()
+                head = self._write_head()
             return head
 
     # -- writing ---------------------------------------------------------------------------------
@@ -212,8 +231,9 @@ class Ledger:
             held = book.open_one(run, job)
             if held is None:
                 raise RefusedError(
-                    "the run holds no reservation in this site's ledger: it was released, or never "
-                    "made. Nothing may be spent; continue the run with resume=true to reserve anew"
+                    "the run holds no reservation in this site's ledger: it was given back, or "
+                    "never made. Nothing may be spent; continue the run with resume=true to "
+                    "reserve anew"
                 )
             given_up = self._check_beyond(held, part, within)
             entry = SpendEntry(
@@ -221,12 +241,13 @@ class Ledger:
                 run=run,
                 job=job,
                 kind=part.kind,
+                mechanism=part.mechanism,
                 round=round,
                 attempt=1 + book.attempts(run, job, part.kind, round),
                 rate=part.rate,
                 noise_multiplier=part.noise_multiplier,
                 steps=part.steps,
-                clip=repr(float(clip)),
+                clip=real(clip),
                 unit=held.entry.unit,
                 adjacency=held.entry.adjacency,
                 delta=held.entry.delta,
@@ -234,7 +255,7 @@ class Ledger:
             )
             return writer.append(entry)
 
-    def release(self, run: str, job: str, *, failed: bool = False) -> None:
+    def give_back(self, run: str, job: str, *, failed: bool = False) -> None:
         """Give back what a run hasn't spent, because it has ended; a second time does nothing.
 
         Args:
@@ -245,10 +266,10 @@ class Ledger:
         with self._writing() as writer:
             held = self._journal.book.open_one(run, job)
             if held is not None:
-                kind = AbortEntry if failed else ReleaseEntry
-                writer.append(kind(reservation=held.entry.seq, run=run, job=job, by="site"))
+                end = AbortEntry if failed else GiveBackEntry
+                writer.append(end(reservation=held.entry.seq, run=run, job=job, by="site"))
 
-    def release_run(self, run: str) -> list[Reservation]:
+    def give_back_run(self, run: str) -> list[Reservation]:
         """Give back, as the operator, what all jobs of a run hold; return their reservations.
 
         A run that is still going on can spend nothing more then.
@@ -257,7 +278,7 @@ class Ledger:
             held = self._journal.book.open_ones(run)
             for each in held:
                 seq, job = each.entry.seq, each.entry.job
-                writer.append(ReleaseEntry(reservation=seq, run=run, job=job, by="operator"))
+                writer.append(GiveBackEntry(reservation=seq, run=run, job=job, by="operator"))
             return held
 
     # -- inside the lock -------------------------------------------------------------------------
@@ -273,7 +294,7 @@ class Ledger:
     ) -> tuple[Part, ...]:
         """Ask job and caps about steps that weren't reserved; return what is given up for them."""
         spend = part.spend()
-        beyond = spend.steps - held.left(spend.rate, spend.noise_multiplier)
+        beyond = spend.steps - held.left(spend)
         if beyond <= 0:
             return ()
         if within is None:
@@ -282,24 +303,22 @@ class Ledger:
             )
         book, run, job = self._journal.book, held.entry.run, held.entry.job
         before = [s for r in book.of(run, job) for s in r.done()]
-        kind = (spend.rate, spend.noise_multiplier)
-        rest = [s for s in held.held() if (s.rate, s.noise_multiplier) != kind]
-        given_up = tuple(within([*before, spend], rest))
-        more = [held.charge(Spend(*kind, beyond))]
+        given_up = tuple(within([*before, spend], held.held(but=spend)))
+        more = [held.charge(replace(spend, steps=beyond))]
         self._check_caps(run, more, [held.charge(s) for s in given_up])
-        return tuple(Part.of("train", s) for s in given_up)
+        return tuple(Part.of(s, held.mechanism(s.kind) or part.mechanism) for s in given_up)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
         with self._journal.reading():
-            self._check_kept()
+            self._check_head()
             yield
 
     @contextmanager
     def _writing(self) -> Iterator[Writer]:
         owner = self._require_owner()
         with self._journal.writing() as writer:
-            self._check_kept()
+            self._check_head()
             opened, before = self._journal.book.opened, len(self._journal.entries)
             if opened is None:
                 writer.append(owner.opening())
@@ -307,20 +326,20 @@ class Ledger:
                 owner.check_own(opened, self.path)
             yield writer
             if len(self._journal.entries) != before:
-                self._keep_head()
+                self._write_head()
 
     def _require_owner(self) -> Owner:
         if self.owner is None:
             raise ConfigError("this ledger was opened for reading; to write, give its owner")
         return self.owner
 
-    def _check_kept(self) -> None:
+    def _check_head(self) -> None:
         if self.owner is not None and not self._checked:
-            self.owner.check_kept(self._journal)
+            self.owner.check_head(self._journal)
             self._checked = True
 
-    def _keep_head(self) -> TreeHead:
+    def _write_head(self) -> TreeHead:
         owner = self._require_owner()
         self._head = owner.sign(self._journal, self._clock())
-        owner.keep(self._head)
+        owner.write_head(self._head)
         return self._head

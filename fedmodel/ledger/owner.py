@@ -1,4 +1,4 @@
-"""The owner of a ledger: the key that signs its heads, and the last head, kept apart from it."""
+"""The owner of a ledger: the key that signs its tree heads, and the file of the last one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ class Owner:
         signer: the site's key.
         site: the site's name.
         dataset: the declared name of the dataset.
-        head: file that keeps the last signed head.
+        head: file of the last signed tree head.
     """
 
     signer: Signer
@@ -51,7 +51,7 @@ class Owner:
             )
 
     def sign(self, journal: Journal, time: str) -> TreeHead:
-        """Return the signed head of what is in a journal."""
+        """Return the signed tree head of what is in a journal."""
         head = TreeHead(
             ledger=self.ledger,
             key=self.signer.public.hex(),
@@ -62,8 +62,8 @@ class Owner:
         )
         return head.signed(self.signer)
 
-    def keep(self, head: TreeHead) -> None:
-        """Write the last head beside the ledger.
+    def write_head(self, head: TreeHead) -> None:
+        """Write the last tree head beside the ledger.
 
         Raises:
             LedgerError: when it can't be written.
@@ -79,8 +79,8 @@ class Owner:
                 "room or repair the disk, then start again"
             ) from error
 
-    def check_kept(self, journal: Journal) -> None:
-        """Check that a ledger is the one of the kept head, or has grown from it.
+    def check_head(self, journal: Journal) -> None:
+        """Check that a ledger is the one of the tree head beside it, or has grown from it.
 
         A missing head is accepted: whoever could take it away could as well bring back an old
         one. (The coordinator's memory is what stands against that.)

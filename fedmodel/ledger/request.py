@@ -1,14 +1,22 @@
 """A job's request to a ledger."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedmodel.accounting.plan import Plan
-from fedmodel.accounting.spends import Spend
+from fedmodel.accounting.spends import Adjacency, Spend
 from fedmodel.ledger.caps import Charge
-from fedmodel.ledger.entries import Adjacency, Part, ReserveEntry, Unit
+from fedmodel.ledger.entries import Part, ReserveEntry
+from fedmodel.ledger.fields import real
+from fedmodel.ledger.mechanism import Mechanism, Unit
 
-__all__ = ["Request"]
+__all__ = ["Request", "part_of"]
+
+
+def part_of(plan: Plan, spend: Spend) -> Part:
+    """Return steps of a plan as a ledger writes them: with the plan's mechanism."""
+    return Part.of(spend, Mechanism.of(plan, spend.kind))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +40,10 @@ class Request:
     @classmethod
     def of(cls, plan: Plan) -> "Request":
         """Return what a plan asks for: its rounds in order, equal ones together, its evaluation."""
-        steps: dict[tuple[float, float], int] = {}
-        for round_ in range(1, plan.rounds + 1):
-            kind = (plan.rate, plan.noise_at(round_))
-            steps[kind] = steps.get(kind, 0) + plan.steps
-        parts = [Part.of("train", Spend(*kind, count)) for kind, count in steps.items()]
-        evaluation = plan.evaluation()
-        if evaluation is not None:
-            parts.append(Part.of("evaluate", evaluation))
+        steps: Counter[Spend] = Counter()
+        for spend in plan.spends():
+            steps[replace(spend, steps=1)] += spend.steps
+        parts = [part_of(plan, replace(one, steps=count)) for one, count in steps.items()]
         return cls(
             unit=plan.unit,
             adjacency=plan.adjacency,
@@ -66,8 +70,8 @@ class Request:
             job=job,
             unit=self.unit,
             adjacency=self.adjacency,
-            epsilon=repr(float(self.epsilon)),
-            delta=repr(float(self.delta)),
+            epsilon=real(self.epsilon),
+            delta=real(self.delta),
             parts=self.parts,
             code=code,
         )

@@ -5,10 +5,10 @@
     <state>/<site>/key                      Ed25519 seed, for its owner only
     <state>/<site>/salt                     of the commitments, for its owner only
     <state>/<site>/ledgers/<dataset>.jsonl  what was spent
-    <state>/<site>/heads/<dataset>.json     the ledger's last signed head
+    <state>/<site>/heads/<dataset>.json     its last signed tree head
     <state>/<site>/leaves/<dataset>.bin     salted hashes of its rows
 
-It is the site's own. Nothing in it but heads is ever sent.
+It is the site's own. Nothing in it but tree heads is ever sent.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ def sites_in(root: Path) -> list[Path]:
 
 
 class SiteState:
-    """One site's state, below its own folder.
+    """One site's state, below its own folder. Hold on to it: its secrets are read once.
 
     Args:
         folder: of the site; made when it is first written to.
@@ -71,6 +71,7 @@ class SiteState:
         self.site = site
         self._entropy = entropy or Entropy()
         self._secrets: dict[str, bytes] = {}
+        self._key: SigningKey | None = None
 
     def __repr__(self) -> str:
         return f"SiteState({str(self.folder)!r}, {self.site!r})"
@@ -83,7 +84,9 @@ class SiteState:
             LedgerError: when it can't be read or written, or is missing while ledgers are there.
             ConfigError: when others may read it.
         """
-        return SigningKey(self._secret("key"))
+        if self._key is None:
+            self._key = SigningKey(self._secret("key"))
+        return self._key
 
     def ledger(
         self, dataset: str = "main", caps: Caps | None = None, path: Path | None = None
@@ -149,11 +152,11 @@ class SiteState:
             noted = _noted(ledger)
             before = self._leaves(dataset, found.leaves.salt_id, noted)
             # In this order: after a crash in between, the leaves still have all that was noted.
-            self._keep(dataset, found.kept(before, noted))
+            self._keep(dataset, found.to_keep(before, noted))
             return ledger.note_dataset(found.entry(before, noted[-1] if noted else None))
 
     def _check_apart(self, dataset: str, found: Commitment) -> None:
-        for name in sorted({*self.datasets(), *self._kept()} - {dataset}):
+        for name in sorted({*self.datasets(), *self._with_leaves()} - {dataset}):
             noted = None
             if _DATASET.fullmatch(name) and self.ledger_path(name).exists():
                 book = (other_ledger := self.ledger(name)).book()
@@ -167,7 +170,7 @@ class SiteState:
                     f"other has spent on them. Use budget.dataset={name}, or leave them out"
                 )
 
-    def _kept(self) -> list[str]:
+    def _with_leaves(self) -> list[str]:
         return [path.stem for path in (self.folder / "leaves").glob("*.bin")]
 
     def _leaves(

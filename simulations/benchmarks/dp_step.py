@@ -31,7 +31,7 @@ from rich.console import Console
 
 from fedmodel.accounting.plan import make_plan
 from fedmodel.job import Privacy
-from fedmodel.ledger import Part, Request
+from fedmodel.ledger import Request, part_of
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.mechanisms import noise
 from fedmodel.seeds import Entropy
@@ -111,7 +111,7 @@ def ledger_seconds(rounds: int) -> tuple[float, float]:
         for number in range(1, rounds + 1):
             known = ledger.head().size
             begun, started = time.perf_counter(), time.process_time()
-            part = Part.of("train", plan.spend(number))
+            part = part_of(plan, plan.spend(number))
             ledger.spend(part, run="bench", job=job, round=number, clip=plan.clip)
             ledger.head()
             ledger.prove(known)

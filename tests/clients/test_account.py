@@ -16,7 +16,7 @@ from fedmodel._text import show_epsilon
 from fedmodel.accounting.plan import make_plan
 from fedmodel.data import Rows
 from fedmodel.job import Job, Model, Privacy, Train
-from fedmodel.ledger import AbortEntry, DatasetEntry, ReleaseEntry, Request
+from fedmodel.ledger import AbortEntry, DatasetEntry, GiveBackEntry, Request
 from fedmodel.ledger.caps import Caps, total
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.training.learner import resident
@@ -107,11 +107,11 @@ def test_a_job_from_join_to_leave(folder: Path) -> None:
     assert talk.entries()[3:] == ["spend"]
     left = standing(talk.leave(entries=4))
     left.head.check_follows(after.head, left.proof)
-    assert isinstance(talk.site.open_ledger().entries()[-1], ReleaseEntry)
+    assert isinstance(talk.site.open_ledger().entries()[-1], GiveBackEntry)
     # Who has left, or never was there, has nothing to give back.
     assert wire.decode_standing(talk.leave().content) is None
     assert "query.join" in why(talk.train(2)).reason
-    assert talk.entries()[3:] == ["spend", "release"]
+    assert talk.entries()[3:] == ["spend", "give-back"]
     (made,) = talk.site.open_ledger().book().of("one", JOB.sha256)
     assert made.entry.code.startswith("fedmodel ")
 
@@ -138,9 +138,9 @@ def test_a_session_ends_also_where_the_ledger_cannot_be_written(folder: Path) ->
 def test_what_the_operator_gave_up_is_not_spent(folder: Path) -> None:
     talk = Talk(folder)
     talk.join()
-    talk.site.open_ledger().release_run("one")
+    talk.site.open_ledger().give_back_run("one")
     assert "holds no reservation" in why(talk.train(1)).reason
-    assert talk.entries()[3:] == ["release"]
+    assert talk.entries()[3:] == ["give-back"]
 
 
 def test_a_run_that_failed_is_aborted_and_can_go_on(folder: Path) -> None:

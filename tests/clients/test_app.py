@@ -16,6 +16,7 @@ from fedmodel import wire
 from fedmodel.data import Rows
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
 from fedmodel.ledger import Ledger, Part, SpendEntry
+from fedmodel.ledger.mechanism import DPSGD
 from fedmodel.mechanisms import noise
 from fedmodel.training.learner import Learner, resident
 from fedmodel.update import Update
@@ -338,7 +339,7 @@ def test_what_is_left_of_a_round_is_taken(talk: Talk, draws: list[int]) -> None:
     talk.join(PRIVATE)
     session = site_app._sessions[(RUN, NODE)]
     assert session.plan is not None
-    seven = Part.of("train", session.plan.spend(1, 7))
+    seven = Part.of(session.plan.spend(1, 7), DPSGD)
     ledger = talk.site.open_ledger()
     ledger.spend(seven, run="test", job=PRIVATE.sha256, round=1, clip=1.0)
     talk.train(2)

@@ -13,6 +13,7 @@ from fedmodel.job import Job, Privacy, Train
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.caps import total
 from fedmodel.ledger.entries import Part
+from fedmodel.ledger.mechanism import DPSGD
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.site_state import SiteState
 from tests.conftest import new_run
@@ -35,10 +36,10 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def spend_some(ledger: Ledger, run: str, *, end: bool) -> None:
     ledger.reserve(TERMS, run=run, job=JOB.sha256, code="test")
     (part,) = TERMS.parts
-    step = Part.of("train", Spend(0.1, float(part.noise_multiplier), 5))
+    step = Part.of(Spend(0.1, float(part.noise_multiplier), 5), DPSGD)
     ledger.spend(step, run=run, job=JOB.sha256, round=1, clip=1.0)
     if end:
-        ledger.release(run, JOB.sha256)
+        ledger.give_back(run, JOB.sha256)
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ def spend(ledger: Ledger, of: Request, run: str) -> Spend:
     ledger.reserve(of, run=run, job=JOB.sha256, code="test")
     part = of.parts[0].spend()
     step = Spend(part.rate, part.noise_multiplier, 2)
-    ledger.spend(Part.of("train", step), run=run, job=JOB.sha256, round=1, clip=1.0)
-    ledger.release(run, JOB.sha256)
+    ledger.spend(Part.of(step, of.parts[0].mechanism), run=run, job=JOB.sha256, round=1, clip=1.0)
+    ledger.give_back(run, JOB.sha256)
     return step
 
 

@@ -8,17 +8,18 @@ import pytest
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import ProtocolError, RunFolderError
 from fedmodel.ledger import Ledger, Part, Request
+from fedmodel.ledger.mechanism import DPSGD
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from server.ledger_memory import LedgerMemory
 
-STEP = Part.of("train", Spend(0.1, 1.0, 1))
+STEP = Part.of(Spend(0.1, 1.0, 1), DPSGD)
 TERMS = Request(
     unit="record",
     adjacency="add-remove",
     epsilon=8.0,
     delta=1e-5,
-    parts=(Part.of("train", Spend(0.1, 1.0, 50)),),
+    parts=(Part.of(Spend(0.1, 1.0, 50), DPSGD),),
 )
 
 

@@ -13,7 +13,7 @@ from fedmodel.accounting.claims import epsilon
 from fedmodel.accounting.plan import make_plan
 from fedmodel.errors import QuorumError
 from fedmodel.job import Job
-from fedmodel.ledger import Ledger, ReleaseEntry, Request
+from fedmodel.ledger import GiveBackEntry, Ledger, Request
 from fedmodel.ledger.caps import total
 from fedmodel.ledger.site_state import SiteState, sites_in
 from fedmodel.runs import RunFolder
@@ -55,7 +55,7 @@ def test_runs_that_share_a_state_compose(tmp_path: Path) -> None:
     for site in ("site-1", "site-2", "site-3"):
         state = SiteState(tmp_path / "st" / site, site)
         ledger = state.ledger()
-        assert [type(r.end) for r in ledger.book().of()] == [ReleaseEntry] * 2
+        assert [type(r.end) for r in ledger.book().of()] == [GiveBackEntry] * 2
         spends = ledger.spends()
         whole = epsilon(spends, 1e-4)
         told = second["privacy"]["sites"][site]
@@ -131,13 +131,20 @@ def test_a_failed_run_gives_back_what_it_has_not_spent(
     site = summary["privacy"]["sites"]["site-1"]
     assert site["steps"] == 2
     assert site["epsilon"] == site["epsilon_total"] <= 2
-    assert [r.end.type for r in ledger.book().of() if r.end] == ["abort", "release"]
+    assert [r.end.type for r in ledger.book().of() if r.end] == ["abort", "give-back"]
 
 
 def test_without_a_state_the_run_folder_keeps_it(tmp_path: Path) -> None:
     summary, folder, _ = run(tmp_path, "one", "state=null")
     entries = Ledger(folder / "ledger" / "site-1.jsonl").entries()
-    assert [e.type for e in entries] == ["open", "dataset", "reserve", "spend", "spend", "release"]
+    assert [e.type for e in entries] == [
+        "open",
+        "dataset",
+        "reserve",
+        "spend",
+        "spend",
+        "give-back",
+    ]
     assert (folder / "sites" / "site-1" / "heads" / "main.json").exists()
     site = summary["privacy"]["sites"]["site-1"]
     assert site["epsilon"] == site["epsilon_total"]

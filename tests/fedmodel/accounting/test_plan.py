@@ -12,7 +12,7 @@ from dp_accounting import pld
 from fedmodel.accounting import renyi
 from fedmodel.accounting.claims import epsilon, spends_of
 from fedmodel.accounting.plan import DeltaError, Plan, check_delta, make_plan
-from fedmodel.accounting.spends import Spend
+from fedmodel.accounting.spends import Spend, merge
 from fedmodel.errors import ConfigError, FedmodelError, PrivacyError
 from fedmodel.job import Privacy
 
@@ -38,8 +38,8 @@ def test_a_schedule_of_noise_is_geometric(plan: Plan) -> None:
     noises = [falling.noise_at(round_) for round_ in range(1, 9)]
     assert (noises[0], noises[-1]) == pytest.approx((1.25, 1.25 / 4))
     np.testing.assert_allclose(np.diff(np.log(noises)), math.log(0.25) / 7)
-    assert falling.spends() == (*(Spend(0.1, z, 5) for z in noises), Spend(1.0, 7.0, 1))
-    assert set(spends_of(falling.event())) == set(falling.spends())
+    assert falling.spends() == (*(Spend(0.1, z, 5) for z in noises), Spend(1.0, 7.0, 1, "evaluate"))
+    assert set(spends_of(falling.event())) == set(merge(falling.spends()))
     assert [falling.noise_std(r) for r in range(1, 9)] == [z * 0.5 for z in noises]
     once = dataclasses.replace(falling, rounds=1)
     assert once.noise_at(1) == 1.25
@@ -117,7 +117,7 @@ def test_schedule_and_evaluation_share_one_epsilon(
     adjacency: Any, decay: float, evaluate: bool
 ) -> None:
     plan = made(adjacency=adjacency, decay=decay, evaluate=evaluate, rounds=10)
-    assert plan.evaluation() == (Spend(1.0, 10.0, 1) if evaluate else None)
+    assert plan.evaluation() == (Spend(1.0, 10.0, 1, "evaluate") if evaluate else None)
     assert plan.noise_at(10) == pytest.approx(plan.noise_at(1) * decay)
     assert 2.985 < epsilon(plan.spends(), 1e-4, "pld", adjacency) <= 3.0
 

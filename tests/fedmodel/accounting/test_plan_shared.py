@@ -15,8 +15,10 @@ from fedmodel.accounting.spends import Spend
 from fedmodel.errors import BudgetError, ConfigError, PrivacyError
 from fedmodel.job import Federation, Job, Privacy, SecAgg, Train
 from fedmodel.ledger.caps import Caps, Charge, total
-from fedmodel.ledger.entries import Part, ReserveEntry, SpendEntry, decode, encode
-from fedmodel.ledger.request import Request
+from fedmodel.ledger.entries import ReserveEntry, SpendEntry
+from fedmodel.ledger.lines import decode, encode
+from fedmodel.ledger.mechanism import Mechanism
+from fedmodel.ledger.request import Request, part_of
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.mechanisms.shares import Shares
 
@@ -104,7 +106,7 @@ def test_the_plan_of_a_job(colluders: int, honest: int) -> None:
     )
     plan = plan_of(job)
     assert plan == made(UNION, honest=honest, survivors=8)
-    assert plan.evaluation() == Spend(1.0, 10.0, 1)
+    assert plan.evaluation() == Spend(1.0, 10.0, 1, "evaluate")
     with pytest.raises(ConfigError, match="aren't filled in"):
         plan_of(dataclasses.replace(job, secagg=SecAgg(mode="on")))
     local = dataclasses.replace(job.privacy, mechanism="dpsgd")
@@ -203,15 +205,16 @@ def test_a_ledger_takes_them_as_any_other(privacy: Privacy, tmp_path: Path) -> N
     ledger.reserve(terms, run="r", job=JOB, code="test")
     budget = Remaining(plan)
     for round_ in (1, 2, 3):
-        budget.take(round_, 1)
-        step = Part.of("train", plan.spend(round_))
+        budget.take_steps(round_, 1)
+        step = part_of(plan, plan.spend(round_))
         written = ledger.spend(step, run="r", job=JOB, round=round_, clip=plan.clip)
         assert (written.unit, written.delta) == (privacy.unit, repr(privacy.delta))
-    ledger.release("r", JOB)
+        assert written.mechanism == Mechanism(name=plan.mechanism, honest=7, survivors=9)
+    ledger.give_back("r", JOB)
     again = SiteState(tmp_path / "a", "a").ledger()  # from disk
     spent, held = again.book().charges()
     assert (spent, held) == (
-        terms.charges([Part.of("train", Spend(plan.rate, plan.noise_at(1), 3))]),
+        terms.charges([part_of(plan, plan.spend(1, 3))]),
         [],
     )
     assert total(spent, privacy.unit).epsilon == budget.claim().epsilon

@@ -9,7 +9,7 @@ from fedmodel.accounting import remaining as budget
 from fedmodel.accounting.claims import epsilon
 from fedmodel.accounting.guard import StepGuard
 from fedmodel.accounting.plan import Plan, make_plan
-from fedmodel.accounting.remaining import Remaining, require
+from fedmodel.accounting.remaining import Remaining, require_covered
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import BudgetError
 from fedmodel.job import Privacy
@@ -50,7 +50,7 @@ def test_as_planned_everything_is_affordable(
     guard = Remaining(plan)
     for round_ in range(1, 9):
         assert guard.affordable(round_, 5) == 5
-        guard.take(round_, 5)
+        guard.take_steps(round_, 5)
     whole = 40 + bool(plan.evaluation())
     assert set(calls) == {whole}  # the calibration's own value, which is remembered
     if plan.evaluation():
@@ -60,7 +60,7 @@ def test_as_planned_everything_is_affordable(
     assert guard.claim().epsilon <= 3.0
     assert guard.affordable(8, 5) == 0
     with pytest.raises(BudgetError, match="it covers 0"):
-        guard.take(8, 1)
+        guard.take_steps(8, 1)
     with pytest.raises(BudgetError, match="no private evaluation left"):
         guard.take_evaluation()
     assert not guard.affords_evaluation()
@@ -73,7 +73,7 @@ def test_budget_never_lets_the_total_exceed(adjacency: Any, spent: Spend) -> Non
     guard = Remaining(plan, [spent])
     possible = guard.affordable(1, 200)
     assert 0 < possible < 200
-    guard.take(1, possible)
+    guard.take_steps(1, possible)
     assert total(plan, guard.spent) <= plan.epsilon
     assert total(plan, (*guard.spent, plan.spend(1, 1))) > plan.epsilon
     assert guard.affordable(1, 1) == 0
@@ -86,7 +86,7 @@ def test_a_crashed_round_shortens_the_last_and_spares_the_evaluation() -> None:
     taken = []
     for round_ in range(1, 9):
         taken.append(guard.affordable(round_, 5))
-        guard.take(round_, taken[-1])
+        guard.take_steps(round_, taken[-1])
     assert taken[:6] == [5] * 6
     assert sum(taken) < 40
     assert guard.affords_evaluation()
@@ -103,7 +103,7 @@ def test_budget_already_exceeded(plan: Plan) -> None:
 def test_a_plan_that_promises_too_much_is_not_believed(plan: Plan) -> None:
     lying = dataclasses.replace(plan, epsilon=3.0)
     guard = Remaining(lying)
-    guard.take(1, guard.affordable(1, 40))
+    guard.take_steps(1, guard.affordable(1, 40))
     assert 0 < sum(s.steps for s in guard.spent) < 40
     assert total(plan, guard.spent) <= 3.0
 
@@ -111,9 +111,9 @@ def test_a_plan_that_promises_too_much_is_not_believed(plan: Plan) -> None:
 def test_require_is_for_whoever_counts_elsewhere() -> None:
     plan = made(evaluate=True)
     *rounds, evaluation = plan.spends()
-    require(plan, rounds, [evaluation])
+    require_covered(plan, rounds, [evaluation])
     with pytest.raises(BudgetError, match="exceed this site's budget"):
-        require(plan, [*rounds, plan.spend(1, 1)], [evaluation])
+        require_covered(plan, [*rounds, plan.spend(1, 1)], [evaluation])
 
 
 # -- the guard in the loop -----------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_guard_lets_pass_what_the_budget_covers(adjacency: Any) -> None:
     guard = StepGuard(plan, spent)
     for round_ in range(3, 9):
         possible = whole.affordable(round_, 5)
-        whole.take(round_, possible)
+        whole.take_steps(round_, possible)
         for _ in range(possible):
             guard.before_step(plan.spend(round_, 1))
     with pytest.raises(BudgetError):

@@ -30,19 +30,20 @@ from fedmodel.errors import BudgetError, LedgerError, RefusedError
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.caps import Caps, total
 from fedmodel.ledger.entries import Part
+from fedmodel.ledger.mechanism import DPSGD
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.site_state import SiteState
 
 CALLS = {"open", "read", "write", "fsync", "ftruncate", "replace", "unlink", "mkdir", "close"}
 CALLS |= {"fstat", "lseek"}
 JOB = "ab" * 32
-STEPS = Part.of("train", Spend(0.1, 1.0, 2))
+STEPS = Part.of(Spend(0.1, 1.0, 2), DPSGD)
 TERMS = Request(
     unit="record",
     adjacency="add-remove",
     epsilon=8.0,
     delta=1e-5,
-    parts=(Part.of("train", Spend(0.1, 1.0, 12)),),
+    parts=(Part.of(Spend(0.1, 1.0, 12), DPSGD),),
 )
 
 
@@ -130,7 +131,7 @@ def act(ledger: Ledger, run: str, choice: float, say: Callable[[str], None]) -> 
         say(f"spend! {run}")
     else:
         say(f"release? {run}")
-        ledger.release(run, JOB, failed=choice < 0.9)
+        ledger.give_back(run, JOB, failed=choice < 0.9)
 
 
 def count_calls(folder: Path, seed: int, most: int) -> int:
@@ -461,7 +462,7 @@ def racers(folder: Path, caps: Caps, count: int) -> int:
 
 def drawers(folder: Path, count: int) -> int:
     (held,) = SiteState(folder, "a").ledger().book().open_ones()
-    four = Part.of("train", Spend(0.1, 1.0, 4))
+    four = Part.of(Spend(0.1, 1.0, 4), DPSGD)
 
     def draw(number: int) -> bool:
         ledger = SiteState(folder, "a").ledger()

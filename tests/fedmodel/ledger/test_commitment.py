@@ -73,7 +73,7 @@ def test_shared_texts_and_patients_are_recognised_for_ever() -> None:
     assert same_patient.leaves.shared(base.leaves) == 1
     assert commit(SALT, ["p3"], ["a"]).leaves.shared(base.leaves) == 0  # a text isn't a patient
     # Rows that were taken out stay on the list of those that were there.
-    kept = commit(SALT, TEXTS[25:], LABELS[25:]).kept(base.leaves)
+    kept = commit(SALT, TEXTS[25:], LABELS[25:]).to_keep(base.leaves)
     assert len(kept.rows) == 25
     assert relabelled.leaves.shared(kept) == 4
 

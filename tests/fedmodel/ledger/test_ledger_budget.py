@@ -12,17 +12,18 @@ from fedmodel.errors import BudgetError, LedgerError, RefusedError
 from fedmodel.job import Privacy
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.caps import Caps, total
-from fedmodel.ledger.entries import AbortEntry, Part, ReleaseEntry, SpendEntry
+from fedmodel.ledger.entries import AbortEntry, GiveBackEntry, Part, SpendEntry
+from fedmodel.ledger.mechanism import COUNTS, DPSGD
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.site_state import SiteState
 
 JOB, OTHER = "ab" * 32, "cd" * 32
-TRAIN, TEST = Spend(0.1, 1.25, 10), Spend(1.0, 20.0, 1)
-FOUR, ASK = Part.of("train", Spend(0.1, 1.25, 4)), Part.of("evaluate", TEST)
+TRAIN, TEST = Spend(0.1, 1.25, 10), Spend(1.0, 20.0, 1, "evaluate")
+FOUR, ASK = Part.of(Spend(0.1, 1.25, 4), DPSGD), Part.of(TEST, COUNTS)
 
 
 def terms(*parts: Part, unit: str = "record", delta: float = 1e-5) -> Request:
-    chosen = parts or (Part.of("train", TRAIN), ASK)
+    chosen = parts or (Part.of(TRAIN, DPSGD), ASK)
     return Request(unit=unit, adjacency="add-remove", epsilon=8.0, delta=delta, parts=chosen)  # type: ignore[arg-type]
 
 
@@ -59,19 +60,19 @@ def test_a_job_from_beginning_to_end(site: Site) -> None:
     assert held is not None
     assert sorted(held.held(), key=lambda s: s.rate) == [TRAIN, TEST]
     spend(ledger)
-    assert (held.left(0.1, 1.25), held.left(1.0, 20.0), held.left(0.5, 1.0)) == (6, 1, 0)
+    assert (held.left(TRAIN), held.left(TEST), held.left(Spend(0.5, 1.0, 1))) == (6, 1, 0)
     spend(ledger, ASK)
     spent, kept = ledger.book().charges()
     assert total([*spent, *kept], "record").epsilon == cost(terms())
-    ledger.release("r", JOB)
+    ledger.give_back("r", JOB)
     spent, kept = ledger.book().charges()
     assert not kept
     assert [c.spend for c in spent] == [FOUR.spend(), TEST]
     before = len(ledger.entries())
-    ledger.release("r", JOB)  # ending twice is nothing
+    ledger.give_back("r", JOB)  # ending twice is nothing
     assert len(ledger.entries()) == before
     end = ledger.entries()[-1]
-    assert isinstance(end, ReleaseEntry)
+    assert isinstance(end, GiveBackEntry)
     assert end.by == "site"
 
 
@@ -83,7 +84,7 @@ def test_nothing_is_spent_without_a_reservation(site: Site) -> None:
     for run, job in (("other", JOB), ("r", OTHER)):
         with pytest.raises(RefusedError, match="holds no reservation"):
             spend(ledger, run=run, job=job)
-    ledger.release("r", JOB, failed=True)
+    ledger.give_back("r", JOB, failed=True)
     assert isinstance(ledger.entries()[-1], AbortEntry)
     with pytest.raises(RefusedError, match="resume=true to reserve anew"):
         spend(ledger)
@@ -93,7 +94,7 @@ def test_nothing_is_spent_without_a_reservation(site: Site) -> None:
 def test_attempts_are_counted(site: Site) -> None:
     ledger = site.ledger()
     reserve(ledger)
-    two = Part.of("train", Spend(0.1, 1.25, 2))
+    two = Part.of(Spend(0.1, 1.25, 2), DPSGD)
     assert [spend(ledger, two, r).attempt for r in (1, 1, 2)] == [1, 2, 1]
     assert spend(site.ledger(), two, 1).attempt == 3
     assert spend(ledger, ASK, 1).attempt == 1
@@ -111,12 +112,12 @@ def test_a_crashed_run_stays_counted_until_it_goes_on_or_is_given_up(site: Site)
     reserve(site.ledger(epsilon=limit))
     assert len(site.ledger().entries()) == before
     # Its operator gives it up: only what was spent counts.
-    given = site.ledger().release_run("r")
+    given = site.ledger().give_back_run("r")
     assert [r.entry.run for r in given] == ["r"]
     last = site.ledger().entries()[-1]
-    assert isinstance(last, ReleaseEntry)
+    assert isinstance(last, GiveBackEntry)
     assert last.by == "operator"
-    assert site.ledger().release_run("r") == []
+    assert site.ledger().give_back_run("r") == []
     reserve(site.ledger(epsilon=limit), "s")
 
 
@@ -124,11 +125,11 @@ def test_a_run_that_failed_and_goes_on_holds_what_is_left_of_it(site: Site) -> N
     ledger = site.ledger(epsilon=cost(terms()))
     reserve(ledger)
     spend(ledger)
-    ledger.release("r", JOB, failed=True)
+    ledger.give_back("r", JOB, failed=True)
     reserve(ledger)  # the cap has room for the job once, not for it and what it spent
     held = ledger.reservation("r", JOB)
     assert held is not None
-    assert (held.left(0.1, 1.25), held.left(1.0, 20.0)) == (6, 1)
+    assert (held.left(TRAIN), held.left(TEST)) == (6, 1)
     spend(ledger)
     # The same job in another run is new: nothing of it is spent yet.
     with pytest.raises(BudgetError):
@@ -149,18 +150,18 @@ def test_a_cap_that_was_lowered_counts_when_a_run_goes_on(site: Site) -> None:
 
 
 def test_what_was_given_up_is_not_held_again(site: Site) -> None:
-    early, late = (Part.of("train", Spend(0.1, noise, 4)) for noise in (2.0, 1.0))
+    early, late = (Part.of(Spend(0.1, noise, 4), DPSGD) for noise in (2.0, 1.0))
     what = terms(early, late, ASK)
     reserve(site.ledger(), what=what)
     spend(site.ledger(), early)
     spend(site.ledger(), early, within=lambda spent, held: [Spend(0.1, 1.0, 3)])
     before = total([c for some in site.ledger().book().charges() for c in some], "record").epsilon
     for _ in range(2):
-        site.ledger().release("r", JOB, failed=True)
+        site.ledger().give_back("r", JOB, failed=True)
         reserve(site.ledger(epsilon=before), what=what)  # the cap has no room for more
         held = site.ledger().reservation("r", JOB)
         assert held is not None
-        assert (held.left(0.1, 2.0), held.left(0.1, 1.0), held.left(1.0, 20.0)) == (0, 1, 1)
+        assert [held.left(p.spend()) for p in (early, late, ASK)] == [0, 1, 1]
     charges = [c for some in site.ledger().book().charges() for c in some]
     assert total(charges, "record").epsilon == before
 
@@ -178,9 +179,9 @@ def test_a_failed_run_with_repeated_rounds_fits_into_its_jobs_own_epsilon(
         spent = ledger.spends("r", JOB)
         steps = Remaining(plan, spent).affordable(round_, 2)
         if steps:
-            part = Part.of("train", plan.spend(round_, steps))
+            part = Part.of(plan.spend(round_, steps), DPSGD)
             spend(ledger, part, round_, within=lambda spent, held: give_up(plan, spent, held))
-        ledger.release("r", JOB, failed=True)
+        ledger.give_back("r", JOB, failed=True)
         reserve(ledger, what=Request.of(plan))
         assert total([c for some in ledger.book().charges() for c in some], "record").epsilon <= 4.0
     assert any(e.given_up for r in ledger.book().of() for e in r.spent)
@@ -227,7 +228,7 @@ def test_beyond_the_reservation_job_and_caps_are_asked(site: Site) -> None:
     # What went beyond doesn't take from the rest, and isn't given back twice.
     spend(ledger, ASK)
     assert sum(s.steps for s in ledger.spends()) == 13
-    ledger.release("r", JOB)
+    ledger.give_back("r", JOB)
     spent, held = ledger.book().charges()
     assert (sum(c.spend.steps for c in spent), held) == (13, [])
 
@@ -239,7 +240,7 @@ def test_beyond_the_reservation_a_cap_can_say_no(site: Site) -> None:
         spend(ledger)
     with pytest.raises(BudgetError, match=r"budget\.epsilon"):
         spend(ledger, within=lambda spent, held: ())
-    spend(ledger, Part.of("train", Spend(0.1, 1.25, 2)))
+    spend(ledger, Part.of(Spend(0.1, 1.25, 2), DPSGD))
     assert sum(s.steps for s in ledger.spends()) == 10
 
 
@@ -271,7 +272,7 @@ def test_a_job_with_a_smaller_delta_makes_the_total_one_for_it(site: Site) -> No
 
 
 def test_a_round_taken_again_takes_the_place_of_later_ones(site: Site) -> None:
-    early, late = (Part.of("train", Spend(0.1, noise, 4)) for noise in (2.0, 1.0))
+    early, late = (Part.of(Spend(0.1, noise, 4), DPSGD) for noise in (2.0, 1.0))
     what = terms(early, late, ASK)
     ledger = site.ledger(epsilon=cost(what))
     reserve(ledger, what=what)
@@ -280,7 +281,7 @@ def test_a_round_taken_again_takes_the_place_of_later_ones(site: Site) -> None:
     assert [(p.noise_multiplier, p.steps) for p in entry.given_up] == [("1.0", 3)]
     held = Ledger(ledger.path).reservation("r", JOB)
     assert held is not None
-    assert (held.left(0.1, 2.0), held.left(0.1, 1.0), held.left(1.0, 20.0)) == (0, 1, 1)
+    assert [held.left(p.spend()) for p in (early, late, ASK)] == [0, 1, 1]
     # What is given up is gone: the caps count what is left.
     spent, kept = ledger.book().charges()
     assert total([*spent, *kept], "record").epsilon < cost(what)

@@ -19,25 +19,25 @@ from fedmodel.ledger import Ledger
 from fedmodel.ledger.entries import (
     DatasetEntry,
     Entry,
+    GiveBackEntry,
     OpenEntry,
     Part,
-    ReleaseEntry,
     SpendEntry,
     TornEntry,
-    decode,
-    encode,
 )
+from fedmodel.ledger.lines import decode, encode
+from fedmodel.ledger.mechanism import COUNTS, DPSGD, Mechanism
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.site_state import SiteState
 
 JOB = "ab" * 32
-FIVE = Part.of("train", Spend(0.1, 1.25, 5))
+FIVE = Part.of(Spend(0.1, 1.25, 5), DPSGD)
 TERMS = Request(
     unit="record",
     adjacency="add-remove",
     epsilon=8.0,
     delta=1e-5,
-    parts=(Part.of("train", Spend(0.1, 1.25, 100)),),
+    parts=(Part.of(Spend(0.1, 1.25, 100), DPSGD),),
 )
 
 
@@ -75,14 +75,14 @@ def test_round_trip(five: Ledger, site: SiteState) -> None:
 
 
 def test_real_numbers_come_back_exactly(site: SiteState) -> None:
-    odd = Spend(1 / 3, 0.1 + 0.2, 1)
+    odd = Spend(1 / 3, 0.1 + 0.2, 1, "evaluate")
     ledger = site.ledger()
     terms = Request(
         unit="record",
         adjacency="replace",
         epsilon=8.0,
         delta=1e-9,
-        parts=(Part.of("evaluate", odd),),
+        parts=(Part.of(odd, COUNTS),),
     )
     ledger.reserve(terms, run="r", job=JOB, code="test")
     entry = ledger.spend(terms.parts[0], run="r", job=JOB, round=1, clip=1 / 7)
@@ -95,7 +95,7 @@ def test_lines_are_canonical(five: Ledger) -> None:
     for line in five.path.read_bytes().splitlines():
         mapping = json.loads(line)
         assert line == json.dumps(mapping, sort_keys=True, separators=(",", ":")).encode()
-        assert mapping["schema"] == "fedmodel.ledger/2"
+        assert mapping["schema"] == "fedmodel.ledger/3"
 
 
 def test_missing_file_is_an_empty_ledger(site: SiteState) -> None:
@@ -115,7 +115,7 @@ def test_two_writers_take_turns(five: Ledger, site: SiteState) -> None:
 
 def test_nobody_writes_without_the_key(five: Ledger, site: SiteState, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give its owner"):
-        Ledger(five.path).release("r", JOB)
+        Ledger(five.path).give_back("r", JOB)
     with pytest.raises(ConfigError, match="give its owner"):
         Ledger(five.path).head()
     stranger = SiteState(tmp_path / "b", "a").ledger(path=five.path)
@@ -159,7 +159,10 @@ def change(line: int, old: bytes, new: bytes) -> Callable[[list[bytes]], list[by
         (change(2, b'"unit":"record"', b'"unit":"patient"'), 3),
         (change(2, b'"nonce":"', b'"nonce":"x'), 3),
         (change(2, b"Z", b"z"), 3),
-        (change(2, b"ledger/2", b"ledger/1"), 3),
+        (change(2, b"ledger/3", b"ledger/1"), 3),
+        (change(2, b"ledger/3", b"ledger/4"), 3),
+        (change(2, b'"dpsgd"', b'"counts"'), 3),
+        (change(2, b'"honest":1', b'"honest":2'), 3),
         (change(2, b'"spend"', b'"void"'), 3),
         (change(2, b'"spend"', b'"open"'), 3),
     ],
@@ -197,7 +200,7 @@ def test_a_last_line_that_was_edited_is_found_by_the_head(five: Ledger, site: Si
 def test_entries_that_mean_nothing_are_refused(five: Ledger) -> None:
     lines = five.path.read_bytes()
     last = Ledger(five.path).entries()[-1]
-    ends = ReleaseEntry(reservation=1, run="r", job=JOB, by="site")
+    ends = GiveBackEntry(reservation=1, run="r", job=JOB, by="site")
     second = TERMS.entry(run="r", job=JOB, code="again")
     for wrong in (ends, second):
         text = lines
@@ -379,7 +382,7 @@ def test_a_writer_that_is_killed_lets_go_of_the_lock(five: Ledger) -> None:
 LINE = (
     b'{"dataset":"main","key":"' + b"00" * 32 + b'","ledger":"x/main","nonce":"' + b"0" * 32
 ) + (
-    b'","prev":"' + b"0" * 64 + b'","schema":"fedmodel.ledger/2","seq":0,"site":"a",'
+    b'","prev":"' + b"0" * 64 + b'","schema":"fedmodel.ledger/3","seq":0,"site":"a",'
     b'"time":"1970-01-01T00:00:00Z","type":"open"}\n'
 )
 
@@ -443,6 +446,7 @@ EXAMPLES: dict[str, Entry] = {
         run="r",
         job=JOB,
         kind="train",
+        mechanism=Mechanism(name="distributed", honest=7, survivors=9),
         round=0,
         attempt=1,
         rate="0.1",
@@ -453,7 +457,7 @@ EXAMPLES: dict[str, Entry] = {
         adjacency="add-remove",
         delta="1e-05",
     ),
-    "release": ReleaseEntry(reservation=1, run="r", job=JOB, by="operator"),
+    "give-back": GiveBackEntry(reservation=1, run="r", job=JOB, by="operator"),
     "torn": TornEntry.of(b"{"),
 }
 
@@ -463,7 +467,7 @@ def test_a_round_costs_little_and_as_much_in_a_long_ledger(site: SiteState) -> N
 
     ledger = site.ledger()
     ledger.reserve(TERMS, run="r", job=JOB, code="test")
-    one = Part.of("train", Spend(0.1, 1.25, 1))
+    one = Part.of(Spend(0.1, 1.25, 1), DPSGD)
     times = []
     for i in range(60):
         started = time.process_time()
