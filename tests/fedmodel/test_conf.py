@@ -53,7 +53,7 @@ def test_a_choice_says_only_what_differs_from_the_keys(choice: str) -> None:
     group, _, name = choice.partition("=")
     said = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
     said.pop("defaults", None)
-    usual = flat(keys[{"steps": "train"}.get(group, group)])
+    usual = flat(keys[{"noise": "train"}.get(group, group)])
     for key, value in flat(said).items():
         assert key in usual
         assert key in NAMING or value != usual[key], f"{choice} repeats {key}"
