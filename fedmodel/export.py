@@ -60,7 +60,7 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
         ``to``.
 
     Raises:
-        RunFolderError: if the run isn't finished.
+        RunFolderError: if the run isn't finished, or its job is of an earlier format.
         ModelError: if the run's base model isn't found or isn't the one it trained.
     """
     folder = RunFolder.open(run)
@@ -69,7 +69,7 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
         raise RunFolderError(
             f"{run} isn't finished; finish it with: fedmodel simulate run={run} resume=true"
         )
-    job = Job.from_mapping(dict(folder.manifest.job))
+    job = _job(folder)
     # The model libraries are slow to import; a wrong run folder should be told at once.
     from fedmodel import models
     from fedmodel.report.card import model_card
@@ -86,3 +86,14 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
     )
     models.export(learner.module, learner.tokenizer, to, form=form, card=card)
     return to
+
+
+def _job(folder: RunFolder) -> Job:
+    manifest = folder.manifest
+    if (found := manifest.job.get("format")) != Job.format:
+        raise RunFolderError(
+            f"{folder.path} is of a job of format {found!r}, and this version builds the model of "
+            f"{Job.format!r} only; export it with the fedmodel that trained it: "
+            f"pip install fedmodel=={manifest.fedmodel}"
+        )
+    return Job.from_mapping(dict(manifest.job))

@@ -4,12 +4,13 @@ from fedmodel import job
 from fedmodel.config import to_mapping
 from fedmodel.report.card import model_card
 from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
+from tests.jobs import make_job
 
 
 def test_card_with_privacy() -> None:
     model = job.Model(source="hub", path="google/bert", labels=("a|b", "`c`"))
     asked = job.Privacy(mechanism="dpsgd", epsilon=3, clip=0.5)
-    mapping = to_mapping(job.Job(model=model, privacy=asked, train=job.Train(method="ffa")))
+    mapping = to_mapping(make_job(model=model, privacy=asked, train=job.Train(method="ffa")))
     card = model_card(mapping, private(), form="adapter")
     front = card.split("---")[1]
     assert 'base_model: "google/bert"' in front
@@ -25,7 +26,7 @@ def test_card_with_privacy() -> None:
 def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> None:
     model = job.Model(labels=("a", "b"))
     asked = job.Privacy(mechanism="dpsgd", unit="patient")
-    mapping = to_mapping(job.Job(model=model, privacy=asked))
+    mapping = to_mapping(make_job(model=model, privacy=asked))
     summary = replace(private(unit="patient"), test="held out from the sites", released=RELEASED)
     card = model_card(mapping, summary, form="merged")
     assert "0.9123" not in card
@@ -38,7 +39,7 @@ def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> 
 
 
 def test_card_without_privacy_says_so() -> None:
-    mapping = to_mapping(job.Job(model=job.Model(labels=("a", "b"))))
+    mapping = to_mapping(make_job(model=job.Model(labels=("a", "b"))))
     card = model_card(mapping, replace(PLAIN, final={}), carries_code=True)
     assert "**No differential privacy.**" in card
     assert "base_model:" not in card
@@ -49,7 +50,7 @@ def test_card_without_privacy_says_so() -> None:
 
 
 def test_every_adversary_stands_in_the_card() -> None:
-    mapping = to_mapping(job.Job(privacy=job.Privacy(mechanism="dpsgd")))
+    mapping = to_mapping(make_job(privacy=job.Privacy(mechanism="dpsgd")))
     card = model_card(mapping, private(adversaries={"coordinator": 1.2341, "another site": 1.5}))
     order = ["ε spent", "| ε against: coordinator | 1.235 |", "| ε against: another site | 1.500 |"]
     places = [card.index(text) for text in (*order, "ε allowed")]

@@ -14,6 +14,7 @@ from fedmodel.errors import RunFolderError
 from fedmodel.job import Job
 from fedmodel.runs import Checkpoint, RunFolder, manifest_of
 from tests.conftest import new_run
+from tests.jobs import make_job
 
 
 def checkpoint(number: int) -> Checkpoint:
@@ -155,7 +156,7 @@ def test_another_manifest_is_one_clear_error(
 
 
 def test_a_manifest_says_what_a_run_is(tmp_path: Path) -> None:
-    job = Job(seed=3)
+    job = make_job(seed=3)
     manifest = manifest_of("demo", job, rows_sha256="a" * 64, configuration={"seed": 3})
     again = manifest_of("demo", job)
     folder = RunFolder.create(tmp_path / "demo", manifest)

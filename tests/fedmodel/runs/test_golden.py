@@ -13,6 +13,7 @@ import pytest
 
 from fedmodel import cli, config
 from fedmodel.accounting.claims import claim
+from fedmodel.errors import RunFolderError
 from fedmodel.export import export_run
 from fedmodel.ledger import Ledger
 from fedmodel.report.page import report_page
@@ -104,10 +105,9 @@ def test_the_page_can_be_made_again_from_the_summary() -> None:
     assert words(page) == words((RUN / "report.html").read_text())
 
 
-def test_the_model_is_exported(run: Path, tmp_path: Path) -> None:
-    # Its job is of format fedmodel.job/1, performance keys (engine, physical batch, …) included.
-    to = export_run(run, tmp_path / "out")
-    card = (to / "README.md").read_text()
-    assert (to / "model.safetensors").is_file()
-    assert RunFolder.open(run).manifest.job_sha256 in card
-    assert "DP-SGD at each site" in card
+def test_an_export_names_the_format_and_the_version_that_can_do_it(
+    run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RunFolderError, match=r"'fedmodel\.job/1'.*pip install fedmodel==0\.1\.0"):
+        export_run(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
