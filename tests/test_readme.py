@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,15 +53,40 @@ def test_every_command_of_a_page_runs(
         assert code == 0, f"{command}: {capsys.readouterr().err}"
 
 
-def test_the_make_targets_of_the_readme_exist() -> None:
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_make_targets_of_a_page_exist(page: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
+    said = re.findall(r"(?:`|^)make ([a-z-]+)", (ROOT / page).read_text(), flags=re.MULTILINE)
+    assert said
+    assert set(said) <= targets
+
+
+def test_the_architecture_draws_every_room_in_the_order_of_the_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = [c["layers"] for c in contracts["contracts"] if c.get("exhaustive")]
+    page = (ROOT / "docs/architecture.md").read_text()
+    drawing = page.split("## The rooms of the library")[1].split("```")[1]
+    names = re.findall(r"^ {2}(\S.*?)(?: {2}|$)", drawing, re.MULTILINE)
+    drawn = [set(re.findall(r"\w+", name)) for name in names]
+    assert drawn == [set(re.findall(r"\w+", layer)) for layer in layers]
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_files_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`((?:[\w.-]+/)+(?:[\w.-]+\.\w+)?)`", text)
+    assert len(named) > 5
+    for name in named:
+        assert (ROOT / name).exists() or "NAME" in name or "VERB" in name, name
 
 
 @pytest.mark.parametrize(
     "page",
     [
         "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/architecture.md",
         "docs/threat-model.md",
         "docs/run-folder.md",
         "docs/secure-aggregation.md",
