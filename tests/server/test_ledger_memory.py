@@ -50,64 +50,64 @@ def test_heads_are_followed_and_kept(site: Site, tmp_path: Path) -> None:
     heads = LedgerMemory([path], {2: site.key})
     assert (heads.offered(2), heads.entries(2)) == ([], 0)
     for _ in range(5):
-        heads.take(2, site.standing(heads.entries(2)))
+        heads.note(2, site.standing(heads.entries(2)))
         site.spend()
     heads.save()
     again = LedgerMemory([path], {7: site.key})
     assert [h.size for h in again.offered(7)] == [6]
     assert again.offered(2) == []
-    again.take(7, site.standing(6))
+    again.note(7, site.standing(6))
     assert again.entries(7) == 7
     # A head as it was stands too; a lesser one doesn't.
-    again.take(7, site.standing(7))
+    again.note(7, site.standing(7))
 
 
 def test_what_does_not_follow_is_refused(site: Site, tmp_path: Path) -> None:
     heads = LedgerMemory([], {2: site.key})
     first = site.standing()
-    heads.take(2, first)
+    heads.note(2, first)
     site.spend()
     second = site.standing(2)
     with pytest.raises(ProtocolError, match="don't prove"):
-        heads.take(2, Standing(head=second.head))
-    heads.take(2, second)
+        heads.note(2, Standing(head=second.head))
+    heads.note(2, second)
     with pytest.raises(ProtocolError, match="rolled back"):
-        heads.take(2, first)
+        heads.note(2, first)
     with pytest.raises(ProtocolError, match="no head"):
-        heads.take(2, None)
+        heads.note(2, None)
     with pytest.raises(ProtocolError, match="signed by key"):
-        heads.take(2, Site(tmp_path / "b").standing())
+        heads.note(2, Site(tmp_path / "b").standing())
     assert heads.entries(2) == 3
 
 
 def test_a_node_whose_key_nobody_knows_shows_it_once(site: Site, tmp_path: Path) -> None:
     heads = LedgerMemory()
-    heads.take(2, None)
-    heads.take(2, site.standing())
+    heads.note(2, None)
+    heads.note(2, site.standing())
     with pytest.raises(ProtocolError):
-        heads.take(2, Site(tmp_path / "b").standing())
+        heads.note(2, Site(tmp_path / "b").standing())
     other = site.state.ledger("other")
     with pytest.raises(ProtocolError, match="a head of ledger"):
-        heads.take(2, Standing(head=other.head()))
+        heads.note(2, Standing(head=other.head()))
 
 
 def test_two_runs_write_one_file_and_nothing_is_lost(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "state" / "heads.json"
     other = Site(tmp_path / "b")
     one, two = LedgerMemory([path], {2: site.key}), LedgerMemory([path], {2: other.key})
-    one.take(2, site.standing())
-    two.take(2, other.standing())
+    one.note(2, site.standing())
+    two.note(2, other.standing())
     one.save()
     two.save()
     both = LedgerMemory([path], {2: site.key, 3: other.key})
     assert len(both.offered(2)) == len(both.offered(3)) == 1
     # Whoever is late doesn't bring back an older head.
     site.spend()
-    both.take(2, site.standing(2))
+    both.note(2, site.standing(2))
     both.save()
     late = LedgerMemory([], {2: site.key})
     late._files = (path,)
-    late.take(2, Standing(head=one.offered(2)[0]))
+    late.note(2, Standing(head=one.offered(2)[0]))
     late.save()
     assert LedgerMemory([path], {2: site.key}).offered(2)[0].size == 3
 
@@ -118,7 +118,7 @@ def test_two_runs_write_one_file_and_nothing_is_lost(site: Site, tmp_path: Path)
 def test_a_damaged_file_is_refused(site: Site, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "heads.json"
     heads = LedgerMemory([path], {2: site.key})
-    heads.take(2, site.standing())
+    heads.note(2, site.standing())
     heads.save()
     if damage == "forged":
         kept = json.loads(path.read_text())
@@ -132,7 +132,7 @@ def test_a_damaged_file_is_refused(site: Site, tmp_path: Path, damage: str) -> N
 def test_a_file_that_cannot_be_written(site: Site, tmp_path: Path) -> None:
     heads = LedgerMemory([tmp_path / "file" / "heads.json"], {2: site.key})
     (tmp_path / "file").write_text("")
-    heads.take(2, site.standing())
+    heads.note(2, site.standing())
     with pytest.raises(RunFolderError, match="can't write"):
         heads.save()
 

@@ -16,15 +16,17 @@ from fedmodel.job import Federation, Job, Privacy, Train
 from fedmodel.ledger import DatasetEntry, Ledger
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.ledger.tree_head import Standing
-from fedmodel.update import Update, Vector
+from fedmodel.update import Update
 from server import rounds
-from server.coordinator import Coordinator
+from server.coordinator import Coordinator, RunResult
+from server.exchange.channel import Channel
 from server.ledger_memory import LedgerMemory
 from simulations.loopback import LoopbackGrid
+from tests.jobs import make_job
 
 NODES = (2, 3, 4)
 INITIAL = np.zeros(5, dtype=np.float32)
-JOB = Job(
+JOB = make_job(
     train=Train(rounds=3),
     privacy=Privacy(mechanism="dpsgd", rate=0.5),
     federation=Federation(sites=3, quorum=0.5),
@@ -61,7 +63,7 @@ class Sites:
         @app.query("join")
         def join(message: Message, context: Context) -> Message:
             node = context.node_id
-            sizes = [h.size for h in wire.decode_heads(message.content)]
+            sizes = [h.size for h in wire.decode_offer(message.content).tree_heads]
             standing = self.standing(node, 0, max(sizes, default=0))
             return Message(wire.encode_reply(standing), reply_to=message)
 
@@ -90,25 +92,28 @@ def sites(tmp_path: Path) -> Sites:
     return Sites(tmp_path)
 
 
-def play(
-    sites: Sites, job: Job = JOB, heads: LedgerMemory | None = None
-) -> tuple[Vector, Coordinator]:
-    keys = {n: SiteState(sites.folder / str(n), str(n)).key.public.hex() for n in NODES}
-    kept = heads or LedgerMemory([sites.folder / "heads.json"], keys)
-    coordinator = Coordinator(job=job, folder=None, initial=INITIAL, heads=kept)
+def channel_to(sites: Sites) -> Channel:
     contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in NODES}
-    grid = LoopbackGrid(sites.app(), contexts, Run.create_empty(1))
-    return rounds.run(grid, coordinator), coordinator
+    return Channel(LoopbackGrid(sites.app(), contexts, Run.create_empty(1)))
+
+
+def play(
+    sites: Sites, job: Job = JOB, memory: LedgerMemory | None = None
+) -> tuple[RunResult, LedgerMemory]:
+    keys = {n: SiteState(sites.folder / str(n), str(n)).key.public.hex() for n in NODES}
+    kept = memory or LedgerMemory([sites.folder / "heads.json"], keys)
+    coordinator = Coordinator(job=job, folder=None, initial=INITIAL, memory=kept)
+    return rounds.run(channel_to(sites), coordinator), kept
 
 
 def test_heads_are_kept_from_join_to_leave_and_offered_to_the_next_run(sites: Sites) -> None:
-    vector, coordinator = play(sites)
-    np.testing.assert_array_equal(vector, np.full(5, 3, np.float32))
+    result, memory = play(sites)
+    np.testing.assert_array_equal(result.vector, np.full(5, 3, np.float32))
     assert sites.left == [(n, False) for n in NODES]
     # open, and an entry each for the join, three rounds and the leave
-    assert {coordinator.heads.entries(n) for n in NODES} == {6}
+    assert {memory.entries(n) for n in NODES} == {6}
     _, again = play(sites)
-    assert {again.heads.entries(n) for n in NODES} == {11}
+    assert {again.entries(n) for n in NODES} == {11}
 
 
 def test_a_failed_run_is_left_as_failed(sites: Sites) -> None:
@@ -125,27 +130,27 @@ def test_a_goodbye_that_goes_wrong_does_not_hide_why_the_run_failed(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    heads = LedgerMemory([sites.folder / "heads.json"])
-    real, sites.fail_in = heads.save, 2
+    memory = LedgerMemory([sites.folder / "heads.json"])
+    real, sites.fail_in = memory.save, 2
 
     def save() -> None:
         if sites.left:
             raise error
         real()
 
-    monkeypatch.setattr(heads, "save", save)
+    monkeypatch.setattr(memory, "save", save)
     with pytest.raises(QuorumError, match="round 2"):
-        play(sites, heads=heads)
+        play(sites, memory=memory)
     assert "disk full" in caplog.text
     # Where nothing else went wrong, this is what is told.
     sites.fail_in = None
     sites.left.clear()
     with pytest.raises(type(error), match="disk full"):
-        play(sites, heads=heads)
+        play(sites, memory=memory)
 
 
 def test_without_privacy_nobody_is_told(sites: Sites) -> None:
-    play(sites, Job(train=Train(rounds=1), federation=Federation(sites=3)))
+    play(sites, make_job(train=Train(rounds=1), federation=Federation(sites=3)))
     assert sites.left == []
 
 
@@ -170,25 +175,24 @@ def test_an_update_whose_head_does_not_follow_is_left_out(
 
     keys = {n: sites.ledger(n).owner.signer.public.hex() for n in NODES}  # type: ignore[union-attr]
     coordinator = Coordinator(
-        job=JOB, folder=None, initial=INITIAL, heads=LedgerMemory([], keys), reporter=Told()
+        job=JOB, folder=None, initial=INITIAL, memory=LedgerMemory([], keys), reporter=Told()
     )
-    contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in NODES}
-    rounds.run(LoopbackGrid(sites.app(), contexts, Run.create_empty(1)), coordinator)
+    result = rounds.run(channel_to(sites), coordinator)
     assert says in seen[2]
     assert "'3'" in seen[2]
     assert seen[1] == seen[3] == "{}"
-    assert coordinator.outcome.updates == {2: 3, 3: 2, 4: 3}
+    assert result.updates == {2: 3, 3: 2, 4: 3}
 
 
 def test_a_site_that_joins_with_another_key_is_refused(sites: Sites, tmp_path: Path) -> None:
     keys = {n: SiteState(tmp_path / str(n), str(n)).key.public.hex() for n in NODES}
     keys[4] = keys[3]
-    _, coordinator = play(sites, heads=LedgerMemory([], keys))
-    assert "signed by key" in coordinator.outcome.refused[4]
-    assert sorted(coordinator.outcome.updates) == [2, 3]
+    result, _ = play(sites, memory=LedgerMemory([], keys))
+    assert "signed by key" in result.refused[4]
+    assert sorted(result.updates) == [2, 3]
 
 
 def test_an_unbelievable_goodbye_changes_nothing(sites: Sites) -> None:
     sites.lie = lambda n, r, s: None if r == 9 else s
-    vector, _ = play(sites)
-    assert vector[0] == 3
+    result, _ = play(sites)
+    assert result.vector[0] == 3

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from fedmodel.job import Job, Privacy
+from fedmodel.job import Privacy
 from fedmodel.mechanisms.counts import Counts
 from server.publishing import release
+from tests.jobs import make_job
 
-JOB = Job(privacy=Privacy(mechanism="dpsgd", evaluation_noise=4.0))
+JOB = make_job(privacy=Privacy(mechanism="dpsgd", evaluation_noise=4.0))
 
 
 def counts(*pairs: tuple[int, int]) -> list[Counts]:
@@ -60,4 +61,4 @@ def test_the_standard_error_is_the_spread_of_the_release(share: float) -> None:
 
 def test_patients_take_more_noise() -> None:
     patient = Privacy(mechanism="dpsgd", unit="patient", rows_per_patient=5, evaluation_noise=4.0)
-    assert release(counts((400, 100)), Job(privacy=patient)).noise_std == pytest.approx(20.0)
+    assert release(counts((400, 100)), make_job(privacy=patient)).noise_std == pytest.approx(20.0)

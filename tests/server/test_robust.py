@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fedmodel.errors import ConfigError
-from fedmodel.job import Aggregation, Job, SecAgg
+from fedmodel.job import Aggregation, SecAgg
 from fedmodel.update import Update
 from server.robust import combine
+from tests.jobs import make_job, summed
 
 SIZE = 7
 
@@ -40,9 +41,9 @@ def test_krum_takes_one_of_the_updates() -> None:
 
 @pytest.mark.parametrize("optimizer", ["fedmedian", "krum"])
 def test_what_needs_plain_updates_is_refused_by_name_with_secure_sums(optimizer: Any) -> None:
-    Job(aggregation=Aggregation(optimizer=optimizer), secagg=SecAgg(mode="seal"))
+    make_job(aggregation=Aggregation(optimizer=optimizer), secagg=SecAgg(mode="seal"))
     with pytest.raises(ConfigError, match=rf"aggregation={optimizer} needs every site's update"):
-        Job(aggregation=Aggregation(optimizer=optimizer), secagg=SecAgg(mode="on"))
+        make_job(aggregation=Aggregation(optimizer=optimizer), secagg=summed(5))
 
 
 def test_they_count_every_site_once() -> None:
