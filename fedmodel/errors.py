@@ -1,4 +1,4 @@
-"""Errors that fedmodel raises on purpose, all of them.
+"""Every error that fedmodel raises on purpose.
 
 ::
 

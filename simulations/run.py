@@ -19,6 +19,7 @@ from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables, sweep_table
 from fedmodel.runs import (
     ReleasedAccuracy,
+    ReleasedScore,
     RunFolder,
     RunTime,
     SiteSummary,
@@ -230,6 +231,10 @@ def _released(found: Released, reports: Mapping[int, SiteReport]) -> ReleasedAcc
         noise_std=found.noise_std,
         sites=found.sites,
         failures={reports[node].site: reason for node, reason in found.failures.items()},
+        scores={
+            name: ReleasedScore(value=e.value, standard_error=e.standard_error)
+            for name, e in found.scores.items()
+        },
     )
 
 

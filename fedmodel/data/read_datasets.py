@@ -146,14 +146,21 @@ def _values(found: Any, table: Table) -> Iterator[list[object]]:
     if not features:
         return
     used = table.open(list(features))
-    names = [getattr(features[column], "names", None) for column in used]
+    names = [None if column in table.flags else _class_names(features[column]) for column in used]
     found = found.with_format(None).select_columns(used)
     for batch in found.iter(batch_size=_BATCH):
         for row in zip(*(batch[column] for column in used), strict=True):
             yield [_named(value, known) for value, known in zip(row, names, strict=True)]
 
 
+def _class_names(feature: Any) -> list[str] | None:
+    """Return the names that a column's numbers, or the numbers in its lists, stand for."""
+    return getattr(getattr(feature, "feature", feature), "names", None)
+
+
 def _named(value: object, names: list[str] | None) -> object:
+    if names is not None and isinstance(value, list):
+        return [_named(part, names) for part in value]
     if names is None or not isinstance(value, int):
         return value
     return names[value] if 0 <= value < len(names) else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fedmodel.data.label_sets import LabelSets
 from fedmodel.data.read_csv import read_csv
 from fedmodel.data.read_datasets import read_folder, read_hub
 from fedmodel.data.read_jsonl import read_jsonl
@@ -40,6 +41,9 @@ class Source:
         test_split: split to test on, of a folder or hub dataset.
         text: column of the text.
         label: column of the label.
+        label_separator: what stands between several labels in one cell of that column, for tasks
+            with sets of labels; a column of lists needs none.
+        labels: columns of 0 and 1, one for each label, instead of ``label``.
         site: column of the site.
         patient: column of the patient.
         test_fraction: share of its rows that a site holds out when there is no test file.
@@ -56,6 +60,8 @@ class Source:
     test_split: str | None = None
     text: str = "text"
     label: str = "label"
+    label_separator: str | None = None
+    labels: tuple[str, ...] = ()
     site: str | None = None
     patient: str | None = None
     test_fraction: float = 0.2
@@ -68,16 +74,29 @@ class Source:
             raise ConfigError(f"data={self.kind} needs data.train=<{what}>")
         if self.kind == "hub" and self.test:
             raise ConfigError("data=hub takes its test rows from data.test_split, not data.test")
-        if self.text == self.label:
-            raise ConfigError(
-                f"data.text and data.label must be different columns, got '{self.text}' for both"
-            )
+        self._check_labels()
         if not 0 < self.test_fraction < 1:
             raise ConfigError(f"data.test_fraction must be in (0, 1), got {self.test_fraction}")
         if self.rows < 1:
             raise ConfigError(f"data.rows must be at least 1, got {self.rows}")
         if self.test_rows < 0:
             raise ConfigError(f"data.test_rows must not be negative, got {self.test_rows}")
+
+    def _check_labels(self) -> None:
+        if self.text in (self.labels or (self.label,)):
+            name = "data.labels" if self.labels else "data.label"
+            raise ConfigError(
+                f"data.text and {name} must be different columns, got '{self.text}' for both"
+            )
+        if len(set(self.labels)) < len(self.labels):
+            raise ConfigError(f"data.labels must differ from one another, got {list(self.labels)}")
+        if self.label_separator == "":
+            raise ConfigError("data.label_separator must be null or text, got an empty one")
+        if self.labels and self.label_separator is not None:
+            raise ConfigError(
+                "labels stand in one column with data.label_separator, or in columns of their own "
+                "with data.labels; leave one of the two out"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +122,16 @@ def load(source: Source, seed: Seed, sites: int, task: Task) -> Tables:
     Raises:
         DataError: for the first thing that isn't usable.
     """
-    train = _train(source, seed, sites)
+    if not task.label_sets and (source.labels or source.label_separator is not None):
+        raise ConfigError(
+            "data.label_separator and data.labels are for rows with several labels, and "
+            f"model.task={task.name} gives each row one; use "
+            "model.task=multi-label-classification, or leave them out"
+        )
+    train = _train(source, seed, sites, task)
     labels = labels_of(train, task, name=_called(source, test=False))
-    test = _test(source, seed, sites)
+    _check_all_used(source, labels)
+    test = _test(source, seed, sites, task)
     if test is not None:
         check_test(test, labels, task, name=_called(source, test=True))
     return Tables(train, test)
@@ -124,11 +150,11 @@ def labels_of(train: Rows, task: Task, *, name: str = "the training rows") -> tu
     """
     labels = tuple(sorted(task.vocabulary(train.labels)))
     if len(labels) < task.fewest_labels:
-        got = f"one class in all {len(train)} rows: {shown(labels[0])}" if labels else "none"
+        got = f"one class in all {len(train)} rows: {shown(labels[0])}" if labels else "no label"
         raise problem(
             name,
             "",
-            expected=f"at least {task.fewest_labels} classes",
+            expected=f"at least {task.fewest_labels} class{'es' * (task.fewest_labels > 1)}",
             got=got if len(train) else "no rows",
             fix="set data.label to the column of the label, or give rows of other classes",
         )
@@ -164,6 +190,19 @@ def check_test(
             )
 
 
+def _check_all_used(source: Source, labels: Sequence[str]) -> None:
+    """Check that each of ``data.labels`` is some training row's."""
+    for name in source.labels:
+        if name not in labels:
+            raise problem(
+                _called(source, test=False),
+                f"column '{name}'",
+                expected="1 in some row, for the model can't learn a label that no row has",
+                got="0 in every row",
+                fix="leave it out of data.labels, or give rows that have it",
+            )
+
+
 def check_site(name: str, rows: Rows, batch_size: int) -> None:
     """Check that a site has the rows for one batch.
 
@@ -183,22 +222,24 @@ def check_site(name: str, rows: Rows, batch_size: int) -> None:
         )
 
 
-def _train(source: Source, seed: Seed, sites: int) -> Rows:
+def _train(source: Source, seed: Seed, sites: int, task: Task) -> Rows:
     if source.kind == "synthetic":
-        return clinical_notes(source.rows, sites, seed)
-    columns = _columns(source, test=False)
+        return clinical_notes(source.rows, sites, seed, label_sets=task.label_sets)
+    columns = _columns(source, task, test=False)
     where = source.train or ""
     if source.kind == "hub":
         return read_hub(where, source.name, source.revision, source.train_split, columns)
     return _read(source, where, source.train_split, columns)
 
 
-def _test(source: Source, seed: Seed, sites: int) -> Rows | None:
+def _test(source: Source, seed: Seed, sites: int, task: Task) -> Rows | None:
     if source.kind == "synthetic":
         if not source.test_rows:
             return None
-        return clinical_notes(source.test_rows, sites, seed, cohort="test")
-    columns = _columns(source, test=True)
+        return clinical_notes(
+            source.test_rows, sites, seed, cohort="test", label_sets=task.label_sets
+        )
+    columns = _columns(source, task, test=True)
     if source.kind == "hub":
         if source.test_split is None:
             return None
@@ -212,14 +253,19 @@ def _test(source: Source, seed: Seed, sites: int) -> Rows | None:
     return None
 
 
-def _columns(source: Source, *, test: bool) -> Columns:
+def _columns(source: Source, task: Task, *, test: bool) -> Columns:
     return Columns(
         text=source.text,
-        label=source.label,
+        labels=source.labels or (source.label,),
+        sets=_sets(source) if task.label_sets else None,
         site=source.site,
         patient=source.patient,
         optional=test,
     )
+
+
+def _sets(source: Source) -> LabelSets:
+    return LabelSets(flags=source.labels, separator=source.label_separator)
 
 
 def _called(source: Source, *, test: bool) -> str:

@@ -16,6 +16,7 @@ from fedmodel.data.rows import Rows
 from fedmodel.data.synthetic_style import Style, make_style
 from fedmodel.errors import DataError
 from fedmodel.seeds import Seed
+from fedmodel.tasks import Label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,9 @@ _MOST_PATIENTS = 5_000_000
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # How often a phrase comes from the note's own class, and from one that resembles it.
 _OWN, _OTHER = 0.41, 0.13
+# Which of a note's random numbers say whose phrase comes: of three symptoms, a history, two
+# findings and two drugs.
+_SOURCES = (3, 5, 7, 10, 20, 22, 24, 26)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,12 @@ class _Patient:
 
 
 def clinical_notes(
-    rows: int, sites: int, seed: Seed, *, cohort: Literal["train", "test"] = "train"
+    rows: int,
+    sites: int,
+    seed: Seed,
+    *,
+    cohort: Literal["train", "test"] = "train",
+    label_sets: bool = False,
 ) -> Rows:
     """Write clinical notes of five classes of diagnosis.
 
@@ -52,6 +61,8 @@ def clinical_notes(
             classes; a site with at least five notes has every class.
         seed: everything follows from it. The sites of both cohorts of a seed are the same.
         cohort: the two cohorts share no patient.
+        label_sets: label a note with the set of classes that at least two of its phrases are
+            about (none, one or two of them), and not with its diagnosis. The notes are the same.
 
     Returns:
         The notes in random order, with site and patient.
@@ -70,7 +81,7 @@ def clinical_notes(
         raise DataError(f"at most {_MOST_PATIENTS} synthetic rows, got {rows}; lower data.rows")
     names = site_names(sites)
     texts: list[str] = []
-    labels: list[str] = []
+    labels: list[Label] = []
     patients: list[str] = []
     first = 0 if cohort == "train" else _MOST_PATIENTS
     counts = _site_sizes(rows, sites, seed)
@@ -80,8 +91,9 @@ def clinical_notes(
         classes = _classes(_mix(count, index, seed), rng)
         people = list(_people(count, first, seed, rng))
         first = people[-1].number + 1
-        texts.extend(_notes(classes, people, style, rng))
-        labels.extend(classes)
+        notes = list(_notes(classes, people, style, rng))
+        texts.extend(text for text, _ in notes)
+        labels.extend([topics for _, topics in notes] if label_sets else classes)
         patients.extend(f"patient-{person.number:07d}" for person in people)
     located = [name for name, count in zip(names, counts, strict=True) for _ in repeat(0, count)]
     order = seed.child("order", cohort).numpy().permutation(rows).tolist()
@@ -152,18 +164,33 @@ def _notes(
     people: Sequence[_Patient],
     style: Style,
     rng: "np.random.Generator",
-) -> Iterator[str]:
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each note, and the classes that it speaks of."""
     for start in range(0, len(classes), _CHUNK):
         stop = min(start + _CHUNK, len(classes))
         draws = rng.random((stop - start, _DRAWS)).tolist()
         for index, u in zip(range(start, stop), draws, strict=True):
-            yield _note(classes[index], people[index], style, u)
+            yield _note(classes[index], people[index], style, u), _topics(classes[index], u)
+
+
+def _topics(label: str, u: Sequence[float]) -> tuple[str, ...]:
+    """Return the classes that at least two phrases are about; ``u`` as in :func:`_note`."""
+    sources = [u[i] for i in _SOURCES]
+    counts = {
+        label: sum(s < _OWN for s in sources),
+        _other(label, u): sum(_OWN <= s < _OWN + _OTHER for s in sources),
+    }
+    return tuple(sorted(name for name, count in counts.items() if count >= 2))
+
+
+def _other(label: str, u: Sequence[float]) -> str:
+    near = lexicon.NEIGHBOURS[label]
+    return near[int(u[0] * len(near))]
 
 
 def _note(label: str, person: _Patient, style: Style, u: list[float]) -> str:
     """Write one note; ``u`` are its random numbers in [0, 1), one for each choice."""
-    near = lexicon.NEIGHBOURS[label]
-    other = near[int(u[0] * len(near))]
+    other = _other(label, u)
 
     def pick(kind: str, source: float, which: float) -> str:
         words = style.words[kind]

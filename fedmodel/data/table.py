@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedmodel.config import suggest
+from fedmodel.data.label_sets import LabelSets
 from fedmodel.data.rows import Rows
 from fedmodel.errors import DataError
 
@@ -21,10 +22,20 @@ _MOST_NAMES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Names of the columns to read; ``site`` and ``patient`` may be absent from a test file."""
+    """Names of the columns to read; ``site`` and ``patient`` may be absent from a test file.
+
+    Args:
+        text: column of the text.
+        labels: column of the label, or columns of 0 and 1 for each.
+        sets: how sets of labels are written; ``None`` where a row has one label.
+        site: column of the site.
+        patient: column of the patient.
+        optional: whether the last two may be absent.
+    """
 
     text: str
-    label: str
+    labels: tuple[str, ...]
+    sets: LabelSets | None = None
     site: str | None = None
     patient: str | None = None
     optional: bool = False
@@ -59,12 +70,13 @@ class Table:
         self._columns = columns
         self._used: list[str] = []
         self._values: list[list[str]] = []
+        self._sets: list[tuple[str, ...]] = []
 
     def __len__(self) -> int:
         return len(self._values[0]) if self._values else 0
 
     def open(self, present: Sequence[str], place: str = "") -> list[str]:
-        """Check the names of the columns; return those to read, text and label first."""
+        """Check the names of the columns; return those to read, text and labels first."""
         twice = [name for name, count in Counter(present).items() if count > 1]
         if twice:
             listed = ", ".join(
@@ -78,7 +90,7 @@ class Table:
                 fix="rename or remove the doubles",
             )
         wanted = self._columns
-        self._used = [wanted.text, wanted.label]
+        self._used = [wanted.text, *wanted.labels]
         for extra in (wanted.site, wanted.patient):
             if extra is not None and (extra in present or not wanted.optional):
                 self._used.append(extra)
@@ -99,12 +111,38 @@ class Table:
             values: one for each used column.
             place: words on where the row stands beside its number, such as ``line 7``.
         """
+        sets = self._columns.sets
+        read = range(0) if sets is None else range(1, 1 + len(self._columns.labels))
+        if sets is not None:
+            self._sets.append(self._label_set(sets, [values[i] for i in read], place))
         for index, value in enumerate(values):
+            if index in read:
+                continue
             if type(value) is int and index:
                 value = str(value)
             if not isinstance(value, str) or not value or value.isspace() or not _clean(value):
                 raise self._refusal(index, value, place)
             self._values[index].append(value)
+
+    def _label_set(self, sets: LabelSets, values: Sequence[object], place: str) -> tuple[str, ...]:
+        try:
+            return sets.read(values)
+        except ValueError as error:
+            got = str(error)
+        names = ", ".join(f"'{name}'" for name in self._columns.labels[:_MOST_NAMES])
+        raise problem(
+            self.name,
+            self.at(len(self) + 1, place),
+            expected=f"{sets.expected} in {'columns' if sets.flags else 'column'} {names}",
+            got=got,
+            fix="correct the row; a row without a label has an empty cell, an empty list or only 0",
+        )
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """Columns of 0 and 1: their numbers are no names."""
+        sets = self._columns.sets
+        return frozenset(sets.flags if sets is not None else ())
 
     def at(self, row: int, place: str = "") -> str:
         """Return words for the place of a row (counted from 1)."""
@@ -124,21 +162,20 @@ class Table:
         wanted = self._columns
         return Rows(
             self._values[0],
-            self._values[1],
+            self._sets if wanted.sets is not None else self._values[1],
             columns.get(wanted.site) if wanted.site else None,
             columns.get(wanted.patient) if wanted.patient else None,
         )
 
     def _role(self, index: int) -> str:
         name = self._used[index]
-        if index < 2:
-            return ("text", "label")[index]
+        if index < 1 + len(self._columns.labels):
+            return "label" if index else "text"
         return "site" if name == self._columns.site else "patient"
 
     def _missing(self, name: str, present: Sequence[str], place: str) -> DataError:
-        roles = {self._columns.text: "text", self._columns.label: "label"}
-        role = roles.get(name, "site" if name == self._columns.site else "patient")
-        wanted = {c for c in (self._columns.text, self._columns.label, self._columns.site) if c}
+        role = self._role(self._used.index(name))
+        wanted = {c for c in (self._columns.text, *self._columns.labels, self._columns.site) if c}
         header = any(c in present or suggest(c, present) for c in wanted)
         if not header or any(_looks_like_data(column) for column in present):
             # Perhaps no header at all: then these are a row's values, which are not to be shown.
@@ -147,7 +184,9 @@ class Table:
         else:
             listed = ", ".join(present[:_MOST_NAMES]) + (", …" * (len(present) > _MOST_NAMES))
             got = f"the columns: {listed or '(none)'}"
-            fix = f"set data.{role} to the column of the {role}{suggest(name, present)}"
+            many = "s" if role == "label" and self.flags else ""
+            fix = f"set data.{role}{many} to the column{many} of the {role}{many}"
+            fix += suggest(name, present)
         if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
             fix += "; the values must be separated by commas"
         return problem(self.name, place, expected=f"a column '{name}'", got=got, fix=fix)

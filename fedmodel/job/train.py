@@ -13,7 +13,8 @@ class ProposedModel:
     """Which network, for which task.
 
     Args:
-        task: what the network is trained to do.
+        task: what the network is trained to do: to give a text one label (``sequence-``) or any
+            number of them (``multi-label-classification``).
         source: ``tiny`` (made from a configuration, random weights), ``minilm`` (the pretrained
             weights in the optional package) or ``hub`` (``path``: a hub id or a folder).
         path: hub id or folder, for ``hub``.
@@ -24,10 +25,12 @@ class ProposedModel:
         head_bias: whether the mean-pooled head adds a bias. Without one, less noise is added.
         max_length: tokens kept of each text.
         dropout: replaces every dropout probability of the architecture.
-        labels: class names in the order of the logits; ``None``: those in the data.
+        labels: names of the labels in the order of the logits; ``None``: those in the data.
     """
 
-    task: Literal["sequence-classification"] = "sequence-classification"
+    task: Literal["sequence-classification", "multi-label-classification"] = (
+        "sequence-classification"
+    )
     source: Literal["tiny", "minilm", "hub"] = "tiny"
     path: str | None = None
     revision: str | None = None
@@ -57,7 +60,7 @@ class Model(ProposedModel):
     """Which network, for which task, complete: see :class:`ProposedModel`.
 
     Args:
-        labels: class names in the order of the logits.
+        labels: names of the labels in the order of the logits.
     """
 
     labels: tuple[str, ...] = ()

@@ -172,26 +172,51 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
 
 def _evaluation(said: tasks.Card, summary: Summary) -> str:
     if summary.privacy.private and summary.test == "held out from the sites":
-        return "## Evaluation\n\n" + _released(summary.released)
+        return "## Evaluation\n\n" + _released(said, summary.released)
     if not summary.final:
         return "## Evaluation\n\nNo evaluation was recorded."
-    words = {"majority": f"accuracy of {said.majority}", "macro_f1": "macro F1"}
-    rows = [(words.get(name, _code(name)), _number(value)) for name, value in summary.final.items()]
+    rows = [(_metric(said, name), _number(value)) for name, value in summary.final.items()]
     return "## Evaluation\n\nOn the run's test set:\n\n" + _table(rows)
 
 
-def _released(released: ReleasedAccuracy | None) -> str:
+def _metric(said: tasks.Card, name: str) -> str:
+    """Return words for a metric; one of a single label is named by both, with a dot between."""
+    words = {
+        "majority": f"accuracy of {said.majority}",
+        "macro_f1": "macro F1",
+        "micro_f1": "micro F1",
+        "f1": "F1",
+    }
+    kind, dot, label = name.partition(".")
+    if not dot:
+        return words.get(name, _code(name))
+    return f"{words.get(kind, kind)} of {_code(label)}"
+
+
+def _released(said: tasks.Card, released: ReleasedAccuracy | None) -> str:
     """Say what the sites told of their own test rows; the exact figures aren't for publishing."""
-    if released is None or released.accuracy is None or released.standard_error is None:
+    rows = _released_rows(said, released) if released is not None else []
+    if not rows:
         return (
             "The test rows were the sites' own, and no figure on them was released under "
             "differential privacy."
         )
-    rows = [
-        ("accuracy, from noised counts", _number(released.accuracy)),
-        ("its standard error from the noise", _number(released.standard_error)),
-    ]
     return "On rows held out at the sites, covered by the ε above:\n\n" + _table(rows)
+
+
+def _released_rows(said: tasks.Card, released: ReleasedAccuracy) -> list[tuple[str, str]]:
+    """Return what the noise doesn't swamp."""
+    rows: list[tuple[str, str]] = []
+    if released.accuracy is not None and released.standard_error is not None:
+        rows = [
+            ("accuracy, from noised counts", _number(released.accuracy)),
+            ("its standard error from the noise", _number(released.standard_error)),
+        ]
+    for name, score in released.scores.items():
+        if score.value is not None and score.standard_error is not None:
+            found = f"{_number(score.value)} ± {_number(score.standard_error)}"
+            rows.append((f"{_metric(said, name)}, likewise", found))
+    return rows
 
 
 def _loading(job: Mapping[str, Any], form: str, code: bool, carried: bool) -> str:

@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from fedmodel._text import show_epsilon
-from fedmodel.runs import ReleasedAccuracy, Summary
+from fedmodel.runs import ReleasedAccuracy, ReleasedScore, Summary
 
 __all__ = ["summary_tables", "sweep_table"]
 
 _METRICS = {
     "majority": "  always the majority class",
+    "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
     "loss": "test loss",
 }
-_SHARES = {"accuracy", "majority", "macro_f1"}
+_SHARES = {"accuracy", "majority", "micro_f1", "macro_f1", "f1"}
 
 
 def summary_tables(summary: Summary, rows: Mapping[str, int] | None = None) -> list[Table]:
@@ -57,11 +58,12 @@ def _overall(summary: Summary) -> Table:
     if summary.released is not None:
         # Of the same rows; what is above them only the researcher of a simulation can see.
         table.add_row("  as released under DP", _share(summary.released))
-    for name, words in _METRICS.items():
+    scores = summary.released.scores if summary.released is not None else {}
+    for name in (*_METRICS, *sorted(set(final) - {"accuracy", *_METRICS})):
         if name in final:
-            table.add_row(words, _metric(final, name))
-    for name in sorted(set(final) - {"accuracy", *_METRICS}):
-        table.add_row(name.replace("_", " "), _metric(final, name))
+            table.add_row(_words(name, final), _metric(final, name))
+        if name in scores:
+            table.add_row("  as released under DP", _margin(scores[name]))
     if privacy.epsilon is not None and privacy.delta is not None:
         claim = f"({show_epsilon(privacy.epsilon)}, {privacy.delta:g}) per {privacy.unit}"
         table.add_row("(ε, δ), worst site", claim)
@@ -74,17 +76,31 @@ def _overall(summary: Summary) -> Table:
     return table
 
 
+def _words(name: str, final: Mapping[str, float]) -> str:
+    """Return words for a metric; one of a single label is named by both, with a dot between."""
+    if name == "majority" and "micro_f1" in final:  # of sets of labels, not of classes
+        return "  always the commonest set of labels"
+    kind, dot, label = name.partition(".")
+    return f"  {kind.upper()} of {label}" if dot else _METRICS.get(name, name.replace("_", " "))
+
+
 def _metric(final: Mapping[str, float], name: str) -> str:
     """Return a metric as it is shown; a coordinator without test rows has none."""
     if name not in final:
         return "–"
-    return f"{100 * final[name]:.1f} %" if name in _SHARES else f"{final[name]:.3f}"
+    share = name.partition(".")[0] in _SHARES
+    return f"{100 * final[name]:.1f} %" if share else f"{final[name]:.3f}"
 
 
 def _share(released: ReleasedAccuracy) -> str:
-    if released.accuracy is None or released.standard_error is None:
+    accuracy = ReleasedScore(value=released.accuracy, standard_error=released.standard_error)
+    return _margin(accuracy)
+
+
+def _margin(score: ReleasedScore) -> str:
+    if score.value is None or score.standard_error is None:
         return "lost in the noise"
-    return f"{100 * released.accuracy:.1f} ± {100 * released.standard_error:.1f} %"
+    return f"{100 * score.value:.1f} ± {100 * score.standard_error:.1f} %"
 
 
 def sweep_table(results: Sequence[tuple[str, Summary | str]]) -> Table:

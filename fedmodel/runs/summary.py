@@ -4,7 +4,7 @@ Whatever a person is shown of a run afterwards (tables, page, model card) is mad
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fedmodel import config
@@ -16,6 +16,7 @@ __all__ = [
     "Hiding",
     "PrivacySummary",
     "ReleasedAccuracy",
+    "ReleasedScore",
     "RunTime",
     "SiteSummary",
     "Summary",
@@ -88,6 +89,26 @@ class PrivacySummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasedScore:
+    """Another figure on those rows, released with the accuracy.
+
+    Args:
+        value: the figure; ``None`` where the noise swamps it.
+        standard_error: of it, from the noise alone.
+    """
+
+    value: float | None
+    standard_error: float | None
+
+    def __post_init__(self) -> None:
+        require(
+            (self.value is None) == (self.standard_error is None),
+            "a released score and its standard error must both be numbers or both be null, got "
+            f"{self.value!r} and {self.standard_error!r}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasedAccuracy:
     """The accuracy on rows held out at the sites, as they released it under DP.
 
@@ -95,9 +116,10 @@ class ReleasedAccuracy:
         accuracy: share of right answers, in [0, 1]; ``None`` where the noise swamps it.
         standard_error: of the accuracy, from the noise alone.
         rows: noised number of rows, at least 0.
-        noise_std: standard deviation of the noise on each of the two sums.
+        noise_std: standard deviation of the noise on each of the sums of counts.
         sites: how many gave counts.
         failures: site → why it gave none.
+        scores: what else the task makes of the counts. Not in the file where there is nothing.
     """
 
     accuracy: float | None
@@ -106,6 +128,7 @@ class ReleasedAccuracy:
     noise_std: float
     sites: int
     failures: Mapping[str, str]
+    scores: Mapping[str, ReleasedScore] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(
@@ -224,6 +247,8 @@ class Summary:
         """Return what stands in ``summary.json``, in its order."""
         made: dict[str, Any] = config.to_mapping(self)
         made["secagg"] = {k: v for k, v in made["secagg"].items() if v is not None}
+        if self.released is not None and not self.released.scores:
+            del made["released"]["scores"]
         if not self.privacy.private:
             for site in made["privacy"]["sites"].values():
                 del site["epsilon_total"]

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 from fedmodel.config import suggest
 from fedmodel.errors import ConfigError
+from fedmodel.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
 from fedmodel.tasks.sequence_classification import SEQUENCE_CLASSIFICATION
 from fedmodel.tasks.task import Task
 
 __all__ = ["TASKS", "of"]
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (SEQUENCE_CLASSIFICATION,)}
+TASKS: Mapping[str, Task] = {
+    task.name: task for task in (SEQUENCE_CLASSIFICATION, MULTI_LABEL_CLASSIFICATION)
+}
 
 
 def of(name: str) -> Task:

@@ -12,7 +12,7 @@ from fedmodel.data.read_jsonl import read_jsonl
 from fedmodel.data.table import Columns
 from fedmodel.errors import DataError
 
-COLUMNS = Columns(text="text", label="label", site="site", optional=True)
+COLUMNS = Columns(text="text", labels=("label",), site="site", optional=True)
 FUZZ = settings(
     max_examples=200,
     deadline=None,

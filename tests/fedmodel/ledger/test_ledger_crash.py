@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[3]
+LIVES = Path(__file__).with_name("ledger_lives.py")
 
 
 def lives(mode: str, times: int, seed: int) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fedmodel.ledger.ledger_lives", mode, str(times), str(seed)],
-        cwd=REPOSITORY,
+        [sys.executable, str(LIVES), mode, str(times), str(seed)],
         capture_output=True,
         text=True,
         check=False,
