@@ -135,10 +135,13 @@ class Account:
         self._spend(part, round_, clip)
         return possible, StepGuard(self._plan, spent)
 
-    def spend_evaluation(self) -> None:
+    def spend_evaluation(self, norm: float) -> None:
         """Write the evaluation to the ledger: the plan pays for one, and it is the last thing.
 
         When it comes is the coordinator's affair: others' budgets may have ended the run early.
+
+        Args:
+            norm: the largest L2 norm of what one unit adds to the counts.
 
         Raises:
             BudgetError: if it was taken before, the plan has none, or the budget doesn't cover it.
@@ -151,8 +154,7 @@ class Account:
             )
         remaining = Remaining(self._plan, self._spent())
         remaining.take_evaluation()
-        rows = self._plan.rows_per_patient if self._plan.unit == "patient" else 1
-        self._spend(part_of(self._plan, remaining.spent[-1]), _EVALUATION, rows)
+        self._spend(part_of(self._plan, remaining.spent[-1]), _EVALUATION, norm)
 
     def _spent(self) -> list[Spend]:
         """Return what this run has spent in the job, equal steps taken together."""

@@ -249,9 +249,9 @@ class SiteRun:
                 "the job asks for no evaluation on the sites' own rows (that takes privacy, "
                 "federation.test=held-out and privacy.evaluation=noised)"
             )
-        self.account.spend_evaluation()
         privacy, entropy, task = self.job.privacy, self.site.entropy, self.learner.task
         counted = task.counted(self.job.model.labels)
+        self.account.spend_evaluation(counts.largest_contribution(privacy, counted))
         exact = np.zeros(len(counted.names), dtype=np.int64)
         if self.held_out is not None and self.site.test is not None:
             patients = self.site.test.patients if privacy.unit == "patient" else None

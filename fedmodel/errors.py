@@ -1,4 +1,4 @@
-"""Every error that fedmodel raises on purpose.
+"""Errors that fedmodel raises on purpose, all of them.
 
 ::
 

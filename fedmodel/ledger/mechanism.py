@@ -25,7 +25,7 @@ class Mechanism:
 
     A unit takes part in a step with the spend's ``rate``, its contribution is bounded to L2 norm
     ``clip``, and Gaussian noise of standard deviation ``noise_multiplier``·``clip`` is added to
-    the sum: by the site alone (``dpsgd``: of gradients; ``counts``: of two counts of test rows), or
+    the sum: by the site alone (``dpsgd``: of gradients; ``counts``: of counts of test rows), or
     by all sites of a secure sum together (``distributed``: of all sites' gradients; ``site``: of
     whole updates), each of which adds 1/√``honest`` of it.
 

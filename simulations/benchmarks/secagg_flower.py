@@ -1,4 +1,4 @@
-"""Our masking and sharing beside Flower's SecAgg+, by its own functions in its client mod's order.
+"""Masking and sharing beside Flower's SecAgg+, by its own functions in its client mod's order.
 
 Its defaults: clipping at ±8, 2**22 steps, modulo 2**32. What it does in that stage besides
 is left out: opening the others' shares, agreeing on keys with each, reading the parameters from

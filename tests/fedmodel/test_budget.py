@@ -9,7 +9,7 @@ import pytest
 from fedmodel import cli, config
 from fedmodel.accounting.plan import make_plan
 from fedmodel.accounting.spends import Spend
-from fedmodel.job import Job, Privacy, Train
+from fedmodel.job import Privacy, Train
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.caps import total
 from fedmodel.ledger.entries import Part
@@ -17,8 +17,9 @@ from fedmodel.ledger.mechanism import DPSGD
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.site_state import SiteState
 from tests.conftest import new_run
+from tests.jobs import make_job
 
-JOB = Job(
+JOB = make_job(
     train=Train(rounds=2, steps=5),
     privacy=Privacy(mechanism="dpsgd", epsilon=2.0, delta=1e-5, rate=0.1),
 )
@@ -101,7 +102,7 @@ def test_what_a_job_would_cost(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "job.json"
-    path.write_bytes(JOB.to_json())
+    path.write_bytes(JOB.json)
     out = told(capsys, f"state={state}", "--what-if", f"job={path}")
     assert [x["refusal"] for x in out["what_if"]] == [None, None]
     north, south = out["what_if"]
@@ -127,7 +128,7 @@ def test_a_job_for_records_where_patients_are_protected(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "job.json"
-    path.write_bytes(JOB.to_json())
+    path.write_bytes(JOB.json)
     out = told(capsys, f"state={state}", f"what_if={path}", "budget.unit=patient", code=1)
     assert all("privacy=patient" in x["refusal"] for x in out["what_if"])
     assert all(x["after"] is None for x in out["what_if"])
@@ -137,7 +138,7 @@ def test_a_job_without_privacy_costs_nothing(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "job.json"
-    path.write_bytes(Job().to_json())
+    path.write_bytes(make_job().json)
     out = told(capsys, f"state={state}", f"what_if={path}")
     assert all(x["before"] == x["after"] for x in out["what_if"])
 
@@ -202,10 +203,10 @@ def test_wrong_usage(
     assert "Traceback" not in error
 
 
-def test_a_job_without_a_rate_has_no_cost(
+def test_a_job_of_an_earlier_version_has_no_cost(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "job.json"
-    path.write_bytes(Job(privacy=Privacy(mechanism="dpsgd")).to_json())
+    path.write_bytes(JOB.json.replace(b"fedmodel.job/2", b"fedmodel.job/1"))
     assert cli.main(["budget", f"state={state}", f"what_if={path}"]) == 2
-    assert "privacy.rate" in capsys.readouterr().err
+    assert "fedmodel.job/1" in capsys.readouterr().err

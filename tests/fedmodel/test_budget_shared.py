@@ -11,17 +11,18 @@ from fedmodel.accounting.claims import claim
 from fedmodel.accounting.plan import make_plan
 from fedmodel.accounting.spends import Spend
 from fedmodel.budget.statement import statement, what_if
-from fedmodel.job import Job, Privacy, SecAgg, Train
+from fedmodel.job import Privacy, Train
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.entries import Part
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.site_state import SiteState
+from tests.jobs import make_job, summed
 
 SITES = Privacy(mechanism="site", unit="site", epsilon=6.0, delta=1e-3, evaluation="suppressed")
 PATIENTS = Privacy(mechanism="distributed", unit="patient", epsilon=2.0, delta=1e-5, rate=0.1)
-SECAGG = SecAgg(mode="on", colluders=1, survivors=4)
-JOB = Job(train=Train(rounds=4, steps=5), privacy=SITES, secagg=SECAGG)
+SECAGG = summed(5, colluders=1, survivors=4)
+JOB = make_job(train=Train(rounds=4, steps=5), privacy=SITES, secagg=SECAGG)
 
 
 def terms(privacy: Privacy) -> Request:
@@ -80,7 +81,7 @@ def test_the_command(
     spend(ledger, terms(SITES), "first")
     train = Train(rounds=4, steps=5 if privacy is SITES else 1)
     path = tmp_path / "job.json"
-    path.write_bytes(Job(train=train, privacy=privacy, secagg=SECAGG).to_json())
+    path.write_bytes(make_job(train=train, privacy=privacy, secagg=SECAGG).json)
     args = ["budget", f"state={tmp_path / 'state'}", "--what-if", f"job={path}"]
     assert cli.main([*args, "format=json"]) == 0
     out: Any = json.loads(capsys.readouterr().out)

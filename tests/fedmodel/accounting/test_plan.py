@@ -137,8 +137,6 @@ def test_make_plan_is_checked() -> None:
 
     with pytest.raises(ConfigError, match="no plan"):
         make(Privacy())
-    with pytest.raises(ConfigError, match=r"privacy\.rate isn't set"):
-        make(dataclasses.replace(PRIVACY, rate=None))
     for name in ("batch_size", "rounds", "steps"):
         with pytest.raises(ConfigError, match=rf"train\.{name} must be at least 1"):
             make(PRIVACY, **{name: 0})

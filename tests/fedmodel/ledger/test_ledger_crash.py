@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-LIVES = Path(__file__).with_name("ledger_lives.py")
+REPOSITORY = Path(__file__).parents[3]
 
 
 def lives(mode: str, times: int, seed: int) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, str(LIVES), mode, str(times), str(seed)],
+        [sys.executable, "-m", "tests.fedmodel.ledger.ledger_lives", mode, str(times), str(seed)],
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=False,
