@@ -5,21 +5,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import RecordDict
 
 from fedmodel import wire
 from fedmodel._hazmat import x25519_public
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.identity import Member, Roster, SigningKey
+from fedmodel.identity.provision import CoordinatorKeys
 from fedmodel.identity.seal import Context, seal
-from fedmodel.job import Job, SecAgg
+from fedmodel.job import Aggregation, Job, SecAgg
 from fedmodel.secagg import messages
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.peers import Peers
 from fedmodel.seeds import Entropy
 from fedmodel.update import Update
+from fedmodel.wire import Content
 from server.coordinator import Coordinator
-from server.sealed import Sealed
+from server.exchange.channel import Check, nothing
+from server.exchange.protocol import Invitation
+from server.exchange.sealed import Sealed
+from tests.jobs import make_job
+from tests.server.exchange.replies import channel_of, reply
 
 SIZE = 9
 NODES = (2, 3, 4)
@@ -30,21 +36,23 @@ ROSTER = Roster(
     seal=x25519_public(PRIVATE).hex(),
     members=tuple(Member(name=f"s{n}", key=key.public.hex()) for n, key in KEYS.items()),
 )
-JOB = Job(secagg=SecAgg(mode="seal"))
+JOB = make_job(secagg=SecAgg(mode="seal"))
+WEIGHTED = make_job(secagg=SecAgg(mode="seal"), aggregation=Aggregation(weights="examples"))
+COORDINATOR_KEYS = CoordinatorKeys(roster=ROSTER, signer=SIGNER, seal=PRIVATE)
 
 
 def coordinator(**parts: Any) -> Coordinator:
     known: dict[str, Any] = {
-        "job": JOB, "folder": None, "initial": np.zeros(SIZE, np.float32), "roster": ROSTER,
-        "signer": SIGNER, "seal_key": PRIVATE,
+        "job": JOB, "folder": None, "initial": np.zeros(SIZE, np.float32),
+        "keys": COORDINATOR_KEYS,
     }  # fmt: skip
     return Coordinator(**(known | parts))
 
 
 def advert(sealed: Sealed, node: int, member: int | None = None, **terms: Any) -> RecordDict:
     known: dict[str, Any] = {
-        "session": sealed.session,
-        "job": JOB.sha256,
+        "session": sealed.joining,
+        "job": sealed._job.sha256,
         "roster": ROSTER.sha256,
         "rounds": JOB.train.rounds,
     }
@@ -54,12 +62,16 @@ def advert(sealed: Sealed, node: int, member: int | None = None, **terms: Any) -
     return wire.add_parcel(wire.encode_reply(), "secagg", data)
 
 
+def joined(job: Job) -> Sealed:
+    made = Sealed(coordinator(job=job))
+    for node in NODES:
+        made.admit(node, advert(made, node))
+    return made
+
+
 @pytest.fixture
 def sealed() -> Sealed:
-    made = Sealed(coordinator())
-    for node in NODES:
-        made.joined(node, advert(made, node))
-    return made
+    return joined(JOB)
 
 
 def update(node: int, weight: float = 1.0, size: int = SIZE) -> Update:
@@ -69,8 +81,8 @@ def update(node: int, weight: float = 1.0, size: int = SIZE) -> Update:
 
 def envelope(sealed: Sealed, node: int, data: bytes | None = None, **context: Any) -> bytes:
     ids: dict[str, Any] = {
-        "session": sealed.session,
-        "job": JOB.sha256,
+        "session": sealed.joining,
+        "job": sealed._job.sha256,
         "roster": ROSTER.sha256,
         "member": node - 1,
         "round": 1,
@@ -84,19 +96,23 @@ def envelope(sealed: Sealed, node: int, data: bytes | None = None, **context: An
     )
 
 
-def reply(node: int, data: bytes | None) -> Message:
-    asked = Message(RecordDict(), node, "train")
-    asked.metadata.__dict__["_message_id"] = f"m{node}"
+def sent(data: bytes | None) -> RecordDict:
     content = wire.encode_reply()
-    if data is not None:
-        wire.add_parcel(content, "sealed", data)
-    return Message(content, reply_to=asked)
+    return content if data is None else wire.add_parcel(content, "sealed", data)
 
 
-def collected(sealed: Sealed, changed: dict[int, bytes | None], uniform: bool = True) -> Any:
+def collected(sealed: Sealed, changed: dict[int, bytes | None], check: Check = nothing) -> Any:
+    vector = np.zeros(SIZE, np.float32)
     envelopes = {n: envelope(sealed, n) for n in NODES} | changed
-    replies = [reply(n, data) for n, data in envelopes.items()]
-    return sealed.collect(replies, list(NODES), 1, uniform=uniform)
+    invitation = Invitation(
+        round=1,
+        nodes=list(NODES),
+        vector=vector,
+        order=lambda node: wire.encode_order(1, sealed._job.sha256, wire.pack(vector)),
+        check=check,
+    )
+    replies = [reply(n, sent(data)) for n, data in envelopes.items()]
+    return sealed.collect(channel_of(replies), invitation)
 
 
 def test_envelopes_are_opened_and_averaged(sealed: Sealed) -> None:
@@ -107,12 +123,16 @@ def test_envelopes_are_opened_and_averaged(sealed: Sealed) -> None:
     assert (got.givers, got.failures) == (NODES, {})
 
 
+def heavy(sealed: Sealed) -> dict[int, bytes | None]:
+    return {n: envelope(sealed, n, wire.update_to_bytes(update(n, float(n)))) for n in NODES}
+
+
 def test_weights_are_in_the_envelope(sealed: Sealed) -> None:
-    heavy = {n: envelope(sealed, n, wire.update_to_bytes(update(n, float(n)))) for n in NODES}
-    got = collected(sealed, dict(heavy), uniform=False)
+    weighted = joined(WEIGHTED)
+    got = collected(weighted, heavy(weighted))
     expected = Update.total([update(n, float(n)) for n in NODES]).mean()
     np.testing.assert_array_equal(got.mean.vector, expected.vector)
-    got = collected(sealed, dict(heavy), uniform=True)
+    got = collected(sealed, heavy(sealed))
     assert got.mean is None
     assert "expected weight 1" in got.failures[2].reason
 
@@ -146,32 +166,60 @@ def test_bad_envelopes_are_their_senders_failures(sealed: Sealed) -> None:
         assert got.mean.vector.tobytes() == expected.vector.tobytes()
 
 
-@pytest.mark.parametrize("missing", ["roster", "signer", "seal_key"])
-def test_without_keys_there_is_no_session(missing: str) -> None:
+def test_what_else_the_answers_must_pass_is_checked_before_an_envelope_is_opened(
+    sealed: Sealed,
+) -> None:
+    def check(node: int, content: Content) -> None:
+        if node == 3:
+            raise ProtocolError("no head")
+
+    got = collected(sealed, {3: b"rubbish"}, check)
+    assert got.failures == {3: wire.Failure(reason="malformed update: no head")}
+    assert got.givers == (2, 4)
+
+
+def test_without_keys_there_is_no_joining() -> None:
     with pytest.raises(ConfigError, match="provision"):
-        Sealed(coordinator(**{missing: None}))
+        Sealed(coordinator(keys=None))
+
+
+@pytest.mark.parametrize("missing", ["roster", "signer", "seal"])
+def test_keys_are_whole_or_not_there(missing: str) -> None:
+    parts: dict[str, Any] = {"roster": ROSTER, "signer": SIGNER, "seal": PRIVATE}
+    del parts[missing]
+    with pytest.raises(TypeError, match=missing):
+        CoordinatorKeys(**parts)
+
+
+def test_joinings_have_names_of_their_own_and_sites_repeat_any_round(sealed: Sealed) -> None:
+    other = Sealed(coordinator())
+    assert sealed.joining != other.joining
+    assert len(bytes.fromhex(sealed.joining)) == 32
+    assert sealed.closed() == 0
 
 
 def test_joining_as_another_site_is_refused() -> None:
     sealed = Sealed(coordinator())
     with pytest.raises(ProtocolError, match="signature"):
-        sealed.joined(2, advert(sealed, 3, member=1))
-    sealed.joined(2, advert(sealed, 2))
+        sealed.admit(2, advert(sealed, 3, member=1))
+    sealed.admit(2, advert(sealed, 2))
     with pytest.raises(ProtocolError, match="joined already"):
-        sealed.joined(4, first(sealed))
+        sealed.admit(4, first(sealed))
     others: list[dict[str, Any]] = [{"session": "0" * 64}, {"job": "0" * 64}, {"roster": "0" * 64}]
     for terms in others:
         with pytest.raises(ProtocolError, match="another session or job"):
-            sealed.joined(3, advert(sealed, 3, **terms))
-    assert sealed.numbers == {2: 1}
+            sealed.admit(3, advert(sealed, 3, **terms))
+    assert sealed._roll.numbers == {2: 1}
 
 
 def first(sealed: Sealed) -> RecordDict:
     """Return the very advert that node 2 has joined with."""
-    known = sealed._protocol._adverts[1]
+    known = sealed._roll._aggregator._adverts[1]
     return wire.add_parcel(wire.encode_reply(), "secagg", messages.encode(known))
 
 
 def test_the_key_does_not_show() -> None:
-    assert PRIVATE.hex() not in repr(coordinator())
-    assert repr(PRIVATE) not in repr(coordinator())
+    shown = repr(coordinator())
+    for secret in (PRIVATE, b"\1" * 32):
+        assert secret.hex() not in shown
+        assert repr(secret) not in shown
