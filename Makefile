@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST := $(BIN)/python -m pytest $(PYTESTFLAGS)
+# A worker imports everything (some 20 s of CPU time) and keeps a test file to itself. Compiled
+# tests are kept, whatever the environment says: compiling them takes as long as the quick ones.
+WORKERS ?= 2
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(if $(TESTS),-k '$(TESTS)') $(PYTESTFLAGS)
+PARALLEL = $(if $(TESTS),,-n $(WORKERS) --dist loadfile)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all coverage lint types imports deps check bench clean
+.PHONY: help install demo quick test test-all coverage lint types imports deps check bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -22,14 +26,17 @@ install: $(STAMP)  ## environment and package, editable
 demo: $(STAMP)  ## the main job on made-up notes: five hospitals, ε = 8
 	$(BIN)/fedmodel simulate
 
-test: $(STAMP)  ## all tests that take less than a minute each
-	$(PYTEST) -m "not slow and not gpu"
+quick: $(STAMP)  ## the tests that take no time, of every room: while you work
+	$(PYTEST) $(PARALLEL) -m "not long and not slow and not gpu"
+
+test: $(STAMP)  ## all tests that take less than a minute each; TESTS=word: those of that name
+	$(PYTEST) $(PARALLEL) -m "not slow and not gpu"
 
 test-all: $(STAMP)  ## the slow ones and those for a GPU too
-	$(PYTEST)
+	$(PYTEST) $(PARALLEL)
 
 coverage: $(STAMP)  ## the same tests as `make test`, and which lines and branches none of them runs
-	$(PYTEST) -m "not slow and not gpu" --cov --cov-report=term-missing
+	$(PYTEST) $(PARALLEL) -m "not slow and not gpu" --cov --cov-report=term-missing
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -171,6 +171,7 @@ def test_a_job_without_it_is_refused_it(begin: Begin, job: Job) -> None:
     assert not entries(session)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize("unit", ["record", "patient"])
 def test_the_whole_run_with_it_costs_what_was_promised(

@@ -74,6 +74,7 @@ def test_what_a_job_would_cost(ledger: Ledger) -> None:
     assert what_if(ledger.book(), wanted, Caps(epsilon=6.0)).refusal is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("privacy", [SITES, PATIENTS])
 def test_the_command(
     ledger: Ledger, privacy: Privacy, capsys: pytest.CaptureFixture[str], tmp_path: Path

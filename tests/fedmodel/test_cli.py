@@ -46,6 +46,7 @@ def test_help_lists_every_group_and_choice() -> None:
         assert key in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "says"),
     [

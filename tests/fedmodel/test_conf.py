@@ -34,6 +34,7 @@ def job(*overrides: str) -> Job:
     return complete(scenario.proposal, facts)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes(choice: str) -> None:
     assert len(job(choice, *NEEDS.get(choice, [])).sha256) == 64
@@ -125,6 +126,7 @@ def test_the_table_has_every_choice_of_train_and_privacy() -> None:
     assert sorted(case[:2] for case in CASES) == sorted(itertools.product(methods, levels))
 
 
+@pytest.mark.long
 def test_debug_fast_makes_any_job_small() -> None:
     for choice in CHOICES:
         if choice.partition("=")[0] not in ("data", "noise", "privacy", "train"):

@@ -111,6 +111,7 @@ numbers = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(["counts", "wrong", "weight"]), numbers, max_size=2))
 def test_whatever_comes_as_counts_is_refused_or_two_whole_numbers(values: dict[str, Any]) -> None:
@@ -139,6 +140,7 @@ def test_a_coordinator_that_runs_other_code_is_refused() -> None:
 scalars = st.one_of(st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=20), st.booleans())
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(
     config=st.dictionaries(st.sampled_from(["version", "round", "job", "x"]), scalars),
@@ -168,6 +170,7 @@ def test_only_typed_errors_escape_the_parsers(
             parse(content)
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_damaged_array_is_refused_or_read_as_floats(data: st.DataObject) -> None:

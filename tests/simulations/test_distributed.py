@@ -78,6 +78,7 @@ def gradients(lab: Any, job: Any) -> Callable[[Any], Any]:
     return change
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("method", "more"),
     [("head", {}), ("lora", {"weight_decay": 0.01}), ("full", {"lr": 0.05})],
@@ -96,6 +97,7 @@ def test_without_noise_it_is_gradient_descent_on_all_rows(
     np.testing.assert_allclose(ran.vector, vector, atol=2e-3 * scale)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("noiseless")
 def test_fedavgm_is_sgd_with_momentum(lab: Any) -> None:
     aggregation = {"optimizer": "fedavgm", "momentum": 0.7}
@@ -160,6 +162,7 @@ def assert_variance(values: Any, expected: float) -> None:
     assert np.mean(cut > 1.96) == pytest.approx(0.05, abs=5 * (0.05 / values.size) ** 0.5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("gone", "sites"), [([], 6), ([4], 5)])
 @pytest.mark.usefixtures("empty")
 def test_the_noise_is_what_was_promised_with_the_fewest_survivors_and_more_with_all(
@@ -180,6 +183,7 @@ def test_the_noise_is_what_was_promised_with_the_fewest_survivors_and_more_with_
     assert sites - 1 >= honest
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("empty")
 def test_two_rounds_and_two_runs_have_noise_of_their_own(lab: Any) -> None:
     job = lab.job(privacy=POOLED, rounds=1, method="lora", lr=1.0, head_lr=1.0)
@@ -187,6 +191,7 @@ def test_two_rounds_and_two_runs_have_noise_of_their_own(lab: Any) -> None:
     assert abs(np.corrcoef(one, other)[0, 1]) < 6 / one.size**0.5
 
 
+@pytest.mark.long
 def test_the_ledgers_say_one_step_a_round_at_the_jobs_rate_and_noise(lab: Any) -> None:
     job = lab.job(privacy=replace(POOLED, rate=0.5), rounds=3)
     plan = plan_of(job)
@@ -226,6 +231,7 @@ def patched_sites(monkeypatch: pytest.MonkeyPatch, node: int, **values: Any) -> 
     monkeypatch.setattr(federation, "_provision", provision)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("floors", "named"),
     [
@@ -264,6 +270,7 @@ ROSTERS: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("roster", ROSTERS)
 def test_a_site_with_another_roster_takes_no_part(
     lab: Any, roster: str, monkeypatch: pytest.MonkeyPatch
@@ -311,6 +318,7 @@ def lying(monkeypatch: pytest.MonkeyPatch, **terms: Any) -> None:
     monkeypatch.setattr(aggregator.Aggregator, "begin", begin)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("terms", "why"),
     [
@@ -386,6 +394,7 @@ def test_a_message_that_is_sent_again_is_refused_and_nothing_is_spent_for_it(lab
 # -- interrupted runs ----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leg", ["query.open", "train", "query.consent", "query.reveal"])
 @pytest.mark.parametrize("privacy", [None, POOLED])
 def test_a_run_that_was_killed_in_a_round_goes_on_in_a_new_session(
@@ -430,6 +439,7 @@ def test_a_run_that_was_killed_in_a_round_goes_on_in_a_new_session(
         assert found <= job.privacy.epsilon
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("privacy", [None, POOLED])
 def test_a_run_that_was_killed_between_rounds_goes_on(
     lab: Any, privacy: Any, monkeypatch: pytest.MonkeyPatch

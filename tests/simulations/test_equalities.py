@@ -80,6 +80,7 @@ def assert_equal(found: Any, expected: Any, start: Any) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "lora"])
 def test_equal_sites_with_equal_rows_are_one_site(method: str, tmp_path: Path) -> None:
     job = job_of(method=method)
@@ -88,6 +89,7 @@ def test_equal_sites_with_equal_rows_are_one_site(method: str, tmp_path: Path) -
     assert_equal(three, one, start)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "ffa", "full"])
 def test_one_site_and_one_round_is_plain_training(method: str, tmp_path: Path) -> None:
     job = job_of(method=method, rounds=1, steps=4)

@@ -42,6 +42,7 @@ def logits_of(model: Any, folder: Path) -> torch.Tensor:
         return model.eval()(**batch).logits  # type: ignore[no-any-return]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> None:
     folder, expected = trained(tmp_path, "train=ffa", f"model.pooling={pooling}")
@@ -54,6 +55,7 @@ def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> 
     assert set(model.config.label2id) == set(RunFolder.open(folder).manifest.job["model"]["labels"])
 
 
+@pytest.mark.long
 def test_an_adapter_export_gives_the_same_logits(tmp_path: Path) -> None:
     folder, expected = trained(tmp_path, "train=lora")
     to = export_run(folder, tmp_path / "out", form="adapter")
@@ -62,6 +64,7 @@ def test_an_adapter_export_gives_the_same_logits(tmp_path: Path) -> None:
     torch.testing.assert_close(logits_of(model, to), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_the_card_tells_the_privacy_that_was_spent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +83,7 @@ def test_the_card_tells_the_privacy_that_was_spent(
     assert cli.main(["export", f"run='{folder}'", f"to='{to}2'", "form=adapter"]) == 2
 
 
+@pytest.mark.long
 def test_an_unfinished_run_isnt_exported(tmp_path: Path) -> None:
     folder, _ = trained(tmp_path, "train=head")
     (folder / "summary.json").unlink()

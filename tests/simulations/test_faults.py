@@ -103,6 +103,7 @@ def plain(lab: Any, *gone: int, rounds: int = 1, **more: Any) -> Any:
     return lab.run(lab.job("off", rounds=rounds, **more), faults=faults)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["there", "back", "twice", "late"])
 @pytest.mark.parametrize("leg", LEGS)
 def test_one_that_drops_out_leaves_the_mean_of_the_others(lab: Any, leg: str, what: Any) -> None:
@@ -156,6 +157,7 @@ def two(what: Any, leg: str, *times: int) -> list[Fault]:
     return [Fault(what=what, kind=leg, node=node, times=times) for node in (3, 5)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["there", "back", "late"])
 @pytest.mark.parametrize("leg", LEGS[:-1])
 def test_a_second_attempt_with_fresh_masks_makes_up_for_the_first(
@@ -178,6 +180,7 @@ def test_once_something_was_revealed_there_is_no_other_attempt(lab: Any) -> None
         assert part in str(ran.error)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leg", LEGS)
 def test_a_round_that_fails_names_legs_and_reasons_and_a_resume_goes_on(lab: Any, leg: str) -> None:
     job = lab.job()
@@ -218,6 +221,7 @@ def test_a_round_below_the_quorum_is_skipped_if_the_job_says_so(lab: Any) -> Non
 # -- what it costs -------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("privacy", [RECORD, POOLED])
 @pytest.mark.parametrize(("what", "charged"), [("there", 0), ("back", 1), ("late", 1)])
 def test_a_site_that_drops_out_after_it_has_spent_is_charged(
@@ -228,6 +232,7 @@ def test_a_site_that_drops_out_after_it_has_spent_is_charged(
     assert [len(ran.spent(n)) for n in range(2, 7)] == [1, 1, charged, 1, 1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("privacy", "charges"), [(RECORD, 1), (POOLED, 2)])
 @pytest.mark.parametrize("leg", ["train", "query.consent"])
 def test_another_attempt_repeats_a_private_update_and_draws_a_shared_sum_anew(

@@ -57,6 +57,7 @@ def test_patients_are_counted_where_they_are_the_unit() -> None:
     assert (parties.job.privacy.rate or 0) > (gathered("privacy=record").job.privacy.rate or 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("privacy", ["record", "patient"])
 def test_the_same_scenario_gives_the_same_job(privacy: str) -> None:
     # A resume goes on only with the very job in the manifest.
@@ -89,6 +90,7 @@ def test_patients_as_unit_need_their_column(tmp_path: Path) -> None:
         assert not set(rows.patients or ()) & set(parties.held_out[name].patients or ())
 
 
+@pytest.mark.long
 def test_the_job_says_where_the_test_rows_are(tmp_path: Path) -> None:
     public = gathered("privacy=record")
     assert (public.job.federation.test, public.held_out) == ("public", {})
@@ -119,6 +121,7 @@ def copied(parties: Parties, folder: RunFolder) -> Sequence[str]:
     return [name for name in sorted(parties.sites) if folder.ledger(name).is_file()]
 
 
+@pytest.mark.long
 def test_a_ledger_that_is_not_copied_is_logged_and_hides_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -36,6 +36,7 @@ def entries(folder: Path, site: str) -> list[SpendEntry]:
     return [entry for entry in found if isinstance(entry, SpendEntry)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("privacy", ["record", "patient"])
 def test_the_released_accuracy_is_the_truth_within_its_noise(tmp_path: Path, privacy: str) -> None:
     summary, folder, text = run(tmp_path, f"privacy={privacy}")
@@ -67,12 +68,14 @@ def test_the_released_accuracy_is_the_truth_within_its_noise(tmp_path: Path, pri
         assert 7.9 < site["epsilon"] <= 8
 
 
+@pytest.mark.long
 def test_few_rows_are_lost_in_the_noise_and_that_is_said(tmp_path: Path) -> None:
     summary, _, text = run(tmp_path, "privacy=record", "privacy.evaluation_noise=1000")
     assert summary["released"]["accuracy"] is None
     assert "lost in the noise" in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "choice",
     [
@@ -90,6 +93,7 @@ def test_otherwise_no_site_is_asked(tmp_path: Path, choice: list[str]) -> None:
         assert all(entry.round for entry in entries(folder, name))
 
 
+@pytest.mark.long
 def test_a_finished_run_that_is_resumed_asks_nobody_again(tmp_path: Path) -> None:
     summary, folder, _ = run(tmp_path, "privacy=record")
     before = [p.read_bytes() for p in sorted((folder / "ledger").glob("*"))]
@@ -100,6 +104,7 @@ def test_a_finished_run_that_is_resumed_asks_nobody_again(tmp_path: Path) -> Non
     assert [p.read_bytes() for p in sorted((folder / "ledger").glob("*"))] == before
 
 
+@pytest.mark.long
 def test_answers_lost_in_a_crash_are_not_given_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +125,7 @@ def test_answers_lost_in_a_crash_are_not_given_twice(
         assert site["epsilon"] <= 8
 
 
+@pytest.mark.long
 def test_one_sites_spent_budget_ends_the_run_and_all_release_its_last_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +146,7 @@ def test_one_sites_spent_budget_ends_the_run_and_all_release_its_last_model(
         assert site["epsilon"] <= 8
 
 
+@pytest.mark.long
 def test_a_sweep_shows_what_was_released_where_something_was(tmp_path: Path) -> None:
     summary = Summary.from_mapping(run(tmp_path, "privacy=record")[0])
     plain = replace(summary, released=None)

@@ -153,6 +153,7 @@ def summary(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "summary.json").read_text()))
 
 
+@pytest.mark.long
 def test_without_privacy_a_killed_and_resumed_run_ends_bit_for_bit_the_same(
     forks: Forks, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("target", "rate", "steps"),
     [
@@ -55,6 +56,7 @@ def test_limits() -> None:
             calibrate(target, 1e-5, 0.1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize("decay", [0.5, 2.0])
 @pytest.mark.parametrize("fixed", [(), (Spend(1.0, 10.0, 1),)])

@@ -32,6 +32,7 @@ def gaussian_delta(noise: float, eps: float) -> float:
 
 
 # dp.md, section 3.1
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rate", "noise", "steps", "delta", "by_pld", "by_rdp"),
     [
@@ -115,6 +116,7 @@ def test_pinned_values_for_replace(
     assert found.epsilon == found.pld
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adjacency", BOTH)
 def test_equals_dp_accounting_directly(adjacency: Adjacency) -> None:
     event = dp.ComposedDpEvent(
@@ -162,6 +164,7 @@ def test_empty_costs_nothing(adjacency: Adjacency) -> None:
     assert claim([], 1e-5, adjacency) == accounting.Claim(0.0, 0.0, 0.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("accountant", ["pld", "rdp"])
 @pytest.mark.parametrize("adjacency", BOTH)
 def test_jobs_and_restarts_compose(accountant: accounting.Accountant, adjacency: Adjacency) -> None:
@@ -202,6 +205,7 @@ def test_claim_refuses_a_bound_below_the_truth(
         claim([Spend(0.01, 4.0, 10000)], 1e-5, adjacency)  # truth: between 0.930 and 0.947
 
 
+@pytest.mark.long
 @settings(max_examples=8, deadline=None)
 @given(
     rate=st.floats(1e-4, 1.0),
@@ -292,6 +296,7 @@ def test_rounding_errors_prove_nothing(adjacency: Adjacency) -> None:
     assert epsilon([Spend(1e-6, 1e6, 20000)], 1e-5, "rdp", adjacency) == math.inf
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adjacency", BOTH)
 @pytest.mark.parametrize("rate", [1.0, 0.5, 1e-6])
 def test_hopeless_schedules_still_get_a_bound(rate: float, adjacency: Adjacency) -> None:

@@ -52,6 +52,7 @@ def test_the_promise_does_not_depend_on_how_it_is_shared() -> None:
     assert alone.share_std(1) == alone.noise_std(1)
 
 
+@pytest.mark.long
 def test_h_shares_make_up_the_noise() -> None:
     plan = made(dataclasses.replace(UNION, decay=0.5))
     for round_ in (1, 5, 12):
@@ -123,6 +124,7 @@ def test_delta_for_sites_is_held_against_their_number() -> None:
 # -- adversaries ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("privacy", [UNION, SITES])
 @pytest.mark.parametrize("colluders", [1, 2, 3])
 def test_who_knows_shares_learns_more(privacy: Privacy, colluders: int) -> None:

@@ -35,6 +35,7 @@ PLANS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", PLANS)
 def test_as_planned_everything_is_affordable(
     change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -80,6 +81,7 @@ def test_budget_never_lets_the_total_exceed(adjacency: Any, spent: Spend) -> Non
     assert guard.affordable(1, 0) == 0
 
 
+@pytest.mark.long
 def test_a_crashed_round_shortens_the_last_and_spares_the_evaluation() -> None:
     plan = made(evaluate=True, decay=0.7, evaluation_noise=3.0)
     guard = Remaining(plan, [plan.spend(1), plan.spend(2)])  # two rounds that never came back
@@ -135,6 +137,7 @@ def test_guard_lets_the_plan_pass_and_nothing_more(change: dict[str, Any]) -> No
             guard.before_step(evaluation)
 
 
+@pytest.mark.long
 def test_guard_goes_on_from_what_was_spent() -> None:
     plan = made(decay=0.5, evaluate=True)
     guard = StepGuard(plan, [*plan.spends()[:7], Spend(plan.rate, plan.noise_at(8), 3)])
@@ -169,6 +172,7 @@ def test_guard_runs_no_accountant_as_long_as_all_is_planned(
             guard.before_step(plan.spend(round_, 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 def test_guard_lets_pass_what_the_budget_covers(adjacency: Any) -> None:
     """After a crash, too: PLD and RDP don't weigh a mixture alike."""

@@ -128,6 +128,7 @@ def test_aliases_are_bounded_as_claimed() -> None:
         assert np.max(added) <= 2.01 * math.exp(-((math.pi * std) ** 2) / 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("std", [2.0, 3.0])
 @pytest.mark.parametrize("sites", [1, 2, 4])
 @pytest.mark.parametrize("clip", [0.37, 1.0, 2.5, 4.8])
@@ -169,6 +170,7 @@ def real_noise(std: float, honest: int) -> float:
     return math.sqrt(honest * shares.share_std**2 + honest * shares.grid**2 / 12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("honest", [1, 3, 8, 40])
 @pytest.mark.parametrize("rate", [0.02, 0.2])
 def test_epsilon_of_distributed_steps(honest: int, rate: float) -> None:

@@ -48,6 +48,7 @@ PIECES = st.one_of(
 CONTENT = st.lists(PIECES, max_size=20).map(b"".join)
 
 
+@pytest.mark.long
 @FUZZ
 @given(start=st.sampled_from([b"", b"text,label\n", b'text,label,site\na,"b\n']), rest=CONTENT)
 @example(start=b"text,label\n", rest=b"a\rb,c")
@@ -58,6 +59,7 @@ def test_csv(tmp_path: Path, start: bytes, rest: bytes) -> None:
         assert len(read_csv(path, "fuzz.csv", COLUMNS)) > 0
 
 
+@pytest.mark.long
 @FUZZ
 @given(start=st.sampled_from([b"", b'{"text": "a", "label": 1}\n']), rest=CONTENT)
 def test_jsonl(tmp_path: Path, start: bytes, rest: bytes) -> None:
@@ -67,6 +69,7 @@ def test_jsonl(tmp_path: Path, start: bytes, rest: bytes) -> None:
         assert len(read_jsonl(path, "fuzz.jsonl", COLUMNS)) > 0
 
 
+@pytest.mark.long
 @FUZZ
 @given(
     rows=st.lists(

@@ -17,6 +17,7 @@ def rows(count: int = 120, *, patients: bool = False, sites: int = 3) -> Rows:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("patients", [False, True])
 @pytest.mark.parametrize("kind", ["natural", "iid", "dirichlet"])
 def test_each_row_is_at_one_site(kind: Any, patients: bool) -> None:

@@ -65,6 +65,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind",
     [
@@ -105,6 +106,7 @@ def test_class_labels_become_their_names(tmp_path: Path) -> None:
     assert list(rows.labels) == ["yes", "no"]
 
 
+@pytest.mark.long
 def test_splits_of_a_folder(tmp_path: Path) -> None:
     path = str(write("saved splits", tmp_path))
     tables = load(Source(kind="folder", train=path, test_split="other"), Seed(0), 2, SINGLE)
@@ -116,6 +118,7 @@ def test_splits_of_a_folder(tmp_path: Path) -> None:
         load(Source(kind="folder", train=path, test=path), Seed(0), 2, SINGLE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "content"),
     [
@@ -143,6 +146,7 @@ def test_null_in_a_folder(tmp_path: Path) -> None:
         load(Source(kind="folder", train=str(tmp_path / "saved")), Seed(0), 2, SINGLE)
 
 
+@pytest.mark.long
 def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
 

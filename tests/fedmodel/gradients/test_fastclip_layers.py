@@ -194,6 +194,7 @@ def clipped(
     return squares.sqrt(), sums
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
 def test_norms_and_sums(case: Case, unit: list[int], alone_of: Any, norms_of: Any) -> None:

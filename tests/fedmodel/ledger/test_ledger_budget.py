@@ -166,6 +166,7 @@ def test_what_was_given_up_is_not_held_again(site: Site) -> None:
     assert total(charges, "record").epsilon == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("repeated", [1, 2])
 @pytest.mark.parametrize("rate", [0.1, 1.0])
 def test_a_failed_run_with_repeated_rounds_fits_into_its_jobs_own_epsilon(

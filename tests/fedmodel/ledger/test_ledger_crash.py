@@ -23,18 +23,22 @@ def lives(mode: str, times: int, seed: int) -> dict[str, int]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.long
 def test_a_thousand_kills_between_and_within_system_calls() -> None:
     assert lives("kill", 1000, 1)["killed"] >= 1000
 
 
+@pytest.mark.long
 def test_power_cuts_that_lose_what_was_not_synced() -> None:
     assert lives("cut", 100, 2)["cuts"] == 300
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_or_fails() -> None:
     assert lives("full", 80, 3)["failed"] > 100
 
 
+@pytest.mark.long
 def test_processes_that_race_for_the_last_of_a_budget() -> None:
     assert lives("race", 8, 4)["races"] == 16
 

@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ def test_the_fuzzed_line_is_a_line() -> None:
     assert encode(decode(LINE[:-1])) + b"\n" == LINE
 
 
+@pytest.mark.long
 @settings(
     max_examples=400,
     deadline=None,
@@ -64,6 +66,7 @@ def test_the_reader_survives_anything(tmp_path: Path, raw: bytes) -> None:
         assert path.read_bytes() == raw
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_no_line_of_any_type_is_read_as_something_else(data: st.DataObject) -> None:

@@ -19,6 +19,7 @@ def norm(vector: np.ndarray) -> float:
     return math.sqrt(math.fsum(float(x) ** 2 for x in vector))
 
 
+@pytest.mark.long
 @FUZZ
 @given(ANY, st.floats(1e-3, 1e6))
 def test_no_update_is_longer_than_c(change: np.ndarray, clip: float) -> None:

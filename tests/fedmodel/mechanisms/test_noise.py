@@ -33,11 +33,13 @@ def normals() -> Floats:
     return gaussian(Counter(), N)
 
 
+@pytest.mark.long
 def test_normals_have_the_cdf(normals: Floats) -> None:
     assert normals.shape == (N,)
     assert stats.kstest(normals, "norm").pvalue > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("power", range(1, 9))
 def test_normals_have_the_moments(normals: Floats, power: int) -> None:
     expected = 0.0 if power % 2 else float(math.prod(range(1, power, 2)))
@@ -52,6 +54,7 @@ def test_normals_have_both_tails(normals: Floats, bound: float) -> None:
         assert stats.binomtest(int(found), N, expected).pvalue > 1e-3
 
 
+@pytest.mark.long
 def test_a_pair_is_independent(normals: Floats) -> None:
     x, y = normals[:-1:2], normals[1::2]
     assert stats.kstest((x**2 + y**2) / 2, "expon").pvalue > 1e-3
@@ -62,6 +65,7 @@ def test_a_pair_is_independent(normals: Floats) -> None:
     assert stats.chisquare(joint).pvalue > 1e-3
 
 
+@pytest.mark.long
 def test_places_are_independent(normals: Floats) -> None:
     # A pair, neighbouring pairs, and the same place in neighbouring tiles.
     for lag in (1, 2, TILE):
@@ -221,6 +225,7 @@ FLOATS: dict[int, st.SearchStrategy[NDArray[np.floating]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [32, 64])
 def test_factors_bound_the_product(width: int) -> None:
     @settings(deadline=None)

@@ -128,6 +128,7 @@ def fits(seen: Floats, secret: float) -> Floats:
     return np.abs(word - np.rint(word)).astype(np.float64)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("release", "leaks"), [(plain, True), (add_gaussian, False)], ids=["plain", "grid"]
 )
@@ -144,6 +145,7 @@ def test_a_pair_does_not_tell_its_words(
     assert np.concatenate(wrong).max() > 0.3
 
 
+@pytest.mark.long
 def test_the_bound_on_squares_holds_on_a_smaller_copy() -> None:
     # 12 bits of radius and 14 of angle instead of 63 and 64; squares of side 1/2 at any place.
     h, offset = 0.5, np.array([0.123, 0.377])

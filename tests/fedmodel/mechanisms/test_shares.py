@@ -140,6 +140,7 @@ def test_no_ring_will_do() -> None:
 # -- one share -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 1000, TILE - 1, TILE, TILE + 1, 2 * TILE + 1])
 def test_input_and_noise_are_rounded_together_and_once(dtype: Any, count: int) -> None:
@@ -235,6 +236,7 @@ def test_variances_of_shares_add_up(sites: int) -> None:
     assert abs(found.mean()) < stats.norm.isf(LEVEL / 2) * math.sqrt(variance / COUNT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sites", [1, 3, 5])
 def test_the_sum_is_normal_about_the_inputs(sites: int) -> None:
     spread = np.random.default_rng(3).uniform(-9, 9, size=(sites, COUNT))

@@ -61,6 +61,7 @@ def _logits(net: nn.Module, model: job.Model) -> torch.Tensor:
         return net(**inputs).logits  # type: ignore[no-any-return]
 
 
+@pytest.mark.long
 def test_plain_libraries_give_the_same_logits(model_of: Any, tmp_path: Path) -> None:
     cases = [
         ("tiny", pooling, method, form)

@@ -47,6 +47,7 @@ def _pad(net: Any) -> int:
     return int(getattr(net.config, "encoder", net.config).pad_token_id)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "pooling"), CASES)
 def test_methods(kind: str, pooling: str, model_of: Any, batch_of: Any) -> None:
     model = model_of(kind, pooling)
@@ -110,6 +111,7 @@ def _check_gradients(net: Any, batch: dict[str, torch.Tensor], method: str) -> N
             assert p.grad is None, name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "pooling"), CASES)
 def test_head_only_is_exact(kind: str, pooling: str, model_of: Any, batch_of: Any) -> None:
     net = load(model_of(kind, pooling, dropout=0.5), Seed(1))
@@ -202,6 +204,7 @@ def test_full_freezes_an_unused_pooler(model_of: Any) -> None:
     assert frozen == ["encoder.pooler.weight", "encoder.pooler.bias"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "roberta", "electra"])
 @pytest.mark.filterwarnings("ignore:Full backward hook:UserWarning")

@@ -19,6 +19,7 @@ def gradients(model: Any, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_skipping_gives_the_same_logits_and_gradients_or_says_that_it_doesnt(
     kind: str, model_of: Callable[..., Any], batch_of: Callable[..., Any]

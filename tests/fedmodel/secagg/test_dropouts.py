@@ -19,6 +19,7 @@ QUICK = settings(
 )
 
 
+@pytest.mark.long
 @settings(QUICK, max_examples=25)
 @given(
     sites=st.integers(4, 9),

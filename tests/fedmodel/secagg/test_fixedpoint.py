@@ -50,6 +50,7 @@ def test_headroom_is_proved_and_the_step_is_the_finest_power_of_two(code: FixedP
     assert abs(code.largest - code.range / code.step) <= 0.5
 
 
+@pytest.mark.long
 @settings(max_examples=200)
 @given(codes(), KINDS, st.data())
 def test_a_value_is_off_by_half_a_step_at_most(

@@ -338,6 +338,7 @@ def check(ends: Counter[str], cases: int) -> None:
     assert sum(ends.values()) > 0.95 * cases
 
 
+@pytest.mark.long
 def test_bent_messages(worlds: "type[World]") -> None:
     ends = attack(entries(worlds), range(4_000))
     check(ends, 4_000)

@@ -48,6 +48,7 @@ def test_small_cohorts_are_complete_with_their_own_threshold(sites: int) -> None
         assert made.neighbours(member) == tuple(x for x in made.cohort if x != member)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sites", [51, 60, 100, 333, 1000])
 def test_large_cohorts_are_symmetric_and_of_one_degree(sites: int) -> None:
     made = make(sites)
@@ -65,6 +66,7 @@ def test_large_cohorts_are_symmetric_and_of_one_degree(sites: int) -> None:
         assert all(member in around[x] for x in near)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sites", "corrupt", "dropout", "needed"),
     [
@@ -207,6 +209,7 @@ def test_the_order_follows_the_seed_alone() -> None:
     assert one.ring[:4] == make(100).ring[:4] == RING
 
 
+@pytest.mark.long
 def test_it_stays_quick_for_thousands() -> None:
     made = make(5000)
     assert sum(len(made.neighbours(member)) for member in made.cohort) == 5000 * made.degree

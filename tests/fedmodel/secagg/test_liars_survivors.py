@@ -96,6 +96,7 @@ def test_different_survivors_are_noticed(world: "World") -> None:
     assert world.sites[1].reveal(world.request(attempt, consents[:3]))
 
 
+@pytest.mark.long
 def test_both_kinds_among_neighbours(worlds: "type[World]") -> None:
     # Each site answers once; half of site 1's neighbours give the one kind, half the other.
     world = worlds(51, survivors=44, count=8, site_class=Trusting)
@@ -155,6 +156,7 @@ def test_different_takers(worlds: "type[World]") -> None:
     assert world.is_plain(world.unpair(1, view.uploads[1][1], pairs, self_seed), x[1])
 
 
+@pytest.mark.long
 def test_missing_neighbours_that_are_there(
     worlds: "type[World]", monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def check(world: "World", drops: dict[str, set[int]], seed: int) -> str | None:
     return failed
 
 
+@pytest.mark.long
 @settings(QUICK, max_examples=80)
 @given(case=cases(), data=st.data())
 def test_sum_is_exact_or_refused(
@@ -105,6 +106,7 @@ def test_sum_is_exact_or_refused(
     check(world, drops, seed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("sites", [4, 7])
 def test_quorum_at_each_stage(worlds: "type[World]", sites: int, stage: str) -> None:
@@ -125,6 +127,7 @@ def test_one_site_gone_at_each_stage_of_the_fewest(worlds: "type[World]", stage:
         assert check(world, drops, gone) is None
 
 
+@pytest.mark.long
 @settings(QUICK, max_examples=2)
 @given(seed=st.integers(0, 1000), data=st.data())
 def test_sum_is_exact_among_neighbours(
@@ -143,6 +146,7 @@ def test_sum_is_exact_among_neighbours(
     assert (total == world.ring_sum(vectors, sorted(left))).all()
 
 
+@pytest.mark.long
 def test_a_secret_that_lacks_shares_among_neighbours(worlds: "type[World]") -> None:
     # Enough sites reveal, but not enough of one site's neighbours.
     world = worlds(51, survivors=44, threshold=26, count=9)

@@ -27,6 +27,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Noise:
     return watch(monkeypatch, adds=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("physical", [4, 64])
 @pytest.mark.parametrize("engine", ENGINES)
@@ -52,6 +53,7 @@ def test_the_clipped_sum_equals_a_loop_over_single_examples(
     np.testing.assert_allclose(silent.sums()[0], expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_no_single_contribution_is_longer_than_the_clip_norm(
@@ -99,6 +101,7 @@ def test_a_poisoned_row_leaves_the_others_contributions_as_they_were(
     assert np.isfinite(change).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_without_noise_and_clip_a_private_step_is_a_plain_one(

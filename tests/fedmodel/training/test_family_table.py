@@ -170,6 +170,7 @@ def _refusal(learner: Any, message: str) -> str:
 CASES = [(row, method) for row in ROWS for method in row.methods]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("row", "method"), CASES, ids=[f"{r.label} {m} {r.settings}".strip() for r, m in CASES]
 )

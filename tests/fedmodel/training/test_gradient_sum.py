@@ -83,6 +83,7 @@ def naive(
     return np.concatenate(parts), part * np.sqrt(count)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("engine", "unit", "clipping"), WAYS)
 def test_it_is_the_sum_of_the_clipped_gradients_in_the_layouts_order(
@@ -212,6 +213,7 @@ def test_the_sample_is_poisson_at_the_plans_rate(
 # -- what it bounds, and what adds nothing -------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("engine", "unit", "clipping"), WAYS[:4])
 def test_one_unit_is_at_most_c(

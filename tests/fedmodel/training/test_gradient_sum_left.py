@@ -19,6 +19,7 @@ from fedmodel.training.learner import Learner
 from tests.fedmodel.training.sums import METHODS, sum_of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["fast", "hooks", "ghost"])
 @pytest.mark.parametrize("method", [*METHODS, "full"])
 def test_nothing_moves_and_nothing_is_left(

@@ -54,6 +54,7 @@ OPTIMISERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "ffa", "lora", "full"])
 @pytest.mark.parametrize("optimizer", OPTIMISERS)
 def test_a_round_equals_a_plain_loop(

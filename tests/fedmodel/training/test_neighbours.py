@@ -121,6 +121,7 @@ def neighbours(draw: st.DrawFn, unit: str, replace: bool) -> tuple[Site, Site]:
     return sites[0], sites[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "lora", "full"])
 @pytest.mark.parametrize("unit", ["patient", "record"])
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
@@ -169,6 +170,7 @@ def test_neighbours_clipped_sums_are_at_most_a_sensitivity_apart(
     assert max(reached) > 0.5  # the bound isn't idle
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("clipping", CLIPPINGS)
 @pytest.mark.parametrize("physical", [1, 4, 64])
 def test_a_patient_with_more_rows_than_a_batch_weighs_no_more_than_another(
@@ -221,6 +223,7 @@ def private_steps(
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "lora"])
 @pytest.mark.parametrize("unit", ["patient", "record"])
 @pytest.mark.parametrize("clipping", CLIPPINGS)

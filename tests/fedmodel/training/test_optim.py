@@ -162,6 +162,7 @@ def test_without_noise_it_is_adamw_but_for_the_floor() -> None:
     assert tiny[0] == pytest.approx(-0.01 * 1e-6 / 1e-4, rel=1e-4)
 
 
+@pytest.mark.long
 def test_the_known_variance_is_taken_off() -> None:
     # Signals of 0.1 and 1 under noise of ±3: AdamW's steps are nearly proportional to the signal
     # (the noise makes all second moments alike); corrected, both go about lr a step.

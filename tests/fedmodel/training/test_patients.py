@@ -66,6 +66,7 @@ def clipper_of(privacy: Privacy, plan: Plan, learner: Learner) -> Clipper:
     return clippers.make_clipper(privacy, plan, learner.trained, Entropy(), None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "lora", "full"])
 @pytest.mark.parametrize("clipping", ["flat", "per-layer", "adaptive"])
 @pytest.mark.parametrize("unit", ["record", "patient"])
@@ -112,6 +113,7 @@ def test_one_unit_more_changes_the_clipped_sum_by_at_most_c(
     assert abs(counts[0] - counts[1]) == (0.5 if clipping == "adaptive" else 0.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [1, 7, 40])
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 @pytest.mark.parametrize("method", ["head", "lora", "full"])

@@ -38,6 +38,7 @@ def assert_same(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
 # -- it passes -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_it_passes_once_and_leaves_the_weights_bit_for_bit(
@@ -68,6 +69,7 @@ def test_it_passes_once_and_leaves_the_weights_bit_for_bit(
         preflight.preflight(learner, examples_of(learner), another)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_it_passes_in_bf16_and_looks_in_float32_too(
     method: str, learner_of: Any, examples_of: Any, monkeypatch: pytest.MonkeyPatch
@@ -85,6 +87,7 @@ def test_it_passes_in_bf16_and_looks_in_float32_too(
     assert learner.precision == "bf16"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_dropout_is_no_reason_to_refuse(pooling: Any, engine: str, examples_of: Any) -> None:

@@ -165,6 +165,7 @@ def test_4_batches_add_up_to_the_whole(
 # -- 6: norms in bf16 ----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "lora", "full"])
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 def test_6_in_bf16_nobody_gets_past_the_bound(

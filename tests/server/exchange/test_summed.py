@@ -107,6 +107,7 @@ RUBBISH: dict[str, Meddle] = {
 LEGS = ("query.join", "query.open", "train", "query.consent", "query.reveal")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leg", LEGS)
 @pytest.mark.parametrize("rubbish", RUBBISH)
 def test_rubbish_is_its_senders_failure_only(rubbish: str, leg: str) -> None:

@@ -38,6 +38,7 @@ def the_budget_is_never_spent(patch: pytest.MonkeyPatch, world: World) -> None:
     patch.setattr(Remaining, "affordable", lambda self, round, steps: steps)
 
 
+@pytest.mark.long
 @BUGS.each()
 def test_a_planted_bug_is_noticed(bug: Bug, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     notice(bug, world, monkeypatch)

@@ -197,6 +197,7 @@ def the_loss_of_a_unit_is_a_row(patch: pytest.MonkeyPatch, world: World) -> None
     patch.setattr(Groups, "__init__", lambda self, unit: real(self, torch.arange(len(unit))))
 
 
+@pytest.mark.long
 @BUGS.each()
 def test_a_planted_bug_is_noticed(bug: Bug, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     notice(bug, world, monkeypatch)

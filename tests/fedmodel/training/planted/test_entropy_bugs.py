@@ -103,6 +103,7 @@ def dropout_from_a_seed(patch: pytest.MonkeyPatch, world: World) -> None:
     patch.setattr(local, "_seed_dropout", lambda _, device: real(Seed(3).value, device))
 
 
+@pytest.mark.long
 @BUGS.each()
 def test_a_planted_bug_is_noticed(bug: Bug, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     notice(bug, world, monkeypatch)

@@ -112,6 +112,7 @@ def an_empty_batch_takes_no_noise(patch: pytest.MonkeyPatch, world: World) -> No
     patch.setattr(noise, "add_gaussian_", add)
 
 
+@pytest.mark.long
 @BUGS.each()
 def test_a_planted_bug_is_noticed(bug: Bug, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     notice(bug, world, monkeypatch)

@@ -89,6 +89,7 @@ def a_batch_is_counted_but_not_added(patch: pytest.MonkeyPatch, world: World) ->
     patch.setattr(dpsgd, "_accumulate", accumulate)
 
 
+@pytest.mark.long
 @BUGS.each()
 def test_a_planted_bug_is_noticed(bug: Bug, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     notice(bug, world, monkeypatch)

@@ -100,6 +100,7 @@ def a_trained_weight_is_written_as_it_was(patch: pytest.MonkeyPatch, world: Worl
     patch.setattr(dpsgd.PrivateOptimizer, "scale_grad", scale_grad)
 
 
+@pytest.mark.long
 @BUGS.each()
 def test_a_planted_bug_is_noticed(bug: Bug, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     notice(bug, world, monkeypatch)
