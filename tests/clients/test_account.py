@@ -1,16 +1,12 @@
 """A site's ledger in a job: reserved at the join, given back at the end, held against heads."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message
 
-from clients import app as site_app
-from clients.site import Site
 from fedmodel import wire
 from fedmodel._text import show_epsilon
 from fedmodel.accounting.plan import make_plan
@@ -18,14 +14,16 @@ from fedmodel.data import Rows
 from fedmodel.job import Job, Model, Privacy, Train
 from fedmodel.ledger import AbortEntry, DatasetEntry, GiveBackEntry, Request
 from fedmodel.ledger.caps import Caps, total
+from fedmodel.ledger.site_state import SiteState
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.training.learner import resident
-from fedmodel.wire import Failure, Leave
+from fedmodel.wire import Failure, Leave, Offer
+from tests.clients.talk import NODE, RUN, Speaker, make_site
+from tests.jobs import CPU, real_job
 
-RUN, NODE = 78, 6
 ROWS = Rows([f"note {i}" for i in range(16)], ["ab"[i % 2] for i in range(16)])
 PRIVACY = Privacy(mechanism="dpsgd", epsilon=3.0, delta=1e-3, rate=0.5)
-JOB = Job(
+JOB = real_job(
     model=Model(labels=("a", "b"), max_length=16),
     train=Train(method="head", rounds=4, steps=2, batch_size=8),
     privacy=PRIVACY,
@@ -42,33 +40,25 @@ ONE = total(terms().charges(), "record").epsilon
 TWO = total(terms().charges() * 2, "record").epsilon
 
 
-class Talk:
-    """Says things to a site, as a coordinator would."""
+class Talk(Speaker):
+    """Says things to a new process of a site, as a coordinator would."""
 
     def __init__(self, folder: Path, **site: Any) -> None:
+        state = SiteState(folder, site.get("name", "north"))
         values: dict[str, Any] = {
-            "name": "north",
             "rows": ROWS,
-            "device": "cpu",
-            "ledger": folder / "ledgers" / "main.jsonl",
-            "state": folder / "between",
-            "home": folder,
+            "ledger_path": folder / "ledgers" / "main.jsonl",
+            "run_folder": folder / "between",
+            "state": state,
             "run": "one",
         }
-        self.site = Site(**(values | site))
-        site_app.forget(RUN)
-        site_app.register(RUN, NODE, self.site)
+        super().__init__(make_site(folder, **(values | site)), JOB)
 
-    def send(self, kind: str, content: RecordDict) -> Message:
-        message = Message(content, NODE, kind)
-        message.metadata.__dict__["_message_id"] = "m"
-        return site_app.app(message, Context(RUN, NODE, {}, RecordDict(), {}))
-
-    def join(self, job: Job = JOB, *known: TreeHead) -> Message:
-        return self.send("query.join", wire.encode_job(job, known))
+    def offer(self, job: Job = JOB, *known: TreeHead) -> Message:
+        return self.join(job, *known)
 
     def train(self, round_: int = 1, entries: int = 0, job: Job = JOB) -> Message:
-        vector = wire.pack(resident(job, torch.device("cpu")).initial)
+        vector = wire.pack(resident(job, CPU).initial)
         return self.send("train", wire.encode_order(round_, job.sha256, vector, entries))
 
     def leave(self, failed: bool = False, entries: int = 0, job: Job = JOB) -> Message:
@@ -80,9 +70,8 @@ class Talk:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "north"
-    site_app.forget(RUN)
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "north"
 
 
 def standing(reply: Message) -> Standing:
@@ -99,7 +88,7 @@ def why(reply: Message) -> Failure:
 
 def test_a_job_from_join_to_leave(folder: Path) -> None:
     talk = Talk(folder)
-    joined = standing(talk.join())
+    joined = standing(talk.offer())
     assert talk.entries() == ["open", "dataset", "reserve"]
     assert joined.head.size == 3
     after = standing(talk.train(1, entries=3))
@@ -119,25 +108,25 @@ def test_a_job_from_join_to_leave(folder: Path) -> None:
 @pytest.mark.parametrize("failed", [True, False])
 def test_a_session_ends_with_its_own_job_only(folder: Path, failed: bool) -> None:
     talk = Talk(folder)
-    talk.join()
+    talk.offer()
     assert not talk.leave(failed, job=replace(JOB, seed=1)).has_error()
     standing(talk.train(1))
     standing(talk.leave(failed))
-    assert (RUN, NODE) not in site_app._sessions
+    assert "query.join" in why(talk.train(1)).reason
 
 
 def test_a_session_ends_also_where_the_ledger_cannot_be_written(folder: Path) -> None:
     talk = Talk(folder)
-    talk.join()
-    talk.site.ledger.unlink()
-    talk.site.ledger.mkdir()
+    talk.offer()
+    talk.site.ledger_file.unlink()
+    talk.site.ledger_file.mkdir()
     assert talk.leave().has_error()
-    assert (RUN, NODE) not in site_app._sessions
+    assert "query.join" in why(talk.train(1)).reason
 
 
 def test_what_the_operator_gave_up_is_not_spent(folder: Path) -> None:
     talk = Talk(folder)
-    talk.join()
+    talk.offer()
     talk.site.open_ledger().give_back_run("one")
     assert "holds no reservation" in why(talk.train(1)).reason
     assert talk.entries()[3:] == ["give-back"]
@@ -145,11 +134,11 @@ def test_what_the_operator_gave_up_is_not_spent(folder: Path) -> None:
 
 def test_a_run_that_failed_is_aborted_and_can_go_on(folder: Path) -> None:
     talk = Talk(folder)
-    talk.join()
+    talk.offer()
     standing(talk.train(1))
     standing(talk.leave(failed=True))
     assert isinstance(talk.site.open_ledger().entries()[-1], AbortEntry)
-    standing(talk.join())
+    standing(talk.offer())
     held = talk.site.open_ledger().reservation("one", JOB.sha256)
     assert held is not None
     assert sum(s.steps for s in held.held()) == 6
@@ -159,19 +148,19 @@ def test_a_run_that_failed_is_aborted_and_can_go_on(folder: Path) -> None:
 
 
 def test_another_process_goes_on_with_the_reservation_and_can_end_it(folder: Path) -> None:
-    Talk(folder).join()
+    Talk(folder).offer()
     talk = Talk(folder)
     assert standing(talk.leave()).head.size == 4
-    Talk(folder).join()
+    Talk(folder).offer()
     before = Talk(folder).entries()
-    standing(Talk(folder).join())
+    standing(Talk(folder).offer())
     assert Talk(folder).entries() == [*before, "dataset"]
 
 
 def test_without_privacy_nothing_is_kept(folder: Path) -> None:
     talk = Talk(folder)
     job = replace(JOB, privacy=Privacy())
-    assert wire.decode_standing(talk.join(job).content) is None
+    assert wire.decode_standing(talk.offer(job).content) is None
     assert wire.decode_standing(talk.train(1, job=job).content) is None
     assert wire.decode_standing(talk.leave().content) is None
     assert not folder.exists()
@@ -179,49 +168,49 @@ def test_without_privacy_nothing_is_kept(folder: Path) -> None:
 
 def test_caps_refuse_a_job_before_it_trains_with_the_numbers(folder: Path) -> None:
     caps = Caps(epsilon=(ONE + TWO) / 2)
-    standing(Talk(folder, caps=caps).join())
+    standing(Talk(folder, caps=caps).offer())
     talk = Talk(folder, caps=caps, run="two")
-    refusal = why(talk.join())
+    refusal = why(talk.offer())
     assert refusal.budget
     assert "budget.epsilon" in refusal.reason
     assert show_epsilon(TWO) in refusal.reason
-    assert talk.site.refusal is not None
+    assert talk.app.work(RUN, NODE).refusal is not None
     assert "query.join" in why(talk.train(1)).reason
     # The first run's reservation still stands; when it ends unspent, the second fits in.
     standing(Talk(folder, caps=caps).leave())
-    standing(Talk(folder, caps=caps, run="two").join())
+    standing(Talk(folder, caps=caps, run="two").offer())
 
 
 def test_patients_caps_refuse_a_job_that_protects_records(folder: Path) -> None:
-    refusal = why(Talk(folder, caps=Caps(unit="patient")).join())
+    refusal = why(Talk(folder, caps=Caps(unit="patient")).offer())
     assert "privacy=patient" in refusal.reason
 
 
 def test_a_ledger_older_than_the_coordinators_head_is_refused(folder: Path) -> None:
     talk = Talk(folder)
-    talk.join()
+    talk.offer()
     kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     newer = standing(talk.train(1)).head
     for path, content in kept.items():
         path.write_bytes(content)  # ledger and head, as an old backup has them
     back = Talk(folder)
     # What is wrong with its files is the site's own affair.
-    assert why(back.join(JOB, newer)).reason == "RollbackError: see the site's own log"
-    assert "an old copy" in str(back.site.refusal)
+    assert why(back.offer(JOB, newer)).reason == "RollbackError: see the site's own log"
+    assert "an old copy" in str(back.app.work(RUN, NODE).refusal)
     assert "query.join" in why(back.train(1)).reason
     # Also when it comes to light later, nothing is spent.
     talk = Talk(folder)
-    standing(talk.join())
+    standing(talk.offer())
     before = talk.entries()
     assert "RollbackError" in why(talk.train(1, entries=99)).reason
     assert talk.entries() == before
 
 
 def test_heads_of_others_are_no_matter_and_forged_ones_are_refused(folder: Path) -> None:
-    other = standing(Talk(folder.with_name("south"), name="south").join()).head
+    other = standing(Talk(folder.with_name("south"), name="south").offer()).head
     talk = Talk(folder)
-    own = standing(talk.join(JOB, other)).head
-    content = wire.encode_job(JOB, [own])
+    own = standing(talk.offer(JOB, other)).head
+    content = wire.encode_offer(Offer(job=JOB, tree_heads=(own,)))
     text = str(content.config_records["config"]["heads"])
     content.config_records["config"]["heads"] = text.replace('"size":3', '"size":2')
     assert "doesn't verify" in why(talk.send("query.join", content)).reason
@@ -229,14 +218,14 @@ def test_heads_of_others_are_no_matter_and_forged_ones_are_refused(folder: Path)
 
 def test_the_rows_of_a_run_are_noted_and_may_not_be_in_two_datasets(folder: Path) -> None:
     talk = Talk(folder, test=Rows(["held out"], ["a"]))
-    talk.join()
+    talk.offer()
     (noted,) = [e for e in talk.site.open_ledger().entries() if isinstance(e, DatasetEntry)]
     assert (noted.rows, noted.added, noted.removed) == (17, 17, 0)
     ledger = folder / "ledgers" / "other.jsonl"
-    other = Talk(folder, dataset="other", ledger=ledger, rows=ROWS.take(range(3, 16)))
+    other = Talk(folder, dataset="other", ledger_path=ledger, rows=ROWS.take(range(3, 16)))
     job = replace(JOB, federation=replace(JOB.federation, min_rows=1))
-    assert why(other.join(job)).reason == "DataError: see the site's own log"
-    assert "budget.dataset=main" in str(other.site.refusal)
+    assert why(other.offer(job)).reason == "DataError: see the site's own log"
+    assert "budget.dataset=main" in str(other.app.work(RUN, NODE).refusal)
     assert other.entries() == []
 
 
@@ -244,7 +233,7 @@ def test_the_rows_of_a_run_are_noted_and_may_not_be_in_two_datasets(folder: Path
 def test_repeated_rounds_of_a_decaying_schedule_cost_the_last_ones(folder: Path) -> None:
     job = replace(JOB, privacy=replace(PRIVACY, decay=0.5))
     talk = Talk(folder)
-    talk.join(job)
+    talk.offer(job)
     for round_ in (1, 2, 2, 3, 4):
         standing(talk.train(round_, job=job))
     # The last round was shorter, and there is no more of it.

@@ -1,32 +1,30 @@
 """One site, spoken to through its real Flower app."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from flwr.app import Context, Message, RecordDict
 
 from clients import app as site_app
-from clients.site import Site
 from fedmodel import wire
 from fedmodel.data import Rows
 from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
 from fedmodel.ledger import Ledger, Part, SpendEntry
 from fedmodel.ledger.mechanism import DPSGD
 from fedmodel.mechanisms import noise
-from fedmodel.training.learner import Learner, resident
+from fedmodel.training.learner import Learner
 from fedmodel.update import Update
-from fedmodel.wire import failures
+from fedmodel.wire import Offer, failures
+from tests.clients.talk import NODE, RUN, Speaker, make_site
+from tests.jobs import real_job
 
-RUN, NODE = 77, 5
 SECRET = "zebrafinch"
 TEXTS = [f"{SECRET} note {i} of a patient with {'fever' if i % 2 else 'pain'}" for i in range(16)]
 LABELS = ["ab"[i % 2] for i in range(16)]
-PLAIN = Job(
+PLAIN = real_job(
     model=Model(labels=("a", "b"), max_length=16),
     train=Train(method="head", rounds=4, steps=2, batch_size=8, momentum=0.5),
 )
@@ -34,38 +32,12 @@ PRIVATE = replace(PLAIN, privacy=Privacy(mechanism="dpsgd", epsilon=3.0, delta=1
 EVALUATED = replace(PRIVATE, federation=Federation(test="held-out"))
 
 
-class Talk:
+class Talk(Speaker):
     """Says things to a site, as a coordinator would."""
 
     def __init__(self, folder: Path, **site: Any) -> None:
-        values: dict[str, Any] = {
-            "name": "north",
-            "rows": Rows(TEXTS, LABELS),
-            "device": "cpu",
-            "ledger": folder / "ledger" / "north.jsonl",
-            "state": folder / "state",
-            "home": folder / "home",
-            "run": "test",
-        }
-        self.site = Site(**(values | site))
-        self.job = PLAIN
-        self.register()
-
-    def register(self) -> None:
-        site_app.register(RUN, NODE, self.site)
-
-    def send(self, kind: str, content: RecordDict) -> Message:
-        message = Message(content, NODE, kind)
-        message.metadata.__dict__["_message_id"] = "m"
-        return site_app.app(message, Context(RUN, NODE, {}, RecordDict(), {}))
-
-    def join(self, job: Job) -> Message:
-        self.job = job
-        return self.send("query.join", wire.encode_job(job))
-
-    @property
-    def learner(self) -> Learner:
-        return resident(self.job, torch.device("cpu"))
+        rows = site.pop("rows", Rows(TEXTS, LABELS))
+        super().__init__(make_site(folder, rows, **site), PLAIN)
 
     def order(self, round_: int = 1, **change: Any) -> Message:
         vector = change.get("vector", self.learner.initial)
@@ -82,14 +54,10 @@ class Talk:
         sha256 = change.get("job", self.job.sha256)
         return self.send("evaluate", wire.encode_order(round_, sha256, wire.pack(vector)))
 
-    def spent(self) -> int:
-        return sum(s.steps for s in Ledger(self.site.ledger).spends())
-
 
 @pytest.fixture
-def talk(tmp_path: Path) -> Iterator[Talk]:
-    yield Talk(tmp_path)
-    site_app.forget(RUN)
+def talk(tmp_path: Path) -> Talk:
+    return Talk(tmp_path)
 
 
 @pytest.fixture
@@ -127,9 +95,10 @@ def test_training_before_joining_is_refused(talk: Talk) -> None:
     assert "join first" in refusal(talk.order(), "ProtocolError").replace("query.join", "join")
 
 
-def test_a_node_without_a_site_is_refused(talk: Talk) -> None:
-    site_app.forget(RUN)
-    assert "without a site" in refusal(talk.join(PLAIN), "ProtocolError")
+def test_a_node_without_a_site_is_refused() -> None:
+    offer = Message(wire.encode_offer(Offer(job=PLAIN)), NODE, "query.join")
+    reply = site_app.app(offer, Context(RUN, NODE, {}, RecordDict(), {}))
+    assert "without a site" in refusal(reply, "ProtocolError")
 
 
 @pytest.mark.parametrize("job", [PLAIN, PRIVATE], ids=["plain", "private"])
@@ -147,7 +116,7 @@ def test_orders_that_do_not_belong_are_refused_and_cost_nothing(job: Job, talk: 
     ]:
         assert says in refusal(reply, "ProtocolError")
     assert talk.spent() == 0
-    assert not talk.site.state.exists()
+    assert not talk.site.run_folder.exists()
 
 
 @pytest.mark.parametrize("least", [1, 16], ids=["fewer than a batch", "fewer than min_rows"])
@@ -168,7 +137,7 @@ def test_labels_that_the_job_does_not_know_are_refused_and_not_told(tmp_path: Pa
 
 
 def test_other_starting_weights_are_refused(talk: Talk) -> None:
-    job = replace(PLAIN, model=replace(PLAIN.model, digest="0" * 64))
+    job = replace(PLAIN, weights="0" * 64)
     # Which files a site has is its own affair: the coordinator learns the kind only.
     assert refusal(talk.join(job), "ModelError") == "ModelError: see the site's own log"
 
@@ -201,7 +170,7 @@ def test_a_crash_in_training_that_quotes_a_row_is_not_quoted(
         raise KeyError(TEXTS[3])
 
     talk.join(job)
-    talk.site.on_step = crash
+    talk.on_step = crash
     refusal(talk.order(), "unexpected")
     assert SECRET not in caplog.text
     assert SECRET not in repr(talk.site)
@@ -224,7 +193,7 @@ def test_a_private_update_tells_neither_loss_nor_size(talk: Talk) -> None:
 
 
 def test_an_evaluation_tells_two_whole_numbers_and_nothing_else(talk: Talk) -> None:
-    talk.site.test = Rows(TEXTS[:6], LABELS[:6])
+    talk.restart(test=Rows(TEXTS[:6], LABELS[:6]))
     talk.join(EVALUATED)
     reply = talk.evaluate()
     assert not reply.has_error(), reply.error
@@ -237,7 +206,7 @@ def test_an_evaluation_tells_two_whole_numbers_and_nothing_else(talk: Talk) -> N
 
 def test_evaluations_that_do_not_belong_are_refused_and_cost_nothing(talk: Talk) -> None:
     assert "join" in refusal(talk.evaluate(), "ProtocolError")
-    talk.site.test = Rows(TEXTS[:6], LABELS[:6])
+    talk.restart(test=Rows(TEXTS[:6], LABELS[:6]))
     assert not talk.join(EVALUATED).has_error()
     size = talk.learner.layout.total
     for reply, says in [
@@ -259,7 +228,7 @@ def test_a_crash_in_an_evaluation_that_quotes_a_row_is_not_quoted(
     def crash(*_: Any) -> Any:
         raise KeyError(TEXTS[3])
 
-    talk.site.test = Rows(TEXTS[:6], LABELS[:6])
+    talk.restart(test=Rows(TEXTS[:6], LABELS[:6]))
     talk.join(EVALUATED)
     monkeypatch.setattr(Learner, "logits", crash)
     refusal(talk.evaluate(), "unexpected")
@@ -278,7 +247,7 @@ def test_the_spend_is_on_disk_before_the_noise_is_drawn(talk: Talk, draws: list[
     talk.train(1)
     talk.train(2)
     assert draws == [2, 2, 4, 4]
-    entries = Ledger(talk.site.ledger).entries()
+    entries = Ledger(talk.site.ledger_file).entries()
     found = [(e.round, e.attempt, e.steps) for e in entries if isinstance(e, SpendEntry)]
     assert found == [(1, 1, 2), (2, 1, 2)]
     assert all(
@@ -290,8 +259,8 @@ def test_the_spend_is_on_disk_before_the_noise_is_drawn(talk: Talk, draws: list[
 
 def test_without_a_ledger_no_noise_is_drawn(talk: Talk, draws: list[int]) -> None:
     talk.join(PRIVATE)
-    talk.site.ledger.unlink()
-    talk.site.ledger.mkdir()  # a folder where the file should be
+    talk.site.ledger_file.unlink()
+    talk.site.ledger_file.mkdir()  # a folder where the file should be
     refusal(talk.order(), "FedmodelError")
     assert draws == []
 
@@ -303,12 +272,12 @@ def test_a_crash_is_charged_and_the_next_try_is_another_attempt(
         raise RuntimeError("power cut")
 
     talk.join(PRIVATE)
-    talk.site.on_step = crash
+    talk.on_step = crash
     refusal(talk.order(), "unexpected")
     assert talk.spent() == 2
-    talk.site.on_step = lambda: None
+    talk.on_step = lambda: None
     talk.train(1)
-    entries = Ledger(talk.site.ledger).entries()
+    entries = Ledger(talk.site.ledger_file).entries()
     found = [(e.round, e.attempt) for e in entries if isinstance(e, SpendEntry)]
     assert found == [(1, 1), (1, 2)]
 
@@ -329,17 +298,16 @@ def test_a_new_process_remembers_what_was_spent(talk: Talk) -> None:
     talk.join(PRIVATE)
     for round_ in (1, 2, 3, 4):
         talk.train(round_)
-    site_app.forget(RUN)
-    talk.register()
+    talk.restart()
     talk.join(PRIVATE)
     refusal(talk.order(4), "BudgetError")
 
 
 def test_what_is_left_of_a_round_is_taken(talk: Talk, draws: list[int]) -> None:
     talk.join(PRIVATE)
-    session = site_app._sessions[(RUN, NODE)]
-    assert session.plan is not None
-    seven = Part.of(session.plan.spend(1, 7), DPSGD)
+    plan = talk.run.plan
+    assert plan is not None
+    seven = Part.of(plan.spend(1, 7), DPSGD)
     ledger = talk.site.open_ledger()
     ledger.spend(seven, run="test", job=PRIVATE.sha256, round=1, clip=1.0)
     talk.train(2)
@@ -350,7 +318,7 @@ def test_without_privacy_there_is_no_ledger(talk: Talk, draws: list[int]) -> Non
     talk.join(PLAIN)
     talk.train()
     assert draws == []
-    assert not talk.site.ledger.exists()
+    assert not talk.site.ledger_file.exists()
 
 
 def test_the_ledger_tells_the_norm_that_each_round_starts_from(talk: Talk) -> None:
@@ -359,9 +327,9 @@ def test_the_ledger_tells_the_norm_that_each_round_starts_from(talk: Talk) -> No
     talk.join(replace(PRIVATE, privacy=adaptive))
     for round_ in (1, 2, 2):
         talk.train(round_)
-    entries = Ledger(talk.site.ledger).entries()
+    entries = Ledger(talk.site.ledger_file).entries()
     found = [float(e.clip) for e in entries if isinstance(e, SpendEntry)]
-    kept = float((talk.site.state / "clip-0001.txt").read_text())
+    kept = float((talk.site.run_folder / "clip-0001.txt").read_text())
     assert kept != 0.7
     assert found == [0.7, kept, kept]
 
@@ -382,12 +350,10 @@ def test_a_kept_optimiser_goes_on_after_a_restart(optimizer: Any, tmp_path: Path
         talk.join(job)
         talk.train(1)
         if restart:
-            site_app.forget(RUN)
-            talk.register()
+            talk.restart()
             talk.join(job)
         found[name] = talk.train(2).vector
-        found[f"{name} files"] = sorted(p.name for p in talk.site.state.glob("*"))
-        site_app.forget(RUN)
+        found[f"{name} files"] = sorted(p.name for p in talk.site.run_folder.glob("*"))
     assert found["whole"].tobytes() == found["restarted"].tobytes()
     assert found["whole"].tobytes() != found["reset"].tobytes()
     assert found["reset files"] == []
@@ -401,5 +367,4 @@ def test_a_repeated_round_starts_from_the_state_before_it(tmp_path: Path) -> Non
     first, again = talk.train(2), talk.train(2)
     assert first.vector.tobytes() == again.vector.tobytes()
     talk.train(4)
-    assert len(list(talk.site.state.glob("*"))) == 2
-    site_app.forget(RUN)
+    assert len(list(talk.site.run_folder.glob("*"))) == 2

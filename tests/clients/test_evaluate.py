@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.site import Site
-from clients.site_run import Session
+from clients.site_run import SiteRun
 from fedmodel.accounting.claims import epsilon
 from fedmodel.data import Rows
 from fedmodel.errors import BudgetError, DataError, LedgerError, ProtocolError, RefusedError
@@ -19,37 +18,32 @@ from fedmodel.ledger import Ledger, SpendEntry
 from fedmodel.mechanisms import noise
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.training.evaluate import evaluate
-from fedmodel.wire import Order
+from fedmodel.wire import Offer, Order
+from tests.clients.talk import make_site
+from tests.jobs import real_job
 
 TEXTS = [f"note {i} of a patient with {'fever' if i % 2 else 'pain'}" for i in range(30)]
 LABELS = ["ab"[i % 2] for i in range(30)]
 PATIENTS = [f"p{min(i // 2, 11)}" for i in range(30)]  # p11 has 8 rows
 ALL = Rows(TEXTS, LABELS, None, PATIENTS)
-JOB = Job(
+JOB = real_job(
     model=Model(labels=("a", "b"), max_length=16),
     train=Train(method="head", rounds=3, steps=2, batch_size=8),
     privacy=Privacy(mechanism="dpsgd", epsilon=4.0, delta=1e-3, rate=0.4, evaluation_noise=5.0),
     federation=Federation(test="held-out", min_rows=1),
 )
 PATIENT = replace(JOB, privacy=replace(JOB.privacy, unit="patient", rows_per_patient=3))
-Begin = Callable[..., Session]
+Begin = Callable[..., SiteRun]
 
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Begin:
-    def session(job: Job = JOB, **site: Any) -> Session:
-        values: dict[str, Any] = {
-            "name": "north",
-            "rows": ALL.take(range(20)),
-            "test": ALL.take(range(20, 30)),
-            "device": "cpu",
-            "ledger": tmp_path / "north.jsonl",
-            "state": tmp_path / "state",
-            "run": "test",
-        }
-        return Session(job, Site(**(values | site)))
+    def site_run(job: Job = JOB, folder: Path = tmp_path, **site: Any) -> SiteRun:
+        rows, test = site.pop("rows", ALL.take(range(20))), ALL.take(range(20, 30))
+        made = make_site(folder, rows, **{"test": test} | site)
+        return SiteRun(Offer(job=job), made)
 
-    return session
+    return site_run
 
 
 @pytest.fixture
@@ -57,19 +51,19 @@ def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise, "add_gaussian", lambda entropy, total, std: total)
 
 
-def order(session: Session, round_: int = 3, seed: int = 0) -> Order:
-    vector = np.random.default_rng(seed).standard_normal(session.learner.layout.total)
-    return Order(round=round_, job_sha256=session.job_sha256, vector=vector.astype(np.float32))
+def order(run: SiteRun, round_: int = 3, seed: int = 0) -> Order:
+    vector = np.random.default_rng(seed).standard_normal(run.learner.layout.total)
+    return Order(round=round_, job_sha256=run.job.sha256, vector=vector.astype(np.float32))
 
 
-def entries(session: Session) -> list[SpendEntry]:
-    found = Ledger(session.site.ledger).entries()
+def entries(run: SiteRun) -> list[SpendEntry]:
+    found = Ledger(run.site.ledger_file).entries()
     return [entry for entry in found if isinstance(entry, SpendEntry)]
 
 
-def spent(session: Session) -> float:
-    spends = [entry.spend() for entry in entries(session)]
-    return epsilon(spends, 1e-3, adjacency=session.job.privacy.adjacency)
+def spent(run: SiteRun) -> float:
+    spends = [entry.spend() for entry in entries(run)]
+    return epsilon(spends, 1e-3, adjacency=run.job.privacy.adjacency)
 
 
 @pytest.mark.usefixtures("no_noise")
@@ -77,81 +71,81 @@ def test_without_noise_the_counts_are_the_accuracy_on_the_held_out_rows(
     begin: Begin, tmp_path: Path
 ) -> None:
     for seed in range(3):
-        session = begin(ledger=tmp_path / f"{seed}.jsonl", home=tmp_path / f"{seed}")
-        asked = order(session, seed=seed)
-        counts = session.evaluate(asked)
-        session.learner.load_vector(asked.vector)
-        assert session.held_out is not None
-        truth = evaluate(session.learner, session.held_out)["accuracy"]
+        run = begin(folder=tmp_path / f"{seed}")
+        asked = order(run, seed=seed)
+        counts = run.evaluate(asked)
+        run.learner.load_vector(asked.vector)
+        assert run.held_out is not None
+        truth = evaluate(run.learner, run.held_out)["accuracy"]
         assert counts == Counts(values=(round(10 * truth), 10 - round(10 * truth)))
 
 
 def test_it_is_on_disk_before_the_noise_is_drawn(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, seen = begin(), []
+    run, seen = begin(), []
     real = noise.add_gaussian
 
     def watched(entropy: Any, total: Any, std: float) -> Any:
-        seen.append([(e.round, e.attempt, e.steps) for e in entries(session)])
+        seen.append([(e.round, e.attempt, e.steps) for e in entries(run)])
         assert std == 5.0
         return real(entropy, total, std)
 
     monkeypatch.setattr(noise, "add_gaussian", watched)
-    session.evaluate(order(session))
+    run.evaluate(order(run))
     assert seen == [[(0, 1, 1)]]
-    entry = entries(session)[0]
+    entry = entries(run)[0]
     assert (float(entry.rate), float(entry.noise_multiplier)) == (1.0, 5.0)
     assert (entry.job, entry.unit, entry.kind) == (JOB.sha256, "record", "evaluate")
 
 
 def test_without_a_ledger_nothing_is_told(begin: Begin, tmp_path: Path) -> None:
-    session = begin()
-    session.site.ledger.unlink()
-    session.site.ledger.mkdir()
+    run = begin()
+    run.site.ledger_file.unlink()
+    run.site.ledger_file.mkdir()
     with pytest.raises(LedgerError, match="ledger"):
-        session.evaluate(order(session))
+        run.evaluate(order(run))
     with pytest.raises(LedgerError, match="ledger"):
         begin()
 
 
 def test_a_second_time_is_refused_also_by_a_new_process(begin: Begin) -> None:
-    session = begin()
-    session.evaluate(order(session))
-    for again in (session, begin()):
+    run = begin()
+    run.evaluate(order(run))
+    for again in (run, begin()):
         with pytest.raises(BudgetError, match="one evaluation"):
             again.evaluate(order(again, seed=1))
-    assert len(entries(session)) == 1
+    assert len(entries(run)) == 1
 
 
 def test_after_it_the_site_trains_no_more(begin: Begin) -> None:
-    session = begin()
-    session.train(order(session, 1))
-    session.evaluate(order(session))
-    for again in (session, begin()):
+    run = begin()
+    run.train(order(run, 1))
+    run.evaluate(order(run))
+    for again in (run, begin()):
         with pytest.raises(BudgetError, match="no further step"):
             again.train(order(again, 2))
-    assert [e.round for e in entries(session)] == [1, 0]
+    assert [e.round for e in entries(run)] == [1, 0]
 
 
 @pytest.mark.parametrize("round_", [1, 2])
 def test_a_site_with_budget_left_answers_when_others_have_ended_the_run(
     begin: Begin, round_: int
 ) -> None:
-    session = begin()
+    run = begin()
     for number in range(1, round_ + 1):
-        session.train(order(session, number))
-    session.evaluate(order(session, round_))
-    assert [e.round for e in entries(session)] == [*range(1, round_ + 1), 0]
+        run.train(order(run, number))
+    run.evaluate(order(run, round_))
+    assert [e.round for e in entries(run)] == [*range(1, round_ + 1), 0]
     # It was the last thing, whatever round is named.
     for number in (round_ + 1, 1):
         with pytest.raises(BudgetError, match="no further step"):
-            session.train(order(session, number))
+            run.train(order(run, number))
     for number in (round_, 3):
         with pytest.raises(BudgetError, match="one evaluation"):
-            session.evaluate(order(session, number))
-    assert len(entries(session)) == round_ + 1
-    assert spent(session) <= 4
+            run.evaluate(order(run, number))
+    assert len(entries(run)) == round_ + 1
+    assert spent(run) <= 4
 
 
 @pytest.mark.parametrize(
@@ -165,10 +159,10 @@ def test_a_site_with_budget_left_answers_when_others_have_ended_the_run(
     ids=["plain", "public", "no test", "suppressed"],
 )
 def test_a_job_without_it_is_refused_it(begin: Begin, job: Job) -> None:
-    session = begin(job)
+    run = begin(job)
     with pytest.raises(ProtocolError, match="no evaluation"):
-        session.evaluate(order(session))
-    assert not entries(session)
+        run.evaluate(order(run))
+    assert not entries(run)
 
 
 @pytest.mark.long
@@ -178,30 +172,30 @@ def test_the_whole_run_with_it_costs_what_was_promised(
     begin: Begin, unit: Any, adjacency: Any
 ) -> None:
     privacy = replace(JOB.privacy, unit=unit, adjacency=adjacency, epsilon=6.0)
-    session = begin(replace(JOB, privacy=privacy))
+    run = begin(replace(JOB, privacy=privacy))
     for round_ in (1, 2, 3):
-        session.train(order(session, round_))
-    trained = spent(session)
-    session.evaluate(order(session))
-    assert trained < spent(session) <= 6
-    assert spent(session) > 5.9
+        run.train(order(run, round_))
+    trained = spent(run)
+    run.evaluate(order(run))
+    assert trained < spent(run) <= 6
+    assert spent(run) > 5.9
 
 
 def test_repeated_rounds_do_not_eat_its_share(begin: Begin) -> None:
-    session = begin()
+    run = begin()
     for _ in itertools.repeat(None, 3):
-        session.train(order(session, 1))
+        run.train(order(run, 1))
     with pytest.raises(BudgetError, match="no further step"):
-        session.train(order(session, 2))
+        run.train(order(run, 2))
     # Round 1 was the last that all could play, and nothing more can follow.
-    session.evaluate(order(session, 1))
-    assert spent(session) <= 4
+    run.evaluate(order(run, 1))
+    assert spent(run) <= 4
 
 
 @pytest.mark.usefixtures("no_noise")
 def test_of_a_patient_no_more_rows_are_counted_than_agreed(begin: Begin) -> None:
-    session = begin(PATIENT)
-    counts = session.evaluate(order(session))
+    run = begin(PATIENT)
+    counts = run.evaluate(order(run))
     # Rows 20 and 21 are p10's, the other eight p11's.
     assert sum(counts.values) == 2 + 3
 
@@ -214,19 +208,18 @@ def test_patients_take_more_noise(begin: Begin, monkeypatch: pytest.MonkeyPatch)
         return total
 
     monkeypatch.setattr(noise, "add_gaussian", watched)
-    session = begin(PATIENT)
-    session.evaluate(order(session))
+    run = begin(PATIENT)
+    run.evaluate(order(run))
     assert stds == [15.0]
 
 
 def test_a_site_whose_hold_out_is_empty_tells_noise(begin: Begin, tmp_path: Path) -> None:
     for number in range(6):
-        session = begin(
+        run = begin(
             test=ALL.take([]),
-            ledger=tmp_path / f"{number}.jsonl",
-            home=tmp_path / f"{number}",
+            folder=tmp_path / f"{number}",
         )
-        counts = session.evaluate(order(session))
+        counts = run.evaluate(order(run))
         assert max(map(abs, counts.values)) < 50  # ten σ
 
 

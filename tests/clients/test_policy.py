@@ -7,16 +7,37 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients import policy as rules
-from clients.site import Site
-from clients.site_run import Session
+from clients import site_run
+from clients.policy import (
+    Charges,
+    Policy,
+    SiteFacts,
+    broken_rules,
+    count_units,
+    decide,
+)
+from clients.site_run import SiteRun
+from fedmodel.accounting.plan import DeltaError
+from fedmodel.accounting.spends import Spend
 from fedmodel.data import Rows
-from fedmodel.errors import ConfigError, DataError
-from fedmodel.job import Federation, Job, Model, Privacy, Train
+from fedmodel.errors import (
+    BudgetError,
+    ConfigError,
+    DataError,
+    FedmodelError,
+    FloorError,
+    RefusedError,
+)
+from fedmodel.job import Federation, Job, Model, Performance, Privacy, Train
+from fedmodel.ledger.caps import Caps, Charge
 from fedmodel.mechanisms import noise
-from fedmodel.wire import Order
+from fedmodel.secagg.agreement import Floors
+from fedmodel.training.examples import Examples
+from fedmodel.wire import Offer, Order
+from tests.clients.talk import make_site
+from tests.jobs import real_job, summed
 
-JOB = Job(
+JOB = real_job(
     model=Model(labels=("a", "b"), max_length=16),
     train=Train(method="head", rounds=2, steps=2, batch_size=8),
     privacy=Privacy(mechanism="dpsgd", epsilon=4.0, delta=1e-3, rate=0.4),
@@ -31,23 +52,8 @@ def rows(count: int, patients: int | None = None) -> Rows:
     return Rows(texts, ["ab"[i % 2] for i in range(count)], None, named)
 
 
-def site(folder: Path, table: Rows, name: str = "north", **values: Any) -> Site:
-    return Site(
-        name=name,
-        rows=table,
-        device="cpu",
-        ledger=folder / f"{name}.jsonl",
-        state=folder / name,
-        run="test",
-        **values,
-    )
-
-
-def test_a_private_job_without_a_public_rate_is_refused(tmp_path: Path) -> None:
-    job = replace(JOB, privacy=replace(JOB.privacy, rate=None))
-    with pytest.raises(ConfigError, match=r"privacy\.rate .*got null"):
-        Session(job, site(tmp_path, rows(20)))
-    Session(replace(job, privacy=Privacy()), site(tmp_path, rows(20)))
+def begin(job: Job, folder: Path, table: Rows, name: str = "north", **values: Any) -> SiteRun:
+    return SiteRun(Offer(job=job), make_site(folder, table, name=name, **values))
 
 
 @pytest.mark.parametrize("job", [JOB, PATIENT], ids=["record", "patient"])
@@ -64,11 +70,11 @@ def test_sites_of_any_size_have_the_same_plan_and_the_same_noise(
     monkeypatch.setattr(noise, "add_gaussian_", watched)
     plans = []
     for count in (8, 20, 21, 90):
-        session = Session(job, site(tmp_path, rows(count, 7), f"site-{count}"))
+        run = begin(job, tmp_path / str(count), rows(count, 7), f"site-{count}")
         stds.append([])
-        vector = np.zeros(session.learner.layout.total, np.float32)
-        session.train(Order(round=1, job_sha256=job.sha256, vector=vector))
-        plans.append(session.plan)
+        vector = np.zeros(run.learner.layout.total, np.float32)
+        run.train(Order(round=1, job_sha256=job.sha256, vector=vector))
+        plans.append(run.plan)
     assert plans[0] is not None
     assert plans == [plans[0]] * 4
     assert len(stds[0]) == 2
@@ -77,11 +83,11 @@ def test_sites_of_any_size_have_the_same_plan_and_the_same_noise(
 
 def test_patients_as_unit_need_the_patients(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.patient=COLUMN"):
-        Session(PATIENT, site(tmp_path, rows(20)))
+        begin(PATIENT, tmp_path, rows(20))
     held_out = replace(PATIENT, federation=replace(JOB.federation, test="held-out"))
     with pytest.raises(DataError, match=r"data\.patient=COLUMN"):
-        Session(held_out, site(tmp_path, rows(20, 5), test=rows(4)))
-    Session(JOB, site(tmp_path, rows(20)))
+        begin(held_out, tmp_path, rows(20, 5), test=rows(4))
+    begin(JOB, tmp_path, rows(20))
 
 
 def test_delta_is_held_against_patients_where_they_are_the_unit(tmp_path: Path) -> None:
@@ -89,20 +95,154 @@ def test_delta_is_held_against_patients_where_they_are_the_unit(tmp_path: Path) 
     for job, fits in ((JOB, False), (PATIENT, True)):
         asked = replace(job, privacy=replace(job.privacy, delta=delta))
         if fits:
-            Session(asked, site(tmp_path, rows(40, 7)))
+            begin(asked, tmp_path, rows(40, 7))
         else:
             with pytest.raises(Exception, match="below 1/records"):
-                Session(asked, site(tmp_path, rows(40, 7)))
+                begin(asked, tmp_path, rows(40, 7))
 
 
 def test_the_least_number_of_rows_stays_one_of_rows(tmp_path: Path) -> None:
     job = replace(PATIENT, federation=Federation(min_rows=16))
-    Session(job, site(tmp_path, rows(16, 4)))
+    begin(job, tmp_path, rows(16, 4))
     with pytest.raises(DataError, match="at least 16 training rows"):
-        Session(job, site(tmp_path, rows(15, 15)))
+        begin(job, tmp_path, rows(15, 15))
 
 
 def test_a_patient_in_training_and_test_rows_counts_once() -> None:
     privacy = PATIENT.privacy
-    assert rules.count_units(privacy, rows(10, 4), rows(6, 3)) == 4
-    assert rules.count_units(JOB.privacy, rows(10, 4), rows(6)) == 16
+    assert count_units(privacy, rows(10, 4), rows(6, 3)) == 4
+    assert count_units(JOB.privacy, rows(10, 4), rows(6)) == 16
+
+
+def facts(table: Rows, test: Rows | None = None, charges: Charges | None = None) -> SiteFacts:
+    return SiteFacts(name="north", rows=table, test=test, charges=charges)
+
+
+def named(job: Job, policy: Policy, known: SiteFacts) -> list[str]:
+    return [broken.rule for broken in broken_rules(job, policy, known)]
+
+
+SPEND = Charge(Spend(0.4, 1.0, 4), "record", "add-remove", 1e-3)
+SUMMED = replace(JOB, secagg=summed(6, survivors=5), federation=replace(JOB.federation, sites=6))
+
+
+def test_a_job_that_fits_breaks_no_rule() -> None:
+    assert named(JOB, Policy(), facts(rows(20))) == []
+    decide(JOB, Policy(), facts(rows(20)))
+    assert named(SUMMED, Policy(), facts(rows(20))) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "job", "policy", "known", "error"),
+    [
+        ("labels", JOB, Policy(), facts(Rows(["x"] * 20, ["c"] * 20)), RefusedError),
+        (
+            "federation.min_rows",
+            replace(JOB, federation=Federation(min_rows=21)),
+            Policy(),
+            facts(rows(20)),
+            DataError,
+        ),
+        (
+            "train.batch_size",
+            replace(JOB, privacy=Privacy()),
+            Policy(),
+            facts(rows(7)),
+            DataError,
+        ),
+        (
+            "federation.test",
+            replace(JOB, federation=Federation(min_rows=1, test="held-out")),
+            Policy(),
+            facts(rows(20)),
+            DataError,
+        ),
+        (
+            "privacy.delta",
+            replace(JOB, privacy=replace(JOB.privacy, delta=0.1)),
+            Policy(),
+            facts(rows(20)),
+            DeltaError,
+        ),
+        ("delta", PATIENT, Policy(), facts(rows(20)), DataError),
+        ("floors", SUMMED, Policy(floors=Floors(cohort=7)), facts(rows(20)), FloorError),
+        (
+            "budget",
+            JOB,
+            Policy(caps=Caps(epsilon=0.1)),
+            facts(rows(20), charges=Charges(new=(SPEND,))),
+            BudgetError,
+        ),
+    ],
+)
+def test_each_rule_says_no_by_itself_and_names_what_was_asked_and_allowed(
+    rule: str, job: Job, policy: Policy, known: SiteFacts, error: type[FedmodelError]
+) -> None:
+    (broken,) = broken_rules(job, policy, known)
+    assert broken.rule == rule
+    assert isinstance(broken.error, error)
+    if rule != "delta":  # where the rule could not even be asked
+        assert broken.asked
+        assert broken.allowed
+    with pytest.raises(error):
+        decide(job, policy, known)
+
+
+def test_all_broken_rules_are_listed_and_the_first_one_decides() -> None:
+    job = replace(SUMMED, privacy=replace(JOB.privacy, delta=0.1))
+    policy = Policy(caps=Caps(epsilon=0.1), floors=Floors(cohort=7))
+    known = facts(Rows(["x"] * 20, ["c"] * 20), charges=Charges(new=(SPEND,)))
+    assert named(job, policy, known) == ["labels", "floors", "privacy.delta", "budget"]
+    with pytest.raises(RefusedError, match=r"model\.labels"):
+        decide(job, policy, known)
+
+
+def test_the_policy_is_asked_before_the_model_is_loaded_or_anything_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: Any) -> Any:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(site_run, "resident", loaded)
+    job = replace(JOB, federation=Federation(min_rows=21))
+    with pytest.raises(DataError, match="at least 21"):
+        begin(job, tmp_path, rows(20))
+    capped = make_site(tmp_path, rows(20), caps=Caps(epsilon=0.1))
+    with pytest.raises(BudgetError, match=r"budget\.epsilon"):
+        SiteRun(Offer(job=JOB), capped)
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_a_site_lowers_its_physical_batch_without_making_it_another_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a machine does for itself changes neither the job nor the update."""
+    job, seen = replace(JOB, privacy=Privacy()), []
+    real = Examples.chunks
+
+    def watched(self: Examples, indices: Any, size: int) -> Any:
+        seen.append(size)
+        return real(self, indices, size)
+
+    monkeypatch.setattr(Examples, "chunks", watched)
+    updates = []
+    offer = Offer(job=job, performance=Performance(device="cpu", physical_batch=8))
+    for own in (None, Performance(device="cpu", physical_batch=3)):
+        site = make_site(tmp_path, rows(20), performance=own)
+        run = SiteRun(offer, site)
+        seen.clear()
+        vector = np.zeros(run.learner.layout.total, np.float32)
+        updates.append(run.train(Order(round=1, job_sha256=job.sha256, vector=vector)))
+        assert set(seen) - {32} == {8 if own is None else 3}
+    np.testing.assert_allclose(updates[0].vector, updates[1].vector, atol=1e-6)
+
+
+def test_an_engine_that_cannot_keep_the_promise_is_refused_whoever_chose_it(
+    tmp_path: Path,
+) -> None:
+    ghost = Performance(device="cpu", engine="ghost")
+    offer = Offer(job=PATIENT, performance=ghost)
+    with pytest.raises(ConfigError, match=r"privacy\.engine=fast"):
+        SiteRun(offer, make_site(tmp_path, rows(20, 5), performance=None))
+    with pytest.raises(ConfigError, match=r"privacy\.engine=fast"):
+        SiteRun(Offer(job=PATIENT), make_site(tmp_path, rows(20, 5), performance=ghost))

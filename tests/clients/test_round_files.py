@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from clients.round_files import ClosedRounds, RoundFiles
-from clients.site import Site
-from clients.site_run import Session
+from clients.site_run import SiteRun
 from fedmodel.data import Rows
 from fedmodel.errors import RunFolderError
-from fedmodel.job import Job, Model, Privacy, Train
+from fedmodel.job import Model, Privacy, Train
 from fedmodel.training import dpsgd
-from fedmodel.wire import Order
+from fedmodel.wire import Offer, Order
+from tests.clients.talk import make_site
+from tests.jobs import real_job
 
 
 def test_a_round_starts_from_the_newest_before_it(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_an_adaptive_clip_norm_goes_on_after_a_restart(
     privacy = Privacy(
         mechanism="dpsgd", delta=1e-3, rate=0.5, clip=0.25, clipping="adaptive", clip_quantile=0.4
     )
-    job = Job(
+    job = real_job(
         model=Model(labels=("a", "b"), max_length=16),
         train=Train(method="head", rounds=4, steps=2, batch_size=8),
         privacy=privacy,
@@ -66,18 +67,12 @@ def test_an_adaptive_clip_norm_goes_on_after_a_restart(
         return real(*arguments, clip=clip, **named)
 
     monkeypatch.setattr(dpsgd, "private_steps", watched)
-    site = Site(
-        name="north",
-        rows=Rows([f"note {i}" for i in range(16)], ["ab"[i % 2] for i in range(16)]),
-        device="cpu",
-        ledger=tmp_path / "north.jsonl",
-        state=tmp_path / "state",
-        run="test",
-    )
+    rows = Rows([f"note {i}" for i in range(16)], ["ab"[i % 2] for i in range(16)])
+    site = make_site(tmp_path, rows)
     for round_ in (1, 2, 2):  # round 2 again: it starts where it began
-        session = Session(job, site)
-        vector = np.zeros(session.learner.layout.total, np.float32)
-        session.train(Order(round=round_, job_sha256=job.sha256, vector=vector))
+        run = SiteRun(Offer(job=job), site)
+        vector = np.zeros(run.learner.layout.total, np.float32)
+        run.train(Order(round=round_, job_sha256=job.sha256, vector=vector))
     assert began[0] is None
     assert began[1] == began[2] == float((tmp_path / "state" / "clip-0001.txt").read_text())
     assert began[1] != 0.25

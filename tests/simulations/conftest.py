@@ -2,30 +2,42 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from simulations.federation import Parties, play
 
+import clients.assemble
+from clients.policy import count_units
 from clients.site import Site
+from fedmodel.agreement import Facts, complete, complete_model
 from fedmodel.data import Rows
 from fedmodel.errors import FedmodelError
-from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, SecAgg, Train
+from fedmodel.job import (
+    Job,
+    Proposal,
+    ProposedAggregation,
+    ProposedFederation,
+    ProposedModel,
+    ProposedPrivacy,
+    ProposedSecAgg,
+    Train,
+)
 from fedmodel.ledger import Ledger, SpendEntry
 from fedmodel.runs import RunFolder
 from fedmodel.secagg.fixedpoint import FixedPoint
-from fedmodel.secagg.sums import cohort_size
-from fedmodel.training.learner import resident
+from fedmodel.seeds import Seed
+from fedmodel.training.learner import network, resident
 from fedmodel.update import Vector
-from server.coordinator import Outcome, Silent
-from simulations import federation
+from server.coordinator import RunResult, Silent
+from simulations import play as playing
 from simulations.faults import Fault, FaultyGrid
+from simulations.parties import Parties
+from simulations.play import Played, play
 from tests.conftest import new_run
+from tests.jobs import CPU
 
 TEXTS = [f"note {i}: {'fever and cough' if i % 3 else 'pain in the knee'}" for i in range(20)]
 ROWS = Rows(TEXTS, ["ab"[i % 3 == 0] for i in range(20)])
@@ -102,7 +114,7 @@ class Watched(FaultyGrid):
     def hidden_session(self) -> str:
         """What the offers named this joining."""
         (offer, *_) = [c for c in self.crossed if c.kind == "query.join" and not c.reply]
-        return str(offer.message.content["config"]["session"])
+        return str(offer.message.content["config"]["joining"])
 
     def replies(self, kind: str, node: int | None = None) -> list[Crossed]:
         return [c for c in self.crossed if c.reply and c.kind == kind and node in (None, c.node)]
@@ -117,16 +129,24 @@ class Ran:
     folder: RunFolder
     grid: Watched
     sites: dict[int, Site]
-    vector: Vector = field(default_factory=lambda: np.empty(0, np.float32))
-    outcome: Outcome = field(default_factory=Outcome)
+    played: Played | None = None
     error: FedmodelError | None = None
+
+    @property
+    def result(self) -> RunResult:
+        assert self.played is not None
+        return self.played.result
+
+    @property
+    def vector(self) -> Vector:
+        return self.result.vector
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         return [dict(row) for row in self.folder.metrics()]
 
     def spent(self, node: int) -> list[SpendEntry]:
-        path = self.sites[node].ledger
+        path = self.sites[node].ledger_file
         entries = Ledger(path).entries() if path.exists() else []
         return [e for e in entries if isinstance(e, SpendEntry)]
 
@@ -149,7 +169,7 @@ class Lab:
     def job(
         self,
         secagg: Any = "on",
-        privacy: Privacy | None = None,
+        privacy: ProposedPrivacy | None = None,
         *,
         sites: dict[str, Rows] | None = None,
         aggregation: dict[str, Any] | None = None,
@@ -165,19 +185,28 @@ class Lab:
             "steps": 1 if shared else 2,
             "batch_size": 4,
         }
-        job = Job(
-            model=Model(labels=("a", "b"), max_length=16),
+        proposal = Proposal(
+            model=ProposedModel(max_length=16),
             train=Train(**(usual | train)),
-            privacy=privacy or Privacy(),
-            secagg=SecAgg(mode=secagg, **(hide or {})),
-            aggregation=Aggregation(**(aggregation or {})),
-            federation=Federation(**({"min_rows": 1} | (federation or {}))),
+            privacy=privacy or ProposedPrivacy(),
+            secagg=ProposedSecAgg(mode=secagg, **(hide or {})),
+            aggregation=ProposedAggregation(**(aggregation or {})),
+            federation=ProposedFederation(**({"min_rows": 1} | (federation or {}))),
+            performance=CPU,
         )
-        return self.complete(job, sites or self.sites())
+        return self.complete(proposal, sites or self.sites())
 
     @staticmethod
-    def complete(job: Job, sites: dict[str, Rows]) -> Job:
-        return federation._complete(job, sites, ("a", "b"), public_test=True)
+    def complete(proposal: Proposal, sites: dict[str, Rows]) -> Job:
+        model = complete_model(proposal, ("a", "b"))
+        facts = Facts(
+            labels=("a", "b"),
+            weights=network(model, proposal.train, Seed(proposal.seed), CPU).digest,
+            units=tuple(count_units(proposal.privacy, rows) for rows in sites.values()),
+            rows=max(map(len, sites.values())),
+            public_test=True,
+        )
+        return complete(proposal, facts)
 
     def run(
         self,
@@ -202,42 +231,50 @@ class Lab:
             hooks: of the grid.
         """
         self.count += 1
-        learner = resident(job, torch.device("cpu"))
+        learner = resident(job, CPU)
         parties = Parties(
-            job=job, sites=sites or self.sites(), test=ROWS, learner=learner, rows_sha256=""
+            job=job,
+            performance=CPU,
+            sites=sites or self.sites(),
+            test=ROWS,
+            learner=learner,
+            rows_sha256="",
         )
         found = folder or new_run(self.folder / f"run-{self.count}")
         grids: list[Watched] = []
-        kept: list[dict[int, Site]] = []
+        made: list[Site] = []
 
-        def made(*parts: Any) -> Watched:
+        def grid(*parts: Any) -> Watched:
             grids.append(Watched(*parts, faults=tuple(faults), **hooks))
             watch(grids[-1])
             return grids[-1]
 
         with pytest.MonkeyPatch.context() as patch:
-            real = federation._provision
+            real = clients.assemble.make_site
 
-            def provision(sites: dict[int, Site], *rest: Any) -> Any:
-                kept.append(sites)
-                return real(sites, *rest)
+            def make_site(*arguments: Any, **named: Any) -> Site:
+                made.append(self.changed(len(made) + 2, real(*arguments, **named)))
+                return made[-1]
 
-            patch.setattr(federation, "_provision", provision)
+            patch.setattr(playing, "make_site", make_site)
             start = learner.initial.copy()
-            partial = functools.partial(play, parties, found, "cpu", Silent(), grid=made)
+            partial = functools.partial(play, parties, found, Silent(), grid=grid)
             if error is None:
-                vector, outcome, nodes = partial()
-                return Ran(job, start, found, grids[0], nodes, vector, outcome)
+                played = partial()
+                return Ran(job, start, found, grids[0], dict(enumerate(made, 2)), played)
             with pytest.raises(error) as caught:
                 partial()
-        return Ran(job, start, found, grids[0], kept[0], error=caught.value)
+        return Ran(job, start, found, grids[0], dict(enumerate(made, 2)), error=caught.value)
+
+    def changed(self, node: int, site: Site) -> Site:
+        """Return a site as a test would have it instead; as it is, unless a test sets this."""
+        return site
 
     @staticmethod
     def bound(job: Job) -> float:
         """Return by how much fixed point may put a round's uniform mean off."""
-        fixed = FixedPoint(
-            bits=job.secagg.bits or 24, parties=cohort_size(job), range=job.secagg.range
-        )
+        sums = job.secagg.masked
+        fixed = FixedPoint(bits=sums.bits, parties=job.federation.cohort, range=sums.range)
         return fixed.step / 2 + 1e-7
 
 

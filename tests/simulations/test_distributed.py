@@ -26,11 +26,10 @@ from fedmodel.training import local
 from fedmodel.training.learner import resident
 from server import rounds, secure
 from server.optimizer import ServerOptimizer
-from simulations import federation
 from simulations.faults import Fault
 from tests.conftest import new_run
 
-POOLED = Privacy(mechanism="distributed", epsilon=8.0, delta=1e-3)
+POOLED = ProposedPrivacy(mechanism="distributed", epsilon=8.0, delta=1e-3)
 WIDE = replace(POOLED, clip=4.0, rate=1.0)
 
 
@@ -53,7 +52,7 @@ def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def gradients(lab: Any, job: Any) -> Callable[[Any], Any]:
     """Return what gives by how much a step on all rows changes the parameters, by the textbook."""
-    learner = resident(job, torch.device("cpu"))
+    learner = resident(job, CPU)
     rows = lab.rows
     batch = learner.tokenizer(
         rows.texts, padding=True, truncation=True, max_length=16, return_tensors="pt"
@@ -218,17 +217,9 @@ def test_no_site_tells_a_loss_or_what_it_has_drawn(lab: Any) -> None:
 # -- what a site refuses -------------------------------------------------------------------------
 
 
-def patched_sites(monkeypatch: pytest.MonkeyPatch, node: int, **values: Any) -> None:
+def patched_sites(lab: Any, node: int, change: Callable[[Site], Site]) -> None:
     """Give one site something else than the simulation does."""
-    real = federation._provision
-
-    def provision(sites: Any, *rest: Any) -> Any:
-        keys = real(sites, *rest)
-        for name, value in values.items():
-            setattr(sites[node], name, value(sites[node]) if callable(value) else value)
-        return keys
-
-    monkeypatch.setattr(federation, "_provision", provision)
+    lab.changed = lambda at, site: change(site) if at == node else site
 
 
 @pytest.mark.long
@@ -243,12 +234,12 @@ def patched_sites(monkeypatch: pytest.MonkeyPatch, node: int, **values: Any) -> 
     ],
 )
 def test_a_site_whose_floors_are_higher_refuses_and_says_which(
-    lab: Any, floors: Floors, named: str, monkeypatch: pytest.MonkeyPatch
+    lab: Any, floors: Floors, named: str
 ) -> None:
-    patched_sites(monkeypatch, 4, floors=floors)
+    patched_sites(lab, 4, lambda site: replace(site, policy=Policy(floors=floors)))
     ran = lab.run(lab.job(privacy=POOLED))
-    assert set(ran.outcome.refused) == {4}
-    assert f"floor for {named} in secure aggregation" in ran.outcome.refused[4]
+    assert set(ran.result.refused) == {4}
+    assert f"floor for {named} in secure aggregation" in ran.result.refused[4]
     assert ran.spent(4) == []
     assert ran.rows[-1]["updates"] == 4
 
@@ -273,20 +264,20 @@ ROSTERS: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
 @pytest.mark.long
 @pytest.mark.parametrize("roster", ROSTERS)
 def test_a_site_with_another_roster_takes_no_part(
-    lab: Any, roster: str, monkeypatch: pytest.MonkeyPatch
+    lab: Any, roster: str
 ) -> None:
     change, why = ROSTERS[roster]
-    patched_sites(monkeypatch, 4, roster=lambda site: without(site, change))
+    patched_sites(lab, 4, lambda site: replace(site, roster=without(site, change)))
     ran = lab.run(lab.job(privacy=POOLED))
-    assert set(ran.outcome.refused) == {4}
-    assert why in ran.outcome.refused[4]
+    assert set(ran.result.refused) == {4}
+    assert why in ran.result.refused[4]
     assert ran.rows[-1]["updates"] == 4
 
 
-def test_a_site_without_a_roster_refuses(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    patched_sites(monkeypatch, 4, roster=lambda site: None)
+def test_a_site_without_a_roster_refuses(lab: Any) -> None:
+    patched_sites(lab, 4, lambda site: replace(site, roster=None))
     ran = lab.run(lab.job(privacy=POOLED))
-    assert "has no roster" in ran.outcome.refused[4]
+    assert "has no roster" in ran.result.refused[4]
 
 
 def test_another_model_for_one_site_is_noticed_there_before_it_spends(lab: Any) -> None:
@@ -424,7 +415,7 @@ def test_a_run_that_was_killed_in_a_round_goes_on_in_a_new_session(
     closed = leg == "query.reveal"
     assert ["lost" in row for row in again.rows[:2]] == [False, closed]
     if privacy is None:
-        assert again.outcome.rounds == 3
+        assert again.result.rounds == 3
         lost = [Fault(what="there", kind="train", node=2, times=(2,))] if closed else []
         skipping = {"below_quorum": "skip", "quorum": 1.0}
         whole = lab.run(lab.job("off", rounds=3, federation=skipping), faults=lost)
@@ -446,10 +437,10 @@ def test_a_run_that_was_killed_between_rounds_goes_on(
 ) -> None:
     job, real = lab.job(privacy=privacy, rounds=3), rounds._Run.play
 
-    def play(self: Any, nodes: Any) -> None:
+    def play(self: Any, exchange: Any, nodes: Any) -> None:
         if self.round == 2:
             raise KeyboardInterrupt
-        real(self, nodes)
+        real(self, exchange, nodes)
 
     folder = new_run(lab.folder / "run")
     with monkeypatch.context() as patch:
@@ -457,7 +448,7 @@ def test_a_run_that_was_killed_between_rounds_goes_on(
         with pytest.raises(KeyboardInterrupt):
             lab.run(job, folder=folder)
     again = lab.run(job, folder=RunFolder.open(folder.path))
-    assert again.outcome.rounds == 3
+    assert again.result.rounds == 3
     assert [row["round"] for row in again.rows] == [1, 2, 3]
     if privacy is not None:
         for node in again.sites:

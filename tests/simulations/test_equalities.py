@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from simulations.federation import Parties, play
 from torch.nn.functional import cross_entropy
 
 from fedmodel.data import Rows
@@ -15,11 +14,13 @@ from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, Train
 from fedmodel.mechanisms import noise
 from fedmodel.training.learner import resident
 from server.coordinator import Silent
+from simulations.parties import Parties
+from simulations.play import play
 from tests.conftest import new_run
+from tests.jobs import CPU, real_job
 
 TEXTS = [f"note {i}: {'fever and cough' if i % 3 else 'pain in the knee'}" for i in range(12)]
 ROWS = Rows(TEXTS, ["ab"[i % 3 == 0] for i in range(12)])
-CPU = torch.device("cpu")
 
 
 def job_of(**train: Any) -> Job:
@@ -30,7 +31,7 @@ def job_of(**train: Any) -> Job:
         "batch_size": 12,
         "momentum": 0.5,
     }
-    return Job(
+    return real_job(
         model=Model(labels=("a", "b"), max_length=16),
         train=Train(**(defaults | train)),
         federation=Federation(min_rows=1),
@@ -41,10 +42,13 @@ def run(folder: Path, job: Job, sites: dict[str, Rows]) -> Any:
     """Return initial and final parameters of a federation."""
     job = replace(job, federation=replace(job.federation, sites=len(sites)))
     learner = resident(job, CPU)
-    parties = Parties(job=job, sites=sites, test=ROWS, learner=learner, rows_sha256="")
+    parties = Parties(
+        job=job, performance=CPU, sites=sites, test=ROWS, learner=learner, rows_sha256=""
+    )
     start = learner.initial.copy()
-    vector, outcome, _ = play(parties, new_run(folder), "cpu", Silent())
-    assert outcome.rounds == job.train.rounds
+    result = play(parties, new_run(folder), Silent()).result
+    vector = result.vector
+    assert result.rounds == job.train.rounds
     assert vector.dtype == np.float32
     assert (vector != start).any()
     return start, vector

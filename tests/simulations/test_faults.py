@@ -121,7 +121,7 @@ def test_one_that_drops_out_leaves_the_mean_of_the_others(lab: Any, leg: str, wh
     why = "answered more than once" if what == "twice" else "no answer in time"
     assert row["failures"] == {"4": f"{name}: {why}"}
     # What it gave is known, whatever it did afterwards.
-    assert ran.outcome.updates == {2: 1, 3: 1, 4: int(in_it), 5: 1, 6: 1}
+    assert ran.result.updates == {2: 1, 3: 1, 4: int(in_it), 5: 1, 6: 1}
 
 
 @pytest.mark.parametrize("what", ["there", "back"])
@@ -129,7 +129,7 @@ def test_one_that_never_joined_leaves_the_mean_of_the_others(lab: Any, what: Any
     job = lab.job(rounds=1)
     ran = lab.run(job, faults=[Fault(what=what, kind="query.join", node=4)])
     np.testing.assert_allclose(ran.vector, plain(lab, 4).vector, atol=lab.bound(job))
-    assert ran.outcome.refused == {4: "no answer in time"}
+    assert ran.result.refused == {4: "no answer in time"}
     assert ran.rows[0]["asked"] == 4
 
 
@@ -147,7 +147,7 @@ def test_a_vector_that_comes_after_its_site_was_declared_dropped_changes_nothing
     ]
     assert runs[0].vector.tobytes() == runs[1].vector.tobytes()
     assert runs[0].rows == runs[1].rows
-    assert runs[0].outcome.updates[4] == 1  # it is back in the second round
+    assert runs[0].result.updates[4] == 1  # it is back in the second round
 
 
 # -- too many drop out ---------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_a_round_that_fails_names_legs_and_reasons_and_a_resume_goes_on(lab: Any
         assert part in str(ran.error)
     assert [row["round"] for row in ran.rows] == [1]
     again = lab.run(job, folder=RunFolder.open(ran.folder.path))
-    assert again.outcome.rounds == 2
+    assert again.result.rounds == 2
     # What some sites have revealed shares for isn't repeated: that round's sum is lost.
     rounds = 1 if leg == "query.reveal" else 2
     expected = plain(lab, rounds=rounds)
@@ -213,7 +213,7 @@ def test_a_round_below_the_quorum_is_skipped_if_the_job_says_so(lab: Any) -> Non
     assert (first["updates"], second["updates"]) == (0, 5)
     assert first["failures"] == {str(n): "consent: no answer in time" for n in (3, 5)}
     assert "train_loss" not in first
-    assert set(ran.outcome.updates.values()) == {1}  # nobody's was used in the first
+    assert set(ran.result.updates.values()) == {1}  # nobody's was used in the first
     expected = plain(lab, 3, 5, rounds=2, federation={"below_quorum": "skip", "quorum": 1.0})
     np.testing.assert_allclose(ran.vector, expected.vector, atol=lab.bound(job))
 
@@ -259,8 +259,8 @@ def test_retries_that_use_up_the_budget_end_the_run_within_it(lab: Any) -> None:
     job = lab.job(privacy=POOLED, rounds=3)
     faults = two("back", "train", 1, 3)  # rounds 1 and 2 take two attempts each
     ran = lab.run(job, faults=faults)
-    assert "budgets are spent" in str(ran.outcome.stopped)
-    assert ran.outcome.rounds < 3
+    assert "budgets are spent" in str(ran.result.stopped)
+    assert ran.result.rounds < 3
     for node in range(2, 7):
         spends = [e.spend() for e in ran.spent(node)]
         assert sum(s.steps for s in spends) <= 3

@@ -1,36 +1,44 @@
 """One site's side of hidden and sealed updates, spoken to through its real Flower app."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message, RecordDict
 
-from clients import app as site_app
-from clients.site import Site
+from clients.exchange.summed import Summed
+from clients.policy import Policy
 from fedmodel import wire
 from fedmodel._hazmat import x25519_public
-from fedmodel.accounting.plan import plan_of
+from fedmodel.agreement import Facts, complete, complete_model
 from fedmodel.data import Rows
 from fedmodel.identity import Member, Roster, SigningKey
 from fedmodel.identity.seal import Context as Envelope
 from fedmodel.identity.seal import open_
-from fedmodel.job import Aggregation, Federation, Job, Model, Privacy, SecAgg, Train
-from fedmodel.ledger import Ledger
+from fedmodel.job import (
+    Job,
+    Proposal,
+    ProposedAggregation,
+    ProposedModel,
+    ProposedPrivacy,
+    ProposedSecAgg,
+    SecAgg,
+    Train,
+)
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement, Floors
 from fedmodel.secagg.participant import Participant
-from fedmodel.secagg.sums import PlainSum, completed
-from fedmodel.seeds import Entropy
-from fedmodel.training.learner import resident
+from fedmodel.secagg.sums import PlainSum
+from fedmodel.seeds import Entropy, Seed
+from fedmodel.training.learner import network
 from fedmodel.update import Update
+from tests.clients.talk import Speaker, make_site
+from tests.jobs import CPU, make_job
 
-RUN, NODE, COUNT = 78, 5, 4
+COUNT = 4
 SESSION = "ab" * 32
 TEXTS = [f"note {i} of {'fever' if i % 2 else 'pain'}" for i in range(16)]
 ROWS = Rows(TEXTS, ["ab"[i % 2] for i in range(16)])
@@ -38,57 +46,44 @@ SIGNER, PRIVATE = SigningKey(b"\1" * 32), b"\5" * 32
 OTHERS = {n: SigningKey(bytes([n]) * 32) for n in range(2, COUNT + 1)}
 
 
-def job_of(mode: Any = "on", privacy: Privacy | None = None, **parts: Any) -> Job:
-    weighted = parts.get("aggregation", Aggregation()).weights == "examples"
-    job = Job(
-        model=Model(labels=("a", "b"), max_length=16),
+def job_of(mode: Any = "on", privacy: ProposedPrivacy | None = None, **parts: Any) -> Job:
+    """Return the job of four sites, completed as a coordinator and the sites would."""
+    proposal = Proposal(
+        model=ProposedModel(max_length=16),
         train=Train(method="head", rounds=3, steps=1, batch_size=8),
-        privacy=privacy or Privacy(),
-        secagg=SecAgg(mode=mode, **parts.pop("secagg", {})).completed(
-            COUNT, weighted=64 if weighted else None
-        ),
-        federation=Federation(sites=COUNT),
+        privacy=privacy or ProposedPrivacy(),
+        secagg=ProposedSecAgg(mode=mode, **parts.pop("secagg", {})),
         **parts,
     )
-    return completed(job, plan_of(job) if job.privacy.shared else None)
+    model = complete_model(proposal, ("a", "b"))
+    weights = network(model, proposal.train, Seed(0), CPU).digest
+    facts = Facts(
+        labels=("a", "b"), weights=weights, units=(16,) * COUNT, rows=63, public_test=True
+    )
+    return complete(proposal, facts)
 
 
-RECORD = Privacy(mechanism="dpsgd", epsilon=3.0, delta=1e-3, rate=0.5)
-POOLED = Privacy(mechanism="distributed", epsilon=3.0, delta=1e-3, rate=0.5)
-WHOLE = Privacy(
+RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=3.0, delta=1e-3, rate=0.5)
+POOLED = ProposedPrivacy(mechanism="distributed", epsilon=3.0, delta=1e-3, rate=0.5)
+WHOLE = ProposedPrivacy(
     mechanism="site", unit="site", epsilon=3.0, delta=1e-3, rate=1.0, evaluation="suppressed"
 )
 
 
-class Talk:
+class Talk(Speaker):
     """Says things to site 1 of four, as a coordinator would; the other three are played here."""
 
-    def __init__(self, folder: Path, **site: Any) -> None:
-        self.site = Site(
-            name="north",
-            rows=ROWS,
-            device="cpu",
-            ledger=folder / "ledger.jsonl",
-            state=folder / "state",
-            run="test",
-        )
-        members = [Member(name="north", key=self.site.books.key.public.hex())]
+    def __init__(self, folder: Path, **changed: Any) -> None:
+        site = make_site(folder, ROWS)
+        members = [Member(name="north", key=site.state.key.public.hex())]
         members += [Member(name=f"s{n}", key=k.public.hex()) for n, k in OTHERS.items()]
         self.roster = Roster(
             coordinator=SIGNER.public.hex(),
             seal=x25519_public(PRIVATE).hex(),
             members=tuple(members),
         )
-        self.site.roster = self.roster
-        for name, value in site.items():
-            setattr(self.site, name, value)
-        site_app.register(RUN, NODE, self.site)
+        super().__init__(replace(site, **{"roster": self.roster} | changed), make_job())
         self.others: dict[int, Participant] = {}
-
-    def send(self, kind: str, content: RecordDict) -> Message:
-        message = Message(content, NODE, kind)
-        message.metadata.__dict__["_message_id"] = "m"
-        return site_app.app(message, Context(RUN, NODE, {}, RecordDict(), {}))
 
     def tell(self, kind: str, data: bytes) -> bytes:
         reply = self.send(kind, wire.add_parcel(wire.encode_reply(), "secagg", data))
@@ -103,27 +98,31 @@ class Talk:
         assert reply.has_error()
         return reply.error.reason or ""
 
-    def join(self, job: Job, session: str = SESSION) -> Message:
-        self.job = job
-        return self.send("query.join", wire.encode_job(job, (), session))
+    def offer(self, job: Job, joining: str = SESSION) -> Message:
+        return self.join(job, joining=joining)
 
     @property
     def initial(self) -> Any:
-        return resident(self.job, torch.device("cpu")).initial
+        return self.learner.initial
+
+    @property
+    def summed(self) -> Summed:
+        """The site's end of the secure sums."""
+        exchange = self.run.exchange
+        assert isinstance(exchange, Summed)
+        return exchange
 
     def begin(self, job: Job) -> Aggregator:
         """Join, and let all others join too."""
-        reply = self.join(job)
+        reply = self.offer(job)
         assert not reply.has_error(), reply.error
-        sums = site_app._sessions[(RUN, NODE)]._sums(1)
         self.agreement = Agreement.of(
-            job.secagg,
+            job.secagg.masked,
             session=SESSION,
             job=job.sha256,
             roster=self.roster.sha256,
             rounds=job.train.rounds,
-            bits=sums.bits,
-            count=sums.count,
+            count=self.summed.participant.agreement.count,
         )
         protocol = Aggregator(agreement=self.agreement, members=self.roster.keys, sign=SIGNER.sign)
         assert protocol.take_advert(wire.parcel(reply.content, "secagg").tobytes()) == 1
@@ -174,19 +173,14 @@ class Talk:
             attempt.take_reveal(n, other.reveal(attempt.request_for(n)))
         return attempt.total()
 
-    def spent(self) -> int:
-        ledger = self.site.ledger
-        return sum(s.steps for s in Ledger(ledger).spends()) if ledger.exists() else 0
-
 
 def nothing(start: int, stop: int, out: Any) -> None:
     out[:] = 0
 
 
 @pytest.fixture
-def talk(tmp_path: Path) -> Iterator[Talk]:
-    yield Talk(tmp_path)
-    site_app.forget(RUN)
+def talk(tmp_path: Path) -> Talk:
+    return Talk(tmp_path)
 
 
 # -- a whole attempt -----------------------------------------------------------------------------
@@ -194,9 +188,9 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
 
 @pytest.mark.parametrize("weights", ["uniform", "examples"])
 def test_a_sum_with_others_who_send_zeros_is_the_sites_own_update(talk: Talk, weights: Any) -> None:
-    job = job_of(aggregation=Aggregation(weights=weights))
+    job = job_of(aggregation=ProposedAggregation(weights=weights))
     plain = replace(job, secagg=SecAgg())
-    talk.join(plain, "")
+    talk.offer(plain, "")
     reply = talk.send("train", wire.encode_order(1, plain.sha256, wire.pack(talk.initial)))
     expected = wire.decode_update(reply.content, talk.initial.size)
     attempt = talk.open(talk.begin(job))
@@ -219,7 +213,7 @@ def test_a_sum_with_others_who_send_zeros_is_the_sites_own_update(talk: Talk, we
 
 @pytest.mark.parametrize("privacy", [RECORD, POOLED, WHOLE])
 def test_a_private_attempt_spends_one_step_and_only_when_it_masks(
-    talk: Talk, privacy: Privacy
+    talk: Talk, privacy: ProposedPrivacy
 ) -> None:
     attempt = talk.open(talk.begin(job_of(privacy=privacy)))
     assert talk.spent() == 0
@@ -230,7 +224,9 @@ def test_a_private_attempt_spends_one_step_and_only_when_it_masks(
 
 
 @pytest.mark.parametrize(("privacy", "charges"), [(RECORD, 1), (POOLED, 2), (WHOLE, 2)])
-def test_a_second_attempt_repeats_or_draws_anew(talk: Talk, privacy: Privacy, charges: int) -> None:
+def test_a_second_attempt_repeats_or_draws_anew(
+    talk: Talk, privacy: ProposedPrivacy, charges: int
+) -> None:
     protocol = talk.begin(job_of(privacy=privacy))
     totals = []
     for number in (1, 2):
@@ -239,29 +235,28 @@ def test_a_second_attempt_repeats_or_draws_anew(talk: Talk, privacy: Privacy, ch
         if number == 2:
             totals.append(talk.reveal(attempt))
     assert talk.spent() == charges
-    session = site_app._sessions[(RUN, NODE)]
+    pending = talk.summed._pending
     if privacy is RECORD:
-        assert session.pending is not None
+        assert pending is not None
         sums = PlainSum(talk.job, talk.initial.size)
         (total,) = totals
         total[sums.size] = 4
         found = sums.decode(total, 4).vector * 4
-        np.testing.assert_allclose(found, session.pending[1].vector, atol=1e-4)
+        np.testing.assert_allclose(found, pending[1].vector, atol=1e-4)
     else:
-        assert session.pending is None
+        assert pending is None
 
 
 def test_a_kept_update_is_not_used_for_another_model_of_the_round(talk: Talk) -> None:
     job = job_of(privacy=RECORD)
     attempt = talk.open(talk.begin(job))
     talk.send("train", talk.order(attempt))
-    kept = site_app._sessions[(RUN, NODE)].pending
+    kept = talk.summed._pending
     assert kept is not None
     attempt = talk.open(talk.begin(job))  # a new joining has nothing of it
-    session = site_app._sessions[(RUN, NODE)]
-    assert session.pending is None
+    assert talk.summed._pending is None
     assert talk.spent() == 1
-    session.pending = ((1, "0" * 64), kept[1])
+    talk.summed._pending = ((1, "0" * 64), kept[1])
     assert not talk.send("train", talk.order(attempt)).has_error()
     assert talk.spent() == 2
 
@@ -326,8 +321,7 @@ def test_a_round_that_was_unmasked_is_not_repeated_in_another_session(talk: Talk
     attempt = talk.open(talk.begin(job))
     talk.upload(attempt, talk.send("train", talk.order(attempt)), nothing)
     talk.reveal(attempt)
-    site_app.forget(RUN)  # as a new process would
-    site_app.register(RUN, NODE, talk.site)
+    talk.restart()
     protocol = talk.begin(job)
     again = protocol.begin(round=1, attempt=1, model=attempt.manifest.model, cohort=range(1, 5))
     assert "has revealed shares in round 1" in talk.why("query.open", again.open_for(1))
@@ -337,7 +331,7 @@ def test_a_round_that_was_unmasked_is_not_repeated_in_another_session(talk: Talk
 @pytest.mark.parametrize("leg", ["query.open", "query.consent", "query.reveal"])
 @pytest.mark.parametrize("mode", ["off", "seal"])
 def test_a_job_without_secure_sums_answers_no_leg(talk: Talk, leg: str, mode: str) -> None:
-    assert not talk.join(job_of(mode)).has_error()
+    assert not talk.offer(job_of(mode)).has_error()
     assert "no secure sums" in talk.why(leg, b"x")
 
 
@@ -368,9 +362,9 @@ MODES = ["on", "seal"]
 @pytest.mark.parametrize("mode", MODES)
 def test_a_site_without_a_roster_refuses(tmp_path: Path, mode: str) -> None:
     talk = Talk(tmp_path, roster=None)
-    reply = talk.join(job_of(mode))
+    reply = talk.offer(job_of(mode))
     assert "has no roster" in (reply.error.reason or "")
-    assert not talk.site.ledger.exists()
+    assert not talk.site.ledger_file.exists()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -383,27 +377,27 @@ def test_a_roster_that_lacks_the_site_or_has_another_key_is_refused(
         (right.members[1:], "has no member 'north'"),
         ((replace(right.members[0], key="12" * 32), *right.members[1:]), "another key under"),
     ]:
-        talk.site.roster = replace(right, members=members)
-        assert why in (talk.join(job_of(mode, RECORD)).error.reason or "")
+        talk.restart(roster=replace(right, members=members))
+        assert why in (talk.offer(job_of(mode, RECORD)).error.reason or "")
         assert talk.spent() == 0
-        assert not talk.site.ledger.exists()
+        assert not talk.site.ledger_file.exists()
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_offer_without_a_session_is_refused(talk: Talk, mode: str) -> None:
-    assert "names no session" in (talk.join(job_of(mode), "").error.reason or "")
+    assert "doesn't name the joining" in (talk.offer(job_of(mode), "").error.reason or "")
 
 
 def test_the_sites_floors_outrank_the_job_before_anything_is_reserved(tmp_path: Path) -> None:
     for floors in (Floors(survivors=5), Floors(colluders=3), Floors(cohort=9)):
-        talk = Talk(tmp_path, floors=floors)
-        reply = talk.join(job_of(privacy=RECORD))
+        talk = Talk(tmp_path, policy=Policy(floors=floors))
+        reply = talk.offer(job_of(privacy=RECORD))
         assert "this site's floor for" in (reply.error.reason or "")
-        assert not talk.site.ledger.exists()
+        assert not talk.site.ledger_file.exists()
 
 
 def test_each_joining_has_a_key_of_its_own(talk: Talk) -> None:
-    keys = {wire.parcel(talk.join(job_of()).content, "secagg").tobytes() for _ in range(3)}
+    keys = {wire.parcel(talk.offer(job_of()).content, "secagg").tobytes() for _ in range(3)}
     assert len(keys) == 3
 
 
@@ -413,14 +407,14 @@ def test_each_joining_has_a_key_of_its_own(talk: Talk) -> None:
 @pytest.mark.parametrize("privacy", [None, RECORD])
 def test_a_sealed_update_is_for_the_coordinator_and_its_round(talk: Talk, privacy: Any) -> None:
     job = job_of("seal", privacy)
-    talk.join(job)
+    talk.offer(job)
     reply = talk.send("train", wire.encode_order(2, job.sha256, wire.pack(talk.initial)))
     data = wire.parcel(reply.content, "sealed").tobytes()
     assert set(reply.content) == {"config", "parcels"}
     context = Envelope(
         session=SESSION, job=job.sha256, roster=talk.roster.sha256, member=1, round=2
     )
-    sender = talk.site.books.key.public
+    sender = talk.site.state.key.public
     opened = open_(data, private=PRIVATE, sender=sender, context=context)
     update = wire.checked_update(*wire.update_from_bytes(opened), talk.initial.size)
     assert isinstance(update, Update)

@@ -1,0 +1,84 @@
+"""A coordinator's side of talking to one site through its real Flower app."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+
+from clients.app import SiteApp
+from clients.policy import Policy
+from clients.site import Site
+from clients.site_run import SiteRun
+from fedmodel import wire
+from fedmodel.data import Rows
+from fedmodel.job import Job
+from fedmodel.ledger import Ledger
+from fedmodel.ledger.site_state import SiteState
+from fedmodel.ledger.tree_head import TreeHead
+from fedmodel.training.learner import Learner, resident
+from fedmodel.wire import Offer
+from tests.jobs import CPU
+
+__all__ = ["NODE", "RUN", "Speaker", "make_site"]
+
+RUN, NODE = 77, 5
+
+
+def make_site(folder: Path, rows: Rows, **values: Any) -> Site:
+    """Return a site whose files lie below a folder; ``caps`` and ``floors`` make its policy."""
+    policy = {name: values.pop(name) for name in ("caps", "floors") if name in values}
+    name = values.pop("name", "north")
+    parts: dict[str, Any] = {
+        "name": name,
+        "rows": rows,
+        "state": SiteState(folder / "home", name),
+        "run_folder": folder / "state",
+        "ledger_path": folder / "ledger" / f"{name}.jsonl",
+        "run": "test",
+        "performance": CPU,
+        "policy": Policy(**policy),
+    }
+    return Site(**parts | values)
+
+
+class Speaker:
+    """Says things to a site, as a coordinator would."""
+
+    def __init__(self, site: Site, job: Job) -> None:
+        self.site = site
+        self.job = job
+        self.on_step: Callable[[], None] = lambda: None
+        self.restart()
+
+    def restart(self, **changed: Any) -> None:
+        """Speak to a new process of the site, perhaps one in which something is different."""
+        self.site = replace(self.site, **changed)
+        site = self.site
+        self.app = SiteApp(lambda context: site, lambda: self.on_step())
+
+    @property
+    def run(self) -> SiteRun:
+        """The site's part in the run that it has joined."""
+        run = self.app._nodes[RUN, NODE].run
+        assert run is not None
+        return run
+
+    def send(self, kind: str, content: RecordDict) -> Message:
+        message = Message(content, NODE, kind)
+        message.metadata.__dict__["_message_id"] = "m"
+        return self.app.app(message, Context(RUN, NODE, {}, RecordDict(), {}))
+
+    def join(self, job: Job, *known: TreeHead, joining: str = "") -> Message:
+        self.job = job
+        offer = Offer(job=job, performance=CPU, tree_heads=known, joining=joining)
+        return self.send("query.join", wire.encode_offer(offer))
+
+    @property
+    def learner(self) -> Learner:
+        return resident(self.job, CPU)
+
+    def spent(self) -> int:
+        ledger = self.site.ledger_file
+        return sum(s.steps for s in Ledger(ledger).spends()) if ledger.exists() else 0
