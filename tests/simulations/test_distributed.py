@@ -11,12 +11,14 @@ from flwr.app import Array, ArrayRecord, Message
 from torch.nn.functional import cross_entropy
 
 import fedmodel.mechanisms.shares
+from clients.policy import Policy
+from clients.site import Site
 from fedmodel import wire
 from fedmodel.accounting.claims import epsilon
 from fedmodel.accounting.plan import plan_of
 from fedmodel.errors import QuorumError
 from fedmodel.identity import Member, Roster, SigningKey
-from fedmodel.job import Privacy
+from fedmodel.job import ProposedPrivacy
 from fedmodel.mechanisms.shares import Shares
 from fedmodel.runs import RunFolder
 from fedmodel.secagg import aggregator
@@ -24,10 +26,11 @@ from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.messages import Survivors, decode, encode
 from fedmodel.training import local
 from fedmodel.training.learner import resident
-from server import rounds, secure
+from server import rounds
 from server.optimizer import ServerOptimizer
 from simulations.faults import Fault
 from tests.conftest import new_run
+from tests.jobs import CPU
 
 POOLED = ProposedPrivacy(mechanism="distributed", epsilon=8.0, delta=1e-3)
 WIDE = replace(POOLED, clip=4.0, rate=1.0)
@@ -263,9 +266,7 @@ ROSTERS: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("roster", ROSTERS)
-def test_a_site_with_another_roster_takes_no_part(
-    lab: Any, roster: str
-) -> None:
+def test_a_site_with_another_roster_takes_no_part(lab: Any, roster: str) -> None:
     change, why = ROSTERS[roster]
     patched_sites(lab, 4, lambda site: replace(site, roster=without(site, change)))
     ran = lab.run(lab.job(privacy=POOLED))
@@ -339,7 +340,7 @@ def test_a_stranger_cannot_begin_a_round(lab: Any, monkeypatch: pytest.MonkeyPat
     def protocol(**parts: Any) -> Any:
         return aggregator.Aggregator(**{**parts, "sign": stranger.sign})
 
-    monkeypatch.setattr(secure, "Protocol", protocol)
+    monkeypatch.setattr(summed, "Aggregator", protocol)
     ran = lab.run(lab.job(privacy=POOLED), error=QuorumError)
     assert "signature" in str(ran.error)
 

@@ -15,8 +15,9 @@ from fedmodel._text import show_epsilon
 from fedmodel.export import export_run
 from fedmodel.job import Job
 from fedmodel.runs import RunFolder
-from fedmodel.training.learner import pick_device, resident
+from fedmodel.training.learner import resident
 from simulations.run import simulate
+from tests.jobs import CPU
 
 TEXTS = ["Chest pain since yesterday.", "Cough and fever, no pain at all."]
 
@@ -26,7 +27,7 @@ def trained(tmp_path: Path, *overrides: str) -> tuple[Path, torch.Tensor]:
     args = ["debug=fast", "data.rows=160", "data.test_rows=40", *overrides, f"run='{folder}'"]
     simulate(cli.compose("simulate", args), Console(file=io.StringIO()))
     opened = RunFolder.open(folder)
-    learner = resident(Job.from_mapping(dict(opened.manifest.job)), pick_device("cpu"))
+    learner = resident(Job.from_mapping(dict(opened.manifest.job)), CPU)
     learner.load_vector(learner.layout.from_named(opened.model()))
     learner.module.eval()
     batch = learner.tokenizer(TEXTS, padding=True, return_tensors="pt")

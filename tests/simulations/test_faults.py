@@ -9,14 +9,14 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
 from fedmodel.errors import QuorumError
-from fedmodel.job import Privacy
+from fedmodel.job import ProposedPrivacy
 from fedmodel.runs import RunFolder
 from simulations.faults import Fault, FaultyGrid, Happened
 
 LEGS = ("query.open", "train", "query.consent", "query.reveal")
 NAMES = {"query.open": "open", "train": "upload", "query.consent": "consent"}
-RECORD = Privacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
-POOLED = Privacy(mechanism="distributed", epsilon=8.0, delta=1e-3)
+RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
+POOLED = ProposedPrivacy(mechanism="distributed", epsilon=8.0, delta=1e-3)
 
 
 # -- the grid ------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_a_round_below_the_quorum_is_skipped_if_the_job_says_so(lab: Any) -> Non
 @pytest.mark.parametrize("privacy", [RECORD, POOLED])
 @pytest.mark.parametrize(("what", "charged"), [("there", 0), ("back", 1), ("late", 1)])
 def test_a_site_that_drops_out_after_it_has_spent_is_charged(
-    lab: Any, privacy: Privacy, what: Any, charged: int
+    lab: Any, privacy: ProposedPrivacy, what: Any, charged: int
 ) -> None:
     job = lab.job(privacy=privacy, rounds=1)
     ran = lab.run(job, faults=[Fault(what=what, kind="train", node=4)])
@@ -236,7 +236,7 @@ def test_a_site_that_drops_out_after_it_has_spent_is_charged(
 @pytest.mark.parametrize(("privacy", "charges"), [(RECORD, 1), (POOLED, 2)])
 @pytest.mark.parametrize("leg", ["train", "query.consent"])
 def test_another_attempt_repeats_a_private_update_and_draws_a_shared_sum_anew(
-    lab: Any, privacy: Privacy, charges: int, leg: str
+    lab: Any, privacy: ProposedPrivacy, charges: int, leg: str
 ) -> None:
     """What was released with noise of its own may be sent again; a share of noise may not."""
     job = lab.job(privacy=privacy, rounds=2, steps=1)

@@ -1,7 +1,6 @@
 """Choices of ``secagg`` and of privacy with noise in shares: what composes, and what is refused."""
 
 import itertools
-import json
 from typing import Any
 
 import pytest
@@ -10,10 +9,19 @@ from fedmodel import cli
 from fedmodel._paths import conf_dir
 from fedmodel.accounting.plan import plan_of
 from fedmodel.errors import ConfigError
-from fedmodel.job import Federation, Job, Privacy, SecAgg, Train
+from fedmodel.job import (
+    Federation,
+    Job,
+    Privacy,
+    ProposedSecAgg,
+    SecAgg,
+    Train,
+    masked_sums,
+)
 from fedmodel.secagg.sums import PlainSum, SharedSum
-from simulations.federation import gather
+from simulations.parties import gather
 from simulations.scenario import Scenario
+from tests.jobs import make_job, summed
 
 METHODS = sorted(p.stem for p in (conf_dir() / "train").glob("*.yaml"))
 LEVELS = sorted(p.stem for p in (conf_dir() / "privacy").glob("*.yaml"))
@@ -38,10 +46,9 @@ def test_every_recipe_composes_with_every_way_of_hiding_that_fits(method: str, l
             with pytest.raises(ConfigError, match="needs secagg=on"):
                 scenario(*args)
             continue
-        job = scenario(*args).job
+        proposal = scenario(*args).proposal
         expected = ("on" if level in SHARED else "off") if hiding == "auto" else hiding
-        assert (job.secagg.mode, job.train.method) == (expected, method)
-        assert Job.from_mapping(json.loads(job.to_json())) == job
+        assert (proposal.secrecy, proposal.train.method) == (expected, method)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -49,9 +56,10 @@ def test_every_recipe_composes_with_every_way_of_hiding_that_fits(method: str, l
 def test_a_gathered_job_is_complete(level: str, hiding: str) -> None:
     args = ("debug=fast", "train=head", f"privacy={level}", f"secagg={hiding}")
     job = gather(scenario(*args)).job
-    secagg = job.secagg
-    if not secagg.on:
-        assert (secagg.survivors, secagg.bits) == (None, None)
+    assert Job.from_json(job.json) == job
+    secagg = job.secagg.sums
+    if secagg is None:
+        assert job.secagg.mode == "off"
         return
     numbers = (secagg.colluders, secagg.survivors, secagg.threshold)
     assert numbers == (1, 4, 4)
@@ -62,7 +70,7 @@ def test_a_gathered_job_is_complete(level: str, hiding: str) -> None:
         assert SharedSum(job, plan, 100, 1).bits == secagg.bits
     else:
         assert PlainSum(job, 100).bits == secagg.bits
-        assert (secagg.max_weight is None) == job.privacy.private
+        assert (secagg.max_weight == 1) == job.privacy.private
 
 
 def test_the_same_scenario_gives_the_same_job() -> None:
@@ -73,15 +81,20 @@ def test_the_same_scenario_gives_the_same_job() -> None:
 
 @pytest.mark.parametrize(("sites", "expected"), [(3, (0, 3, 2)), (4, (1, 4, 3)), (10, (1, 8, 6))])
 def test_what_is_null_follows_from_the_number_of_sites(sites: int, expected: Any) -> None:
-    found = SecAgg(mode="on").completed(sites)
+    found = masked_sums(ProposedSecAgg(mode="on"), sites=sites)
     assert (found.colluders, found.survivors, found.threshold) == expected
-    assert found.completed(sites) == found
-    assert SecAgg(mode="off").completed(1) == SecAgg(mode="off")
 
 
 def test_what_was_given_stays() -> None:
-    given = SecAgg(mode="on", colluders=2, survivors=7, threshold=7, bits=28, max_weight=9)
-    assert given.completed(10, weighted=64) == given
+    asked: dict[str, Any] = {
+        "colluders": 2,
+        "survivors": 7,
+        "threshold": 7,
+        "bits": 28,
+        "max_weight": 9,
+    }
+    found = masked_sums(ProposedSecAgg(mode="on", **asked), sites=10, max_weight=64, bits=32)
+    assert {name: getattr(found, name) for name in asked} == asked
 
 
 @pytest.mark.parametrize(
@@ -134,21 +147,25 @@ def test_what_does_not_go_together_is_one_clear_error(args: list[str], why: str)
 
 
 def test_a_job_from_outside_is_checked_as_strictly() -> None:
-    good = SecAgg(mode="on").completed(5)
+    good = summed(5)
     for privacy, train, why in [
         (Privacy(mechanism="distributed"), Train(steps=2, rounds=3), "train.rounds=6"),
         (Privacy(mechanism="distributed"), Train(steps=1, momentum=0.1), "takes the optimiser"),
     ]:
         with pytest.raises(ConfigError, match=why):
-            Job(privacy=privacy, train=train, secagg=good, federation=Federation(sites=5))
+            make_job(privacy=privacy, train=train, secagg=good, federation=Federation(sites=5))
     with pytest.raises(ConfigError, match="spreads the noise over the sites"):
-        Job(privacy=Privacy(mechanism="distributed"), train=Train(steps=1))
+        make_job(privacy=Privacy(mechanism="distributed"), train=Train(steps=1))
 
 
-def test_honest_sites_are_counted_only_in_a_complete_job() -> None:
-    with pytest.raises(ConfigError, match="aren't filled in yet"):
-        SecAgg(mode="on").honest  # noqa: B018
-    assert SecAgg(mode="on").completed(10).honest == 7
+def test_sums_go_with_secagg_on_and_only_with_it() -> None:
+    with pytest.raises(ConfigError, match="go together, got mode=on without sums"):
+        SecAgg(mode="on")
+    with pytest.raises(ConfigError, match="go together, got mode=seal with sums"):
+        SecAgg(mode="seal", sums=summed(10).sums)
+    with pytest.raises(ConfigError, match="has no masked sums"):
+        SecAgg(mode="off").masked  # noqa: B018
+    assert summed(10).masked.honest == 7
 
 
 @pytest.mark.parametrize("unit", ["record", "patient"])

@@ -10,15 +10,15 @@ from flwr.app import ArrayRecord, Message
 
 from fedmodel import wire
 from fedmodel.errors import ConfigError, QuorumError
-from fedmodel.job import Privacy
+from fedmodel.job import ProposedPrivacy
 from fedmodel.mechanisms import noise
 from fedmodel.secagg.sums import PlainSum
 from fedmodel.update import Update
 from simulations.faults import Fault
 from tests.conftest import new_run
 
-RECORD = Privacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
-NOISELESS = Privacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3, clip=1e6, rate=1.0)
+RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
+NOISELESS = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3, clip=1e6, rate=1.0)
 
 
 def sizes(lab: Any) -> Any:
@@ -273,5 +273,5 @@ def test_too_few_sites_for_a_secure_sum_are_named_before_anything_runs(lab: Any)
     with pytest.raises(ConfigError, match="needs 3 sites in a round"):
         lab.job("on", sites=lab.sites(2))
     job = lab.job("on", sites=lab.sites(3))
-    assert (job.secagg.survivors, job.secagg.colluders) == (3, 0)
+    assert (job.secagg.masked.survivors, job.secagg.masked.colluders) == (3, 0)
     assert lab.run(job, lab.sites(3)).rows[-1]["updates"] == 3

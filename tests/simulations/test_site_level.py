@@ -9,15 +9,15 @@ import pytest
 
 import fedmodel.mechanisms.shares
 import fedmodel.secagg.sums
-from clients.site_run import Session
+from clients.site_run import SiteRun
 from fedmodel.accounting.claims import epsilon
 from fedmodel.accounting.plan import plan_of
 from fedmodel.errors import ConfigError, DivergedError, QuorumError, RunFolderError
-from fedmodel.job import Privacy
+from fedmodel.job import ProposedPrivacy
 from fedmodel.secagg.graph import COMPLETE
 from simulations.faults import Fault
 
-SITE = Privacy(
+SITE = ProposedPrivacy(
     mechanism="site", unit="site", epsilon=8.0, delta=1e-3, clip=0.5, evaluation="suppressed"
 )
 
@@ -93,14 +93,14 @@ def test_training_that_diverges_counts_for_zeros_and_is_told_nobody(
 ) -> None:
     job = lab.job(privacy=SITE, rounds=1)
     with pytest.MonkeyPatch.context() as patch:
-        real = Session._train
+        real = SiteRun._train
 
         def train(self: Any, *rest: Any) -> Any:
             if self.site.name == "s02":
                 raise DivergedError("local training diverged")
             return real(self, *rest)
 
-        patch.setattr(Session, "_train", train)
+        patch.setattr(SiteRun, "_train", train)
         ran = lab.run(job)
     assert (ran.rows[0]["updates"], ran.rows[0]["failures"]) == (5, {})
     assert [bool(found.any()) for found in given] == [True, True, False, True, True]
@@ -114,7 +114,7 @@ def test_a_state_that_cannot_be_read_is_not_taken_for_divergence(lab: Any) -> No
         def train(self: Any, *rest: Any) -> Any:
             raise RunFolderError("the optimiser's state is broken")
 
-        patch.setattr(Session, "_train", train)
+        patch.setattr(SiteRun, "_train", train)
         ran = lab.run(job, error=QuorumError)
     assert "RunFolderError" in str(ran.error)
 

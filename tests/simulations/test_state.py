@@ -113,10 +113,10 @@ def test_a_failed_run_gives_back_what_it_has_not_spent(
 
     real = rounds._Run.play
 
-    def fail(self: Any, nodes: list[int]) -> None:
+    def fail(self: Any, exchange: Any, nodes: list[int]) -> None:
         if self.round == 1:
             raise QuorumError("the others are gone")
-        real(self, nodes)
+        real(self, exchange, nodes)
 
     with monkeypatch.context() as patch:
         patch.setattr(rounds._Run, "play", fail)

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulations.federation import Parties, gather, play, public_rate
 
 import server.rounds
 from fedmodel import cli
+from fedmodel.agreement import public_rate
 from fedmodel.errors import ConfigError, DataError, QuorumError
 from fedmodel.runs import RunFolder
 from server.coordinator import Silent
+from simulations.parties import Parties, gather
+from simulations.play import play
 from simulations.scenario import Homes, Scenario
 from tests.conftest import new_run
 
@@ -43,7 +45,7 @@ def test_a_private_job_gets_one_public_rate_for_all_sites() -> None:
     sizes = [len(rows) for rows in parties.sites.values()]
     assert len(set(sizes)) > 1
     assert parties.job.privacy.rate == public_rate(8, sizes)
-    assert gathered("privacy=none").job.privacy.rate is None
+    assert gathered("privacy=none").job.privacy.rate == 1.0  # without effect
 
 
 def test_a_given_rate_is_kept() -> None:
@@ -54,7 +56,7 @@ def test_patients_are_counted_where_they_are_the_unit() -> None:
     parties = gathered("privacy=patient")
     patients = [len(set(rows.patients or ())) for rows in parties.sites.values()]
     assert parties.job.privacy.rate == public_rate(8, patients)
-    assert (parties.job.privacy.rate or 0) > (gathered("privacy=record").job.privacy.rate or 0)
+    assert parties.job.privacy.rate > gathered("privacy=record").job.privacy.rate
 
 
 @pytest.mark.long
@@ -138,15 +140,15 @@ def test_a_ledger_that_is_not_copied_is_logged_and_hides_no_error(
     with monkeypatch.context() as patch:
         patch.setattr(server.rounds._Run, "play", fail)
         with pytest.raises(QuorumError, match="the others are gone"):
-            play(parties, folder, "cpu", Silent(), homes=homes)
+            play(parties, folder, Silent(), homes=homes)
     assert f"site {first}: its ledger wasn't copied" in caplog.text
-    assert f"site {second}: its ledger wasn't copied" in caplog.text
+    assert f"site {second}: its ledger can't be reported" in caplog.text
     assert copied(parties, folder) == others
     # A run that goes well isn't lost by it either.
     folder, homes = new_run(tmp_path / "next"), Homes(state=tmp_path / "new")
     folder.ledger(first).mkdir(parents=True)
     caplog.clear()
-    _, outcome, _ = play(parties, folder, "cpu", Silent(), homes=homes)
-    assert outcome.rounds == parties.job.train.rounds
+    result = play(parties, folder, Silent(), homes=homes).result
+    assert result.rounds == parties.job.train.rounds
     assert caplog.text.count("wasn't copied") == 1
     assert copied(parties, folder) == [second, *others]
