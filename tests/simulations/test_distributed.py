@@ -27,6 +27,7 @@ from fedmodel.secagg.messages import Survivors, decode, encode
 from fedmodel.training import local
 from fedmodel.training.learner import resident
 from server import rounds
+from server.exchange import summed
 from server.optimizer import ServerOptimizer
 from simulations.faults import Fault
 from tests.conftest import new_run

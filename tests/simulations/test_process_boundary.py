@@ -1,0 +1,162 @@
+"""A process boundary between the coordinator and a site: what crosses is bytes, and no pickle."""
+
+import json
+import pickletools
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.supercore.run import Run
+
+import clients.assemble
+from clients.site import Site
+from fedmodel.job import ProposedPrivacy
+from fedmodel.training.learner import resident
+from server.coordinator import Silent
+from simulations import play as playing
+from simulations.loopback import LoopbackGrid
+from simulations.parties import Parties
+from simulations.play import Played, play
+from tests.conftest import new_run
+from tests.jobs import CPU
+from tests.simulations.site_process import read_frame, write_frame
+
+ROOT = Path(__file__).parents[2]
+NODE = 3
+RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
+
+
+class OtherProcess:
+    """A site that lives elsewhere."""
+
+    def __init__(self, folder: Path, site: Site, parties: Parties, run_id: int) -> None:
+        told = {
+            "name": site.name,
+            "home": str(folder / "home"),
+            "folder": str(folder / "rounds"),
+            "run": site.run,
+            "texts": list(site.rows.texts),
+            "labels": list(site.rows.labels),
+            "roster": None if site.roster is None else site.roster.to_json().decode(),
+            "key": [run_id, NODE],
+            "job": parties.job.json.decode(),
+        }
+        file = folder / "site.json"
+        file.write_text(json.dumps(told))
+        command = [sys.executable, "-m", "tests.simulations.site_process", str(file)]
+        self.crossed: list[bytes] = []
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def ask(self, frame: bytes) -> bytes:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        write_frame(stdin, frame)
+        answer = read_frame(stdout)
+        self.crossed += [frame, answer]
+        return answer
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        answer = self.ask(message_to_proto(message).SerializeToString())
+        return message_from_proto(ProtoMessage.FromString(answer))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=30)
+
+
+def split(lab: Any, monkeypatch: pytest.MonkeyPatch, folder: Path, **job: Any) -> Any:
+    """Run a job with one of five sites in another process; return what came of it."""
+    parties = parties_of(lab, **job)
+    folder.mkdir()
+    others: list[OtherProcess] = []
+    made: list[Site] = []
+    real = clients.assemble.make_site
+
+    def make_site(config: Any, state: Any, *rest: Any, **named: Any) -> Site:
+        if len(made) + 2 == NODE:  # its key is the other process's own
+            config = replace(config, home=folder / "home")
+        made.append(real(config, state, *rest, **named))
+        return made[-1]
+
+    def states(config: Any, *rest: Any) -> Any:
+        at = folder / "home" if config.name == sorted(parties.sites)[NODE - 2] else config.home
+        return clients.assemble.open_state(replace(config, home=at), *rest)
+
+    def grid(app: Any, contexts: Mapping[int, Context], run: Run) -> LoopbackGrid:
+        others.append(OtherProcess(folder, made[NODE - 2], parties, run.run_id))
+
+        def client(message: Message, context: Context) -> Message:
+            reply: Message = (others[0] if context.node_id == NODE else app)(message, context)
+            return reply
+
+        return LoopbackGrid(client, contexts, run)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(playing, "make_site", make_site)
+    monkeypatch.setattr(playing, "open_state", states)
+    try:
+        played = play(parties, new_run(folder / "run"), Silent(), grid=grid)
+        report = json.loads(others[0].ask(b""))
+    finally:
+        for other in others:
+            other.close()
+    return played, report, others[0].crossed
+
+
+def parties_of(lab: Any, **job: Any) -> Parties:
+    made = lab.job(**job)
+    learner = resident(made, CPU)
+    return Parties(
+        job=made, performance=CPU, sites=lab.sites(), test=lab.rows, learner=learner, rows_sha256=""
+    )
+
+
+@pytest.mark.parametrize("secagg", ["off", "seal", "on"])
+def test_a_site_in_another_process_gives_the_same_run(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secagg: str
+) -> None:
+    together: Played = play(
+        parties_of(lab, secagg=secagg), new_run(tmp_path / "together"), Silent()
+    )
+    played, report, crossed = split(lab, monkeypatch, tmp_path / "apart", secagg=secagg)
+    assert played.result.updates == together.result.updates
+    tolerance = 2 * lab.bound(lab.job(secagg=secagg)) if secagg == "on" else 0.0
+    np.testing.assert_allclose(played.result.vector, together.result.vector, rtol=0, atol=tolerance)
+    assert report["refusal"] is None
+    assert report["seconds"] > 0
+    for frame in crossed:
+        with pytest.raises(ValueError, match=r"opcode|exhausted|expected|not enough|newline"):
+            list(pickletools.genops(frame))
+
+
+def test_a_private_site_in_another_process_keeps_its_own_ledger(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    played, report, _ = split(
+        lab, monkeypatch, tmp_path / "apart", secagg="on", privacy=RECORD, rounds=2, steps=1
+    )
+    assert played.result.updates == dict.fromkeys(range(2, 7), 2)
+    assert report["steps"] == 2
+    assert 0 < report["epsilon"] <= 8.0
+    (ledger,) = (tmp_path / "apart" / "home").rglob("*.jsonl")
+    assert ledger.read_bytes().count(b'"type":"spend"') == 2
+
+
+def test_sites_and_coordinators_cannot_be_written_into(lab: Any) -> None:
+    frozen: list[Callable[[], Any]] = []
+    ran = lab.run(lab.job("off", rounds=1))
+    site = ran.sites[2]
+    frozen += [lambda: setattr(site, "roster", None), lambda: setattr(ran.result, "rounds", 9)]
+    for write in frozen:
+        with pytest.raises(AttributeError):
+            write()
