@@ -14,7 +14,8 @@ NO_WEIGHTS = "0" * 64
 
 def make_job(**parts: Any) -> Job:
     """Return a job whose model nobody loads."""
-    return Job(**{"model": Model(labels=("a", "b")), "weights": NO_WEIGHTS} | parts)
+    given: dict[str, Any] = {"model": Model(labels=("a", "b")), "weights": NO_WEIGHTS}
+    return Job(**given | parts)
 
 
 def real_job(**parts: Any) -> Job:

@@ -10,7 +10,7 @@ import yaml
 from fedmodel import cli
 from fedmodel._paths import conf_dir
 from fedmodel.agreement import Facts, complete
-from fedmodel.job import Job
+from fedmodel.job import Job, Performance
 from simulations.scenario import Scenario
 
 CONF = conf_dir()
@@ -141,6 +141,13 @@ def test_there_is_no_code_in_the_configuration() -> None:
 
 def test_a_model_path_alone_means_that_model() -> None:
     assert job("model.path=some/model").model.source == "hub"
+
+
+def test_what_machines_care_for_is_asked_for_among_train_and_privacy() -> None:
+    asked = ["train.physical_batch=7", "privacy.engine=hooks", "device=cpu"]
+    proposal = Scenario.from_mapping(cli.compose("simulate", asked)).proposal
+    assert proposal.performance == Performance(physical_batch=7, engine="hooks", device="cpu")
+    assert job(*asked) == job()
 
 
 def test_weights_follow_privacy() -> None:

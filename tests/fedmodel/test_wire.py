@@ -7,17 +7,25 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmodel import wire
+from fedmodel import config, wire
 from fedmodel._paths import source_digest
 from fedmodel.errors import BudgetError, DataError, FedmodelError, ProtocolError
-from fedmodel.job import Job
+from fedmodel.job import Model, Performance
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
+from tests.jobs import make_job
 
 
 def test_round_trips() -> None:
-    job = Job.from_mapping({"model": {"labels": ["a", "b"]}})
-    assert wire.decode_job(wire.encode_job(job)) == job
+    job = make_job(model=Model(labels=("a", "b", "ü ☃")))
+    wanted = Performance(physical_batch=7, engine="hooks", device="cpu")
+    for offer in (
+        wire.Offer(job=job),
+        wire.Offer(job=job, performance=wanted, joining="0f" * 32),
+    ):
+        found = wire.decode_offer(wire.encode_offer(offer))
+        assert found == offer
+        assert found.job.sha256 == job.sha256
     vector = np.arange(5, dtype=np.float32)
     order = wire.decode_order(wire.encode_order(3, job.sha256, wire.pack(vector)))
     assert (order.round, order.job_sha256) == (3, job.sha256)
@@ -121,47 +129,112 @@ def test_whatever_comes_as_counts_is_refused_or_two_whole_numbers(values: dict[s
         assert [type(value) for value in got.values] == [int, int]
 
 
-def test_a_job_must_be_canonical_and_known() -> None:
-    text = Job().to_json().decode()
-    for bad in (text + " ", text.replace('"seed":0', '"seed":0,"extra":1'), "{", "[]", "[" * 9999):
-        fields = {"version": wire.VERSION, "job": bad, "sources": source_digest()}
-        config = ConfigRecord({**fields})
-        with pytest.raises(ProtocolError):
-            wire.decode_job(RecordDict({"config": config}))
+def _offer(**change: Any) -> RecordDict:
+    """Return the content of an offer with some fields changed, or missing where they are null."""
+    good = dict(wire.encode_offer(wire.Offer(job=make_job())).config_records["config"]) | change
+    return RecordDict({"config": ConfigRecord({k: v for k, v in good.items() if v is not None})})
+
+
+JOB = make_job().json.decode()
+ASKED = config.canonical(Performance()).decode()
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (JOB + " ", "canonical JSON"),
+        (JOB.replace('"seed":0', '"seed":0,"extra":1'), "unknown key 'extra'"),
+        (JOB.replace("fedmodel.job/2", "fedmodel.job/1"), "expected a job of format"),
+        (JOB.replace('"rate":1', '"rate":null'), "privacy.rate must be a number"),
+        ("", "expected JSON"),
+        ("{", "expected JSON"),
+        ("[]", "expected a job of format"),
+        ("[" * 9999, "expected JSON"),
+        ("\ud800", "not a job this version understands"),
+        ("x" * ((1 << 20) + 1), "a job of 1048577 characters; at most 1048576"),
+        (7, "field 'job': expected str"),
+        (None, "field 'job': expected str"),
+    ],
+)
+def test_a_job_must_be_canonical_and_known(bad: Any, says: str) -> None:
+    assert wire.decode_offer(_offer()).job == make_job()
+    with pytest.raises(ProtocolError) as caught:
+        wire.decode_offer(_offer(job=bad))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (ASKED + " ", "canonical JSON"),
+        ("{}", "canonical JSON"),  # defaults are written out
+        (ASKED.replace('"engine"', '"extra":1,"engine"'), "unknown key 'extra'"),
+        (ASKED.replace("fast", "slow"), "isn't a choice"),
+        (ASKED.replace(":32", ":0"), "physical_batch must be at least 1"),
+        (ASKED.replace(":32", ":32.0"), "physical_batch must be a whole number"),
+        ("", "expected JSON"),
+        ("[]", "must be a mapping"),
+        ("[" * 4000, "expected JSON"),
+        ("\ud800", "not a proposal of performance"),
+        (" " * 4097, "a performance of 4097 characters; at most 4096"),
+        (7, "field 'performance': expected str"),
+        (None, "field 'performance': expected str"),
+    ],
+)
+def test_a_wish_about_machines_must_be_canonical_known_and_short(bad: Any, says: str) -> None:
+    assert wire.decode_offer(_offer(performance=ASKED)).performance == Performance()
+    with pytest.raises(ProtocolError) as caught:
+        wire.decode_offer(_offer(performance=bad))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["0" * 63, "0" * 65, "G" * 64, "A" * 64, "0" * 64 + "\n", 5, None])
+def test_a_joining_is_named_by_64_hex_digits_or_not_at_all(bad: Any) -> None:
+    assert wire.decode_offer(_offer(joining="")).joining == ""
+    assert wire.decode_offer(_offer(joining="ab" * 32)).joining == "ab" * 32
+    with pytest.raises(ProtocolError, match="joining"):
+        wire.decode_offer(_offer(joining=bad))
 
 
 def test_a_coordinator_that_runs_other_code_is_refused() -> None:
-    content = wire.encode_job(Job())
-    content.config_records["config"]["sources"] = "0" * 64
-    with pytest.raises(ProtocolError, match="runs other code"):
-        wire.decode_job(content)
+    assert wire.decode_offer(_offer(sources=source_digest())).job == make_job()
+    for bad, says in (
+        ("0" * 64, "runs other code"),
+        (None, "field 'sources'"),
+        (3, "expected str"),
+    ):
+        with pytest.raises(ProtocolError, match=says):
+            wire.decode_offer(_offer(sources=bad))
+    with pytest.raises(ProtocolError, match="expected version"):
+        wire.decode_offer(_offer(version="fedmodel.wire/1"))
 
 
 scalars = st.one_of(st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=20), st.booleans())
+KEYS = ["version", "round", "job", "performance", "heads", "joining", "sources", "entries", "x"]
 
 
 @pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(
-    config=st.dictionaries(st.sampled_from(["version", "round", "job", "x"]), scalars),
+    fields=st.dictionaries(st.sampled_from(KEYS), scalars),
     data=st.binary(max_size=200),
     stype=st.sampled_from(["numpy.ndarray", "x"]),
     good_version=st.booleans(),
 )
 def test_only_typed_errors_escape_the_parsers(
-    config: dict[str, Any], data: bytes, stype: str, good_version: bool
+    fields: dict[str, Any], data: bytes, stype: str, good_version: bool
 ) -> None:
     if good_version:
-        config["version"] = wire.VERSION
+        fields |= {"version": wire.VERSION, "sources": source_digest()}
     content = RecordDict(
         {
             "arrays": ArrayRecord({"vector": Array("float32", (2,), stype, data)}),
-            "config": ConfigRecord(config),
+            "config": ConfigRecord(fields),
         }
     )
     parsers = (
         wire.decode_order,
-        wire.decode_job,
+        wire.decode_offer,
         lambda c: wire.decode_counts(c, 2),
         lambda c: wire.decode_update(c, 2),
     )

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
 from fedmodel.identity import SigningKey
-from fedmodel.job import Job
 from fedmodel.ledger.tree_head import Standing, TreeHead
-from fedmodel.wire import Leave
+from fedmodel.wire import Leave, Offer
+from tests.jobs import make_job
 
 KEY = SigningKey(b"k" * 32)
 HEAD = TreeHead(
@@ -32,10 +32,9 @@ def changed(content: RecordDict, **fields: Any) -> RecordDict:
 
 
 def test_round_trips() -> None:
-    for heads in ([], [HEAD], [HEAD, HEAD]):
-        offer = wire.encode_job(Job(), heads)
-        assert wire.decode_heads(offer) == heads
-        assert wire.decode_job(offer) == Job()
+    for heads in ((), (HEAD,), (HEAD, HEAD), (HEAD,) * 1000):
+        offer = Offer(job=make_job(), tree_heads=heads)
+        assert wire.decode_offer(wire.encode_offer(offer)) == offer
     for standing in (None, Standing(head=HEAD), STANDING):
         assert wire.decode_standing(wire.encode_reply(standing)) == standing
     for leave in (Leave(job_sha256="ab" * 32, failed=False), Leave(job_sha256="", failed=True)):
@@ -63,10 +62,16 @@ def test_a_wrong_standing_is_refused(fields: dict[str, Any], says: str) -> None:
 
 
 def test_wrong_offers_and_ends_are_refused() -> None:
-    offer = wire.encode_job(Job(), [HEAD])
-    for heads, says in ((5, "expected str"), ("{}", "not a ledger head"), ("{}\n" * 2000, "1000")):
+    offer = wire.encode_offer(Offer(job=make_job(), tree_heads=(HEAD,)))
+    forged = HEAD.to_json().decode().replace('"size":3', '"size":4')
+    for heads, says in (
+        (5, "expected str"),
+        ("{}", "not a ledger head"),
+        ("{}\n" * 2000, "1000"),
+        (forged, "doesn't verify"),
+    ):
         with pytest.raises(ProtocolError, match=says):
-            wire.decode_heads(changed(offer, heads=heads))
+            wire.decode_offer(changed(offer, heads=heads))
     end = wire.encode_leave(Leave(job_sha256="", failed=True))
     for field, value in (("failed", 1), ("entries", -1), ("entries", True), ("job", 3)):
         with pytest.raises(ProtocolError, match=field):

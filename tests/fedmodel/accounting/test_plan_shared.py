@@ -9,7 +9,7 @@ import pytest
 
 from fedmodel.accounting.adversaries import adversaries
 from fedmodel.accounting.claims import claim, epsilon
-from fedmodel.accounting.plan import DeltaError, Plan, check_delta, make_plan, plan_of
+from fedmodel.accounting.plan import DeltaError, Plan, check_delta, make_plan, plan_for, plan_of
 from fedmodel.accounting.remaining import Remaining
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import BudgetError, ConfigError, PrivacyError
@@ -108,6 +108,8 @@ def test_the_plan_of_a_job(colluders: int, honest: int) -> None:
     assert plan == made(UNION, honest=honest, survivors=8)
     assert plan.evaluation() == Spend(1.0, 10.0, 1, "evaluate")
     assert plan_of(dataclasses.replace(job, seed=1)) is plan  # worked out once
+    with pytest.raises(ConfigError, match=r"privacy\.mechanism=distributed needs secagg=on"):
+        plan_for(job.privacy, job.train, None, evaluate=True)
     local = dataclasses.replace(job.privacy, mechanism="dpsgd")
     alone = plan_of(dataclasses.replace(job, privacy=local, secagg=SecAgg()))
     assert (alone.honest, alone.survivors, alone.spends()) == (1, 1, plan.spends())

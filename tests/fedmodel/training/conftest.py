@@ -15,6 +15,7 @@ from fedmodel.mechanisms import sampling
 from fedmodel.seeds import Seed
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
+from tests.jobs import make_job
 
 NAMES = ("a", "b", "c")
 TEXTS = (
@@ -92,7 +93,7 @@ def job_of() -> Callable[..., Job]:
     """Return a maker of jobs from keys of ``train``."""
 
     def make(privacy: Privacy | None = None, **train: Any) -> Job:
-        return Job(
+        return make_job(
             model=Model(labels=NAMES, max_length=16),
             train=Train(**train),
             privacy=privacy or Privacy(),

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from fedmodel.accounting.plan import Plan
-from fedmodel.job import Job
+from fedmodel.job import Job, Performance
 from fedmodel.mechanisms import noise
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, optim
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
+from fedmodel.training.round import Round
 
 F = NDArray[np.float64]
 METHODS = ["head", "lora", "full"]
@@ -62,8 +63,8 @@ def steps(
     vector: Any,
     job: Job,
     count: int = 1,
-    entropy: Entropy | None = None,
     physical: int = 64,
+    engine: Any = "fast",
     **more: Any,
 ) -> tuple[Any, dpsgd.Private]:
     learner.load_vector(vector)
@@ -73,10 +74,8 @@ def steps(
         plan,
         job.privacy,
         optim.make(learner.module, job.train),
+        Round(performance=Performance(engine=engine, physical_batch=physical), **more),
         steps=count,
-        physical_batch=physical,
-        entropy=entropy or Entropy(),
-        **({"round_": 1} | more),
     )
     return learner.flatten() - vector, private
 

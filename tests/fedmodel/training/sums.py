@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmodel.job import Job
-from fedmodel.seeds import Entropy
+from fedmodel.job import Job, Performance
 from fedmodel.training import local
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
+from fedmodel.training.round import Round
 
 F = NDArray[np.float64]
 METHODS = ["head", "ffa", "lora"]
@@ -27,10 +27,16 @@ WAYS = [  # engine, unit, clipping
 
 
 def sum_of(
-    learner: Learner, examples: Examples, plan: Any, job: Job, vector: Any, **more: Any
+    learner: Learner,
+    examples: Examples,
+    plan: Any,
+    job: Job,
+    vector: Any,
+    engine: Any = "fast",
+    physical: int = 64,
+    **more: Any,
 ) -> F:
-    found = local.gradient(
-        learner, examples, job, vector=vector, plan=plan, **({"entropy": Entropy()} | more)
-    )
+    round_ = Round(performance=Performance(engine=engine, physical_batch=physical), **more)
+    found = local.gradient(learner, examples, job.privacy, vector, plan, round_)
     assert found.dtype == np.float64
     return found.astype(np.float64)

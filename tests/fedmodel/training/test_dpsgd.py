@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from fedmodel.job import Privacy
 from fedmodel.training import optim
 from fedmodel.training.learner import Learner
 from tests.fedmodel.training.steps import (
@@ -42,11 +41,11 @@ def test_the_clipped_sum_equals_a_loop_over_single_examples(
     job_of: Any,
     plan_of: Any,
 ) -> None:
-    learner, job = learner_of(method), job_of(Privacy(engine=engine), method=method)
+    learner, job = learner_of(method), job_of(method=method)
     examples, vector = examples_of(learner), start_of(learner)
     alone = lone_gradients(learner, examples, vector, job)
     clip = float(np.median(lengths_of(alone)))
-    steps(learner, examples, plan_of(clip=clip), vector, job, physical=physical)
+    steps(learner, examples, plan_of(clip=clip), vector, job, physical=physical, engine=engine)
     factors = np.minimum(1, clip / lengths_of(alone))
     assert 0 < (factors < 1).sum() < len(factors)
     expected = (factors[:, None] * alone).sum(axis=0)
@@ -151,9 +150,9 @@ def test_gradient_checkpointing_and_dropouts_change_nothing_of_the_bound(
     from fedmodel.seeds import Seed
     from fedmodel.training.examples import prepare
 
-    train = Train(method="full", gradient_checkpointing=True)
+    train = Train(method="full")
     model = Model(labels=("a", "b"), max_length=16, dropout=0.1)
-    learner = Learner(model, train, Seed(0), torch.device("cpu"))
+    learner = Learner(model, train, Seed(0), torch.device("cpu"), checkpointing=True)
     examples = prepare(learner, texts, ["a", "b"] * 7, ("a", "b"), 16)
     nudge = np.random.default_rng(5).standard_normal(learner.initial.size) * 0.02
     vector = (learner.initial + nudge).astype(np.float32)
@@ -172,9 +171,9 @@ def test_gradient_checkpointing_and_dropouts_change_nothing_of_the_bound(
 def test_gradients_are_gone_afterwards(
     engine: Any, learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any
 ) -> None:
-    learner, job = learner_of("lora"), job_of(Privacy(engine=engine), method="lora")
+    learner, job = learner_of("lora"), job_of(method="lora")
     own = [set(m.__dict__) for m in learner.module.modules()]
-    steps(learner, examples_of(learner), plan_of(), learner.initial, job)
+    steps(learner, examples_of(learner), plan_of(), learner.initial, job, engine=engine)
     assert [set(m.__dict__) for m in learner.module.modules()] == own
     for p in learner.module.parameters():
         for name in ("grad", "grad_sample", "summed_grad", "_norm_sample"):

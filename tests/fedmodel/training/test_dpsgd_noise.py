@@ -72,7 +72,7 @@ def test_a_schedules_noise_follows_the_round(
     plan = plan_of(clip=0.3, noise_multiplier=2.0, decay=0.25, rounds=3)
     draw([1, 2])
     for round_ in (1, 2, 3):
-        steps(learner, examples, plan, learner.initial, job_of(), round_=round_)
+        steps(learner, examples, plan, learner.initial, job_of(), number=round_)
     np.testing.assert_allclose(watched.stds, [0.6, 0.3, 0.15])
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from fedmodel.job import Job, Lora, Model, Train
+from fedmodel.job import Lora, Model, Train
 from fedmodel.seeds import Seed
 from fedmodel.training import local
 from fedmodel.training.examples import prepare
 from fedmodel.training.learner import Learner
 from fedmodel.training.preflight import preflight
+from fedmodel.training.round import Round, Start
+from tests.jobs import make_job
 
 NAMES = ("a", "b")
 
@@ -35,12 +37,12 @@ def test_a_round_is_the_same_with_and_without(method: Any, texts: list[str], fak
         return local.train(
             learner,
             examples,
-            Job(model=model, train=train),
-            vector=vector,
+            make_job(model=model, train=train),
+            Start(vector=vector),
+            Round(entropy=fake),
             steps=4,
             plan=None,
             seed=Seed(3),
-            entropy=fake,
         ).change
 
     first = change(kept)

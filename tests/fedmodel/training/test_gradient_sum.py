@@ -14,6 +14,7 @@ from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import local, optim
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
+from fedmodel.training.round import Round, Start
 from tests.fedmodel.training.sums import METHODS, WAYS, F, sum_of
 
 
@@ -103,10 +104,10 @@ def test_it_is_the_sum_of_the_clipped_gradients_in_the_layouts_order(
     examples = examples_of(learner, patients=True if unit == "patient" else None)
     vector = start_of(learner)
     expected, clip = naive(learner, examples, vector, unit, clipping)
-    privacy = Privacy(engine=engine, unit=unit, clipping=clipping, rows_per_patient=8)
-    job = job_of(privacy, method=method, physical_batch=5)
+    privacy = Privacy(unit=unit, clipping=clipping, rows_per_patient=8)
+    job = job_of(privacy, method=method)
     plan = plan_of(clip=clip, unit=unit, clipping=clipping)
-    found = sum_of(learner, examples, plan, job, vector)
+    found = sum_of(learner, examples, plan, job, vector, engine=engine, physical=5)
     assert found.shape == (learner.layout.total,)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -125,7 +126,7 @@ def test_a_large_models_sum_is_float32(
     examples, vector = examples_of(learner), start_of(learner)
     wide = sum_of(learner, examples, plan_of(), job, vector)
     monkeypatch.setattr(fast, "_WIDE_UP_TO", 1)
-    found = local.gradient(learner, examples, job, vector=vector, plan=plan_of(), entropy=Entropy())
+    found = local.gradient(learner, examples, job.privacy, vector, plan_of(), Round())
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wide, atol=1e-5 * np.abs(wide).max())
 
@@ -149,9 +150,8 @@ def test_a_step_with_it_is_local_trainings(
     examples, vector = examples_of(learner), start_of(learner)
     train = {"method": method, "steps": 1, "lr": 0.05, "head_lr": 0.4, "weight_decay": decay}
     job, plan = job_of(Privacy(mechanism="dpsgd"), **train), plan_of(expected_batch=6)
-    result = local.train(
-        learner, examples, job, vector=vector, steps=1, plan=plan, seed=Seed(1), entropy=Entropy()
-    )
+    start = Start(vector=vector)
+    result = local.train(learner, examples, job, start, Round(), steps=1, plan=plan, seed=Seed(1))
     total = sum_of(learner, examples, plan, job, vector)
     rates = optim.rates(learner.module, learner.layout, job.train)
     change = optim.descent(rates, total / plan.expected_batch, vector, decay)
@@ -230,11 +230,11 @@ def test_one_unit_is_at_most_c(
 ) -> None:
     learner = learner_of(method)
     examples = examples_of(learner, patients=True if unit == "patient" else None)
-    job = job_of(Privacy(engine=engine, unit=unit, clipping=clipping), method=method)
-    found = []
+    job = job_of(Privacy(unit=unit, clipping=clipping), method=method)
+    plan, vector, found = plan_of(clip=0.013, unit=unit), start_of(learner), []
     for one in range(0, len(examples.units), 3):
         draw([one])
-        total = sum_of(learner, examples, plan_of(clip=0.013, unit=unit), job, start_of(learner))
+        total = sum_of(learner, examples, plan, job, vector, engine=engine)
         found.append(np.linalg.norm(total))
     assert max(found) <= 0.013
     assert max(found) > 0.013 * (1 - 1e-3)
@@ -252,11 +252,11 @@ def test_an_empty_sample_gives_zeros(
     job_of: Any,
     plan_of: Any,
 ) -> None:
-    learner, job = learner_of(method), job_of(Privacy(engine=engine), method=method)
+    learner, job = learner_of(method), job_of(method=method)
     examples, vector = examples_of(learner), start_of(learner)
-    assert sum_of(learner, examples, plan_of(), job, vector).any()
+    assert sum_of(learner, examples, plan_of(), job, vector, engine=engine).any()
     draw([])  # nothing of the sum before is left
-    found = sum_of(learner, examples, plan_of(), job, vector)
+    found = sum_of(learner, examples, plan_of(), job, vector, engine=engine)
     assert found.shape == vector.shape
     assert not found.any()
 

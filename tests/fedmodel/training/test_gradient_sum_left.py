@@ -9,13 +9,14 @@ from torch import nn
 
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
-from fedmodel.job import Model, Privacy, Train
+from fedmodel.job import Model, Performance, Privacy, Train
 from fedmodel.mechanisms import sampling
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import guards
 from fedmodel.training.examples import prepare
 from fedmodel.training.gradient import clipped_sum
 from fedmodel.training.learner import Learner
+from fedmodel.training.round import Round
 from tests.fedmodel.training.sums import METHODS, sum_of
 
 
@@ -31,12 +32,12 @@ def test_nothing_moves_and_nothing_is_left(
     job_of: Any,
     plan_of: Any,
 ) -> None:
-    learner, job = learner_of(method), job_of(Privacy(engine=engine), method=method)
+    learner, job = learner_of(method), job_of(method=method)
     examples, vector = examples_of(learner), start_of(learner)
     learner.load_vector(vector)
     own = [set(m.__dict__) for m in learner.module.modules()]
     before = {n: t.clone() for n, t in learner.module.state_dict().items()}
-    sum_of(learner, examples, plan_of(), job, vector)
+    sum_of(learner, examples, plan_of(), job, vector, engine=engine)
     now = learner.module.state_dict()
     assert now.keys() == before.keys()
     assert all(torch.equal(now[n], t) for n, t in before.items())
@@ -54,7 +55,7 @@ def test_a_failure_leaves_no_gradient(
     real = type(examples.units).batches
     monkeypatch.setattr(type(examples.units), "batches", lambda self, *a: list(real(self, *a))[:-1])
     with pytest.raises(PrivacyError, match="another number of units"):
-        sum_of(learner, examples, plan_of(), job_of(physical_batch=4), learner.initial)
+        sum_of(learner, examples, plan_of(), job_of(), learner.initial, physical=4)
     for p in learner.module.parameters():
         assert getattr(p, "summed_grad", None) is None
         assert p.grad is None
@@ -127,9 +128,7 @@ def test_parameters_beside_the_engines_are_refused(
                 examples,
                 plan_of(),
                 job_of().privacy,
-                round_=1,
-                physical_batch=4,
-                entropy=Entropy(),
+                Round(performance=Performance(physical_batch=4)),
             )
     finally:
         frozen.requires_grad_(False)
@@ -147,13 +146,13 @@ def test_it_is_asked_once_before_and_told_once_after(
         plan,
         job_of(),
         learner.initial,
-        round_=2,
+        number=2,
         before_step=told.append,
         on_step=lambda: told.append("done"),
     )
     assert told == [plan.spend(2, 1), "done"]
     with pytest.raises(PrivacyError, match="rounds 1 to 3, got 4"):
-        sum_of(learner, examples_of(learner), plan, job_of(), learner.initial, round_=4)
+        sum_of(learner, examples_of(learner), plan, job_of(), learner.initial, number=4)
 
 
 def test_a_step_that_is_refused_computes_nothing(

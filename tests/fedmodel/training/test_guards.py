@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from fedmodel.errors import PrivacyError
-from fedmodel.job import Privacy
+from fedmodel.job import Performance, Privacy
 from fedmodel.mechanisms import sampling
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, guards, optim
 from fedmodel.training.learner import Learner
+from fedmodel.training.round import Round
 
 
 def test_the_units_added_up_must_be_those_sampled() -> None:
@@ -118,10 +119,8 @@ def run(learner: Learner, examples: Any, plan: Any, job: Any, optimizer: Any = N
         plan,
         job.privacy,
         optimizer or optim.make(learner.module, job.train),
-        round_=1,
+        Round(performance=Performance(physical_batch=4)),
         steps=1,
-        physical_batch=4,
-        entropy=Entropy(),
     )
 
 

@@ -1,7 +1,6 @@
 """Plain local training against an ordinary PyTorch loop."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ from torch.nn.functional import cross_entropy
 
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError, RunError
-from fedmodel.job import Job, Privacy
-from fedmodel.seeds import Entropy, Seed
+from fedmodel.job import Job, Performance, Privacy
+from fedmodel.seeds import Seed
 from fedmodel.training import local, optim
 from fedmodel.training.learner import Learner
+from fedmodel.training.round import Round, Start
 
 SEED = Seed(11)
 
@@ -69,9 +69,8 @@ def test_a_round_equals_a_plain_loop(
     learner: Learner = learner_of(method)
     examples, vector = examples_of(learner), start_of(learner)
     job = job_of(method=method, steps=4, batch_size=5, **OPTIMISERS[optimizer])
-    result = local.train(
-        learner, examples, job, vector=vector, steps=4, plan=None, seed=SEED, entropy=Entropy()
-    )
+    start = Start(vector=vector)
+    result = local.train(learner, examples, job, start, Round(), steps=4, plan=None, seed=SEED)
     labels = examples.labels(np.arange(len(texts)))
     expected, _ = naive_change(learner, texts, labels, job, vector)
     changed = learner.layout.named(result.change)
@@ -97,12 +96,12 @@ def test_the_size_of_physical_batches_has_no_effect(
         local.train(
             learner,
             examples,
-            job_of(method=method, steps=3, batch_size=8, physical_batch=size, lr=0.2),
-            vector=vector,
+            job_of(method=method, steps=3, batch_size=8, lr=0.2),
+            Start(vector=vector),
+            Round(performance=Performance(physical_batch=size)),
             steps=3,
             plan=None,
             seed=SEED,
-            entropy=Entropy(),
         )
         for size in (3, 64)
     ]
@@ -136,16 +135,15 @@ def test_training_does_not_disturb_the_processs_generator(
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    run: Callable[..., Any] = local.train
-    run(
+    local.train(
         learner,
         examples_of(learner),
         job_of(batch_size=4),
-        vector=learner.initial,
+        Start(vector=learner.initial),
+        Round(),
         steps=1,
         plan=None,
         seed=SEED,
-        entropy=Entropy(),
     )
     assert torch.equal(torch.rand(3), expected)
 
@@ -160,33 +158,27 @@ def test_divergence_is_an_error_that_names_the_fix(
             learner,
             examples_of(learner),
             job,
-            vector=start_of(learner),
+            Start(vector=start_of(learner)),
+            Round(),
             steps=5,
             plan=None,
             seed=SEED,
-            entropy=Entropy(),
         )
 
 
 # -- private ------------------------------------------------------------------------------------
 
 
-def private(learner: Learner, examples: Any, job: Job, plan: Any, **more: Any) -> local.Result:
-    return local.train(
-        learner,
-        examples,
-        job,
-        **(
-            {
-                "vector": learner.initial,
-                "steps": 2,
-                "plan": plan,
-                "seed": SEED,
-                "entropy": Entropy(),
-            }
-            | more
-        ),
-    )
+def private(
+    learner: Learner,
+    examples: Any,
+    job: Job,
+    plan: Any,
+    clip: float | None = None,
+    **more: Any,
+) -> local.Result:
+    start = Start(vector=learner.initial, clip=clip)
+    return local.train(learner, examples, job, start, Round(**more), steps=2, plan=plan, seed=SEED)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adamw-bc"])

@@ -17,12 +17,13 @@ from fedmodel.accounting.plan import Plan
 from fedmodel.gradients.clippers import Adaptive, make_clipper
 from fedmodel.gradients.engines import make_engine
 from fedmodel.gradients.units import Units
-from fedmodel.job import Privacy, Train
+from fedmodel.job import Performance, Privacy, Train
 from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, optim
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
+from fedmodel.training.round import Round
 
 F = NDArray[np.float64]
 NAMES = ("a", "b", "c")
@@ -68,14 +69,19 @@ class Own(Entropy):
 
 
 def clipped_sum(
-    learner: Learner, site: Site, privacy: Privacy, plan: Plan, physical: int
+    learner: Learner,
+    site: Site,
+    privacy: Privacy,
+    plan: Plan,
+    physical: int,
+    engine_name: str = "fast",
 ) -> tuple[F, float]:
     """Return a step's clipped sum over all units of a site, and adaptive clipping's count.
 
     Which rows of a patient take part is that patient's own matter, and the same in every site.
     """
     examples, choose = examples_at(learner, site, privacy.unit), sampling.choose
-    engine = make_engine(privacy.engine, learner.trained)
+    engine = make_engine(engine_name, learner.trained)
     clipper = make_clipper(privacy, plan, learner.trained, Entropy(), None)
     named = {n: p for n, p in learner.module.named_parameters() if p.requires_grad}
     for p in named.values():
@@ -151,12 +157,12 @@ def test_neighbours_clipped_sums_are_at_most_a_sensitivity_apart(
     def check(
         sites: tuple[Site, Site], clipping: Any, clip: float, limit: int, physical: int, engine: Any
     ) -> None:
-        privacy = Privacy(unit=unit, clipping=clipping, engine=engine)
+        privacy = Privacy(unit=unit, clipping=clipping)
         plan = plan_of(
             unit=unit, adjacency=adjacency, clipping=clipping, clip=clip, rows_per_patient=limit
         )
         (one, count), (other, rest) = (
-            clipped_sum(learner, site, privacy, plan, physical) for site in sites
+            clipped_sum(learner, site, privacy, plan, physical, engine) for site in sites
         )
         apart = float(np.linalg.norm(one - other))
         reached.append(apart / plan.sensitivity)
@@ -208,18 +214,19 @@ def private_steps(
     plan: Plan,
     privacy: Privacy,
     entropy: Entropy,
+    steps: int = 3,
+    number: int = 2,
     **more: Any,
 ) -> None:
-    train = Train(lr=1.0, head_lr=1.0)
+    train, four = Train(lr=1.0, head_lr=1.0), Performance(physical_batch=4)
     dpsgd.private_steps(
         learner,
         examples,
         plan,
         privacy,
         optim.make(learner.module, train),
-        **({"round_": 2, "steps": 3} | more),
-        physical_batch=4,
-        entropy=entropy,
+        Round(number=number, entropy=entropy, performance=four, **more),
+        steps=steps,
     )
 
 
@@ -300,7 +307,7 @@ def test_a_step_over_nobody_releases_the_planned_noise_and_nothing_else(
         learner.load_vector(start)
         examples = examples_at(learner, site, "record")
         privacy = Privacy(clipping=clipping)
-        private_steps(learner, examples, plan, privacy, fresh(), round_=1, steps=1)
+        private_steps(learner, examples, plan, privacy, fresh(), number=1, steps=1)
         released.append(learner.flatten())
     assert all(np.array_equal(found, released[0]) for found in released)
 

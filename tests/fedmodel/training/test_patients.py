@@ -12,13 +12,14 @@ from fedmodel.accounting.plan import Plan
 from fedmodel.gradients import clippers
 from fedmodel.gradients.clippers import Adaptive, Clipper
 from fedmodel.gradients.engines import make_engine
-from fedmodel.job import Privacy, Train
+from fedmodel.job import Performance, Privacy, Train
 from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, optim
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
+from fedmodel.training.round import Round
 
 Sum = dict[str, torch.Tensor]
 
@@ -33,14 +34,14 @@ class Fixed(Entropy):
 def clipped_sum(
     learner: Learner,
     examples: Examples,
-    privacy: Privacy,
+    engine_name: str,
     clipper: Clipper,
     drawn: list[int],
     limit: int,
     physical: int,
 ) -> Sum:
     """Return a step's clipped sum, through the steps that training takes."""
-    engine = make_engine(privacy.engine, learner.trained)
+    engine = make_engine(engine_name, learner.trained)
     for p in learner.module.parameters():
         p.summed_grad = None  # type: ignore[attr-defined]
     with engine.attached():
@@ -96,7 +97,7 @@ def test_one_unit_more_changes_the_clipped_sum_by_at_most_c(
     physical = data.draw(st.sampled_from([1, 3, 64]))
     engines = ["fast", "hooks"] if (unit, clipping) != ("record", "flat") else ["fast", "ghost"]
     engine = data.draw(st.sampled_from(engines))
-    privacy = Privacy(unit=unit, clipping=clipping, engine=engine, rows_per_patient=limit)
+    privacy = Privacy(unit=unit, clipping=clipping, rows_per_patient=limit)
     plan = plan_of(clip=clip, clipping=clipping, unit=unit, rows_per_patient=limit)
     everyone = range(len(examples.units))
     drawn = data.draw(st.lists(st.sampled_from(everyone), unique=True, min_size=1))
@@ -104,7 +105,7 @@ def test_one_unit_more_changes_the_clipped_sum_by_at_most_c(
     for chosen in (drawn, drawn[1:]):
         clipper = clipper_of(privacy, plan, learner)
         sums.append(
-            clipped_sum(learner, examples, privacy, clipper, sorted(chosen), limit, physical)
+            clipped_sum(learner, examples, engine, clipper, sorted(chosen), limit, physical)
         )
         counts.append(clipper._count if isinstance(clipper, Adaptive) else 0.0)
     # Sums are float32: what others add is rounded too, by a few units in the last place.
@@ -128,12 +129,12 @@ def test_a_patient_with_many_rows_counts_as_much_as_one_with_one(
     labels = ["a", "b", "c", *["c"] * rows]
     patients = ["p", "q", "p", *["many"] * rows]
     examples = prepare(learner, texts, labels, ("a", "b", "c"), 16, patients=patients)
-    privacy = Privacy(unit="patient", engine=engine)
+    privacy = Privacy(unit="patient")
     plan, clip = plan_of(clip=1e-3, unit="patient"), 1e-3
     for limit in (1, 8, 64):
         sums = [
             clipped_sum(
-                learner, examples, privacy, clipper_of(privacy, plan, learner), drawn, limit, 4
+                learner, examples, engine, clipper_of(privacy, plan, learner), drawn, limit, 4
             )
             for drawn in ([0, 1, 2], [0, 1])
         ]
@@ -161,7 +162,7 @@ def test_a_patients_contribution_is_the_clipped_mean_of_its_rows(
     plan, privacy = plan_of(clip=clip, unit="patient"), Privacy(unit="patient")
     for physical in (1, 4, 64):
         clipper = clipper_of(privacy, plan, learner)
-        found = clipped_sum(learner, examples, privacy, clipper, [0, 1, 2, 3], 64, physical)
+        found = clipped_sum(learner, examples, "fast", clipper, [0, 1, 2, 3], 64, physical)
         for name, value in found.items():
             expected = sum(
                 min(1.0, clip / float(norm)) * mean[name]
@@ -191,10 +192,8 @@ def test_neighbours_through_the_whole_step(
             plan,
             privacy,
             optim.make(learner.module, train),
-            round_=1,
+            Round(entropy=Fixed(), performance=Performance(physical_batch=4)),
             steps=1,
-            physical_batch=4,
-            entropy=Fixed(),
         )
         moved.append(learner.flatten().astype(np.float64))
     assert float(np.linalg.norm(moved[0] - moved[1])) <= 0.01 / 4 * (1 + 1e-3)

@@ -100,8 +100,7 @@ def test_dropout_is_no_reason_to_refuse(pooling: Any, engine: str, examples_of: 
 def test_gradient_checkpointing_passes(examples_of: Any) -> None:
     methods: tuple[Any, ...] = ("lora", "full")
     for method in methods:
-        train = Train(method=method, gradient_checkpointing=True)
-        learner = Learner(MODEL, train, Seed(0), CPU)
+        learner = Learner(MODEL, Train(method=method), Seed(0), CPU, checkpointing=True)
         preflight.preflight(learner, examples_of(learner), "fast")
         assert learner.preflights_passed
 

@@ -19,11 +19,12 @@ from fedmodel.errors import ConfigError, PrivacyError
 from fedmodel.gradients import clippers
 from fedmodel.gradients.engines import make_engine
 from fedmodel.gradients.fastclip import Groups
-from fedmodel.job import Job, Privacy, Train
+from fedmodel.job import Performance, Privacy, Proposal, ProposedPrivacy
 from fedmodel.mechanisms import noise, sampling
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import dpsgd, optim
 from fedmodel.training.preflight import preflight
+from fedmodel.training.round import Round
 from tests.fedmodel.training.traps import CPU, ENGINES, clipped, length
 
 tf: Any = transformers  # its configurations take arguments that its types don't know
@@ -85,12 +86,10 @@ def test_2_a_norm_that_changes_changes_clipping_and_noise(
             learner,
             examples_of(learner),
             plan_of(clip=1e-3, noise_multiplier=2.0),
-            Privacy(engine=engine),  # type: ignore[arg-type]
+            Privacy(),
             optim.make(learner.module, job_of().train),
-            round_=1,
+            Round(performance=Performance(engine=engine, physical_batch=64)),  # type: ignore[arg-type]
             steps=2,
-            physical_batch=64,
-            entropy=Entropy(),
         )
         first, second = (total**0.5 for total in totals)
         assert second <= 14e-5
@@ -100,8 +99,11 @@ def test_2_a_norm_that_changes_changes_clipping_and_noise(
 
 
 def test_2_ghost_with_a_norm_that_moves_isnt_a_job() -> None:
+    asked, ghost = ProposedPrivacy(clipping="adaptive"), Performance(engine="ghost")
     with pytest.raises(ConfigError, match=r"privacy\.engine=ghost clips rows by one norm only"):
-        Privacy(engine="ghost", clipping="adaptive")
+        Proposal(privacy=asked, performance=ghost)
+    with pytest.raises(ConfigError, match=r"privacy\.engine=ghost clips rows by one norm only"):
+        ghost.check(Privacy(clipping="adaptive"))
 
 
 # -- 3: a loss that is averaged over the batch's tokens ------------------------------------------
@@ -208,10 +210,8 @@ def test_7_exactly_the_planned_steps_are_taken(
         plan_of(rate=1 / sites),
         Privacy(),
         optim.make(learner.module, job_of().train),
-        round_=1,
+        Round(performance=Performance(physical_batch=8)),
         steps=sites,
-        physical_batch=8,
-        entropy=Entropy(),
     )
     assert rates == [1 / sites] * sites
 
@@ -236,11 +236,11 @@ def test_8_names_stay_what_they_are(engine: str, learner_of: Any, tmp_path: Path
 
 def test_checkpointing_with_opacuss_engines_isnt_a_job() -> None:
     for engine in ("hooks", "ghost"):
+        asked = Performance(engine=engine, gradient_checkpointing=True)
         with pytest.raises(ConfigError, match=r"train\.gradient_checkpointing"):
-            Job(
-                train=Train(gradient_checkpointing=True),
-                privacy=Privacy(mechanism="dpsgd", engine=engine),
-            )
+            Proposal(privacy=ProposedPrivacy(mechanism="dpsgd"), performance=asked)
+        with pytest.raises(ConfigError, match=r"train\.gradient_checkpointing"):
+            asked.check(Privacy(mechanism="dpsgd"))
 
 
 def test_ghost_leaves_a_row_without_a_finite_gradient_out_and_tells_nobody(

@@ -35,7 +35,7 @@ def _assert_noise(found: Named, std: float) -> None:
 def the_noise_is_the_plans(world: World) -> None:
     for drawn in ((), (0,), (1, 2, 4, 5, 6), EVERYONE):
         for round_, std in ((1, 1.25 * 0.5), (3, 2.5 * 0.5)):
-            found = world.step(drawn, round_=round_)
+            found = world.step(drawn, number=round_)
             clean = world.clipped([[i] for i in drawn], PLAN.clip)
             _assert_noise({n: found[n] - clean[n] for n in found}, std)
 

@@ -30,7 +30,7 @@ def _play(world: World, guarded: bool, budgeted: bool) -> int:
             break
         guard = StepGuard(plan, spent)
         told = guard.before_step if guarded else lambda spend: None
-        world.step(*[(0,)] * steps, plan=plan, round_=round_, before_step=told)
+        world.step(*[(0,)] * steps, plan=plan, number=round_, before_step=told)
         spent.append(plan.spend(round_, steps))
         taken += steps
     return taken

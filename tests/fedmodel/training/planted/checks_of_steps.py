@@ -14,6 +14,7 @@ from fedmodel.seeds import Seed
 from fedmodel.training import dpsgd, local
 from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
+from fedmodel.training.round import Round, Start
 from tests.fedmodel.training.planted.world import (
     EVERYONE,
     MODEL,
@@ -24,6 +25,7 @@ from tests.fedmodel.training.planted.world import (
     joined,
     norm,
 )
+from tests.jobs import make_job
 
 
 def whose() -> list[list[int]]:
@@ -72,16 +74,16 @@ def train_round(world: World, job: Job) -> None:
         world.learner,
         world.rows,
         job,
-        vector=world.start,
+        Start(vector=world.start),
+        Round(entropy=world.entropy),
         steps=job.train.steps,
         plan=PLAN,
         seed=Seed(3),
-        entropy=world.entropy,
     )
 
 
 def job_of(**train: Any) -> Job:
-    return Job(
+    return make_job(
         model=MODEL,
         train=dataclasses.replace(TRAIN, **train),
         privacy=Privacy(mechanism="dpsgd", rate=0.5),

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from fedmodel.accounting.plan import Plan
-from fedmodel.job import Model, Privacy, Train
+from fedmodel.job import Model, Performance, Privacy, Train
 from fedmodel.mechanisms import sampling
 from fedmodel.seeds import Entropy
 from fedmodel.training import dpsgd, optim
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
+from fedmodel.training.round import Round
 
 F = NDArray[np.float64]
 Named = dict[str, F]
@@ -75,6 +76,7 @@ class World:
         examples: Examples | None = None,
         entropy: Entropy | None = None,
         physical: int = 64,
+        steps: int | None = None,
         **more: Any,
     ) -> Named:
         """Take a step over each draw (without any: one, over who is sampled).
@@ -93,9 +95,12 @@ class World:
                 plan,
                 privacy,
                 optim.make(learner.module, TRAIN),
-                **({"round_": 1, "steps": len(draws) or 1} | more),
-                physical_batch=physical,
-                entropy=entropy or self.entropy,
+                Round(
+                    entropy=entropy or self.entropy,
+                    performance=Performance(physical_batch=physical),
+                    **more,
+                ),
+                steps=len(draws) or 1 if steps is None else steps,
             )
         return self.released(self.start, plan)
 
