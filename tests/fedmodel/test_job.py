@@ -202,7 +202,7 @@ def test_sums_go_with_secure_sums_only(secagg: dict[str, Any], says: str) -> Non
 
 def test_only_secure_sums_have_numbers() -> None:
     for mode in ("off", "seal"):
-        hidden = SecAgg(mode=mode)  # type: ignore[arg-type]
+        hidden = SecAgg(mode=mode)
         assert not hidden.on
         with pytest.raises(ConfigError, match=f"secagg={mode} has no masked sums"):
             _ = hidden.masked
@@ -225,7 +225,7 @@ def test_only_secure_sums_have_numbers() -> None:
     ],
 )
 def test_the_numbers_of_sums_are_checked_in_a_job_too(numbers: dict[str, Any], says: str) -> None:
-    good = {"colluders": 1, "survivors": 4, "threshold": 4}
+    good: dict[str, Any] = {"colluders": 1, "survivors": 4, "threshold": 4}
     MaskedSums(**good)
     with pytest.raises(ConfigError, match=says):
         MaskedSums(**good | numbers)

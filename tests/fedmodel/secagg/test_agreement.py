@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fedmodel import config
 from fedmodel.errors import ConfigError, FloorError
-from fedmodel.job import SecAgg
+from fedmodel.job import MaskedSums
 from fedmodel.secagg.agreement import Agreement, Floors
 
 if TYPE_CHECKING:
@@ -17,22 +18,29 @@ GOOD: dict[str, int] = {"cohort": 7, "survivors": 5, "threshold": 5, "colluders"
 
 def test_an_agreement_is_what_a_complete_job_says() -> None:
     ids: dict[str, Any] = {"session": "a" * 64, "job": "b" * 64, "roster": "c" * 64}
-    secagg = SecAgg(mode="on", survivors=6, colluders=1, threshold=5, attempts=3)
-    found = Agreement.of(secagg, **ids, rounds=9, bits=20, count=12)
+    sums = MaskedSums(survivors=6, colluders=1, threshold=5, attempts=3, bits=20)
+    found = Agreement.of(sums, **ids, rounds=9, count=12)
     assert found == Agreement(
         **ids, rounds=9, attempts=3, survivors=6, colluders=1, threshold=5, bits=20, count=12
     )
     with pytest.raises(FrozenInstanceError):
         found.threshold = 1  # type: ignore[misc]
+    # Nothing of it can be left open: there are no masked sums without every number.
     for missing in ("survivors", "colluders", "threshold"):
-        with pytest.raises(ConfigError, match=f"secagg.{missing}.* one of them is null"):
-            Agreement.of(
-                replace(secagg, **dict[str, Any]({missing: None})),
-                **ids,
-                rounds=9,
-                bits=20,
-                count=12,
-            )
+        given = {"survivors": 6, "colluders": 1, "threshold": 5}
+        del given[missing]
+        with pytest.raises(ConfigError, match=f"missing key '{missing}'"):
+            config.build(MaskedSums, given)
+        with pytest.raises(ConfigError, match=f"{missing} must be a whole number, got None"):
+            config.build(MaskedSums, given | dict[str, Any]({missing: None}))
+
+
+def test_an_agreement_on_keys_alone_promises_no_sum() -> None:
+    ids: dict[str, Any] = {"session": "a" * 64, "job": "b" * 64, "roster": "c" * 64}
+    found = Agreement.of_keys(**ids, rounds=9)
+    assert (found.session, found.job, found.roster, found.rounds) == (*ids.values(), 9)
+    with pytest.raises(FloorError, match="floor for survivors"):
+        Floors().check_agreed(found)
 
 
 @pytest.mark.parametrize("honest", [2, 1, 0, -1])

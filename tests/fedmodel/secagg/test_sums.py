@@ -9,32 +9,61 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmodel.accounting.plan import Plan, plan_of
+from fedmodel.agreement import Facts, complete
 from fedmodel.errors import ConfigError, PrivacyError, ProtocolError, RangeError
-from fedmodel.job import Aggregation, Federation, Job, Privacy, SecAgg, Train
+from fedmodel.job import (
+    Federation,
+    Job,
+    Privacy,
+    Proposal,
+    ProposedAggregation,
+    ProposedPrivacy,
+    ProposedSecAgg,
+    SecAgg,
+    Train,
+)
 from fedmodel.mechanisms import shares
 from fedmodel.secagg.fixedpoint import FixedPoint
 from fedmodel.secagg.ring import centred
-from fedmodel.secagg.sums import PlainSum, SharedSum, bits_of, cohort_size, completed
+from fedmodel.secagg.sums import PlainSum, SharedSum, bits_needed, require_room
 from fedmodel.seeds import Entropy
 from fedmodel.update import Update
+from tests.jobs import NO_WEIGHTS, make_job
+from tests.jobs import summed as sums_of
 
 SIZE = 37
-POOLED = Privacy(mechanism="distributed", epsilon=8.0, delta=1e-4, clip=0.5, rate=0.1)
-SITE = Privacy(
+POOLED = ProposedPrivacy(mechanism="distributed", epsilon=8.0, delta=1e-4, clip=0.5, rate=0.1)
+SITE = ProposedPrivacy(
     mechanism="site", unit="site", epsilon=8.0, delta=1e-3, rate=1.0, evaluation="suppressed"
 )
 
 
-def job_of(sites: int = 5, privacy: Privacy | None = None, **secagg: Any) -> Job:
-    weighted = "max_weight" in secagg
-    hide = SecAgg(mode="on", **secagg).completed(sites, weighted=secagg.get("max_weight"))
-    return Job(
-        train=Train(rounds=3, steps=1, batch_size=32),
-        privacy=privacy or Privacy(),
-        secagg=hide,
-        aggregation=Aggregation(weights="examples" if weighted else "uniform"),
-        federation=Federation(sites=sites),
+TRAIN = Train(rounds=3, steps=1, batch_size=32)
+
+
+def job_of(
+    sites: int = 5,
+    privacy: ProposedPrivacy | None = None,
+    train: Train = TRAIN,
+    **secagg: Any,
+) -> Job:
+    """Return the job of a proposal with secure sums, weighted where a largest weight is given."""
+    weights: Any = "examples" if "max_weight" in secagg else "uniform"
+    proposal = Proposal(
+        train=train,
+        privacy=privacy or ProposedPrivacy(),
+        secagg=ProposedSecAgg(mode="on", **secagg),
+        aggregation=ProposedAggregation(weights=weights),
     )
+    units = (1,) * sites
+    return complete(
+        proposal,
+        Facts(labels=("a", "b"), weights=NO_WEIGHTS, units=units, rows=1, public_test=True),
+    )
+
+
+def with_bits(job: Job, bits: int) -> Job:
+    return replace(job, secagg=SecAgg(mode="on", sums=replace(job.secagg.masked, bits=bits)))
 
 
 def ring(encode: Any, count: int, tile: int = 10**6) -> Any:
@@ -53,9 +82,8 @@ def summed(elements: list[Any], bits: int) -> Any:
 
 
 def step(job: Job) -> float:
-    return FixedPoint(
-        bits=bits_of(job, None), parties=cohort_size(job), range=job.secagg.range
-    ).step
+    sums = job.secagg.masked
+    return FixedPoint(bits=sums.bits, parties=job.federation.cohort, range=sums.range).step
 
 
 def vectors(sites: int, scale: float, seed: int = 0) -> list[Any]:
@@ -124,7 +152,7 @@ def test_all_sites_with_the_largest_weight_at_the_end_of_the_range_do_not_wrap()
 
 @given(st.integers(1, 50), st.booleans())
 def test_tiles_of_any_size_give_the_same_elements(tile: int, private: bool) -> None:
-    privacy = Privacy(mechanism="dpsgd", rate=0.5) if private else None
+    privacy = ProposedPrivacy(mechanism="dpsgd", rate=0.5) if private else None
     sums = PlainSum(job_of(privacy=privacy), SIZE)
     assert sums.count == SIZE + (1 if private else 2)
     encode = sums.encode(Update.of(vectors(1, 1.0)[0], 1.0, {} if private else {"train_loss": 1.0}))
@@ -132,7 +160,7 @@ def test_tiles_of_any_size_give_the_same_elements(tile: int, private: bool) -> N
 
 
 def test_a_private_sum_has_no_loss_in_it() -> None:
-    sums = PlainSum(job_of(privacy=Privacy(mechanism="dpsgd", rate=0.5)), SIZE)
+    sums = PlainSum(job_of(privacy=ProposedPrivacy(mechanism="dpsgd", rate=0.5)), SIZE)
     encode = sums.encode(Update.of(vectors(1, 1.0)[0]))
     assert sums.decode(summed([ring(encode, sums.count)] * 5, 24), 5).metrics == {}
 
@@ -200,21 +228,25 @@ def test_weights_that_the_ring_has_no_room_for_are_refused() -> None:
 
 
 def test_bits_are_the_jobs_own_or_what_its_sums_need() -> None:
-    assert bits_of(job_of(), None) == 24
-    assert bits_of(job_of(max_weight=64), None) == 32
-    assert bits_of(job_of(bits=20), None) == 20
-    assert completed(job_of(), None).secagg.bits == 24
-    assert completed(job_of(max_weight=64), None).secagg.bits == 32
-    off = Job()
-    assert completed(off, None) is off
+    for job, bits in ((job_of(), 24), (job_of(max_weight=64), 32), (job_of(bits=20), 20)):
+        assert job.secagg.masked.bits == PlainSum(job, SIZE).bits == bits
+    assert job_of(max_weight=64, bits=28).secagg.masked.bits == 28
+
+
+def test_a_job_without_secure_sums_has_none() -> None:
+    for mode in ("off", "seal"):
+        with pytest.raises(ConfigError, match=f"secagg={mode} has no masked sums"):
+            PlainSum(make_job(secagg=SecAgg(mode=mode)), SIZE)
 
 
 @pytest.mark.parametrize(("privacy", "sites"), [(POOLED, 5), (POOLED, 2000), (SITE, 60)])
-def test_a_shared_sum_gets_room_for_a_whole_batch_that_agrees(privacy: Privacy, sites: int) -> None:
+def test_a_shared_sum_gets_room_for_a_whole_batch_that_agrees(
+    privacy: ProposedPrivacy, sites: int
+) -> None:
     job = job_of(sites, privacy)
     plan = plan_of(job)
-    bits = completed(job, plan).secagg.bits
-    assert bits is not None
+    bits = job.secagg.masked.bits
+    assert bits == bits_needed(plan, sites)
     whole = plan.clip * plan.expected_batch
     limit = shares.Shares(std=plan.noise_std(1), honest=plan.honest, parties=sites, bits=bits).limit
     assert limit >= whole
@@ -224,33 +256,40 @@ def test_a_shared_sum_gets_room_for_a_whole_batch_that_agrees(privacy: Privacy, 
 def test_a_quiet_sum_of_a_large_batch_takes_more_bits() -> None:
     # Much less noise than what is summed: a narrow ring would clip the sum at every site.
     quiet = replace(POOLED, epsilon=1000.0)
-    job = replace(job_of(privacy=quiet), train=Train(rounds=1, steps=1, batch_size=4096))
-    found = completed(job, plan_of(job)).secagg.bits
-    narrow = replace(job, secagg=replace(job.secagg, bits=24))
-    plan = plan_of(narrow)
+    job = job_of(privacy=quiet, train=Train(rounds=1, steps=1, batch_size=4096))
+    found = job.secagg.masked.bits
+    plan = plan_of(with_bits(job, 24))
     room = shares.Shares(std=plan.noise_std(1), honest=plan.honest, parties=5, bits=24).limit
     assert (found == 24) == (room >= plan.clip * plan.expected_batch)
 
 
 def test_own_bits_that_leave_no_room_for_one_unit_are_refused() -> None:
-    job = job_of(2000, POOLED, bits=16)
-    with pytest.raises(ConfigError, match="bits"):
-        bits_of(job, plan_of(job))
+    says = r"secagg\.bits=16 leave room for .* less than one contribution"
+    with pytest.raises(ConfigError, match=says):
+        job_of(500, POOLED, bits=16)
+    with pytest.raises(ConfigError, match="16 bits have no room for the noise of 2000 sites"):
+        job_of(2000, POOLED, bits=16)
+    plan = plan_of(job_of(500, POOLED))
+    with pytest.raises(ConfigError, match=says):
+        bits_needed(plan, 500, 16)
+    with pytest.raises(ConfigError, match=says):
+        require_room(plan, 500, 16)
+    # Nor in a job that somebody else has completed.
+    privacy = Privacy(mechanism="distributed", epsilon=8.0, delta=1e-4, clip=0.5, rate=0.1)
+    federation = Federation(sites=500)
+    job = make_job(
+        train=TRAIN, privacy=privacy, secagg=sums_of(500, bits=16), federation=federation
+    )
+    with pytest.raises(ConfigError, match=says):
+        SharedSum(job, plan_of(job), SIZE, 1)
 
 
 def test_a_schedule_of_noise_has_room_in_its_quietest_round() -> None:
     job = job_of(privacy=replace(POOLED, decay=0.01))
     plan = plan_of(job)
-    bits = bits_of(job, plan)
+    bits = job.secagg.masked.bits
     for round_ in (1, 2, 3):
-        sums = SharedSum(replace(job, secagg=replace(job.secagg, bits=bits)), plan, SIZE, round_)
-        assert sums.bits == bits
-
-
-@pytest.mark.parametrize(("fraction", "size"), [(1.0, 7), (0.5, 4), (0.01, 1)])
-def test_a_cohort_is_rounded_up(fraction: float, size: int) -> None:
-    job = Job(federation=Federation(sites=7, fraction=fraction))
-    assert cohort_size(job) == size
+        assert SharedSum(job, plan, SIZE, round_).bits == bits
 
 
 # -- shared sums ---------------------------------------------------------------------------------
@@ -259,7 +298,7 @@ def test_a_cohort_is_rounded_up(fraction: float, size: int) -> None:
 def shared(size: int, sites: int = 5, **changes: Any) -> tuple[SharedSum, Plan]:
     job = job_of(sites, replace(POOLED, **changes))
     plan = plan_of(job)
-    return SharedSum(completed(job, plan), plan, size, 1), plan
+    return SharedSum(job, plan, size, 1), plan
 
 
 def test_a_shared_sum_is_the_sum_with_noise_of_the_promised_size(fake: Entropy) -> None:
