@@ -70,7 +70,8 @@ def encode(entry: Entry) -> bytes:
     """
     write = _WRITE[entry.schema, type(entry)]
     try:
-        return config.canonical(write(config.to_mapping(entry)))
+        # What is written as it is needn't become a mapping twice.
+        return config.canonical(entry if write is _same else write(config.to_mapping(entry)))
     except ValueError as error:
         raise ConfigError(f"no canonical JSON form: {error}") from error
 

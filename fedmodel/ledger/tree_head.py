@@ -7,6 +7,7 @@ and compared. What a head does tell is how many entries there are.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -18,6 +19,7 @@ from fedmodel.ledger import merkle
 __all__ = ["Signer", "Standing", "TreeHead", "require_time"]
 
 _CONTEXT = b"fedmodel.head/1\0"  # what is signed as a head can't be taken for anything else
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _LARGEST = 4096  # bytes of a head as text
 
 
@@ -149,6 +151,5 @@ def require_time(text: str) -> None:
     Raises:
         ConfigError: for anything else.
     """
-    shape = "".join("0" if c.isdigit() and c.isascii() else c for c in text)
-    if shape != "0000-00-00T00:00:00Z":
+    if not _TIME.fullmatch(text):
         raise ConfigError(f"time must look like 2026-01-31T12:00:00Z, got {text!r:.40}")
