@@ -84,8 +84,8 @@ def report_of(site: Site, job: Job, work: SiteWork) -> SiteReport:
 def _ledger(site: Site, job: Job) -> LedgerReport:
     from fedmodel.accounting.claims import claim
 
-    ledger = Ledger(site.ledger_file)
-    book, text = ledger.book(), ledger.text()
+    read = Ledger(site.ledger_file).snapshot()
+    book = read.book
     reservations = book.of(site.run, job.sha256)
     entries = [entry for r in reservations for entry in r.spent]
     spends = [entry.spend() for entry in entries]
@@ -95,7 +95,7 @@ def _ledger(site: Site, job: Job) -> LedgerReport:
         steps=sum(entry.steps for entry in entries if entry.kind == "train"),
         spent=tuple(spends),
         path=site.ledger_file,
-        text=text,
+        text=read.text,
     )
 
 
