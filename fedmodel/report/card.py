@@ -222,13 +222,18 @@ def _released_rows(said: tasks.Card, released: ReleasedAccuracy) -> list[tuple[s
 def _loading(job: Mapping[str, Any], form: str, code: bool, carried: bool) -> str:
     trust = ", trust_remote_code=True" if code else ""
     base = json.dumps(_base(job))
-    auto = _task(job).head.auto_class
+    head = _task(job).head
+    auto = head.auto_class
     lines = [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += ['folder = "."  # where this file lies']
     if form == "adapter":
         lines.insert(0, "from peft import PeftModel")
         count = len(job["model"]["labels"])
-        where = f'folder + "/base"{trust}' if carried else f"{base}, num_labels={count}"
+        where = (
+            f'folder + "/base"{trust}'
+            if carried
+            else f'{base}, num_labels={count}, problem_type="{head.problem_type}"'
+        )
         lines += [f"base = {auto}.from_pretrained({where})"]
         lines += ["model = PeftModel.from_pretrained(base, folder)"]
     else:

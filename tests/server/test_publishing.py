@@ -1,13 +1,15 @@
 """From noised counts to an accuracy, and what is said of its uncertainty."""
 
+import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 
-from fedmodel.job import Privacy
+from fedmodel.job import Model, Privacy
 from fedmodel.mechanisms.counts import Counts
-from server.publishing import release
+from server.publishing import Released, release
 from tests.jobs import make_job
 
 JOB = make_job(privacy=Privacy(mechanism="dpsgd", evaluation_noise=4.0))
@@ -62,3 +64,34 @@ def test_the_standard_error_is_the_spread_of_the_release(share: float) -> None:
 def test_patients_take_more_noise() -> None:
     patient = Privacy(mechanism="dpsgd", unit="patient", rows_per_patient=5, evaluation_noise=4.0)
     assert release(counts((400, 100)), make_job(privacy=patient)).noise_std == pytest.approx(20.0)
+
+
+SEVERAL = make_job(
+    model=Model(task="multi-label-classification", labels=("a", "b")),
+    privacy=Privacy(mechanism="dpsgd", evaluation_noise=4.0),
+)
+
+
+def test_sets_of_labels_have_scores_of_the_summed_counts() -> None:
+    sites = [(90, 60, 40, 10, 30, 70, 0, 10), (10, 140, 60, 30, 0, 130, 40, 0)]
+    got = release([Counts(values=values) for values in sites], SEVERAL)
+    assert got.noise_std == pytest.approx(4 * math.sqrt(1 + 2) * math.sqrt(2))
+    assert got.accuracy == pytest.approx(100 / 300)
+    assert got.rows == 300
+    f1 = {"a": 200 / 270, "b": 400 / 450}
+    expected = {
+        "micro_f1": 600 / 720,
+        "macro_f1": sum(f1.values()) / 2,
+        "f1.a": f1["a"],
+        "f1.b": f1["b"],
+        "accuracy.a": 1 - 70 / 300,
+        "accuracy.b": 1 - 50 / 300,
+    }
+    assert {name: score.value for name, score in got.scores.items()} == pytest.approx(expected)
+
+
+def test_a_checkpoint_brings_it_back() -> None:
+    found = release([Counts(values=(90, 60, 40, 10, 30, 70, 0, 10))], SEVERAL, {7: "late"})
+    plain = json.loads(json.dumps(dataclasses.asdict(found)))
+    assert Released.restored(plain) == found
+    assert release(counts((1, 2)), JOB).scores == {}

@@ -3,6 +3,7 @@ from dataclasses import replace
 from fedmodel import job
 from fedmodel.config import to_mapping
 from fedmodel.report.card import model_card
+from fedmodel.runs import ReleasedScore
 from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
 from tests.jobs import make_job
 
@@ -20,7 +21,8 @@ def test_card_with_privacy() -> None:
     for text in ("2.980", "1e-05", "add-remove", "0.5", "0.9123", "| Rounds | 7 |", "`a/b`, `'c'`"):
         assert text in card
     assert "trust_remote_code" not in card
-    assert 'from_pretrained("google/bert", num_labels=2)' in card
+    loaded = '"google/bert", num_labels=2, problem_type="single_label_classification"'
+    assert f"from_pretrained({loaded})" in card
 
 
 def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> None:
@@ -36,6 +38,44 @@ def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> 
     hidden = model_card(mapping, replace(summary, released=None), form="merged")
     assert "0.9123" not in hidden
     assert "no figure on them was released" in hidden
+
+
+def test_the_card_of_sets_of_labels_says_how_to_read_the_logits() -> None:
+    model = job.Model(
+        task="multi-label-classification", source="hub", path="google/bert", labels=("a|b", "c")
+    )
+    mapping = to_mapping(make_job(model=model))
+    final = {"accuracy": 0.25, "micro_f1": 0.5, "majority": 0.125, "f1.a|b": 0.75}
+    card = model_card(mapping, replace(PLAIN, final=final), form="adapter")
+    for text in (
+        "# Multi-label text classifier",
+        "- multi-label-classification",
+        "pipeline_tag: text-classification",
+        "Labels, in the order of the logits: `a/b`, `c`.",
+        "torch.sigmoid(logits) > 0.5",
+        "| micro F1 | 0.5 |",
+        "| F1 of `a/b` | 0.75 |",
+        "| accuracy of always giving the commonest set of labels | 0.125 |",
+        'num_labels=2, problem_type="multi_label_classification")',
+    ):
+        assert text in card
+
+
+def test_a_card_shows_the_scores_that_the_noise_left() -> None:
+    model = job.Model(task="multi-label-classification", labels=("a", "b"))
+    asked = job.Privacy(mechanism="dpsgd")
+    scores = {
+        "micro_f1": ReleasedScore(value=0.4321, standard_error=0.0123),
+        "f1.a": ReleasedScore(value=None, standard_error=None),
+        "accuracy.b": ReleasedScore(value=0.625, standard_error=0.05),
+    }
+    lost = replace(RELEASED, accuracy=None, standard_error=None, scores=scores)
+    summary = replace(private(), test="held out from the sites", released=lost)
+    card = model_card(to_mapping(make_job(model=model, privacy=asked)), summary)
+    assert "| micro F1, likewise | 0.4321 ± 0.0123 |" in card
+    assert "| accuracy of `b`, likewise | 0.625 ± 0.05 |" in card
+    assert "F1 of `a`" not in card
+    assert "0.9123" not in card
 
 
 def test_card_without_privacy_says_so() -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables, sweep_table
-from fedmodel.runs import Summary
+from fedmodel.runs import ReleasedScore, Summary
 from tests.fedmodel.report.conftest import PLAIN, RELEASED, private, site
 
 
@@ -55,6 +55,29 @@ def test_what_was_released_stands_below_the_truth() -> None:
     assert cells(text, "as released under DP")[1] == "87.7 ± 3.2 %"
     lost = replace(RELEASED, accuracy=None, standard_error=None)
     assert "lost in the noise" in shown(replace(private(), released=lost))
+
+
+def test_scores_of_sets_of_labels_and_what_was_released_of_them() -> None:
+    final = {"accuracy": 0.25, "micro_f1": 0.5, "majority": 0.125, "f1.fever": 0.75}
+    scores = {
+        "micro_f1": ReleasedScore(value=0.4321, standard_error=0.0123),
+        "f1.fever": ReleasedScore(value=None, standard_error=None),
+        "accuracy.fever": ReleasedScore(value=0.5, standard_error=0.1),
+    }
+    released = replace(RELEASED, scores=scores)
+    lines = shown(replace(private(), final=final, released=released)).splitlines()
+    rows = [[cell.strip() for cell in x.strip("│").split("│")] for x in lines if "│" in x]
+    start = rows.index(["accuracy", "25.0 %"])
+    assert rows[start : start + 8] == [
+        ["accuracy", "25.0 %"],
+        ["as released under DP", "87.7 ± 3.2 %"],
+        ["always the commonest set of labels", "12.5 %"],
+        ["micro-F1", "50.0 %"],
+        ["as released under DP", "43.2 ± 1.2 %"],
+        ["F1 of fever", "75.0 %"],
+        ["as released under DP", "lost in the noise"],
+        ["(ε, δ), worst site", "(2.980, 1e-05) per record"],
+    ]
 
 
 def test_a_sweep_has_a_row_for_each_job_and_shows_what_was_released_where_something_was() -> None:
