@@ -1,0 +1,186 @@
+"""From a proposal and public facts to the one job: what is open is filled in, and nothing else."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from fedmodel import config
+from fedmodel.agreement import Facts, complete, public_rate
+from fedmodel.errors import ConfigError
+from fedmodel.job import (
+    Federation,
+    Model,
+    Performance,
+    Privacy,
+    Proposal,
+    ProposedAggregation,
+    ProposedFederation,
+    ProposedModel,
+    ProposedPrivacy,
+    ProposedSecAgg,
+    SecAgg,
+    Train,
+)
+from tests.jobs import NO_WEIGHTS
+
+FACTS = Facts(
+    labels=("a", "b"), weights=NO_WEIGHTS, units=(40, 60, 50, 30, 70), rows=70, public_test=True
+)
+STEP = Train(rounds=4, steps=1, batch_size=16)
+# A null that means something, and isn't a gap.
+MEANT = {
+    ("model", "path"),
+    ("model", "revision"),
+    ("train", "lora", "target_modules"),
+    ("train", "lora", "layers"),
+    ("federation", "patience"),
+    ("secagg", "sums"),
+}
+
+
+def nulls(part: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    if isinstance(part, dict):
+        return {found for key, value in part.items() for found in nulls(value, (*path, key))}
+    return {path} if part is None else set()
+
+
+def facts(**change: Any) -> Facts:
+    return dataclasses.replace(FACTS, **change)
+
+
+def shared(kind: str = "distributed", **change: Any) -> ProposedPrivacy:
+    given: dict[str, Any] = {"mechanism": kind, "delta": 1e-4, **change}
+    if kind == "site":
+        given |= {"unit": "site", "evaluation": "suppressed", "delta": change.get("delta", 1e-3)}
+    return ProposedPrivacy(**given)
+
+
+PROPOSALS = [
+    Proposal(),
+    Proposal(aggregation=ProposedAggregation(weights="auto"), secagg=ProposedSecAgg(mode="on")),
+    Proposal(privacy=ProposedPrivacy(mechanism="dpsgd"), secagg=ProposedSecAgg(mode="seal")),
+    Proposal(privacy=shared(), train=STEP, secagg=ProposedSecAgg(mode="auto")),
+    Proposal(privacy=shared("site"), secagg=ProposedSecAgg(mode="auto")),
+]
+
+
+@pytest.mark.parametrize("proposal", PROPOSALS)
+@pytest.mark.parametrize("public", [True, False])
+def test_the_same_proposal_and_facts_make_the_same_job_without_a_gap(
+    proposal: Proposal, public: bool
+) -> None:
+    before = config.canonical(proposal)
+    one, other = (complete(proposal, facts(public_test=public)) for _ in "ab")
+    assert one is not other
+    assert (one, one.json, one.sha256) == (other, other.json, other.sha256)
+    assert config.canonical(proposal) == before
+    found = nulls(config.to_mapping(one))
+    assert found <= MEANT
+    assert (("secagg", "sums") in found) == (one.secagg.mode != "on")
+    assert "auto" not in (one.secagg.mode, one.aggregation.weights)
+    assert one.federation == Federation(sites=5, test="public" if public else "held-out")
+    assert (one.weights, one.model, one.train) == (
+        NO_WEIGHTS,
+        Model(labels=("a", "b")),
+        proposal.train,
+    )
+
+
+def test_what_was_asked_for_stays_and_machines_have_no_say() -> None:
+    asked = Proposal(
+        model=ProposedModel(labels=("b", "a", "c"), max_length=9),
+        privacy=ProposedPrivacy(mechanism="dpsgd", rate=0.3, clip=0.7),
+        federation=ProposedFederation(sites=5, patience=2, fraction=0.8),
+        seed=7,
+    )
+    job = complete(asked, FACTS)
+    assert job.model == Model(labels=("b", "a", "c"), max_length=9)
+    assert job.privacy == Privacy(mechanism="dpsgd", rate=0.3, clip=0.7)
+    assert job.federation == Federation(sites=5, patience=2, fraction=0.8)
+    assert job.seed == 7
+    other = dataclasses.replace(asked, performance=Performance(physical_batch=3, engine="hooks"))
+    assert complete(other, FACTS).sha256 == job.sha256
+    assert complete(asked, facts(weights="1" * 64)).sha256 != job.sha256
+
+
+def test_the_rate_is_public_and_only_where_it_is_needed() -> None:
+    def rate(privacy: ProposedPrivacy, train: Train = STEP) -> float:
+        secagg = ProposedSecAgg(mode="auto")
+        return complete(Proposal(privacy=privacy, train=train, secagg=secagg), FACTS).privacy.rate
+
+    assert public_rate(16, FACTS.units) == 0.32
+    assert rate(ProposedPrivacy(mechanism="dpsgd")) == rate(shared()) == 0.32
+    assert rate(ProposedPrivacy()) == rate(shared("site")) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("proposal", "known", "says"),
+    [
+        (Proposal(federation=ProposedFederation(sites=4)), {}, "sites=4, but 5 sites take part"),
+        (
+            Proposal(federation=ProposedFederation(patience=1)),
+            {"public_test": False},
+            "give data.test=PATH or leave patience null",
+        ),
+        (Proposal(model=ProposedModel(labels=("a", "c"))), {}, r"\['b'\] aren't among"),
+        (Proposal(secagg=ProposedSecAgg(mode="on")), {"units": (9, 9)}, "needs 3 sites in a round"),
+        (
+            Proposal(secagg=ProposedSecAgg(mode="on"), federation=ProposedFederation(fraction=0.4)),
+            {},
+            "needs 3 sites in a round",
+        ),
+        # Below 1/units at every site, and not of all their units together.
+        (
+            Proposal(privacy=shared(delta=0.005), train=STEP, secagg=ProposedSecAgg(mode="on")),
+            {},
+            "records of all sites together",
+        ),
+        (
+            Proposal(privacy=shared("site", delta=0.2), secagg=ProposedSecAgg(mode="on")),
+            {},
+            "must be below 1/sites, and there are 5",
+        ),
+    ],
+)
+def test_what_cant_be_met_is_one_clear_error(
+    proposal: Proposal, known: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        complete(proposal, facts(**known))
+
+
+def test_delta_of_sites_by_themselves_isnt_held_against_all_units() -> None:
+    alone = Proposal(privacy=ProposedPrivacy(mechanism="dpsgd", delta=0.005))
+    assert complete(alone, FACTS).privacy.delta == 0.005
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "optimizer", "weights"),
+    [
+        ("none", "fedavg", "examples"),
+        ("none", "krum", "uniform"),
+        ("none", "fedmedian", "uniform"),
+        ("dpsgd", "fedavg", "uniform"),
+    ],
+)
+def test_weights_by_themselves(mechanism: Any, optimizer: Any, weights: str) -> None:
+    aggregation = ProposedAggregation(optimizer=optimizer, weights="auto")
+    asked = Proposal(privacy=ProposedPrivacy(mechanism=mechanism), aggregation=aggregation)
+    assert asked.weights == complete(asked, FACTS).aggregation.weights == weights
+
+
+@pytest.mark.parametrize(("weights", "bits", "most"), [("uniform", 24, 1), ("auto", 32, 128)])
+@pytest.mark.parametrize("asked", [None, 28])
+def test_the_numbers_of_a_sum(weights: Any, bits: int, most: int, asked: int | None) -> None:
+    secagg = ProposedSecAgg(mode="on", bits=asked)
+    proposal = Proposal(secagg=secagg, aggregation=ProposedAggregation(weights=weights))
+    sums = complete(proposal, FACTS).secagg.masked
+    assert (sums.colluders, sums.survivors, sums.threshold) == (1, 4, 4)
+    assert (sums.bits, sums.max_weight) == (asked or bits, most)
+
+
+@pytest.mark.parametrize(("mode", "made"), [("off", "off"), ("seal", "seal"), ("auto", "off")])
+def test_without_sums_there_are_no_numbers(mode: Any, made: Any) -> None:
+    asked = Proposal(secagg=ProposedSecAgg(mode=mode, survivors=9))
+    assert complete(asked, FACTS).secagg == SecAgg(mode=made)
