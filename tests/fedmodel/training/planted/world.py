@@ -77,6 +77,7 @@ class World:
         entropy: Entropy | None = None,
         physical: int = 64,
         steps: int | None = None,
+        clip: float | None = None,
         **more: Any,
     ) -> Named:
         """Take a step over each draw (without any: one, over who is sampled).
@@ -101,6 +102,7 @@ class World:
                     **more,
                 ),
                 steps=len(draws) or 1 if steps is None else steps,
+                clip=clip,
             )
         return self.released(self.start, plan)
 
