@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fedmodel import tasks
-from fedmodel.accounting.plan import check_delta
+from fedmodel.accounting.planning import check_delta
 from fedmodel.data import Rows, check_site
 from fedmodel.errors import (
     BudgetError,

@@ -15,7 +15,8 @@ from clients.exchange import Exchange, make_exchange
 from clients.policy import SiteFacts, decide
 from clients.round_files import RoundFiles
 from clients.site import Site
-from fedmodel.accounting.plan import Plan, plan_of
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.planning import plan_of
 from fedmodel.data import Rows
 from fedmodel.errors import DivergedError, ProtocolError
 from fedmodel.ledger.tree_head import Standing

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
-from fedmodel.accounting.plan import plan_for
+from fedmodel.accounting.planning import plan_for
 from fedmodel.errors import ConfigError
 from fedmodel.job import (
     Aggregation,

@@ -5,7 +5,7 @@ from clients.exchange.work import Work
 from clients.round_files import ClosedRounds
 from clients.site import Site
 from fedmodel import wire
-from fedmodel.accounting.plan import plan_of
+from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import EquivocationError, ProtocolError
 from fedmodel.job import Job
 from fedmodel.secagg.agreement import Agreement

@@ -3,7 +3,8 @@
 from fedmodel.accounting.calibration import calibrate
 from fedmodel.accounting.claims import Claim, claim, epsilon
 from fedmodel.accounting.guard import StepGuard
-from fedmodel.accounting.plan import Plan, check_delta, make_plan, plan_of
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.planning import check_delta, make_plan, plan_of
 from fedmodel.accounting.remaining import Remaining
 from fedmodel.accounting.spends import Spend
 

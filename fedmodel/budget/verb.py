@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmodel import _files, config
-from fedmodel.accounting.plan import plan_of
+from fedmodel.accounting.planning import plan_of
 from fedmodel.budget.show import tables
 from fedmodel.budget.statement import Statement, WhatIf, statement, what_if
 from fedmodel.errors import ConfigError, LedgerError, ProtocolError, RunFolderError

@@ -6,7 +6,7 @@ Whatever is shown later (tables, page, model card) reads the summary and compute
 import math
 from collections.abc import Mapping, Sequence
 
-from fedmodel.accounting.plan import plan_of
+from fedmodel.accounting.planning import plan_of
 from fedmodel.accounting.spends import Spend
 from fedmodel.job import Job
 from fedmodel.runs import Hiding, PrivacySummary, SiteSummary

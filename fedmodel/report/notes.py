@@ -1,6 +1,6 @@
 """Notes of a summary: what a reader of its figures should know of the promise."""
 
-from fedmodel.accounting.plan import plan_of
+from fedmodel.accounting.planning import plan_of
 from fedmodel.job import Job
 
 __all__ = ["notes"]

@@ -9,7 +9,7 @@ protocol's own rules say whether the others are enough.
 import logging
 
 from fedmodel import wire
-from fedmodel.accounting.plan import plan_of
+from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import ConfigError, ProtocolError, QuorumError
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement

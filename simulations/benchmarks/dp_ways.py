@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from fedmodel.accounting.plan import Plan, make_plan
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.gradients.clippers import make_clipper
 from fedmodel.gradients.engines import make_engine
 from fedmodel.gradients.fastclip import Groups

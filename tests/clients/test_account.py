@@ -9,7 +9,7 @@ from flwr.app import Message
 
 from fedmodel import wire
 from fedmodel._text import show_epsilon
-from fedmodel.accounting.plan import make_plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.data import Rows
 from fedmodel.job import Job, Model, Privacy, Train
 from fedmodel.ledger import AbortEntry, DatasetEntry, GiveBackEntry, Request

@@ -17,7 +17,7 @@ from clients.policy import (
     decide,
 )
 from clients.site_run import SiteRun
-from fedmodel.accounting.plan import DeltaError
+from fedmodel.accounting.planning import DeltaError
 from fedmodel.accounting.spends import Spend
 from fedmodel.data import Rows
 from fedmodel.errors import (

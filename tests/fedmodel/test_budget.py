@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedmodel import cli, config
-from fedmodel.accounting.plan import make_plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.accounting.spends import Spend
 from fedmodel.job import Privacy, Train
 from fedmodel.ledger import Ledger

@@ -8,7 +8,7 @@ import pytest
 
 from fedmodel import cli
 from fedmodel.accounting.claims import claim
-from fedmodel.accounting.plan import make_plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.accounting.spends import Spend
 from fedmodel.budget.statement import statement, what_if
 from fedmodel.job import Privacy, Train

@@ -15,7 +15,7 @@ from clients.policy import Policy
 from clients.site import Site
 from fedmodel import wire
 from fedmodel.accounting.claims import epsilon
-from fedmodel.accounting.plan import plan_of
+from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import QuorumError
 from fedmodel.identity import Member, Roster, SigningKey
 from fedmodel.job import ProposedPrivacy

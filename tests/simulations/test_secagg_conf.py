@@ -7,7 +7,7 @@ import pytest
 
 from fedmodel import cli
 from fedmodel._paths import conf_dir
-from fedmodel.accounting.plan import plan_of
+from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import ConfigError
 from fedmodel.job import (
     Federation,

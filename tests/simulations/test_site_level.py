@@ -11,7 +11,7 @@ import fedmodel.mechanisms.shares
 import fedmodel.secagg.sums
 from clients.site_run import SiteRun
 from fedmodel.accounting.claims import epsilon
-from fedmodel.accounting.plan import plan_of
+from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import ConfigError, DivergedError, QuorumError, RunFolderError
 from fedmodel.job import ProposedPrivacy
 from fedmodel.secagg.graph import COMPLETE

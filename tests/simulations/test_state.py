@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fedmodel import cli
 from fedmodel.accounting.claims import epsilon
-from fedmodel.accounting.plan import make_plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.errors import QuorumError
 from fedmodel.job import Job
 from fedmodel.ledger import GiveBackEntry, Ledger, Request

@@ -7,7 +7,8 @@ import pytest
 from fedmodel.accounting import pld
 from fedmodel.accounting.claims import claim, epsilon
 from fedmodel.accounting.guard import StepGuard
-from fedmodel.accounting.plan import Plan, make_plan
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.accounting.remaining import Remaining, give_up
 from fedmodel.accounting.spends import Spend, merge
 from fedmodel.errors import BudgetError

@@ -11,7 +11,8 @@ from dp_accounting import pld
 
 from fedmodel.accounting import renyi
 from fedmodel.accounting.claims import epsilon, spends_of
-from fedmodel.accounting.plan import DeltaError, Plan, check_delta, make_plan
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.planning import DeltaError, check_delta, make_plan
 from fedmodel.accounting.spends import Spend, merge
 from fedmodel.errors import ConfigError, FedmodelError, PrivacyError
 from fedmodel.job import Privacy

@@ -9,7 +9,8 @@ import pytest
 
 from fedmodel.accounting.adversaries import adversaries
 from fedmodel.accounting.claims import claim, epsilon
-from fedmodel.accounting.plan import DeltaError, Plan, check_delta, make_plan, plan_for, plan_of
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.planning import DeltaError, check_delta, make_plan, plan_for, plan_of
 from fedmodel.accounting.remaining import Remaining
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import BudgetError, ConfigError, PrivacyError

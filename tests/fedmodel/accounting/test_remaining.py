@@ -8,7 +8,8 @@ import pytest
 from fedmodel.accounting import remaining as budget
 from fedmodel.accounting.claims import epsilon
 from fedmodel.accounting.guard import StepGuard
-from fedmodel.accounting.plan import Plan, make_plan
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.accounting.remaining import Remaining, require_covered
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import BudgetError

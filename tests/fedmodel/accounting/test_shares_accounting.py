@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import integrate, interpolate, optimize, stats  # type: ignore[import-untyped]
 
 from fedmodel.accounting.claims import claim
-from fedmodel.accounting.plan import make_plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.job import Privacy
 from fedmodel.mechanisms.shares import Shares, distance
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmodel.accounting.plan import make_plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.accounting.remaining import Remaining, give_up
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import BudgetError, LedgerError, RefusedError

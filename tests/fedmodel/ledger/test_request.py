@@ -3,7 +3,8 @@
 import pytest
 
 from fedmodel.accounting.claims import epsilon
-from fedmodel.accounting.plan import Plan, make_plan
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.planning import make_plan
 from fedmodel.accounting.remaining import covers, give_up
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import BudgetError

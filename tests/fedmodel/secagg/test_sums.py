@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmodel.accounting.plan import Plan, plan_of
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.planning import plan_of
 from fedmodel.agreement import Facts, complete
 from fedmodel.errors import ConfigError, PrivacyError, ProtocolError, RangeError
 from fedmodel.job import (
