@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,18 @@ def kill_at(number: int, where: str, part: float) -> Callable[..., Any]:
     return around
 
 
-def killed_life(folder: Path, seed: int, known: Known, rng: random.Random, calls: int) -> bool:
-    """Live until killed; return whether it was."""
+Point = tuple[int, str]  # the how manieth system call of a life; before, in the middle or after it
+
+
+def killed_life(folder: Path, seed: int, known: Known, point: Point, part: float) -> bool:
+    """Live until killed at a point, a part of a write done; return whether it was reached."""
     inlet, outlet = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(inlet)
-        where = rng.choice(("before", "after", "middle", "middle"))
-        install(kill_at(rng.randrange(1, calls), where, rng.random()))
+        install(kill_at(*point, part))
         live(folder, random.Random(seed), lambda what: tell(outlet, what), 6)
         os._exit(0)
-    rng.choice("xyz"), rng.random(), rng.random()  # the child has drawn from a copy
     os.close(outlet)
     with os.fdopen(inlet) as said:
         for line in said:
@@ -64,19 +66,27 @@ def tell(outlet: int, what: str) -> None:
 
 
 def kill(times: int, seed: int) -> dict[str, int]:
+    """Kill so many lives: at each point once before one has its second turn."""
     rng = random.Random(seed)
     with scratch() as root:
         calls = count_calls(root / "count", seed, 6)
-        killed = lives = 0
-        while killed < times:
+        points = [(n, where) for n in range(1, calls) for where in ("before", "middle", "after")]
+        turns: list[Point] = []
+        reached: Counter[Point] = Counter()
+        lives = 0
+        while reached.total() < times:
             folder, known = root / f"site-{lives}", Known()
             for _ in range(4):  # a life that ended is followed by another one, on what it left
-                killed += killed_life(folder, rng.randrange(10**9), known, rng, calls)
+                turns = turns or rng.sample(points, len(points))
+                point = turns.pop()
+                if killed_life(folder, rng.randrange(10**9), known, point, rng.random()):
+                    reached[point] += 1  # or this life was a shorter one
                 lives += 1
                 known.check(folder)
             go_on(folder, known)
             shutil.rmtree(folder)
-    return {"calls": calls, "killed": killed, "lives": lives}
+    numbers = {"calls": calls, "points": len(points), "reached": len(reached)}
+    return {**numbers, "killed": reached.total(), "lives": lives}
 
 
 # -- the disk is full or broken ------------------------------------------------------------------

@@ -24,8 +24,11 @@ def lives(mode: str, times: int, seed: int) -> dict[str, int]:
 
 
 @pytest.mark.long
-def test_a_thousand_kills_between_and_within_system_calls() -> None:
-    assert lives("kill", 1000, 1)["killed"] >= 1000
+def test_kills_between_and_within_system_calls() -> None:
+    # In turns: a thousand at random left out a quarter of the points before or after a call.
+    found = lives("kill", 600, 1)
+    assert found["killed"] >= 600
+    assert found["reached"] > 0.9 * found["points"]
 
 
 @pytest.mark.long
