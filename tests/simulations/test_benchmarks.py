@@ -1,39 +1,90 @@
+"""The quick benchmarks keep the contract: what is in the file, and that it is printed."""
+
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulations.benchmarks import distributed, dp_step, engine, secagg
 
 ROOT = Path(__file__).parents[2]
+DISTRIBUTED = ("--quick", "--seeds", "2", "--epsilons", "8")
+DP_STEP = ("--quick", "--turns", "1")
+
+Run = Callable[..., tuple[dict[str, Any], str]]
 
 
-def test_the_quick_engine_benchmark_keeps_the_contract(tmp_path: Path) -> None:
-    out = tmp_path / "engine.json"
-    command = [sys.executable, "-m", "simulations.benchmarks.engine", "--quick", "--out", str(out)]
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return what runs a benchmark in this process: its report, and what it printed.
+
+    Importing everything once more in a process of its own takes longer than most of them do.
+    """
+
+    def start(benchmark: Any, *args: str) -> tuple[dict[str, Any], str]:
+        out = tmp_path / "report.json"
+        assert benchmark.main([*args, "--out", str(out)]) == 0
+        return json.loads(out.read_text()), capsys.readouterr().out
+
+    return start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("engine", ("--quick",)),
+        ("dp_step", DP_STEP),
+        ("secagg", ("--quick",)),
+        ("distributed", DISTRIBUTED),
+    ],
+)
+def test_each_is_a_program(name: str, args: tuple[str, ...], tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", f"simulations.benchmarks.{name}", *args, "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text())["figures"]
+
+
+@pytest.mark.long
+def test_the_quick_engine_benchmark_keeps_the_contract(run: Run) -> None:
+    report, printed = run(engine, "--quick")
     if find_spec("ray") is None:
-        assert "pip install 'fedmodel[bench]'" in done.stdout
-    report = json.loads(out.read_text())
+        assert "pip install 'fedmodel[bench]'" in printed
     assert {"cpu", "cores", "memory", "python", "torch", "flwr"} <= report["machine"].keys()
     for figure in report["figures"]:
         assert figure.keys() == {"name", "value", "unit", "goal", "better"}
         assert isinstance(figure["value"], float)
         assert figure["better"] in {"lower", "higher"}
-        assert figure["name"].split(",")[0] in done.stdout
+        assert figure["name"].split(",")[0] in printed
     goals = {f["name"]: f["goal"] for f in report["figures"] if f["goal"] is not None}
     assert goals["fedmodel / bare loop, CPU"] == 1.3
     assert goals["start-up to first round"] == 3.0
 
 
-def test_the_quick_benchmark_of_a_private_step_keeps_the_contract(tmp_path: Path) -> None:
-    out = tmp_path / "dp.json"
-    command = [sys.executable, "-m", "simulations.benchmarks.dp_step", "--quick", "--turns", "1"]
-    done = subprocess.run(
-        [*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(out.read_text())
+@pytest.mark.long
+def test_the_quick_benchmark_of_a_private_step_keeps_the_contract(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A process of its own for our way of one method; the slow test above starts all eight.
+    found: list[float] = []
+    real = dp_step._memory
+
+    def memory(method: str, way: str, *rest: Any) -> float:
+        if (method, way) == ("lora", "fast"):
+            found.append(real(method, way, *rest))
+        return 1.0
+
+    monkeypatch.setattr(dp_step, "_memory", memory)
+    report, _ = run(dp_step, *DP_STEP)
+    assert len(found) == 1
+    assert found[0] > 0
     names = [figure["name"] for figure in report["figures"]]
     for method in ("full", "lora"):
         for way in ("fast", "hooks", "ghost"):
@@ -45,12 +96,9 @@ def test_the_quick_benchmark_of_a_private_step_keeps_the_contract(tmp_path: Path
         assert figure["goal"] is None  # tiny shapes have no goals
 
 
-def test_the_quick_benchmark_of_secure_aggregation_keeps_the_contract(tmp_path: Path) -> None:
-    out = tmp_path / "secagg.json"
-    command = [sys.executable, "-m", "simulations.benchmarks.secagg", "--quick", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(out.read_text())
+@pytest.mark.long
+def test_the_quick_benchmark_of_secure_aggregation_keeps_the_contract(run: Run) -> None:
+    report, _ = run(secagg, "--quick")
     values = {figure["name"]: figure["value"] for figure in report["figures"]}
     assert len(values) == len(report["figures"])
     for part in ("whole round, CPU", "whole round, wall", "mask stage, CPU"):
@@ -73,13 +121,9 @@ def test_the_quick_benchmark_of_secure_aggregation_keeps_the_contract(tmp_path: 
         assert figure["goal"] is None  # tiny sizes have no goals
 
 
-def test_the_quick_benchmark_of_noise_in_shares_keeps_the_contract(tmp_path: Path) -> None:
-    out = tmp_path / "distributed.json"
-    command = [sys.executable, "-m", "simulations.benchmarks.distributed", "--quick"]
-    command += ["--seeds", "2", "--epsilons", "8", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(out.read_text())
+@pytest.mark.long
+def test_the_quick_benchmark_of_noise_in_shares_keeps_the_contract(run: Run) -> None:
+    report, _ = run(distributed, *DISTRIBUTED)
     values = {figure["name"]: figure["value"] for figure in report["figures"]}
     for way in ("pooled", "distributed", "record"):
         assert 0 < values[f"head, ε = 8, {way}, accuracy"] < 100
