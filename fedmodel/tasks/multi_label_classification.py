@@ -42,9 +42,10 @@ def _losses(logits: "Tensor", targets: "Tensor") -> "Tensor":
     clip norms and learning rates mean the same; with the mean it would shrink as labels are added,
     and the noise wouldn't.
     """
-    from torch.nn.functional import binary_cross_entropy_with_logits
+    import torch
 
-    return binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    return entropy(logits, targets, reduction="none").sum(dim=1)
 
 
 def _tally(logits: "Tensor", targets: "Tensor") -> "NDArray[np.int64]":

@@ -24,9 +24,9 @@ def _encode(rows: Sequence[Label], labels: Sequence[str]) -> "Tensor":
 
 def _losses(logits: "Tensor", classes: "Tensor") -> "Tensor":
     """Return the cross-entropy of each row, in nats."""
-    from torch.nn.functional import cross_entropy
+    import torch
 
-    return cross_entropy(logits, classes, reduction="none")
+    return torch.nn.functional.cross_entropy(logits, classes, reduction="none")
 
 
 def _metrics(logits: "Tensor", classes: "Tensor", labels: Sequence[str]) -> dict[str, float]:
