@@ -1,7 +1,6 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,11 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
         "heavy = {'torch', 'hydra', 'flwr', 'numpy', 'rich', 'datasets'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else rc)"
     )
-    started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, *args], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "usage: fedmodel" in done.stdout
-    assert time.perf_counter() - started < 60  # no more than a hang guard
 
 
 def test_help_lists_every_group_and_choice() -> None:
