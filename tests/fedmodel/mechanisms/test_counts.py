@@ -1,6 +1,7 @@
 """Noised counts: how much one unit can change them, and that nothing else leaves."""
 
 import itertools
+import math
 from collections import Counter
 from typing import Any
 
@@ -70,6 +71,18 @@ def test_the_noise_is_the_multiplier_times_the_contribution(adjacency: Any) -> N
         assert np.mean(values) == pytest.approx(mean, abs=2.5)  # five standard errors
         assert np.std(values) == pytest.approx(15, rel=0.12)
     assert {type(value) for c in draws for value in c.values} == {int}
+
+
+def test_sets_of_labels_take_the_noise_of_all_their_counts() -> None:
+    several = of("multi-label-classification").counted(("a", "b", "c"))
+    privacy = Privacy(mechanism="dpsgd", unit="patient", rows_per_patient=5, evaluation_noise=3.0)
+    assert noise_std(privacy, several) == pytest.approx(3 * 5 * math.sqrt(1 + 3))
+    draws = [noised(np.arange(11) * 100, privacy, several, Entropy()).values for _ in range(1000)]
+    found = np.array(draws, dtype=float)
+    assert np.abs(found.mean(axis=0) - np.arange(11) * 100).max() < 6  # more than six errors
+    assert found.std(axis=0) == pytest.approx(np.full(11, 30.0), rel=0.14)
+    # Each count has noise of its own.
+    assert np.abs(np.corrcoef(found.T) - np.eye(11)).max() < 0.2
 
 
 def test_counts_may_fall_below_0_and_are_never_clipped_to_it() -> None:
