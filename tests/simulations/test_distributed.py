@@ -26,6 +26,7 @@ from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.messages import Survivors, decode, encode
 from fedmodel.training import local
 from fedmodel.training.learner import resident
+from fedmodel.training.round import Round
 from server import rounds
 from server.exchange import summed
 from server.optimizer import ServerOptimizer
@@ -141,8 +142,10 @@ def test_a_units_gradient_is_clipped_whatever_site_it_is_at(lab: Any) -> None:
 def empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no row contribute anything, so that what is released is the noise."""
 
-    def nothing(learner: Any, *rest: Any, before_step: Any, plan: Any, **more: Any) -> Any:
-        before_step(plan.spend(more["round_"], 1))
+    def nothing(
+        learner: Any, examples: Any, privacy: Any, vector: Any, plan: Any, round_: Round
+    ) -> Any:
+        round_.before_step(plan.spend(round_.number, 1))
         return np.zeros(learner.layout.total)
 
     monkeypatch.setattr(local, "gradient", nothing)
