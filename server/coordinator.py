@@ -13,7 +13,7 @@ from fedmodel.runs import RunFolder
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from server.ledger_memory import LedgerMemory
-from server.publishing import Released
+from server.publishing import Published
 
 __all__ = ["Coordinator", "Reporter", "RunResult", "Silent"]
 
@@ -53,7 +53,7 @@ class RunResult:
         rounds: finished rounds.
         stopped: why before its last round, ``None`` if it wasn't.
         final: metrics of the final model on the coordinator's test rows.
-        released: its accuracy as the sites published it; ``None`` when they weren't asked.
+        published: its accuracy as the sites published it; ``None`` when they weren't asked.
         refused: node id → why it didn't join.
         updates: node id → rounds it gave an update in.
         round_seconds: wall seconds from a round's start to its end, one per round run here.
@@ -63,7 +63,7 @@ class RunResult:
     rounds: int = 0
     stopped: str | None = None
     final: dict[str, float] = field(default_factory=dict)
-    released: Released | None = None
+    published: Published | None = None
     refused: dict[int, str] = field(default_factory=dict)
     updates: dict[int, int] = field(default_factory=dict)
     round_seconds: tuple[float, ...] = ()

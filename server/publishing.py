@@ -9,14 +9,14 @@ from fedmodel import tasks
 from fedmodel.job import Job
 from fedmodel.mechanisms.counts import Counts, noise_std
 
-__all__ = ["Released", "release"]
+__all__ = ["Published", "publish"]
 
 # Of the number of rows over its noise. Below, a quotient of the two says more about the noise.
 _CLEAR = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class Published:
     """What the last model does on rows held out at the sites, released under DP.
 
     Args:
@@ -39,16 +39,16 @@ class Released:
     scores: dict[str, tasks.Estimate] = field(default_factory=dict)
 
     @classmethod
-    def restored(cls, mapping: Mapping[str, Any]) -> "Released":
+    def restored(cls, mapping: Mapping[str, Any]) -> "Published":
         """Return what a checkpoint holds of one, as plain data."""
         failures = {int(node): str(why) for node, why in mapping["failures"].items()}
         scores = {n: tasks.Estimate(**e) for n, e in mapping.get("scores", {}).items()}
         return cls(**{**mapping, "failures": failures, "scores": scores})
 
 
-def release(
+def publish(
     counts: Sequence[Counts], job: Job, failures: Mapping[int, str] | None = None
-) -> Released:
+) -> Published:
     """Combine what the sites told. All of it is post-processing: it costs no privacy.
 
     Args:
@@ -67,7 +67,7 @@ def release(
         # To first order: the quotient changes by (1 - a)/rows with one count, -a/rows with the
         # other.
         error = std * math.hypot(accuracy, 1 - accuracy) / rows
-    return Released(
+    return Published(
         accuracy=accuracy,
         standard_error=error,
         rows=max(0, rows),

@@ -21,7 +21,7 @@ from server.exchange.making import make_exchange
 from server.exchange.protocol import Exchange, Invitation
 from server.membership import join, leave, quorum, require_quorum, standing_noted
 from server.optimizer import ServerOptimizer
-from server.publishing import Released, release
+from server.publishing import Published, publish
 
 __all__ = ["run"]
 
@@ -45,7 +45,7 @@ class _Run:
         self.stale = 0
         self.stopped: str | None = None
         self.updates: dict[int, int] = {}
-        self.released: Released | None = None
+        self.published: Published | None = None
         self.metrics: dict[str, float] = {}  # of the current parameters, once evaluated
         self.round_seconds: list[float] = []
 
@@ -71,7 +71,7 @@ class _Run:
         self.stopped = last.state.get("stopped")
         self.updates = {int(n): int(u) for n, u in last.state.get("updates", {}).items()}
         if (released := last.state.get("released")) is not None:
-            self.released = Released.restored(released)
+            self.published = Published.restored(released)
         self.rows = [row for row in folder.metrics() if row["round"] <= self.round]
 
     def save(self) -> None:
@@ -86,7 +86,7 @@ class _Run:
             "stale": self.stale,
             "stopped": self.stopped,
             "updates": {str(node): count for node, count in self.updates.items()},
-            "released": None if self.released is None else dataclasses.asdict(self.released),
+            "released": None if self.published is None else dataclasses.asdict(self.published),
         }
         folder.save_checkpoint(
             Checkpoint(
@@ -186,13 +186,13 @@ class _Run:
     # -- after the last round --------------------------------------------------------------------
 
     @property
-    def release_is_due(self) -> bool:
+    def publication_is_due(self) -> bool:
         """Whether the sites are to be asked for noised counts now."""
         ended = self.round == self.job.train.rounds or self.stopped is not None
-        asked = self.released is not None or self.round == 0
+        asked = self.published is not None or self.round == 0
         return ended and self.job.publishes_evaluation and not asked
 
-    def release(self, nodes: list[int]) -> None:
+    def publish(self, nodes: list[int]) -> None:
         """Ask the nodes, once, how the last model does on their own test rows.
 
         Their budgets pay for one answer. So what came is kept at once; if it is lost in a crash
@@ -204,7 +204,7 @@ class _Run:
         size = len(tasks.of(self.job.model.task).counted(self.job.model.labels).names)
         counts, failures = collect_counts(answers, nodes, size, standing_noted(self.c))
         reasons = {node: failure.reason for node, failure in failures.items()}
-        self.released = release(counts, self.job, reasons)
+        self.published = publish(counts, self.job, reasons)
         self.save()
 
 
@@ -242,7 +242,7 @@ def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
     state.restore()
     last = coordinator.job.train.rounds
     joined: dict[int, str | None] = {}
-    if (state.round < last and state.stopped is None) or state.release_is_due:
+    if (state.round < last and state.stopped is None) or state.publication_is_due:
         exchange = make_exchange(coordinator)
         joined = join(channel, coordinator, exchange)
         require_quorum(coordinator.job, joined)
@@ -250,8 +250,8 @@ def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
         state.pass_over_closed(exchange)
         while state.round < last and state.stopped is None:
             state.play(exchange, nodes)
-        if state.release_is_due:
-            state.release(nodes)
+        if state.publication_is_due:
+            state.publish(nodes)
     final: dict[str, float] = {}
     if coordinator.evaluate is not None:
         final = state.metrics or coordinator.evaluate(state.vector)
@@ -260,7 +260,7 @@ def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
         rounds=state.round,
         stopped=state.stopped if state.round < last else None,
         final=final,
-        released=state.released,
+        published=state.published,
         refused={node: why for node, why in joined.items() if why is not None},
         updates=state.updates,
         round_seconds=tuple(state.round_seconds),

@@ -28,7 +28,7 @@ from fedmodel.runs import (
     run_path,
     write_atomic,
 )
-from server.publishing import Released
+from server.publishing import Published
 from simulations.display import Display
 from simulations.parties import Parties, gather
 from simulations.play import Played, play
@@ -214,7 +214,7 @@ def _summarise(parties: Parties, played: Played, total: float) -> Summary:
         stopped=result.stopped,
         test="public" if job.federation.test == "public" else "held out from the sites",
         final=result.final,
-        released=None if result.released is None else _released(result.released, reports),
+        released=None if result.published is None else _published(result.published, reports),
         privacy=privacy,
         secagg=hiding(job),
         notes=notes(job, privacy.noise_to_signal),
@@ -223,7 +223,7 @@ def _summarise(parties: Parties, played: Played, total: float) -> Summary:
     )
 
 
-def _released(found: Released, reports: Mapping[int, SiteReport]) -> ReleasedAccuracy:
+def _published(found: Published, reports: Mapping[int, SiteReport]) -> ReleasedAccuracy:
     return ReleasedAccuracy(
         accuracy=found.accuracy,
         standard_error=found.standard_error,

@@ -21,7 +21,7 @@ def test_the_sites_are_asked_once_with_the_final_parameters() -> None:
     sites = Sites()
     result = play(released_job(), sites)
     assert sites.released == [(3, node, result.vector.tobytes()) for node in NODES]
-    got = result.released
+    got = result.published
     assert got is not None
     assert got.accuracy == pytest.approx(14 / 18)
     assert (got.rows, got.sites, got.failures) == (1800, 4, {})
@@ -42,14 +42,14 @@ def test_the_sites_are_asked_once_with_the_final_parameters() -> None:
 def test_otherwise_nobody_is_asked(job: Job) -> None:
     sites = Sites()
     result = play(job, sites)
-    assert (sites.released, result.released) == ([], None)
+    assert (sites.released, result.published) == ([], None)
 
 
 def test_who_does_not_answer_is_left_out_and_named() -> None:
     sites = Sites(joining=only(2, error=RefusedError("our rules")))
     sites.releasing = only(3, error=BudgetError("paid for once"))
     result = play(released_job(), sites)
-    got = result.released
+    got = result.published
     assert got is not None
     assert (got.sites, got.rows, got.failures) == (2, 1100, {3: "paid for once"})
     assert [node for _, node, _ in sites.released] == [3, 4, 5]
@@ -60,8 +60,8 @@ def test_a_run_whose_sites_all_refuse_to_release_ends_well() -> None:
     sites.releasing = lambda node, round_: BudgetError("spent")
     result = play(released_job(), sites)
     assert result.rounds == 3
-    assert result.released is not None
-    assert result.released.accuracy is None
+    assert result.published is not None
+    assert result.published.accuracy is None
 
 
 def test_a_resumed_run_keeps_what_was_released_and_asks_nobody_again(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_resumed_run_keeps_what_was_released_and_asks_nobody_again(tmp_path: P
     again = Sites(joining=only(*NODES, error=RefusedError("gone")))
     two = play(job, again, folder=folder)
     assert (again.orders, again.released) == ([], [])
-    assert one.released == two.released is not None
+    assert one.published == two.published is not None
 
 
 def test_a_crash_before_the_release_is_kept_asks_again_and_trains_no_more(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_crash_before_the_release_is_kept_asks_again_and_trains_no_more(tmp_pa
     late = Sites(releasing=only(2, 3, 4, error=BudgetError("paid for once")))
     result = play(job, late, folder=folder)
     assert late.orders == []
-    got = result.released
+    got = result.published
     assert got is not None
     assert (got.sites, sorted(got.failures), got.rows) == (1, [2, 3, 4], 600)
 
@@ -101,15 +101,15 @@ def test_a_run_whose_budgets_are_spent_early_releases_its_last_model(tmp_path: P
     sites = Sites(lambda node, round_: BudgetError("spent") if round_ == 3 else None)
     result = play(released_job(), sites, folder=folder)
     assert result.stopped is not None
-    assert result.released is not None
+    assert result.published is not None
     assert sites.released == [(2, node, result.vector.tobytes()) for node in NODES]
     again = Sites()
     resumed = play(released_job(), again, folder=folder)
     assert (again.orders, again.released) == ([], [])
-    assert resumed.released == result.released
+    assert resumed.published == result.published
 
 
 def test_a_run_without_a_round_has_no_model_to_tell_of() -> None:
     sites = Sites(lambda node, round_: BudgetError("spent"))
     result = play(released_job(), sites)
-    assert (sites.released, result.released) == ([], None)
+    assert (sites.released, result.published) == ([], None)
