@@ -83,7 +83,7 @@ def test_a_crash_before_the_release_is_kept_asks_again_and_trains_no_more(tmp_pa
 
     sites = Sites()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounds, "release", cut)
+        patch.setattr(rounds, "publish", cut)
         with pytest.raises(OSError, match="power cut"):
             play(job, sites, folder=folder)
     assert len(sites.released) == 4
