@@ -1,181 +1,29 @@
-"""One site's side of hidden and sealed updates, spoken to through its real Flower app."""
+"""One site's side of secure sums: whole attempts, and what it refuses at which cost."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
 
-from clients.exchange.summed import Summed
-from clients.policy import Policy
 from fedmodel import wire
-from fedmodel._hazmat import x25519_public
-from fedmodel.agreement import Facts, complete, complete_model
-from fedmodel.data import Rows
-from fedmodel.identity import Member, Roster, SigningKey
-from fedmodel.identity.seal import Context as Envelope
-from fedmodel.identity.seal import open_
 from fedmodel.job import (
-    Job,
-    Proposal,
     ProposedAggregation,
-    ProposedModel,
     ProposedPrivacy,
-    ProposedSecAgg,
     SecAgg,
-    Train,
 )
-from fedmodel.secagg.aggregator import Aggregator, Attempt
-from fedmodel.secagg.agreement import Agreement, Floors
-from fedmodel.secagg.participant import Participant
+from fedmodel.secagg.aggregator import Aggregator
 from fedmodel.secagg.sums import PlainSum
-from fedmodel.seeds import Entropy, Seed
-from fedmodel.training.learner import network
-from fedmodel.update import Update
-from tests.clients.talk import Speaker, make_site
-from tests.jobs import CPU, make_job
-
-COUNT = 4
-SESSION = "ab" * 32
-TEXTS = [f"note {i} of {'fever' if i % 2 else 'pain'}" for i in range(16)]
-ROWS = Rows(TEXTS, ["ab"[i % 2] for i in range(16)])
-SIGNER, PRIVATE = SigningKey(b"\1" * 32), b"\5" * 32
-OTHERS = {n: SigningKey(bytes([n]) * 32) for n in range(2, COUNT + 1)}
-
-
-def job_of(mode: Any = "on", privacy: ProposedPrivacy | None = None, **parts: Any) -> Job:
-    """Return the job of four sites, completed as a coordinator and the sites would."""
-    proposal = Proposal(
-        model=ProposedModel(max_length=16),
-        train=Train(method="head", rounds=3, steps=1, batch_size=8),
-        privacy=privacy or ProposedPrivacy(),
-        secagg=ProposedSecAgg(mode=mode, **parts.pop("secagg", {})),
-        **parts,
-    )
-    model = complete_model(proposal, ("a", "b"))
-    weights = network(model, proposal.train, Seed(0), CPU).digest
-    facts = Facts(
-        labels=("a", "b"), weights=weights, units=(16,) * COUNT, rows=63, public_test=True
-    )
-    return complete(proposal, facts)
-
-
-RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=3.0, delta=1e-3, rate=0.5)
-POOLED = ProposedPrivacy(mechanism="distributed", epsilon=3.0, delta=1e-3, rate=0.5)
-WHOLE = ProposedPrivacy(
-    mechanism="site", unit="site", epsilon=3.0, delta=1e-3, rate=1.0, evaluation="suppressed"
+from tests.clients.four_sites import (
+    POOLED,
+    RECORD,
+    SIGNER,
+    WHOLE,
+    Talk,
+    job_of,
+    nothing,
 )
-
-
-class Talk(Speaker):
-    """Says things to site 1 of four, as a coordinator would; the other three are played here."""
-
-    def __init__(self, folder: Path, **changed: Any) -> None:
-        site = make_site(folder, ROWS)
-        members = [Member(name="north", key=site.state.key.public.hex())]
-        members += [Member(name=f"s{n}", key=k.public.hex()) for n, k in OTHERS.items()]
-        self.roster = Roster(
-            coordinator=SIGNER.public.hex(),
-            seal=x25519_public(PRIVATE).hex(),
-            members=tuple(members),
-        )
-        super().__init__(replace(site, **{"roster": self.roster} | changed), make_job())
-        self.others: dict[int, Participant] = {}
-
-    def tell(self, kind: str, data: bytes) -> bytes:
-        reply = self.send(kind, wire.add_parcel(wire.encode_reply(), "secagg", data))
-        if reply.has_error():
-            raise AssertionError(reply.error.reason)
-        return wire.parcel(reply.content, "secagg").tobytes()
-
-    def why(self, kind: str, content: RecordDict | bytes) -> str:
-        if isinstance(content, bytes):
-            content = wire.add_parcel(wire.encode_reply(), "secagg", content)
-        reply = self.send(kind, content)
-        assert reply.has_error()
-        return reply.error.reason or ""
-
-    def offer(self, job: Job, joining: str = SESSION) -> Message:
-        return self.join(job, joining=joining)
-
-    @property
-    def initial(self) -> Any:
-        return self.learner.initial
-
-    @property
-    def summed(self) -> Summed:
-        """The site's end of the secure sums."""
-        exchange = self.run.exchange
-        assert isinstance(exchange, Summed)
-        return exchange
-
-    def begin(self, job: Job) -> Aggregator:
-        """Join, and let all others join too."""
-        reply = self.offer(job)
-        assert not reply.has_error(), reply.error
-        self.agreement = Agreement.of(
-            job.secagg.masked,
-            session=SESSION,
-            job=job.sha256,
-            roster=self.roster.sha256,
-            rounds=job.train.rounds,
-            count=self.summed.participant.agreement.count,
-        )
-        protocol = Aggregator(agreement=self.agreement, members=self.roster.keys, sign=SIGNER.sign)
-        assert protocol.take_advert(wire.parcel(reply.content, "secagg").tobytes()) == 1
-        for n, key in OTHERS.items():
-            self.others[n] = Participant(
-                member=n,
-                agreement=self.agreement,
-                members=self.roster.keys,
-                coordinator=SIGNER.public,
-                floors=Floors(),
-                sign=key.sign,
-                entropy=Entropy(),
-            )
-            protocol.take_advert(self.others[n].advert())
-        return protocol
-
-    def open(self, protocol: Aggregator, round_: int = 1, number: int = 1) -> Attempt:
-        model = hashlib.sha256(self.initial.astype("<f4")).hexdigest()
-        attempt = protocol.begin(round=round_, attempt=number, model=model, cohort=range(1, 5))
-        attempt.take_shares(1, self.tell("query.open", attempt.open_for(1)))
-        for n, other in self.others.items():
-            attempt.take_shares(n, other.open(attempt.open_for(n)))
-        attempt.close_shares()
-        return attempt
-
-    def order(self, attempt: Attempt, round_: int = 1, **change: Any) -> RecordDict:
-        vector = change.get("vector", self.initial)
-        content = wire.encode_order(round_, self.job.sha256, wire.pack(vector))
-        return wire.add_parcel(content, "secagg", attempt.deliver_for(1))
-
-    def upload(self, attempt: Attempt, reply: Message, zero: Any) -> None:
-        assert not reply.has_error(), reply.error
-        packed = wire.parcel(reply.content, "masked")
-        attempt.take_upload(1, wire.parcel(reply.content, "secagg").tobytes(), packed)
-        for n, other in self.others.items():
-            other.deliver(attempt.deliver_for(n))
-            attempt.take_upload(n, *other.upload(zero))
-        attempt.close_uploads()
-
-    def reveal(self, attempt: Attempt) -> Any:
-        told = attempt.survivors_message()
-        attempt.take_consent(1, self.tell("query.consent", told))
-        for n, other in self.others.items():
-            attempt.take_consent(n, other.consent(told))
-        attempt.close_consents()
-        attempt.take_reveal(1, self.tell("query.reveal", attempt.request_for(1)))
-        for n, other in self.others.items():
-            attempt.take_reveal(n, other.reveal(attempt.request_for(n)))
-        return attempt.total()
-
-
-def nothing(start: int, stop: int, out: Any) -> None:
-    out[:] = 0
 
 
 @pytest.fixture
@@ -352,72 +200,3 @@ def test_rubbish_in_a_leg_is_one_clear_refusal(talk: Talk, leg: str, data: Any) 
     reply = talk.send(leg, content)
     assert reply.has_error()
     assert reply.error.code == 203
-
-
-# -- joining -------------------------------------------------------------------------------------
-
-MODES = ["on", "seal"]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_site_without_a_roster_refuses(tmp_path: Path, mode: str) -> None:
-    talk = Talk(tmp_path, roster=None)
-    reply = talk.offer(job_of(mode))
-    assert "has no roster" in (reply.error.reason or "")
-    assert not talk.site.ledger_file.exists()
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_roster_that_lacks_the_site_or_has_another_key_is_refused(
-    tmp_path: Path, mode: str
-) -> None:
-    talk = Talk(tmp_path)
-    right = talk.roster
-    for members, why in [
-        (right.members[1:], "has no member 'north'"),
-        ((replace(right.members[0], key="12" * 32), *right.members[1:]), "another key under"),
-    ]:
-        talk.restart(roster=replace(right, members=members))
-        assert why in (talk.offer(job_of(mode, RECORD)).error.reason or "")
-        assert talk.spent() == 0
-        assert not talk.site.ledger_file.exists()
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_an_offer_without_a_session_is_refused(talk: Talk, mode: str) -> None:
-    assert "doesn't name the joining" in (talk.offer(job_of(mode), "").error.reason or "")
-
-
-def test_the_sites_floors_outrank_the_job_before_anything_is_reserved(tmp_path: Path) -> None:
-    for floors in (Floors(survivors=5), Floors(colluders=3), Floors(cohort=9)):
-        talk = Talk(tmp_path, policy=Policy(floors=floors))
-        reply = talk.offer(job_of(privacy=RECORD))
-        assert "this site's floor for" in (reply.error.reason or "")
-        assert not talk.site.ledger_file.exists()
-
-
-def test_each_joining_has_a_key_of_its_own(talk: Talk) -> None:
-    keys = {wire.parcel(talk.offer(job_of()).content, "secagg").tobytes() for _ in range(3)}
-    assert len(keys) == 3
-
-
-# -- sealed --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("privacy", [None, RECORD])
-def test_a_sealed_update_is_for_the_coordinator_and_its_round(talk: Talk, privacy: Any) -> None:
-    job = job_of("seal", privacy)
-    talk.offer(job)
-    reply = talk.send("train", wire.encode_order(2, job.sha256, wire.pack(talk.initial)))
-    data = wire.parcel(reply.content, "sealed").tobytes()
-    assert set(reply.content) == {"config", "parcels"}
-    context = Envelope(
-        session=SESSION, job=job.sha256, roster=talk.roster.sha256, member=1, round=2
-    )
-    sender = talk.site.state.key.public
-    opened = open_(data, private=PRIVATE, sender=sender, context=context)
-    update = wire.checked_update(*wire.update_from_bytes(opened), talk.initial.size)
-    assert isinstance(update, Update)
-    assert update.vector.any()
-    assert ("train_loss" in update.metrics) == (privacy is None)
-    assert talk.spent() == (0 if privacy is None else 1)
