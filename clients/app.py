@@ -1,7 +1,7 @@
 """The hospital's Flower ``ClientApp``: joins a job, trains when asked, evaluates, leaves.
 
 It runs the code of the site's own installation. What comes in is data (a job, parameters, messages
-of the secure sum's protocol); what goes out is an update (as it is, masked or sealed), two noised
+of the secure sum's protocol); what goes out is an update (as it is, masked or sealed), noised
 counts or a kind of refusal.
 """
 
@@ -38,23 +38,32 @@ Key: TypeAlias = tuple[int, int]  # run and node
 class _Node:
     """What this process knows of one node in one run."""
 
-    site: Site
+    name: str = "?"
+    site: Site | None = None
     run: SiteRun | None = None
     seconds: float = 0.0
     refusal: str | None = None
+    rule: str | None = None
 
-    def leave(self) -> None:
-        """Drop the run, with the tokens and hidden states of its rows."""
+    def replace_run(self, run: SiteRun | None) -> None:
+        """Take another run, or none; the one before goes, with the tokens of its rows."""
         if self.run is not None:
             self.seconds += self.run.train_seconds
-            self.run = None
+        self.run = run
+
+    def known_site(self) -> Site:
+        """Return who the node is."""
+        if self.site is None:
+            raise ProtocolError("this node was started without a site")
+        return self.site
 
 
 class SiteApp:
     """A ``ClientApp`` for the sites of one process, and what it tells their operator.
 
     Args:
-        site_of: who a node is. It is asked once for each run and node, and may refuse.
+        site_of: who a node is. It is asked when a node is first spoken to, and again after it has
+            left; it may refuse.
         on_step: called after each local step of any of them (a progress display).
     """
 
@@ -76,15 +85,15 @@ class SiteApp:
         if node is None:
             return SiteWork()
         seconds = node.seconds + (0.0 if node.run is None else node.run.train_seconds)
-        return SiteWork(seconds=seconds, refusal=node.refusal)
+        return SiteWork(seconds=seconds, refusal=node.refusal, rule=node.rule)
 
     # -- what is asked ---------------------------------------------------------------------------
 
     def _join(self, node: _Node, content: RecordDict) -> RecordDict:
         """Check a job against the site's policy and prepare for it."""
         offer = wire.decode_offer(content)
-        node.leave()
-        run = node.run = SiteRun(offer, node.site, self._on_step)
+        run = SiteRun(offer, node.known_site(), self._on_step)
+        node.replace_run(run)
         reply = wire.encode_reply(run.standing())
         advert = run.exchange.advert()
         return reply if advert is None else wire.add_parcel(reply, "secagg", advert)
@@ -114,8 +123,11 @@ class SiteApp:
         """Give back what a run that has ended hasn't spent, whether or not this process joined."""
         end = wire.decode_leave(content)
         if node.run is not None and node.run.job.sha256 == end.job_sha256:
-            node.leave()
-        return wire.encode_reply(account.leave(node.site, end))
+            node.replace_run(None)
+        standing = account.leave(node.known_site(), end)
+        if node.run is None:
+            node.site = None  # with its rows; whoever speaks to it again is asked who it is
+        return wire.encode_reply(standing)
 
     # -- answers and refusals --------------------------------------------------------------------
 
@@ -125,20 +137,16 @@ class SiteApp:
         """Return a handler that replies with an answer, or a kind of refusal where it raises."""
 
         def handle(message: Message, context: Context) -> Message:
-            node: _Node | None = None
+            node = self._nodes.setdefault((context.run_id, context.node_id), _Node())
             try:
-                node = self._node(context)
+                if node.site is None:
+                    node.site = self._site_of(context)
+                    node.name = node.site.name
                 return Message(answer(node, message.content), reply_to=message)
             except Exception as error:
                 return _refuse(error, message, node)
 
         return handle
-
-    def _node(self, context: Context) -> _Node:
-        key = (context.run_id, context.node_id)
-        if key not in self._nodes:
-            self._nodes[key] = _Node(self._site_of(context))
-        return self._nodes[key]
 
 
 def make_app(site_of: SiteOf) -> ClientApp:
@@ -152,19 +160,19 @@ def _run(node: _Node) -> SiteRun:
     return node.run
 
 
-def _refuse(error: Exception, message: Message, node: _Node | None) -> Message:
-    site = "?" if node is None else node.site.name
-    known = isinstance(error, FedmodelError)
-    if node is not None:
-        node.refusal = str(error) if known else f"unexpected {type(error).__name__}"
-    if known:
-        logger.warning("site %s: %s", site, error)
+def _refuse(error: Exception, message: Message, node: _Node) -> Message:
+    if isinstance(error, FedmodelError):
+        node.refusal, node.rule = str(error), error.rule
+        logger.warning("site %s: %s", node.name, error)
+        if error.rule is not None:
+            logger.info("site %s: by its policy's rule %s", node.name, error.rule)
     else:
+        node.refusal, node.rule = f"unexpected {type(error).__name__}", None
         # The message of an unknown error may quote a row; where it happened doesn't.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         logger.error(
             "site %s: unexpected %s at %s:%s",
-            site,
+            node.name,
             type(error).__name__,
             frame.filename,
             frame.lineno,

@@ -17,6 +17,7 @@ from fedmodel.errors import (
     DataError,
     FedmodelError,
     FloorError,
+    LedgerError,
     PrivacyError,
     RefusedError,
 )
@@ -65,13 +66,14 @@ class SiteFacts:
         name: of the site.
         rows: its training rows.
         test: rows that it has held out; ``None`` where it was told of none.
-        charges: on its dataset; ``None`` for a job that spends nothing.
+        charges: tells the charges on its dataset, of a job that spends something. It reads the
+            ledger, so it is asked by the last rule only.
     """
 
     name: str
     rows: Rows
     test: Rows | None = None
-    charges: Charges | None = None
+    charges: Callable[[], Charges] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,9 @@ class Broken:
     asked: str
     allowed: str
     error: FedmodelError
+
+    def __str__(self) -> str:
+        return f"{self.rule}: asked {self.asked}, allowed {self.allowed}"
 
 
 Rule: TypeAlias = Callable[[Job, Policy, SiteFacts], Broken | None]
@@ -112,23 +117,26 @@ def decide(job: Job, policy: Policy, facts: SiteFacts) -> None:
         BudgetError: with the numbers, when the job would exceed a cap.
     """
     for broken in broken_rules(job, policy, facts):
+        broken.error.rule = str(broken)
         raise broken.error
 
 
 def broken_rules(job: Job, policy: Policy, facts: SiteFacts) -> Iterator[Broken]:
     """Yield every rule that a job breaks, the cheapest to ask first.
 
-    A rule that can't be asked because an earlier one is broken is passed over.
+    Raises:
+        LedgerError: when the ledger must be asked and can't be read.
     """
-    for rule, after in _RULES:
+    for name, rule in _RULES:
         try:
             found = rule(job, policy, facts)
+        except LedgerError:
+            raise  # of what is spent nothing is known
         except FedmodelError as error:
-            found = Broken(rule=rule.__name__.strip("_"), asked="", allowed="", error=error)
+            asked, allowed = f"{job.privacy.unit}s", "what the rows name"
+            found = Broken(rule=name, asked=asked, allowed=allowed, error=error)
         if found is not None:
             yield found
-            if after:
-                return
 
 
 def _labels(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
@@ -219,9 +227,9 @@ def _floors(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
 
 
 def _caps(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
-    found = facts.charges
-    if found is None:
+    if not job.privacy.private or facts.charges is None or policy.caps == Caps():
         return None
+    found = facts.charges()
     try:
         policy.caps.check(spent=found.spent, held=found.held, new=found.new, run=found.run)
     except BudgetError as error:
@@ -230,15 +238,14 @@ def _caps(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
     return None
 
 
-# Each with whether the later ones can't be asked once it is broken.
-_RULES: tuple[tuple[Rule, bool], ...] = (
-    (_min_rows, False),
-    (_held_out, True),
-    (_batch, False),
-    (_labels, False),
-    (_floors, False),
-    (_delta, False),
-    (_caps, False),
+_RULES: tuple[tuple[str, Rule], ...] = (
+    ("federation.min_rows", _min_rows),
+    ("federation.test", _held_out),
+    ("train.batch_size", _batch),
+    ("labels", _labels),
+    ("floors", _floors),
+    ("privacy.delta", _delta),
+    ("budget", _caps),
 )
 
 

@@ -9,7 +9,7 @@ from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
 from fedmodel.job import Job
 from fedmodel.ledger import Ledger
-from fedmodel.ledger.caps import Charge
+from fedmodel.ledger.caps import Charge, total
 
 __all__ = ["LedgerReport", "SiteReport", "SiteWork", "report_of"]
 
@@ -44,10 +44,13 @@ class SiteWork:
         seconds: wall seconds of local training. With Poisson sampling it tells about the number of
             sampled rows, so it isn't for others.
         refusal: why it refused last, in its own words; what travels says less.
+        rule: of the site's policy that said no then, with what was asked and what is allowed;
+            ``None`` where it was no rule of the policy.
     """
 
     seconds: float = 0.0
     refusal: str | None = None
+    rule: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +104,6 @@ def _ledger(site: Site, job: Job) -> LedgerReport:
 
 def _total(spent: Sequence[Charge], job: Job) -> float | None:
     """Return ε of everything ever spent on a site's rows, for the job's unit, if there is one."""
-    from fedmodel.ledger.caps import total
-
     try:
         return total(spent, job.privacy.unit).epsilon
     except PrivacyError:

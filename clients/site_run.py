@@ -1,5 +1,6 @@
 """A site's part in one run: prepared once, then a few steps each round, each spent before taken."""
 
+import functools
 import logging
 import math
 import time
@@ -47,7 +48,10 @@ class SiteRun:
 
     Raises:
         RefusedError: if the site's policy says no.
+        BudgetError: if the job would exceed a cap of the site.
+        ConfigError: if this machine can't keep the job's promise in the way it is asked to.
         DataError: if the site's rows don't fit the job.
+        LedgerError: if its ledger can't be read or written, isn't valid, or was rolled back.
         ModelError: if the site's starting weights aren't the job's.
         PrivacyError: if per-unit gradients would be wrong for this model, or δ is too large.
     """
@@ -57,28 +61,33 @@ class SiteRun:
     ) -> None:
         job = self.job = offer.job
         self.site = site
+
+        @functools.cache
+        def account() -> Account:
+            return Account(plan_of(job), site, job.sha256)
+
+        facts = SiteFacts(
+            name=site.name, rows=site.rows, test=site.test, charges=lambda: account().charges()
+        )
+        decide(job, site.policy, facts)
         performance = site.performance or offer.performance
         performance.check(job.privacy)
         plan = plan_of(job) if job.privacy.private else None
-        account = None if plan is None else Account(plan, site, job.sha256)
-        charges = None if account is None else account.charges()
-        facts = SiteFacts(name=site.name, rows=site.rows, test=site.test, charges=charges)
-        decide(job, site.policy, facts)
         self.learner = resident(job, performance)
         self.examples = self._prepare(site.rows, uses=self._uses())
         self.plan = plan
         size = self.learner.layout.total
         self.exchange: Exchange = make_exchange(job, site, offer.joining, size)
-        self.account = account
+        self.account = None if plan is None else account()
         self.held_out: Examples | None = None
         self.train_seconds = 0.0  # it stays here: it tells about the number of sampled rows
         self._round = Round(entropy=site.entropy, performance=performance, on_step=on_step)
         self._optimizers = RoundFiles(site.run_folder, "optimizer", ".safetensors")
         self._clips = RoundFiles(site.run_folder, "clip", ".txt")
-        if account is not None:
+        if self.account is not None:
             self._prepare_privacy()
             # Last, so that a job that is refused for any other reason reserves nothing.
-            account.reserve(offer.tree_heads)
+            self.account.reserve(offer.tree_heads)
 
     def _prepare(self, rows: Rows, uses: int | None) -> Examples:
         model = self.job.model

@@ -203,6 +203,18 @@ def canonical(obj: Any) -> bytes:
         raise ConfigError(f"no canonical JSON form: {error}") from error
 
 
+def parsed(text: bytes) -> Any:
+    """Return what JSON from outside says.
+
+    Raises:
+        ConfigError: when it isn't JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"expected JSON, got something else ({type(error).__name__})") from error
+
+
 def parse(make: Callable[[Any], T], text: bytes) -> T:
     """Return what canonical JSON says: the inverse of :func:`canonical`.
 
@@ -213,11 +225,7 @@ def parse(make: Callable[[Any], T], text: bytes) -> T:
     Raises:
         ConfigError: unless the text is, byte for byte, what ``canonical`` makes of it.
     """
-    try:
-        mapping = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"expected JSON, got something else ({type(error).__name__})") from error
-    made = make(mapping)
+    made = make(parsed(text))
     if canonical(made) != text:
         raise ConfigError("it isn't in canonical JSON (RFC 8785)")
     return made

@@ -29,9 +29,14 @@ they never contain text from a data row (they give its number instead).
 
 
 class FedmodelError(Exception):
-    """Base of all errors that fedmodel raises on purpose."""
+    """Base of all errors that fedmodel raises on purpose.
+
+    ``rule`` is the rule of a site's policy that said no, with what was asked and what is allowed:
+    for its operator, never for the coordinator.
+    """
 
     exit_code = 1
+    rule: str | None = None
 
 
 class UsageError(FedmodelError):

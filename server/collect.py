@@ -9,7 +9,7 @@ from fedmodel.errors import ProtocolError
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
 from fedmodel.wire import Content
-from server.exchange.channel import Answer, Check, nothing
+from server.answers import Answer, Check, nothing
 
 __all__ = ["Collected", "collect_counts", "read_all"]
 

@@ -8,8 +8,9 @@ from fedmodel import wire
 from fedmodel.errors import ProtocolError, QuorumError
 from fedmodel.job import Job
 from fedmodel.wire import Content, Leave, Offer
+from server.answers import Answer, Check
 from server.coordinator import Coordinator
-from server.exchange.channel import Answer, Channel, Check
+from server.exchange.channel import Channel
 from server.exchange.protocol import Exchange
 
 __all__ = ["join", "leave", "quorum", "require_quorum", "standing_noted"]

@@ -4,7 +4,7 @@ For tests, and for who wants to see how a job bears a bad network::
 
     faults = [Fault(what="back", kind="train", node=3, times=(1,))]
     grid = functools.partial(FaultyGrid, faults=faults)
-    play(parties, folder, "cpu", Silent(), grid=grid)
+    play(parties, folder, Silent(), grid=grid)
 
 Site names in alphabetical order are nodes 2, 3, 4, … of a simulation.
 """

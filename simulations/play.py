@@ -97,7 +97,7 @@ def play(
     work: dict[int, SiteWork] = {}
     try:
         server_app(carrier, Context(run_id, 1, {}, RecordDict(), {}))
-    except Exception:
+    except BaseException:  # an interruption too: the run goes on later, and its ledgers are read
         _copy_ledgers(_reports(parties, sites, work, failed=True), folder)
         raise
     work = {node: site_app.work(run_id, node) for node in sites}

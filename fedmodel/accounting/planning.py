@@ -108,7 +108,6 @@ def plan_of(asked: job.Job) -> Plan:
     )
 
 
-@lru_cache(maxsize=64)
 def plan_for(
     privacy: job.Privacy, train: job.Train, sums: job.MaskedSums | None, *, evaluate: bool
 ) -> Plan:
@@ -132,7 +131,7 @@ def plan_for(
         if sums is None:
             raise ConfigError(f"privacy.mechanism={privacy.mechanism} needs secagg=on")
         honest, survivors = min(sums.honest, sums.survivors - 1), sums.survivors
-    return make_plan(
+    return _planned(
         privacy,
         batch_size=train.batch_size,
         rounds=train.rounds,
@@ -159,3 +158,7 @@ def check_delta(privacy: job.Privacy, units: int) -> None:
         raise ConfigError(f"a private {whole} needs at least 1 {privacy.unit}")
     if privacy.delta * units >= 1:
         raise DeltaError(privacy.delta, units, privacy.unit)
+
+
+# Every party of a simulation asks for the same, and completing a job does before them.
+_planned = lru_cache(maxsize=64)(make_plan)

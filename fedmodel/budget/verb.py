@@ -99,7 +99,7 @@ def main(
     job = None if ask.what_if is None else _job(ask.what_if)
     books = [f.ledger.book() for f in found]
     shown = [statement(book, caps) for book in books]
-    costs = [] if job is None else [what_if(book, _terms(job), caps) for book in books]
+    costs = [] if job is None else [what_if(book, _request(job), caps) for book in books]
     _show(ask, shown, costs)
     return 1 if any(cost.refusal for cost in costs) else 0
 
@@ -217,7 +217,7 @@ def _job(name: str) -> Job:
     return Job.from_mapping(inner if isinstance(inner, dict) else mapping)
 
 
-def _terms(job: Job) -> Request | None:
+def _request(job: Job) -> Request | None:
     """Return what a job would spend; ``None`` for one that spends nothing."""
     if not job.privacy.private:
         return None

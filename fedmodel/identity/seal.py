@@ -26,7 +26,7 @@ class Context:
     """What an envelope is for. Both ends state it; it doesn't travel.
 
     Args:
-        session: of the run, 256 random bits, hex.
+        session: names the joining, 256 random bits, hex.
         job: SHA-256 of the job, hex.
         roster: SHA-256 of the roster, hex.
         member: number of the site in the roster, from 1.

@@ -1,6 +1,7 @@
 """The job: complete, hashed, what travels."""
 
 import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -50,6 +51,19 @@ class Job:
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**53, f"seed must be in [0, 2**53), got {self.seed}")
         config.require_hex("weights", self.weights, 64)
+        require(
+            len(self.model.labels) >= 2,
+            f"model.labels must name at least 2 classes, got {list(self.model.labels)}",
+        )
+        require(
+            self.federation.patience is None or self.federation.test == "public",
+            "federation.patience stops early by a public test set, and the job's test rows are "
+            f"{self.federation.test}; leave patience null",
+        )
+        require(
+            self.secagg.sums is None or self.secagg.sums.survivors <= self.federation.cohort,
+            "secagg.survivors can't be more than the sites in a round",
+        )
         check_together(self.privacy, self.train, self.aggregation, self.secagg.mode)
 
     @functools.cached_property
@@ -91,7 +105,13 @@ class Job:
                 f"expected a job of format '{cls.format}', got {found!r:.40}; a job of an earlier "
                 "version runs with that version, or is proposed anew"
             )
-        return config.build(cls, mapping)
+        job = config.build(cls, mapping)
+        if lacking := list(_lacking(config.to_mapping(job), mapping)):
+            raise ConfigError(
+                f"a job is complete, and this one lacks {', '.join(lacking[:5])}; take the JSON "
+                "that the coordinator has written, with nothing left out"
+            )
+        return job
 
     @classmethod
     def from_json(cls, text: bytes) -> "Job":
@@ -100,4 +120,17 @@ class Job:
         Raises:
             ConfigError: unless it is, byte for byte, what :attr:`json` gives.
         """
-        return config.parse(cls.from_mapping, text)
+        job = cls.from_mapping(config.parsed(text))
+        if job.json != text:  # which is worked out once
+            raise ConfigError("the job isn't in canonical JSON (RFC 8785)")
+        return job
+
+
+def _lacking(whole: Any, given: Any, where: str = "") -> Iterator[str]:
+    """Yield the keys, dotted, that a mapping lacks of a whole one."""
+    if isinstance(whole, dict) and isinstance(given, Mapping):
+        for key, value in whole.items():
+            if key not in given:
+                yield f"{where}{key}"
+            else:
+                yield from _lacking(value, given[key], f"{where}{key}.")

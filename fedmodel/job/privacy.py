@@ -108,11 +108,6 @@ class ProposedPrivacy:
         """Whether the sites share the noise, so that only their sum keeps the promise."""
         return self.mechanism in ("distributed", "site")
 
-    @property
-    def steps_local(self) -> bool:
-        """Whether a site takes its own optimiser steps, and sends what they changed."""
-        return self.mechanism != "distributed"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Privacy(ProposedPrivacy):

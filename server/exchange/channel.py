@@ -1,38 +1,15 @@
 """The channel to the sites: asks them over Flower's grid, and reads who answered."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedmodel import wire
 from fedmodel.wire import Content
+from server.answers import Answer
 
-__all__ = ["Answer", "Channel", "Check", "nothing"]
-
-# What else a node's answer must pass; it raises ProtocolError.
-Check: TypeAlias = Callable[[int, Content], None]
-
-
-def nothing(node: int, content: Content) -> None:
-    """Check nothing more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a node answered.
-
-    Args:
-        node: that answered.
-        content: of the answer; ``None`` where it failed.
-        failure: why; ``None`` where it didn't.
-    """
-
-    node: int
-    content: Content | None = None
-    failure: wire.Failure | None = None
+__all__ = ["Channel"]
 
 
 class Channel:

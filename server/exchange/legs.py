@@ -6,8 +6,9 @@ from typing import Any
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, ProtocolError
 from fedmodel.wire import Content
+from server.answers import Check, nothing
 from server.collect import Collected, read_all
-from server.exchange.channel import Channel, Check, nothing
+from server.exchange.channel import Channel
 
 __all__ = ["Legs"]
 

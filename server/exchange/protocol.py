@@ -9,8 +9,9 @@ from fedmodel.errors import ProtocolError
 from fedmodel.job import Job
 from fedmodel.update import Update, Vector
 from fedmodel.wire import Content
+from server.answers import Answer, Check, nothing
 from server.collect import Collected, read_all
-from server.exchange.channel import Answer, Channel, Check, nothing
+from server.exchange.channel import Channel
 from server.robust import combine
 
 __all__ = ["Exchange", "Invitation", "collect_updates", "require_weight"]

@@ -102,13 +102,14 @@ class Summed:
             The mean, and who failed at which leg. Without a sum, why.
         """
         legs = Legs(channel, self._roll.numbers, invitation.check)
+        model = vector_sha256(invitation.vector)
         attempts = self._job.secagg.masked.attempts
         reason: str | None = None
         earlier: str | None = None
         for attempt in range(1, attempts + 1):
             legs.begin(invitation.round, attempt)
             try:
-                mean, givers = self._attempt(legs, invitation, attempt)
+                mean, givers = self._attempt(legs, invitation, attempt, model)
             except _TooFewError as error:
                 reason = f"attempt {attempt} of {attempts}: {error}"
                 # If another attempt goes well, or fails otherwise, only this line says why.
@@ -124,7 +125,7 @@ class Summed:
         return Collected(failures=legs.failures, reason=reason)
 
     def _attempt(
-        self, legs: Legs, invitation: Invitation, number: int
+        self, legs: Legs, invitation: Invitation, number: int, model: str
     ) -> tuple[Update, tuple[int, ...]]:
         """Play one attempt; return the mean and the nodes whose updates are in it."""
         cohort = [self._roll.numbers[n] for n in invitation.nodes]
@@ -132,7 +133,7 @@ class Summed:
             attempt = self._aggregator.begin(
                 round=invitation.round,
                 attempt=number,
-                model=vector_sha256(invitation.vector),
+                model=model,
                 cohort=cohort,
             )
             legs.play("query.open", invitation.nodes, attempt.open_for, attempt.take_shares)

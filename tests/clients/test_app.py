@@ -368,3 +368,24 @@ def test_a_repeated_round_starts_from_the_state_before_it(tmp_path: Path) -> Non
     assert first.vector.tobytes() == again.vector.tobytes()
     talk.train(4)
     assert len(list(talk.site.run_folder.glob("*"))) == 2
+
+
+# -- what is forgotten -------------------------------------------------------------------------
+
+
+def test_who_has_left_is_forgotten_with_all_rows_and_asked_anew_who_it_is(talk: Talk) -> None:
+    talk.join(PRIVATE)
+    end = wire.encode_leave(wire.Leave(job_sha256=PRIVATE.sha256, failed=False))
+    assert not talk.send("query.leave", end).has_error()
+    node = talk.app._nodes[RUN, NODE]
+    assert (node.run, node.site) == (None, None)
+    assert not talk.join(PRIVATE).has_error()
+
+
+def test_an_offer_that_is_refused_leaves_the_run_that_was_joined(talk: Talk) -> None:
+    talk.join(PLAIN)
+    refusal(talk.join(replace(PLAIN, federation=Federation(min_rows=99))), "FedmodelError")
+    work = talk.app.work(RUN, NODE)
+    assert work.rule == "federation.min_rows: asked 99, allowed 16"
+    talk.job = PLAIN
+    talk.train()

@@ -115,7 +115,8 @@ def test_a_patient_in_training_and_test_rows_counts_once() -> None:
 
 
 def facts(table: Rows, test: Rows | None = None, charges: Charges | None = None) -> SiteFacts:
-    return SiteFacts(name="north", rows=table, test=test, charges=charges)
+    told = None if charges is None else lambda: charges
+    return SiteFacts(name="north", rows=table, test=test, charges=told)
 
 
 def named(job: Job, policy: Policy, known: SiteFacts) -> list[str]:
@@ -164,7 +165,7 @@ def test_a_job_that_fits_breaks_no_rule() -> None:
             facts(rows(20)),
             DeltaError,
         ),
-        ("delta", PATIENT, Policy(), facts(rows(20)), DataError),
+        ("privacy.delta", PATIENT, Policy(), facts(rows(20)), DataError),
         ("floors", SUMMED, Policy(floors=Floors(cohort=7)), facts(rows(20)), FloorError),
         (
             "budget",
@@ -181,11 +182,12 @@ def test_each_rule_says_no_by_itself_and_names_what_was_asked_and_allowed(
     (broken,) = broken_rules(job, policy, known)
     assert broken.rule == rule
     assert isinstance(broken.error, error)
-    if rule != "delta":  # where the rule could not even be asked
-        assert broken.asked
-        assert broken.allowed
-    with pytest.raises(error):
+    assert broken.asked
+    assert broken.allowed
+    with pytest.raises(error) as raised:
         decide(job, policy, known)
+    assert raised.value.rule == f"{rule}: asked {broken.asked}, allowed {broken.allowed}"
+    assert raised.value.rule not in str(raised.value)  # which may travel
 
 
 def test_all_broken_rules_are_listed_and_the_first_one_decides() -> None:
@@ -211,6 +213,26 @@ def test_the_policy_is_asked_before_the_model_is_loaded_or_anything_written(
     with pytest.raises(BudgetError, match=r"budget\.epsilon"):
         SiteRun(Offer(job=JOB), capped)
     assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_a_site_that_refuses_by_its_rows_has_written_nothing_not_even_a_key(tmp_path: Path) -> None:
+    for job in (
+        replace(JOB, federation=Federation(min_rows=21)),
+        replace(JOB, privacy=replace(JOB.privacy, delta=0.1)),
+        replace(JOB, federation=Federation(min_rows=1, test="held-out")),
+    ):
+        with pytest.raises(FedmodelError):
+            begin(job, tmp_path / "site", rows(20), caps=Caps(epsilon=5.0))
+        assert not (tmp_path / "site").exists()
+
+
+def test_without_caps_the_ledger_is_not_read_for_them(tmp_path: Path) -> None:
+    def asked() -> Charges:
+        raise AssertionError("the ledger was read")
+
+    known = SiteFacts(name="north", rows=rows(20), charges=asked)
+    assert named(JOB, Policy(), known) == []
+    assert named(replace(JOB, privacy=Privacy()), Policy(caps=Caps(epsilon=1.0)), known) == []
 
 
 def test_a_site_lowers_its_physical_batch_without_making_it_another_job(

@@ -96,3 +96,33 @@ def test_a_job_of_another_format_is_refused_by_name() -> None:
         mapping = json.loads(GOLDEN["plain"]["job"]) | {"format": other}
         with pytest.raises(ConfigError, match=r"format 'fedmodel\.job/2', got .*earlier version"):
             Job.from_mapping(mapping)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_job_that_lacks_anything_is_none(name: str) -> None:
+    """No default stands in for what was to be agreed on: not a rate, not a list of labels."""
+    mapping = json.loads(GOLDEN[name]["job"])
+    parts = [
+        (part, key) for part in mapping if isinstance(mapping[part], dict) for key in mapping[part]
+    ]
+    for part, key in parts:
+        less = json.loads(GOLDEN[name]["job"])
+        del less[part][key]
+        with pytest.raises(ConfigError):
+            Job.from_mapping(less)
+    with pytest.raises(ConfigError, match=r"lacks privacy\.rate"):
+        Job.from_mapping(
+            mapping | {"privacy": {k: v for k, v in mapping["privacy"].items() if k != "rate"}}
+        )
+
+
+def test_a_job_whose_parts_contradict_each_other_is_none() -> None:
+    distributed = json.loads(GOLDEN["distributed"]["job"])
+    distributed["federation"]["sites"] = 3
+    with pytest.raises(ConfigError, match=r"secagg\.survivors can't be more"):
+        Job.from_mapping(distributed)
+    plain = json.loads(GOLDEN["plain"]["job"])
+    with pytest.raises(ConfigError, match="at least 2 classes"):
+        Job.from_mapping(plain | {"model": plain["model"] | {"labels": ["a"]}})
+    with pytest.raises(ConfigError, match="stops early by a public test set"):
+        Job.from_mapping(plain | {"federation": plain["federation"] | {"patience": 2}})

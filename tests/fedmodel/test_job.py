@@ -16,6 +16,7 @@ from fedmodel.job import (
     ProposedPrivacy,
     ProposedSecAgg,
     SecAgg,
+    Train,
 )
 from fedmodel.seeds import Seed
 from tests.jobs import NO_WEIGHTS, make_job, summed
@@ -28,9 +29,7 @@ REQUIRED: dict[str, Any] = {
 
 
 def test_a_job_survives_its_canonical_json() -> None:
-    job = Job.from_mapping(
-        REQUIRED | {"train": {"method": "ffa"}, "seed": 7, "secagg": {"mode": "seal"}}
-    )
+    job = make_job(train=Train(method="ffa"), seed=7, secagg=SecAgg(mode="seal"))
     for again in (Job.from_mapping(json.loads(job.json)), Job.from_json(job.json)):
         assert again == job
         assert again.sha256 == job.sha256 == config.sha256(job.json)
@@ -53,11 +52,11 @@ def test_a_jobs_json_has_one_form_only() -> None:
         good + b" ",
         good.replace(b'"seed":0', b'"seed":0.0'),
         good.replace(b'"seed":0', b'"seed": 0'),
-        good.replace(b',"seed":0', b""),  # a default must be written out
+        good.replace(b',"seed":0', b""),  # a default must be written out, and isn't filled in
         json.dumps(json.loads(good)).encode(),
     ):
         assert bad != good
-        with pytest.raises(ConfigError, match=r"canonical JSON|seed must be"):
+        with pytest.raises(ConfigError, match=r"canonical JSON|seed must be|lacks seed"):
             Job.from_json(bad)
 
 
@@ -84,6 +83,8 @@ def test_every_field_changes_the_name_of_the_job(whole: Job) -> None:
             other: Any = 32
         elif path[-1] in ("survivors", "threshold", "colluders"):
             other = {"survivors": 5, "threshold": 3, "colluders": 0}[path[-1]]
+        elif path == ("federation", "fraction"):
+            other = 0.9  # of five sites still five
         elif path == ("privacy", "rate"):
             other = 0.5
         else:

@@ -12,8 +12,8 @@ from fedmodel.errors import BudgetError, ProtocolError
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
 from fedmodel.wire import Content
+from server.answers import Answer, nothing
 from server.collect import collect_counts, read_all
-from server.exchange.channel import Answer, nothing
 from tests.server.exchange.replies import channel_of, refusal, reply
 
 KIND = "evaluate"

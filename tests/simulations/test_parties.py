@@ -152,3 +152,20 @@ def test_a_ledger_that_is_not_copied_is_logged_and_hides_no_error(
     assert result.rounds == parties.job.train.rounds
     assert caplog.text.count("wasn't copied") == 1
     assert copied(parties, folder) == [second, *others]
+
+
+def test_a_run_that_is_interrupted_has_copies_of_its_ledgers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parties, homes = gathered("privacy=record"), Homes(state=tmp_path / "state")
+    folder, real = new_run(tmp_path / "run"), server.rounds._Run.play
+
+    def interrupted(self: Any, *rest: Any) -> None:
+        if self.round == 1:
+            raise KeyboardInterrupt
+        real(self, *rest)
+
+    monkeypatch.setattr(server.rounds._Run, "play", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        play(parties, folder, Silent(), homes=homes)
+    assert copied(parties, folder) == sorted(parties.sites)

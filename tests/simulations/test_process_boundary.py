@@ -1,11 +1,11 @@
 """A process boundary between the coordinator and a site: what crosses is bytes, and no pickle."""
 
 import json
-import pickletools
+import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import clients.assemble
 from clients.site import Site
 from fedmodel.job import ProposedPrivacy
 from fedmodel.training.learner import resident
-from server.coordinator import Silent
+from server.coordinator import Coordinator, Silent
 from simulations import play as playing
 from simulations.loopback import LoopbackGrid
 from simulations.parties import Parties
@@ -102,6 +102,11 @@ def split(lab: Any, monkeypatch: pytest.MonkeyPatch, folder: Path, **job: Any) -
 
         return LoopbackGrid(client, contexts, run)  # type: ignore[arg-type]
 
+    def pickled(*_: Any, **__: Any) -> Any:
+        raise AssertionError("something was pickled")
+
+    for name in ("dumps", "loads", "dump", "load"):  # the other process does the same
+        monkeypatch.setattr(pickle, name, pickled)
     monkeypatch.setattr(playing, "make_site", make_site)
     monkeypatch.setattr(playing, "open_state", states)
     try:
@@ -134,9 +139,7 @@ def test_a_site_in_another_process_gives_the_same_run(
     np.testing.assert_allclose(played.result.vector, together.result.vector, rtol=0, atol=tolerance)
     assert report["refusal"] is None
     assert report["seconds"] > 0
-    for frame in crossed:
-        with pytest.raises(ValueError, match=r"opcode|exhausted|expected|not enough|newline"):
-            list(pickletools.genops(frame))
+    assert all(crossed)
 
 
 def test_a_private_site_in_another_process_keeps_its_own_ledger(
@@ -152,11 +155,17 @@ def test_a_private_site_in_another_process_keeps_its_own_ledger(
     assert ledger.read_bytes().count(b'"type":"spend"') == 2
 
 
-def test_sites_and_coordinators_cannot_be_written_into(lab: Any) -> None:
-    frozen: list[Callable[[], Any]] = []
+def test_what_parties_are_and_tell_cannot_be_written_into(lab: Any) -> None:
     ran = lab.run(lab.job("off", rounds=1))
-    site = ran.sites[2]
-    frozen += [lambda: setattr(site, "roster", None), lambda: setattr(ran.result, "rounds", 9)]
-    for write in frozen:
-        with pytest.raises(AttributeError):
-            write()
+    coordinator = Coordinator(job=ran.job, folder=None, initial=ran.start)
+    values: list[tuple[Any, str]] = [
+        (ran.sites[2], "roster"),
+        (coordinator, "reporter"),
+        (ran.result, "rounds"),
+        (ran.played, "reports"),
+        (ran.played.reports[2], "work"),
+        (ran.job, "seed"),
+    ]
+    for value, name in values:
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, None)

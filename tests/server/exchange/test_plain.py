@@ -13,8 +13,8 @@ from fedmodel.errors import BudgetError, ProtocolError, RefusedError
 from fedmodel.job import Aggregation
 from fedmodel.update import Update
 from fedmodel.wire import Content
+from server.answers import Check, nothing
 from server.collect import Collected
-from server.exchange.channel import Check, nothing
 from server.exchange.plain import Plain
 from server.exchange.protocol import Invitation, require_weight
 from tests.jobs import make_job

@@ -20,8 +20,8 @@ from fedmodel.secagg.peers import Peers
 from fedmodel.seeds import Entropy
 from fedmodel.update import Update
 from fedmodel.wire import Content
+from server.answers import Check, nothing
 from server.coordinator import Coordinator
-from server.exchange.channel import Check, nothing
 from server.exchange.protocol import Invitation
 from server.exchange.sealed import Sealed
 from tests.jobs import make_job
