@@ -67,7 +67,8 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
     summary = folder.summary()
     if summary is None:
         raise RunFolderError(
-            f"{run} isn't finished; finish it with: fedmodel simulate run={run} resume=true"
+            f"{run} isn't finished; finish it with: fedmodel simulate run={run} resume=true (by "
+            f"fedmodel {folder.manifest.fedmodel}, which began it)"
         )
     job = _job(folder)
     # The model libraries are slow to import; a wrong run folder should be told at once.
@@ -90,10 +91,10 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
 
 def _job(folder: RunFolder) -> Job:
     manifest = folder.manifest
-    if (found := manifest.job.get("format")) != Job.format:
+    try:
+        return Job.read(manifest.job)
+    except ConfigError as error:
         raise RunFolderError(
-            f"{folder.path} is of a job of format {found!r}, and this version builds the model of "
-            f"{Job.format!r} only; export it with the fedmodel that trained it: "
-            f"pip install fedmodel=={manifest.fedmodel}"
-        )
-    return Job.from_mapping(dict(manifest.job))
+            f"{folder.path}: its job can't be read ({error}); export it with the version that "
+            f"trained it, fedmodel {manifest.fedmodel}"
+        ) from error

@@ -54,7 +54,7 @@ def isolated(content: RecordDict) -> tuple[RecordDict, int]:
                 size += len(array.data)
             out[name] = arrays
         elif isinstance(record, MetricRecord):
-            size += 8 * len(record)
+            size += sum(8 * len(v) if isinstance(v, list) else 8 for v in record.values())
             out[name] = _copy(record)
         else:
             size += sum(len(v) if isinstance(v, str | bytes) else 8 for v in record.values())

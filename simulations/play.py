@@ -114,7 +114,14 @@ def _configs(parties: Parties, folder: RunFolder, homes: Homes) -> dict[int, Sit
         return folder.site_state(name) if homes.state is None else homes.state / folder_name(name)
 
     return {
-        node: SiteConfig(name=name, home=home(name), dataset=homes.dataset, policy=homes.policy)
+        node: SiteConfig(
+            name=name,
+            home=home(name),
+            dataset=homes.dataset,
+            policy=homes.policy,
+            # Who proposes it and who decides are one person here.
+            performance=parties.performance,
+        )
         for node, name in enumerate(sorted(parties.sites), start=_FIRST_NODE)
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from clients.report import SiteReport
 from fedmodel import config
@@ -69,7 +70,7 @@ def main(
     failed = 0
     base = run_path(mappings[0].get("run"))
     for number, (mapping, label, keys) in enumerate(zip(mappings, labels, given, strict=True)):
-        console.rule(f"[{number + 1}/{len(mappings)}] {label}")
+        console.rule(escape(f"[{number + 1}/{len(mappings)}] {label}"))
         path = base.with_name(f"{base.name}-{number:03d}")
         try:
             results.append((label, simulate({**mapping, "run": str(path)}, console, given=keys)))
@@ -141,9 +142,11 @@ def _reopen(
     path: Path, mapping: dict[str, Any], given: Sequence[str]
 ) -> tuple[RunFolder, Scenario]:
     folder = RunFolder.open(path)
-    kept = folder.manifest.config
+    begun = folder.manifest.config
     changed = [
-        key for key in given if key not in _OF_THE_PROCESS and _at(mapping, key) != _at(kept, key)
+        key
+        for key in given
+        if key not in _OF_THE_PROCESS and _compared(mapping, key) != _compared(begun, key)
     ]
     if changed:
         raise ConfigError(
@@ -151,16 +154,24 @@ def _reopen(
             "it; leave that out, or start another run=NAME"
         )
     anew = [key for key in given if key in _OF_THE_PROCESS - {"run", "resume"}]
-    return folder, Scenario.from_mapping(_replaced(kept, mapping, anew))
+    return folder, Scenario.from_mapping(_replaced(begun, mapping, anew))
 
 
-def _replaced(kept: Any, mapping: Any, keys: Sequence[str]) -> dict[str, Any]:
-    """Return a kept configuration with the values at some keys from another."""
-    made = {k: dict(v) if isinstance(v, Mapping) else v for k, v in kept.items()}
+def _replaced(begun: Any, mapping: Any, keys: Sequence[str]) -> dict[str, Any]:
+    """Return a configuration as it was begun, with the values at some keys from another."""
+    made = {k: dict(v) if isinstance(v, Mapping) else v for k, v in begun.items()}
     for key in keys:
         part, _, name = key.rpartition(".")
         (made.setdefault(part, {}) if part else made)[name] = _at(mapping, key)
     return made
+
+
+def _compared(mapping: Any, key: str) -> Any:
+    """Return what a resume mustn't change at a key: of a group all but what it may set anew."""
+    value = _at(mapping, key)
+    if not isinstance(value, Mapping):
+        return value
+    return {name: v for name, v in value.items() if f"{key}.{name}" not in _OF_THE_PROCESS}
 
 
 def _at(mapping: Any, key: str) -> Any:
@@ -172,6 +183,12 @@ def _at(mapping: Any, key: str) -> Any:
 
 def _check_unchanged(folder: RunFolder, parties: Parties) -> None:
     manifest = folder.manifest
+    if (begun_as := manifest.job.get("format")) != Job.format:
+        raise RunFolderError(
+            f"{folder.path} can't be continued: its job is of format {begun_as!r}, and this "
+            f"version runs {Job.format!r}; go on with fedmodel {manifest.fedmodel}, or give back "
+            "what it holds (fedmodel budget state=… release=RUN) and start another run"
+        )
     for what, begun, now in (
         ("fedmodel version", manifest.fedmodel, version("fedmodel")),
         ("rows", manifest.rows_sha256, parties.rows_sha256),

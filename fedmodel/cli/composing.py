@@ -23,10 +23,12 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
     if "-m" in overrides or "--multirun" in overrides:
         raise ConfigError("-m comes right after the verb: fedmodel simulate -m key=value,value")
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise _not_an_override(error) from error
+    parser, parsed = OverridesParser.create(), []
+    for override in overrides:
+        try:
+            parsed += parser.parse_overrides([override])
+        except OverrideParseException as error:
+            parsed.append(_as_text(parser, override, error))
     choices = [
         [f"{p.get_key_element()}={v}" for v in p.sweep_string_iterator()]
         if p.is_sweep_override()
@@ -34,6 +36,23 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         for p in parsed
     ]
     return [list(combination) for combination in itertools.product(*choices)]
+
+
+def _as_text(parser: Any, override: str, error: Exception) -> Any:
+    """Return an override whose value is meant as it stands: the shell has taken its quotes off.
+
+    Raises:
+        ConfigError: when it isn't ``key=value``, or its value has quotes or brackets.
+    """
+    from hydra.errors import OverrideParseException
+
+    key, _, value = override.partition("=")
+    if not key or not value or set(value) & set("'\"[]{}()\\"):
+        raise _not_an_override(error) from error
+    try:
+        return parser.parse_overrides([f"{key}='{value}'"])[0]
+    except OverrideParseException:
+        raise _not_an_override(error) from error
 
 
 def _not_an_override(error: Exception) -> ConfigError:

@@ -4,6 +4,7 @@ Every fault in a file is one ``DataError`` that names the file, the row (counted
 header) and what to do, and never shows the text of a row.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from fedmodel.data.table import Columns, problem, shown
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.seeds import Seed
 from fedmodel.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Source", "Tables", "check_site", "check_test", "labels_of", "load"]
 
@@ -90,6 +93,11 @@ class Source:
             )
         if len(set(self.labels)) < len(self.labels):
             raise ConfigError(f"data.labels must differ from one another, got {list(self.labels)}")
+        if self.kind == "synthetic" and (self.labels or self.label_separator is not None):
+            raise ConfigError(
+                "data.labels and data.label_separator say where a file has its labels; made-up "
+                "notes (data=synthetic) bring their own: leave them out"
+            )
         if self.label_separator == "":
             raise ConfigError("data.label_separator must be null or text, got an empty one")
         if self.labels and self.label_separator is not None:
@@ -131,6 +139,13 @@ def load(source: Source, seed: Seed, sites: int, task: Task) -> Tables:
     train = _train(source, seed, sites, task)
     labels = labels_of(train, task, name=_called(source, test=False))
     _check_all_used(source, labels)
+    if source.label_separator is not None and all(len(label) < 2 for label in train.labels):
+        logger.warning(
+            "data.label_separator=%r stands in no cell of column '%s': every row has at most one "
+            "label. If there are several, give what stands between them",
+            source.label_separator,
+            source.label,
+        )
     test = _test(source, seed, sites, task)
     if test is not None:
         check_test(test, labels, task, name=_called(source, test=True))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from fedmodel import config
 from fedmodel.errors import ConfigError
+from fedmodel.job import format_1
 from fedmodel.job.checks import require
 from fedmodel.job.federation import Aggregation, Federation
 from fedmodel.job.privacy import Privacy
@@ -52,8 +53,8 @@ class Job:
         require(0 <= self.seed < 2**53, f"seed must be in [0, 2**53), got {self.seed}")
         config.require_hex("weights", self.weights, 64)
         require(
-            len(self.model.labels) >= 2,
-            f"model.labels must name at least 2 classes, got {list(self.model.labels)}",
+            len(self.model.labels) >= 1,  # a task may want more
+            f"model.labels must name the job's classes, got {list(self.model.labels)}",
         )
         require(
             self.federation.patience is None or self.federation.test == "public",
@@ -112,6 +113,19 @@ class Job:
                 "that the coordinator has written, with nothing left out"
             )
         return job
+
+    @classmethod
+    def read(cls, mapping: Mapping[str, Any]) -> "Job":
+        """Return a job that some version has written down, as one of today's.
+
+        Its hash is today's too: the name that it had is beside it, where it was written.
+
+        Raises:
+            ConfigError: for a format that this version doesn't know, and as :meth:`from_mapping`.
+        """
+        if mapping.get("format") == format_1.FORMAT:
+            return cls.from_mapping(format_1.todays(mapping))
+        return cls.from_mapping(dict(mapping))
 
     @classmethod
     def from_json(cls, text: bytes) -> "Job":

@@ -1,4 +1,4 @@
-"""Performance: what only a machine cares for. It changes time and memory, never a result."""
+"""Performance: what only a machine cares for. It changes time and memory, not what is meant."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,8 @@ class Performance:
     """How a machine does its part. A researcher proposes it, and each site decides for itself.
 
     It isn't part of the job and not of its hash: a hospital with a small GPU lowers its physical
-    batch without making it another job.
+    batch without making it another job. Results agree up to rounding; with ``model.dropout`` above
+    0 other masks are drawn for other physical batches.
 
     Args:
         physical_batch: rows in one forward pass.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from fedmodel._text import show_epsilon
@@ -39,7 +40,7 @@ def _sites(summary: Summary, rows: Mapping[str, int]) -> Table:
     for name in (*(["rows"] if rows else []), "steps", "ε spent", *more):
         table.add_column(name, justify="right")
     for name, site in sites.items():
-        note = f" (refused: {site.refused})" if site.refused else ""
+        note = f" (refused: {escape(site.refused)})" if site.refused else ""
         spent = "no privacy" if site.epsilon is None else show_epsilon(site.epsilon)
         total = "unknown" if site.epsilon_total is None else show_epsilon(site.epsilon_total)
         count = [str(rows[name])] if rows else []
@@ -81,7 +82,11 @@ def _words(name: str, final: Mapping[str, float]) -> str:
     if name == "majority" and "micro_f1" in final:  # of sets of labels, not of classes
         return "  always the commonest set of labels"
     kind, dot, label = name.partition(".")
-    return f"  {kind.upper()} of {label}" if dot else _METRICS.get(name, name.replace("_", " "))
+    return (
+        f"  {kind.upper()} of {escape(label)}"
+        if dot
+        else _METRICS.get(name, name.replace("_", " "))
+    )
 
 
 def _metric(final: Mapping[str, float], name: str) -> str:
@@ -118,12 +123,12 @@ def sweep_table(results: Sequence[tuple[str, Summary | str]]) -> Table:
         table.add_column(name, justify="left" if name == "job" else "right")
     for label, summary in results:
         if isinstance(summary, str):
-            table.add_row(label, summary)
+            table.add_row(escape(label), escape(summary))
             continue
         final, epsilon = summary.final, summary.privacy.epsilon
         share = "–" if summary.released is None else _share(summary.released)
         table.add_row(
-            label or "(defaults)",
+            escape(label) or "(defaults)",
             _metric(final, "accuracy"),
             *([share] if released else []),
             _metric(final, "macro_f1"),

@@ -1,7 +1,7 @@
 """Offers of a job to a site: with what else it must know to decide, and to go on where it was."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from flwr.app import ConfigRecord, RecordDict
@@ -27,7 +27,7 @@ class Offer:
 
     Args:
         job: what all would agree on.
-        performance: proposed; a site decides for itself.
+        performance: proposed; a site decides for itself. Its device is never taken from a message.
         tree_heads: of the site's ledgers, as the coordinator has kept them.
         joining: names this joining (64 hex digits), where updates are hidden or sealed; else
             empty.
@@ -87,7 +87,8 @@ def _job(text: str) -> Job:
 
 def _performance(text: str) -> Performance:
     try:
-        return config.parse(partial(config.build, Performance), text.encode())
+        proposed = config.parse(partial(config.build, Performance), text.encode())
+        return replace(proposed, device="auto")
     except (ConfigError, UnicodeEncodeError) as error:
         raise ProtocolError(f"not a proposal of performance: {error}") from error
 

@@ -1,4 +1,6 @@
+import contextlib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +119,28 @@ def test_the_command_line_outranks_the_recipe() -> None:
     changed = cli.compose("simulate", ["train.lr=0.125"])
     assert plain["train"]["lr"] != 0.125
     assert changed["train"]["lr"] == 0.125
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("data.label_separator=';'", "label_separator", ";"),
+        ("data.label_separator=\\;", "label_separator", ";"),
+        ("data.label_separator=,", "label_separator", ","),
+        ("data.label_separator='|'", "label_separator", "|"),
+        ("'data.label_separator=; '", "label_separator", "; "),
+        ("'data.train=a file; of notes.csv'", "train", "a file; of notes.csv"),
+    ],
+)
+def test_a_value_that_the_shell_has_taken_the_quotes_off_is_meant_as_it_stands(
+    line: str, key: str, value: str
+) -> None:
+    (overrides,) = cli.expand(shlex.split(line))
+    assert cli.compose("simulate", overrides)["data"][key] == value
+
+
+@pytest.mark.parametrize("word", ["data.train=[a;b", "data.train='a;b", "=;", "a;b", "data.train="])
+def test_what_is_no_override_still_is_none(word: str) -> None:
+    with contextlib.suppress(ConfigError):
+        assert cli.expand([word]) == [[word]]  # an empty value is Hydra's own business
+        assert word.endswith("=")

@@ -18,7 +18,7 @@ from tests.jobs import make_job
 
 def test_round_trips() -> None:
     job = make_job(model=Model(labels=("a", "b", "ü ☃")))
-    wanted = Performance(physical_batch=7, engine="hooks", device="cpu")
+    wanted = Performance(physical_batch=7, engine="hooks")
     for offer in (
         wire.Offer(job=job),
         wire.Offer(job=job, performance=wanted, joining="0f" * 32),
@@ -26,6 +26,9 @@ def test_round_trips() -> None:
         found = wire.decode_offer(wire.encode_offer(offer))
         assert found == offer
         assert found.job.sha256 == job.sha256
+    # What a site has for a device is its own affair, and nobody else's choice.
+    told = wire.encode_offer(wire.Offer(job=job, performance=Performance(device="cuda")))
+    assert wire.decode_offer(told).performance.device == "auto"
     vector = np.arange(5, dtype=np.float32)
     order = wire.decode_order(wire.encode_order(3, job.sha256, wire.pack(vector)))
     assert (order.round, order.job_sha256) == (3, job.sha256)

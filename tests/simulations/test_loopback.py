@@ -15,7 +15,7 @@ from flwr.supercore.object_ref import load_app, validate
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from simulations.loopback import SERVER, LoopbackGrid
+from simulations.loopback import SERVER, LoopbackGrid, isolated
 
 ROOT = Path(__file__).parents[2]
 Handler = Callable[[Message, Context], Message]
@@ -221,3 +221,8 @@ def test_flowers_own_loader_finds_the_apps(
     monkeypatch.setattr(sys, "path", sys.path.copy())
     assert validate(reference, project_dir=ROOT) == (True, None)
     assert isinstance(load_app(reference, ImportError, project_dir=ROOT), kind)
+
+
+def test_traffic_counts_every_number_of_a_list() -> None:
+    content = RecordDict({"metrics": MetricRecord({"counts": [1] * 32, "one": 2})})
+    assert isolated(content)[1] == 8 * 33

@@ -14,8 +14,12 @@ from typing import Any
 
 import pytest
 
+from fedmodel import cli
 from fedmodel.accounting.claims import epsilon
+from fedmodel.errors import ConfigError
 from fedmodel.ledger import Ledger, SpendEntry
+from simulations import run as run_verb
+from tests.conftest import new_run
 
 KILLS = 10
 _LIMIT = 120.0  # seconds: a guard against hanging, not a measurement
@@ -204,3 +208,19 @@ def test_a_resume_of_nothing_says_so(forks: Forks, tmp_path: Path) -> None:
     forks.start(["run=nothing", "resume=true"], tmp_path)
     assert forks.wait() == 1
     assert "is missing; is" in (tmp_path / "output").read_text()
+
+
+def test_a_resume_compares_groups_without_what_a_machine_decides(tmp_path: Path) -> None:
+    """The command that began a run, with ``resume=true`` and another physical batch, goes on."""
+    args = ["debug=fast", "train=head", "privacy=record"]
+    begun = cli.compose("simulate", args)
+    folder = new_run(tmp_path / "run", config=begun)
+    again = cli.compose("simulate", [*args, "train.physical_batch=4", "privacy.engine=hooks"])
+    given = ["debug", "train", "privacy", "train.physical_batch", "privacy.engine"]
+    _, scenario = run_verb._reopen(folder.path, again, given)
+    assert scenario.proposal.performance.physical_batch == 4
+    assert scenario.proposal.performance.engine == "hooks"
+    for change, key in (("train.steps=3", "train"), ("privacy.epsilon=9", "privacy")):
+        other = cli.compose("simulate", [*args, change])
+        with pytest.raises(ConfigError, match=f"but {key} would change it"):
+            run_verb._reopen(folder.path, other, ["train", "privacy"])

@@ -109,3 +109,15 @@ def test_a_page_follows_from_the_file_alone() -> None:
     assert "http" not in page
     for text in ("2.980", "91.2 %", "north", "south"):
         assert text in page
+
+
+def test_labels_and_jobs_are_shown_as_they_are_whatever_markup_they_look_like() -> None:
+    final = dict(PLAIN.final) | {"f1.[/fever]": 0.5, "f1.[red]pain": 0.25}
+    text = shown(replace(PLAIN, final=final))
+    assert "F1 of [/fever]" in text
+    assert "F1 of [red]pain" in text
+    console = Console(file=io.StringIO(), width=200)
+    console.print(sweep_table([("data.labels=[fever,cough]", PLAIN), ("x=[/b]", "failed: [/c]")]))
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    for word in ("data.labels=[fever,cough]", "x=[/b]", "failed: [/c]"):
+        assert word in told

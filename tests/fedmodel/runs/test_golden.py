@@ -9,12 +9,15 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from fedmodel import cli, config
 from fedmodel.accounting.claims import claim
-from fedmodel.errors import RunFolderError
+from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.export import export_run
+from fedmodel.job import Job
 from fedmodel.ledger import Ledger
 from fedmodel.report.page import report_page
 from fedmodel.runs import RunFolder, Summary
@@ -105,9 +108,44 @@ def test_the_page_can_be_made_again_from_the_summary() -> None:
     assert words(page) == words((RUN / "report.html").read_text())
 
 
-def test_an_export_names_the_format_and_the_version_that_can_do_it(
+def test_the_model_of_a_run_of_the_first_format_is_exported_with_its_logits(
     run: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(RunFolderError, match=r"'fedmodel\.job/1'.*pip install fedmodel==0\.1\.0"):
+    folder = RunFolder.open(run)
+    job = Job.read(folder.manifest.job)
+    assert job.weights == folder.manifest.job["model"]["digest"]
+    to = export_run(run, tmp_path / "out")
+    exported = load_file(to / "model.safetensors")
+    for name, trained in folder.model().items():
+        np.testing.assert_array_equal(exported[name], trained)
+    assert folder.manifest.job_sha256[:16] in (to / "README.md").read_text()
+
+
+def test_a_format_that_nobody_knows_names_the_version_that_can_export_it(
+    run: Path, tmp_path: Path
+) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["job"]["format"] = "fedmodel.job/9"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunFolderError, match=r"fedmodel\.job/9.*fedmodel 0\.1\.0"):
         export_run(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("part", ["model", "train", "privacy", "secagg"])
+def test_a_job_of_the_first_format_that_lacks_something_is_refused(run: Path, part: str) -> None:
+    mapping = json.loads(json.dumps(RunFolder.open(run).manifest.job))
+    mapping["secagg"] |= {"mode": "on", "survivors": 4, "colluders": 1, "threshold": 4, "bits": 24}
+    mapping["federation"]["sites"] = 5
+    for key in list(mapping[part]):
+        less = {**mapping, part: {k: v for k, v in mapping[part].items() if k != key}}
+        with pytest.raises(ConfigError):
+            Job.read(less)
+
+
+def test_sums_of_the_first_format_are_todays(run: Path) -> None:
+    mapping = json.loads(json.dumps(RunFolder.open(run).manifest.job))
+    mapping["secagg"] |= {"mode": "on", "survivors": 4, "colluders": 1, "threshold": 4, "bits": 24}
+    mapping["federation"]["sites"] = 5
+    sums = Job.read(mapping).secagg.masked
+    assert (sums.survivors, sums.colluders, sums.bits, sums.max_weight) == (4, 1, 24, 1)
