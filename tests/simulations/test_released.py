@@ -111,7 +111,7 @@ def test_answers_lost_in_a_crash_are_not_given_twice(
     def power_cut(*_: Any) -> Any:
         raise OSError("power cut")
 
-    monkeypatch.setattr(server.rounds, "release", power_cut)
+    monkeypatch.setattr(server.rounds, "publish", power_cut)
     with pytest.raises(OSError, match="power cut"):
         run(tmp_path, "privacy=record")
     monkeypatch.undo()

@@ -82,6 +82,9 @@ class Rows:
         ids = pad_sequence([self.tokens[i] for i in rows], batch_first=True)
         return {"input_ids": ids, "attention_mask": (ids > 0).long()}
 
+    def run_frozen(self) -> None:
+        """Do nothing: no layer of these is skipped."""
+
     def labels(self, rows: NDArray[np.int64]) -> Tensor:
         if self.task != "tokens":
             return torch.from_numpy(rows) % 3
