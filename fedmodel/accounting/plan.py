@@ -4,16 +4,17 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fedmodel.accounting.adaptive import gradient_noise
 from fedmodel.accounting.spends import Adjacency, Spend
 from fedmodel.errors import ConfigError, PrivacyError
+from fedmodel.job import Unit
 
 __all__ = ["Plan", "decayed"]
 
 _CHOICES = {
-    "unit": ("record", "patient", "site"),
+    "unit": get_args(Unit),
     "adjacency": ("add-remove", "replace"),
     "mechanism": ("dpsgd", "distributed", "site"),
     "clipping": ("flat", "per-layer", "adaptive"),
@@ -80,7 +81,7 @@ class Plan:
         PrivacyError: for a rate or a noise multiplier that can't be accounted.
     """
 
-    unit: Literal["record", "patient", "site"]
+    unit: Unit
     adjacency: Adjacency
     mechanism: Literal["dpsgd", "distributed", "site"]
     clip: float

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedmodel.errors import BudgetError, PrivacyError
+from fedmodel.job import Unit
 from fedmodel.ledger import Book, Request, Reservation
-from fedmodel.ledger.caps import Caps, Charge, Unit, total
+from fedmodel.ledger.caps import Caps, Charge, total
 
 __all__ = ["RunLine", "Statement", "Sum", "WhatIf", "statement", "what_if"]
 

@@ -15,7 +15,7 @@ from fedmodel.job.federation import (
 )
 from fedmodel.job.job import Job
 from fedmodel.job.performance import Performance
-from fedmodel.job.privacy import Privacy, ProposedPrivacy
+from fedmodel.job.privacy import Privacy, ProposedPrivacy, Unit
 from fedmodel.job.proposal import Proposal
 from fedmodel.job.secagg import BITS, MaskedSums, ProposedSecAgg, SecAgg, masked_sums
 from fedmodel.job.train import Lora, Model, ProposedModel, Train
@@ -38,5 +38,6 @@ __all__ = [
     "ProposedSecAgg",
     "SecAgg",
     "Train",
+    "Unit",
     "masked_sums",
 ]

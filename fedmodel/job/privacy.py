@@ -2,11 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from fedmodel.job.checks import require
 
-__all__ = ["Privacy", "ProposedPrivacy"]
+__all__ = ["Privacy", "ProposedPrivacy", "Unit"]
+
+# Whose presence is hidden.
+Unit: TypeAlias = Literal["record", "patient", "site"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ class ProposedPrivacy:
     """
 
     mechanism: Literal["none", "dpsgd", "distributed", "site"] = "none"
-    unit: Literal["record", "patient", "site"] = "record"
+    unit: Unit = "record"
     adjacency: Literal["add-remove", "replace"] = "add-remove"
     epsilon: float = 8.0
     delta: float = 1e-5

@@ -28,10 +28,10 @@ from fedmodel._text import show_epsilon
 from fedmodel.accounting.claims import MIN_DELTA, claim, epsilon
 from fedmodel.accounting.spends import Adjacency, Spend
 from fedmodel.errors import BudgetError, ConfigError, PrivacyError
+from fedmodel.job import Unit
 
 __all__ = ["Basis", "CapUnit", "Caps", "Charge", "Total", "total", "without"]
 
-Unit = Literal["record", "patient", "site"]
 CapUnit = Literal["record", "patient"]
 
 _SIZE = {"record": 0, "patient": 1, "site": 2}  # each is made up of those before it

@@ -12,8 +12,9 @@ from typing import Literal, TypeAlias
 from fedmodel import config
 from fedmodel.accounting.spends import Adjacency, Kind, Spend
 from fedmodel.errors import ConfigError
+from fedmodel.job import Unit
 from fedmodel.ledger.fields import real, require_counts, require_reals
-from fedmodel.ledger.mechanism import Mechanism, Unit, require_fits
+from fedmodel.ledger.mechanism import Mechanism, require_fits
 from fedmodel.ledger.tree_head import require_time
 
 __all__ = [

@@ -6,11 +6,11 @@ from typing import Literal, TypeAlias
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.spends import Kind
 from fedmodel.errors import ConfigError
+from fedmodel.job import Unit
 
-__all__ = ["COUNTS", "DPSGD", "Mechanism", "MechanismName", "Unit", "require_fits"]
+__all__ = ["COUNTS", "DPSGD", "Mechanism", "MechanismName", "require_fits"]
 
 MechanismName: TypeAlias = Literal["dpsgd", "distributed", "site", "counts"]
-Unit: TypeAlias = Literal["record", "patient", "site"]
 
 _SHARED = ("distributed", "site")
 _OF_KIND: dict[Kind, tuple[MechanismName, ...]] = {

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.spends import Adjacency, Spend
+from fedmodel.job import Unit
 from fedmodel.ledger.caps import Charge
 from fedmodel.ledger.entries import Part, ReserveEntry
 from fedmodel.ledger.fields import real
-from fedmodel.ledger.mechanism import Mechanism, Unit
+from fedmodel.ledger.mechanism import Mechanism
 
 __all__ = ["Request", "part_of"]
 

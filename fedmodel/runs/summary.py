@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fedmodel import config
+from fedmodel.job import Unit
 from fedmodel.job.checks import require
 from fedmodel.runs.files import read_record
 
@@ -64,7 +65,7 @@ class PrivacySummary:
     """
 
     mechanism: Literal["none", "dpsgd", "distributed", "site"]
-    unit: Literal["record", "patient", "site"]
+    unit: Unit
     adjacency: Literal["add-remove", "replace"]
     delta: float | None
     epsilon: float | None
