@@ -7,7 +7,6 @@ an earlier version has begun goes on in today's schema.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from fedmodel import config
@@ -106,6 +105,8 @@ def _form(mapping: Any) -> _Form:
     if any(schema == known for known, _ in _FORMS):
         types = [type_ for known, type_ in _FORMS if known == schema]
         raise ConfigError(f"expected an entry of type {' or '.join(types)}, got {type_!s:.40}")
+    from importlib.metadata import version  # slow to import, and seldom needed
+
     raise ConfigError(
         f"its schema is {schema!s:.40} and its type {type_!s:.40}; fedmodel {version('fedmodel')} "
         f"reads {' and '.join(dict.fromkeys(known for known, _ in _FORMS))}. "
