@@ -11,6 +11,7 @@ from fedmodel import wire
 from fedmodel._text import show_epsilon
 from fedmodel.accounting.planning import make_plan
 from fedmodel.data import Rows
+from fedmodel.errors import BudgetError
 from fedmodel.job import Job, Model, Privacy, Train
 from fedmodel.ledger import AbortEntry, DatasetEntry, GiveBackEntry, Request
 from fedmodel.ledger.caps import Caps, total
@@ -28,6 +29,7 @@ JOB = real_job(
     train=Train(method="head", rounds=4, steps=2, batch_size=8),
     privacy=PRIVACY,
 )
+ANOTHER = replace(JOB, train=replace(JOB.train, lr=0.2))
 
 
 def terms(job: Job = JOB) -> Request:
@@ -179,6 +181,74 @@ def test_caps_refuse_a_job_before_it_trains_with_the_numbers(folder: Path) -> No
     # The first run's reservation still stands; when it ends unspent, the second fits in.
     standing(Talk(folder, caps=caps).leave())
     standing(Talk(folder, caps=caps, run="two").offer())
+
+
+def test_a_run_that_goes_on_is_not_charged_twice_under_a_cap(folder: Path) -> None:
+    caps = Caps(epsilon=(ONE + TWO) / 2, run_epsilon=(ONE + TWO) / 2)
+    standing(Talk(folder, caps=caps).offer())
+    talk = Talk(folder, caps=caps)
+    standing(talk.offer())
+    standing(talk.train(1))
+    standing(Talk(folder, caps=caps).offer())
+
+
+def test_a_runs_own_cap_counts_what_it_holds(folder: Path) -> None:
+    caps = Caps(run_epsilon=(ONE + TWO) / 2)
+    standing(Talk(folder, caps=caps).offer())
+    refusal = why(Talk(folder, caps=caps).offer(ANOTHER))
+    assert refusal.budget
+    assert "budget.run_epsilon" in refusal.reason
+
+
+def test_charges_of_a_run_are_what_it_has_spent_and_what_it_holds(folder: Path) -> None:
+    talk = Talk(folder)
+    talk.offer()
+    standing(talk.train(1))
+    assert talk.run.account is not None
+    found = talk.run.account.charges()
+    assert found.spent
+    assert found.held
+    assert found.run == [*found.spent, *found.held]
+    assert not found.new  # it goes on with what it holds
+
+
+def test_a_join_proves_that_the_ledger_has_grown_from_the_newest_head_it_is_offered(
+    folder: Path,
+) -> None:
+    talk = Talk(folder)
+    first = standing(talk.offer()).head
+    second = standing(talk.train(1, entries=3)).head
+    for offered in ((first, second), (second, first)):
+        again = standing(Talk(folder).offer(JOB, *offered))
+        again.head.check_follows(second, again.proof)
+
+
+def test_the_guard_of_a_round_knows_what_the_run_has_spent_before(folder: Path) -> None:
+    talk = Talk(folder)
+    talk.offer()
+    account, plan = talk.run.account, talk.run.plan
+    assert account is not None
+    assert plan is not None
+    for round_ in (1, 2, 3):
+        account.spend_round(round_, 2, 1.0)
+    possible, guard = account.spend_round(4, 2, 1.0)
+    assert possible == 2
+    for _ in range(possible):
+        guard.before_step(plan.spend(4, 1))
+    with pytest.raises(BudgetError, match="isn't covered by the plan"):
+        guard.before_step(plan.spend(4, 1))
+
+
+def test_a_job_is_held_against_its_own_budget_not_an_earlier_one_of_the_run(folder: Path) -> None:
+    talk = Talk(folder)
+    talk.offer()
+    for round_ in (1, 2, 3, 4):
+        standing(talk.train(round_))
+    assert why(talk.train(4)).budget
+    standing(talk.leave())
+    standing(talk.offer(ANOTHER))
+    standing(talk.train(1, job=ANOTHER))
+    assert talk.spent() == 10
 
 
 def test_patients_caps_refuse_a_job_that_protects_records(folder: Path) -> None:

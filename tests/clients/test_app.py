@@ -204,6 +204,21 @@ def test_an_evaluation_tells_two_whole_numbers_and_nothing_else(talk: Talk) -> N
     assert set(reply.content.config_records["config"]) == {"version", "head", "proof"}
 
 
+def test_an_evaluation_proves_that_the_ledger_has_grown_from_where_the_order_knows_it(
+    tmp_path: Path,
+) -> None:
+    talk = Talk(tmp_path, test=Rows(TEXTS[:3], LABELS[:3]))
+    assert not talk.join(EVALUATED).has_error()
+    joined = talk.run.standing()
+    assert joined is not None
+    vector, size = wire.pack(talk.learner.initial), joined.head.size
+    reply = talk.send("evaluate", wire.encode_order(4, EVALUATED.sha256, vector, size))
+    after = wire.decode_standing(reply.content)
+    assert after is not None
+    assert after.head.size > size
+    after.head.check_follows(joined.head, after.proof)
+
+
 def test_evaluations_that_do_not_belong_are_refused_and_cost_nothing(talk: Talk) -> None:
     assert "join" in refusal(talk.evaluate(), "ProtocolError")
     talk.restart(test=Rows(TEXTS[:6], LABELS[:6]))

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from fedmodel import wire
+from fedmodel.accounting.guard import StepGuard
+from fedmodel.errors import BudgetError
 from fedmodel.job import (
     ProposedAggregation,
     ProposedPrivacy,
@@ -143,6 +145,38 @@ def test_a_step_that_is_refused_for_its_budget_masks_nothing(talk: Talk) -> None
     assert reply.has_error()
     assert wire.decode_error(reply.error).budget
     assert talk.spent() == 3
+
+
+@pytest.mark.parametrize("mode", ["off", "seal", "on"])
+def test_an_update_proves_that_the_ledger_has_grown_from_where_the_order_knows_it(
+    talk: Talk, mode: str
+) -> None:
+    job = job_of(mode, RECORD)
+    if mode == "on":
+        attempt = talk.open(talk.begin(job))
+    else:
+        assert not talk.offer(job).has_error()
+    joined = talk.run.standing()
+    assert joined is not None
+    size = joined.head.size
+    order = wire.encode_order(1, job.sha256, wire.pack(talk.initial), size)
+    reply = talk.send("train", talk.order(attempt, entries=size) if mode == "on" else order)
+    after = wire.decode_standing(reply.content)
+    assert after is not None
+    assert after.head.size > size
+    after.head.check_follows(joined.head, after.proof)
+
+
+@pytest.mark.parametrize("privacy", [RECORD, POOLED, WHOLE])
+def test_no_way_of_summing_goes_past_the_guard_in_the_loop(
+    talk: Talk, privacy: ProposedPrivacy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: StepGuard, spend: Any) -> None:
+        raise BudgetError("the guard says no")
+
+    monkeypatch.setattr(StepGuard, "before_step", refuse)
+    attempt = talk.open(talk.begin(job_of(privacy=privacy)))
+    assert "the guard says no" in talk.why("train", talk.order(attempt))
 
 
 def test_legs_out_of_order_are_refused(talk: Talk) -> None:

@@ -29,7 +29,7 @@ from fedmodel.errors import (
     RefusedError,
 )
 from fedmodel.job import Federation, Job, Model, Performance, Privacy, Train
-from fedmodel.ledger.caps import Caps, Charge
+from fedmodel.ledger.caps import Caps, Charge, total
 from fedmodel.mechanisms import noise
 from fedmodel.secagg.agreement import Floors
 from fedmodel.training.examples import Examples
@@ -188,6 +188,30 @@ def test_each_rule_says_no_by_itself_and_names_what_was_asked_and_allowed(
         decide(job, policy, known)
     assert raised.value.rule == f"{rule}: asked {broken.asked}, allowed {broken.allowed}"
     assert raised.value.rule not in str(raised.value)  # which may travel
+
+
+def test_a_whole_site_as_unit_draws_full_batches_and_needs_the_rows_of_one() -> None:
+    whole = Privacy(mechanism="site", unit="site", delta=1e-3, evaluation="suppressed")
+    job = replace(SUMMED, privacy=whole)
+    assert named(job, Policy(), facts(rows(7))) == ["train.batch_size"]
+    assert named(job, Policy(), facts(rows(8))) == []
+    assert named(JOB, Policy(), facts(rows(7))) == []  # units are drawn one by one
+
+
+def test_a_runs_own_cap_counts_what_the_run_has_spent_and_holds() -> None:
+    one, two = (total([SPEND] * count, "record").epsilon for count in (1, 2))
+    policy = Policy(caps=Caps(run_epsilon=(one + two) / 2))
+    for others in (Charges(new=(SPEND,)), Charges(spent=(SPEND,), new=(SPEND,))):
+        assert named(JOB, policy, facts(rows(20), charges=others)) == []
+    ours = Charges(spent=(SPEND,), new=(SPEND,), run=(SPEND,))
+    assert named(JOB, policy, facts(rows(20), charges=ours)) == ["budget"]
+
+
+def test_the_floor_of_a_cohort_is_about_the_sites_of_a_round_not_of_the_job() -> None:
+    sampled = replace(SUMMED, federation=replace(SUMMED.federation, sites=12, fraction=0.5))
+    for least, broken in ((6, []), (7, ["floors"])):
+        policy = Policy(floors=Floors(cohort=least))
+        assert named(sampled, policy, facts(rows(20))) == broken
 
 
 def test_all_broken_rules_are_listed_and_the_first_one_decides() -> None:

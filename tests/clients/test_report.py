@@ -1,6 +1,6 @@
 """A site's report to its own operator: what its process noted, and what its ledger says, once."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from clients.report import SiteWork, report_of
 from fedmodel import wire
 from fedmodel.accounting.claims import claim
 from fedmodel.data import Rows
-from fedmodel.job import Job, Model, Privacy, Train
+from fedmodel.job import Federation, Job, Model, Privacy, Train
 from fedmodel.ledger import Ledger, journal, lines
 from tests.clients.talk import NODE, RUN, Speaker, make_site
 from tests.jobs import real_job
@@ -49,6 +49,48 @@ def test_it_has_the_figures_that_a_reader_of_the_ledger_works_out(tmp_path: Path
     assert report.work.refusal is None
 
 
+def test_its_figures_are_of_the_jobs_own_unit_and_adjacency_and_its_steps_of_training(
+    tmp_path: Path,
+) -> None:
+    privacy = replace(JOB.privacy, unit="patient", adjacency="replace")
+    federation = Federation(test="held-out", min_rows=1)
+    job = replace(JOB, privacy=privacy, federation=federation)
+    whose = [f"p{i // 2}" for i in range(16)]
+    table = Rows(ROWS.texts, ROWS.labels, None, whose)
+    talk = Speaker(make_site(tmp_path, table, test=table.take(range(4))), job)
+    assert not talk.join(job).has_error()
+    vector = wire.pack(talk.learner.initial)
+    for kind in ("train", "evaluate"):
+        assert not talk.send(kind, wire.encode_order(1, job.sha256, vector)).has_error()
+    found = report_of(talk.site, job, SiteWork()).ledger
+    assert found is not None
+    assert [spend.kind for spend in found.spent] == ["train", "evaluate"]
+    assert found.steps == 2
+    assert found.epsilon == claim(found.spent, 1e-3, "replace").epsilon
+    assert found.epsilon_total == found.epsilon
+
+
+def test_it_is_of_the_job_alone_whatever_else_the_run_had_done(tmp_path: Path) -> None:
+    trained(tmp_path, JOB, 2)
+    job = replace(JOB, train=replace(JOB.train, lr=0.2))
+    talk = trained(tmp_path, job, 1)
+    found = report_of(talk.site, job, SiteWork()).ledger
+    assert found is not None
+    assert found.steps == 2
+    assert found.epsilon_total is not None
+    assert found.epsilon == claim(found.spent, 1e-3, "add-remove").epsilon < found.epsilon_total
+
+
+def test_of_rows_whose_records_alone_were_protected_no_figure_of_patients_is_told(
+    tmp_path: Path,
+) -> None:
+    talk = trained(tmp_path, JOB, 1)
+    job = replace(JOB, privacy=replace(JOB.privacy, unit="patient"))
+    found = report_of(talk.site, job, SiteWork()).ledger
+    assert found is not None
+    assert (found.epsilon, found.epsilon_total, found.steps) == (0.0, None, 0)
+
+
 def test_the_ledger_is_read_and_checked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,8 +117,10 @@ def test_without_privacy_or_a_ledger_there_is_no_word_of_one(tmp_path: Path) -> 
 
 def test_seconds_add_up_over_joinings_and_a_refusal_is_in_its_own_words(tmp_path: Path) -> None:
     talk = trained(tmp_path, JOB, 1)
+    talk.run.train_seconds = 5.0
     first = talk.app.work(RUN, NODE)
     talk.join(JOB)
+    assert talk.app.work(RUN, NODE).seconds == 5.0  # of the joining before
     vector = wire.pack(talk.learner.initial)
     talk.send("train", wire.encode_order(2, JOB.sha256, vector))
     second = talk.app.work(RUN, NODE)

@@ -7,7 +7,7 @@ import pytest
 
 from fedmodel import config
 from fedmodel.agreement import Facts, complete, public_rate
-from fedmodel.errors import ConfigError
+from fedmodel.errors import ConfigError, PrivacyError
 from fedmodel.job import (
     Federation,
     Model,
@@ -148,6 +148,15 @@ def test_what_cant_be_met_is_one_clear_error(
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         complete(proposal, facts(**known))
+
+
+def test_the_noise_of_a_sum_is_planned_with_the_evaluation_where_one_is_published() -> None:
+    asked = Proposal(
+        privacy=shared(evaluation_noise=0.1), train=STEP, secagg=ProposedSecAgg(mode="on")
+    )
+    complete(asked, FACTS)
+    with pytest.raises(PrivacyError):
+        complete(asked, facts(public_test=False))
 
 
 def test_delta_of_sites_by_themselves_isnt_held_against_all_units() -> None:

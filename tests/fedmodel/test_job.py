@@ -309,3 +309,16 @@ def test_seeds_are_a_tree_without_collisions() -> None:
     values = {Seed(0).child(*path).value for path in paths} | {Seed(1).child("a").value}
     assert len(values) == len(paths) + 1
     assert Seed(0).child("a").numpy().random() == Seed(0).child("a").numpy().random()
+
+
+def test_survivors_of_a_sum_are_among_the_sites_of_a_round_not_of_the_job() -> None:
+    sums = summed(6, survivors=5)
+    make_job(secagg=sums, federation=Federation(sites=12, fraction=0.5))
+    with pytest.raises(ConfigError, match="the sites in a round"):
+        make_job(secagg=sums, federation=Federation(sites=12, fraction=0.25))
+
+
+@pytest.mark.parametrize("sites", range(3, 30))
+def test_the_threshold_that_is_left_open_is_the_least_that_is_safe(sites: int) -> None:
+    sums = summed(sites).masked
+    assert 2 * sums.threshold > sites + sums.colluders >= 2 * (sums.threshold - 1)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from fedmodel.errors import BudgetError, RefusedError
+from fedmodel.errors import BudgetError, ProtocolError, RefusedError
 from fedmodel.job import Job
 from server import rounds
+from server.ledger_memory import LedgerMemory
 from tests.conftest import new_run
 from tests.server.made_up import NODES, PRIVATE, Sites, job_of, only, play
 
@@ -53,6 +54,19 @@ def test_who_does_not_answer_is_left_out_and_named() -> None:
     assert got is not None
     assert (got.sites, got.rows, got.failures) == (2, 1100, {3: "paid for once"})
     assert [node for _, node, _ in sites.released] == [3, 4, 5]
+
+
+def test_where_a_ledger_stands_is_checked_with_the_counts_too() -> None:
+    sites = Sites()
+
+    class Doubting(LedgerMemory):
+        def note(self, node: int, standing: Any) -> None:
+            if sites.released and node == 4:
+                raise ProtocolError("no head")
+
+    got = play(released_job(), sites, memory=Doubting()).published
+    assert got is not None
+    assert (got.sites, got.failures) == (3, {4: "malformed counts: no head"})
 
 
 def test_a_run_whose_sites_all_refuse_to_release_ends_well() -> None:

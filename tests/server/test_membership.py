@@ -1,8 +1,9 @@
 """Joining and leaving, and what the coordinator does with where ledgers stand."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from fedmodel.ledger.site_state import SiteState
 from fedmodel.ledger.tree_head import Standing
 from fedmodel.update import Update
 from server import rounds
-from server.coordinator import Coordinator, RunResult
+from server.coordinator import Coordinator, RunResult, Silent
 from server.exchange.channel import Channel
 from server.ledger_memory import LedgerMemory
+from server.membership import quorum
 from simulations.loopback import LoopbackGrid
-from tests.jobs import make_job
+from tests.jobs import make_job, summed
 
 NODES = (2, 3, 4)
 INITIAL = np.zeros(5, dtype=np.float32)
@@ -98,11 +100,11 @@ def channel_to(sites: Sites) -> Channel:
 
 
 def play(
-    sites: Sites, job: Job = JOB, memory: LedgerMemory | None = None
+    sites: Sites, job: Job = JOB, memory: LedgerMemory | None = None, **parts: Any
 ) -> tuple[RunResult, LedgerMemory]:
     keys = {n: SiteState(sites.folder / str(n), str(n)).key.public.hex() for n in NODES}
     kept = memory or LedgerMemory([sites.folder / "heads.json"], keys)
-    coordinator = Coordinator(job=job, folder=None, initial=INITIAL, memory=kept)
+    coordinator = Coordinator(job=job, folder=None, initial=INITIAL, memory=kept, **parts)
     return rounds.run(channel_to(sites), coordinator), kept
 
 
@@ -114,6 +116,24 @@ def test_heads_are_kept_from_join_to_leave_and_offered_to_the_next_run(sites: Si
     assert {memory.entries(n) for n in NODES} == {6}
     _, again = play(sites)
     assert {again.entries(n) for n in NODES} == {11}
+
+
+def on_disk(sites: Sites) -> set[int]:
+    keys = {n: SiteState(sites.folder / str(n), str(n)).key.public.hex() for n in NODES}
+    memory = LedgerMemory([sites.folder / "heads.json"], keys)
+    return {head.size for node in NODES for head in memory.offered(node)}
+
+
+def test_heads_are_on_disk_after_the_join_and_after_the_leave(sites: Sites) -> None:
+    class Killed(Silent):
+        def round_started(self, number: int, sites: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play(sites, reporter=Killed())
+    assert on_disk(sites) == {2}  # open, and the join's
+    play(sites)
+    assert on_disk(sites) == {7}  # another join, three rounds, the leave
 
 
 def test_a_failed_run_is_left_as_failed(sites: Sites) -> None:
@@ -196,3 +216,25 @@ def test_an_unbelievable_goodbye_changes_nothing(sites: Sites) -> None:
     sites.lie = lambda n, r, s: None if r == 9 else s
     result, _ = play(sites)
     assert result.vector[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("share", "asked", "needed"),
+    [(0.5, 3, 2), (0.5, 4, 2), (0.34, 3, 2), (0.01, 4, 1), (0.5, 0, 1), (1.0, 3, 3)],
+)
+def test_a_quorum_is_rounded_up_and_at_least_one(share: float, asked: int, needed: int) -> None:
+    job = replace(JOB, federation=replace(JOB.federation, quorum=share))
+    assert quorum(job, asked) == (needed, "federation.quorum")
+
+
+@pytest.mark.parametrize(
+    ("share", "needed"),
+    [
+        (0.5, (4, "secagg.survivors")),
+        (0.8, (4, "federation.quorum")),
+        (1.0, (5, "federation.quorum")),
+    ],
+)
+def test_the_survivors_of_a_sum_are_a_quorum_too(share: float, needed: tuple[int, str]) -> None:
+    job = make_job(secagg=summed(5), federation=Federation(sites=5, quorum=share))
+    assert quorum(job, 5) == needed

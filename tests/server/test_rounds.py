@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,21 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_unbroken_one(
     assert resumed.rounds == 5
     metrics = [(tmp_path / n / "metrics.jsonl").read_text() for n in ("whole", "broken")]
     assert metrics[0] == metrics[1]
+
+
+def test_a_resumed_run_goes_on_with_its_patience_and_its_count_of_updates(tmp_path: Path) -> None:
+    def trouble(node: int, round_: int) -> Exception | None:
+        return ValueError("boom") if round_ == 3 or (node, round_) == (5, 1) else None
+
+    losses = iter([1.0, 2.0, 1.5, 1.5, 1.5])
+    job, folder = job_of(9, patience=3), new_run(tmp_path / "run")
+    parts: dict[str, Any] = {"folder": folder, "evaluate": lambda _: {"loss": next(losses)}}
+    with pytest.raises(QuorumError):
+        play(job, Sites(trouble), **parts)
+    result = play(job, Sites(), **parts)
+    assert result.rounds == 4  # none of the last three was better than the first
+    assert "3 round(s)" in (result.stopped or "")
+    assert result.updates == {2: 4, 3: 4, 4: 4, 5: 3}
 
 
 def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:

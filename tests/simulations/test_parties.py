@@ -59,6 +59,14 @@ def test_patients_are_counted_where_they_are_the_unit() -> None:
     assert parties.job.privacy.rate > gathered("privacy=record").job.privacy.rate
 
 
+def test_the_largest_weight_of_a_sum_is_that_of_the_largest_site() -> None:
+    parties = gathered(
+        "privacy=none", "secagg=on", "federation.partition=dirichlet", "data.rows=300"
+    )
+    sizes = sorted(len(rows) for rows in parties.sites.values())
+    assert parties.job.secagg.masked.max_weight >= sizes[-1] > 2 * sizes[0]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("privacy", ["record", "patient"])
 def test_the_same_scenario_gives_the_same_job(privacy: str) -> None:

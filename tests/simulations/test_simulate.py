@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from clients.report import SiteReport, SiteWork
 from fedmodel import cli
 from fedmodel.accounting.claims import epsilon
 from fedmodel.errors import DataError, QuorumError, RunFolderError
 from fedmodel.ledger import Ledger
 from fedmodel.report.page import report_page
 from fedmodel.runs import RunFolder, Summary
-from simulations.run import simulate
+from simulations.run import _site_summary, simulate
+from tests.jobs import make_job
 
 FAST = ["debug=fast", "train=head"]
 
@@ -234,3 +236,9 @@ def test_every_server_optimizer_runs(tmp_path: Path, optimizer: str) -> None:
 def test_every_method_trains_privately(tmp_path: Path, method: str) -> None:
     summary, _, _ = run(tmp_path, f"train={method}", "privacy=record", "data.rows=120")
     assert summary["privacy"]["epsilon"] <= 8
+
+
+def test_what_a_site_refused_after_it_had_joined_is_not_why_it_did_not_join() -> None:
+    report = SiteReport(site="a", work=SiteWork(refusal="its budget is spent"))
+    for refused, told in ((True, "its budget is spent"), (False, None)):
+        assert _site_summary(make_job(), report, 2, refused=refused).refused == told

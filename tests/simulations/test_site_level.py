@@ -65,6 +65,23 @@ def test_the_noise_is_the_promised_one_of_the_whole_sum(lab: Any) -> None:
     assert abs(values.mean()) < 6 * (4 / 3 / values.size) ** 0.5
 
 
+@pytest.mark.parametrize("decay", [0.1, 10.0])
+def test_noise_that_decays_is_each_rounds_own_at_the_sites_and_in_the_sum(
+    lab: Any, decay: float
+) -> None:
+    privacy = replace(SITE, decay=decay)
+    job = lab.job(privacy=privacy, rounds=2, method="full", lr=0.0, head_lr=0.0)
+    plan = plan_of(job)
+    ran = lab.run(job)
+    values = (ran.vector - ran.start).astype(np.float64) * 5
+    expected = 5 / plan.honest * (plan.noise_std(1) ** 2 + plan.noise_std(2) ** 2)
+    assert values.size > 20_000
+    assert np.var(values) == pytest.approx(expected, rel=5 * (2 / values.size) ** 0.5 + 1e-3)
+    for node in ran.sites:
+        noises = [entry.spend().noise_multiplier for entry in ran.spent(node)]
+        assert noises == [plan.spend(round_, 1).noise_multiplier for round_ in (1, 2)]
+
+
 def test_the_ledgers_say_one_unsampled_step_a_round(lab: Any) -> None:
     job = lab.job(privacy=SITE, rounds=3, steps=4)
     plan = plan_of(job)

@@ -12,12 +12,12 @@ import pytest
 from fedmodel import cli
 from fedmodel.accounting.claims import claim
 from fedmodel.accounting.spends import Spend
-from fedmodel.errors import LedgerError, ProtocolError, RollbackError
+from fedmodel.errors import ConfigError, LedgerError, ProtocolError, RollbackError
 from fedmodel.identity import Roster
 from fedmodel.ledger import Ledger, Mechanism, Part, Request, SpendEntry
 from fedmodel.ledger.caps import total
 from fedmodel.ledger.lines import decode, encode
-from fedmodel.ledger.mechanism import DPSGD
+from fedmodel.ledger.mechanism import DPSGD, require_fits
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.ledger.tree_head import TreeHead
 from tests.fedmodel.ledger.golden_life import live
@@ -229,3 +229,20 @@ def test_mechanisms_are_checked() -> None:
     for name in ("dpsgd", "counts"):
         with pytest.raises(Exception, match="all noise is the site's own"):
             Mechanism(name=name, honest=2, survivors=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "unit", "says"),
+    [
+        ("site", "train", "record", "go together"),
+        ("site", "train", "patient", "go together"),
+        ("dpsgd", "train", "site", "go together"),
+        ("distributed", "train", "site", "go together"),
+        ("counts", "evaluate", "site", "go together"),
+        ("counts", "train", "record", "steps to train are by"),
+        ("dpsgd", "evaluate", "record", "steps to evaluate are by"),
+    ],
+)
+def test_a_mechanism_is_of_its_kind_and_unit(name: Any, kind: Any, unit: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        require_fits(Mechanism(name=name), kind, unit)

@@ -13,7 +13,7 @@ from fedmodel.job import Privacy
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.caps import Caps, total
 from fedmodel.ledger.entries import AbortEntry, GiveBackEntry, Part, SpendEntry
-from fedmodel.ledger.mechanism import COUNTS, DPSGD
+from fedmodel.ledger.mechanism import COUNTS, DPSGD, Mechanism
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.site_state import SiteState
 
@@ -290,3 +290,13 @@ def test_a_round_taken_again_takes_the_place_of_later_ones(site: Site) -> None:
         spend(ledger, late)
     with pytest.raises(LedgerError, match="gives up steps"):
         spend(ledger, early, within=lambda spent, held: [Spend(0.1, 1.0, 2)])
+
+
+def test_a_spend_is_by_the_mechanism_that_was_reserved(site: Site) -> None:
+    ledger = site.ledger()
+    shared = Mechanism(name="distributed", honest=3, survivors=4)
+    reserve(ledger, what=terms(Part.of(TRAIN, shared)))
+    for other in (DPSGD, Mechanism(name="distributed", honest=3, survivors=5)):
+        with pytest.raises(LedgerError, match="agree on the mechanism"):
+            spend(ledger, Part.of(FOUR.spend(), other))
+    assert spend(ledger, Part.of(FOUR.spend(), shared)).mechanism == shared

@@ -5,10 +5,14 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from fedmodel.accounting.planning import plan_of
+from fedmodel.job import Privacy, Train
+from fedmodel.report.figures import adversaries, privacy_summary
 from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables, sweep_table
-from fedmodel.runs import ReleasedScore, Summary
+from fedmodel.runs import ReleasedScore, SiteSummary, Summary
 from tests.fedmodel.report.conftest import PLAIN, RELEASED, private, site
+from tests.jobs import make_job, summed
 
 
 def shown(summary: Summary, rows: dict[str, int] | None = None) -> str:
@@ -121,3 +125,22 @@ def test_labels_and_jobs_are_shown_as_they_are_whatever_markup_they_look_like() 
     told = console.file.getvalue()  # type: ignore[attr-defined]
     for word in ("data.labels=[fever,cough]", "x=[/b]", "failed: [/c]"):
         assert word in told
+
+
+def test_the_figures_of_a_run_are_the_worst_sites() -> None:
+    job = make_job(
+        train=Train(rounds=4, steps=1, batch_size=8),
+        privacy=Privacy(mechanism="distributed", rate=0.5, delta=1e-4),
+        secagg=summed(5),
+    )
+    plan = plan_of(job)
+    little, much = [plan.spend(1, 1)], [plan.spend(1, 4)]
+    worst = adversaries(job, [much])
+    assert all(worst[name] > figure for name, figure in adversaries(job, [little]).items())
+    assert adversaries(job, [little, much]) == adversaries(job, [much, little]) == worst
+    sites = {
+        name: SiteSummary(epsilon=epsilon, epsilon_total=9.0, steps=1, refused=None)
+        for name, epsilon in (("a", 1.0), ("b", 3.0), ("c", 2.0))
+    }
+    told = privacy_summary(job, sites, [little, much], 10)
+    assert (told.epsilon, told.adversaries) == (3.0, worst)

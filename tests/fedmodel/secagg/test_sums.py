@@ -293,6 +293,20 @@ def test_a_schedule_of_noise_has_room_in_its_quietest_round() -> None:
         assert SharedSum(job, plan, SIZE, round_).bits == bits
 
 
+@pytest.mark.parametrize("decay", [0.1, 10.0])
+def test_no_round_of_a_schedule_clips_a_whole_batch_that_agrees(decay: float) -> None:
+    job = job_of(
+        privacy=replace(POOLED, epsilon=1000.0, decay=decay),
+        train=Train(rounds=3, steps=1, batch_size=2000),
+    )
+    plan = plan_of(job)
+    found = [SharedSum(job, plan, SIZE, round_)._shares for round_ in (1, 2, 3)]
+    assert all(own.limit >= plan.clip * plan.expected_batch for own in found)
+    loudest = max(found, key=lambda own: own.std)  # which alone would fit into fewer bits
+    assert replace(loudest, bits=24).limit >= plan.clip * plan.expected_batch
+    assert job.secagg.masked.bits == 28
+
+
 # -- shared sums ---------------------------------------------------------------------------------
 
 
@@ -314,6 +328,19 @@ def test_a_shared_sum_is_the_sum_with_noise_of_the_promised_size(fake: Entropy) 
     assert abs(values.mean()) < 6 * (sites / plan.honest / size) ** 0.5
     assert values.var() == pytest.approx(sites / plan.honest, rel=5 * (2 / size) ** 0.5 + 1e-3)
     assert abs(np.corrcoef(values, contribution)[0, 1]) < 6 / size**0.5
+
+
+@pytest.mark.parametrize("round_", [1, 2, 3])
+def test_the_noise_of_a_shared_sum_is_that_of_its_round(round_: int, fake: Entropy) -> None:
+    size, sites = 20_000, 5
+    job = job_of(sites, replace(POOLED, decay=0.1))
+    plan = plan_of(job)
+    sums = SharedSum(job, plan, size, round_)
+    parts = [ring(sums.encode(np.zeros(size), fake), size) for _ in range(sites)]
+    mean = sums.decode(summed(parts, sums.bits), sites).astype(np.float64)
+    values = mean * sites * plan.expected_batch / plan.noise_std(round_)
+    assert values.var() == pytest.approx(sites / plan.honest, rel=5 * (2 / size) ** 0.5 + 1e-3)
+    assert plan.noise_std(3) == pytest.approx(plan.noise_std(1) / 10)
 
 
 def test_each_encoding_has_noise_of_its_own_and_a_tile_may_be_asked_for_again(

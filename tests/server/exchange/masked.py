@@ -33,6 +33,7 @@ __all__ = [
     "SIZE",
     "Meddle",
     "Sites",
+    "change",
     "coordinator",
     "job_of",
     "mean_of",
@@ -80,6 +81,7 @@ class Sites:
     raising: Callable[[str, int], Exception | None] = lambda kind, node: None
     talk: list[tuple[str, int]] = field(default_factory=list)
     participants: dict[int, Participant] = field(default_factory=dict)
+    closed: int = 0  # the last round in which they revealed shares, in an earlier joining
 
     def join(self, node: int, session: str) -> bytes:
         sums = PlainSum(self.job, SIZE)
@@ -99,6 +101,7 @@ class Sites:
             floors=Floors(),
             sign=KEYS[node].sign,
             entropy=Entropy(),
+            closed=self.closed,
         )
         return self.participants[node].advert()
 
@@ -156,12 +159,12 @@ class Rows(Silent):
 
 
 def play(
-    sites: Sites, grid: type[LoopbackGrid] = LoopbackGrid
+    sites: Sites, grid: type[LoopbackGrid] = LoopbackGrid, **parts: Any
 ) -> tuple[RunResult, list[dict[str, Any]]]:
     """Play a run; return how it ended, and what was told of each round."""
     contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in NODES}
     channel, told = Channel(grid(sites.app(), contexts, Run.create_empty(1))), Rows()
-    return rounds.run(channel, coordinator(sites.job, reporter=told)), told.kept
+    return rounds.run(channel, coordinator(sites.job, reporter=told, **parts)), told.kept
 
 
 def mean_of(*nodes: int, rounds: int = 1) -> Any:

@@ -101,17 +101,19 @@ def sent(data: bytes | None) -> RecordDict:
     return content if data is None else wire.add_parcel(content, "sealed", data)
 
 
-def collected(sealed: Sealed, changed: dict[int, bytes | None], check: Check = nothing) -> Any:
+def collected(
+    sealed: Sealed, changed: dict[int, bytes | None], check: Check = nothing, round_: int = 1
+) -> Any:
     vector = np.zeros(SIZE, np.float32)
-    envelopes = {n: envelope(sealed, n) for n in NODES} | changed
+    envelopes = {n: envelope(sealed, n, round=round_) for n in NODES} | changed
     invitation = Invitation(
-        round=1,
+        round=round_,
         nodes=list(NODES),
         vector=vector,
-        order=lambda node: wire.encode_order(1, sealed._job.sha256, wire.pack(vector)),
+        order=lambda node: wire.encode_order(round_, sealed._job.sha256, wire.pack(vector)),
         check=check,
     )
-    replies = [reply(n, sent(data)) for n, data in envelopes.items()]
+    replies = [reply(n, sent(data), group=str(round_)) for n, data in envelopes.items()]
     return sealed.collect(channel_of(replies), invitation)
 
 
@@ -121,6 +123,12 @@ def test_envelopes_are_opened_and_averaged(sealed: Sealed) -> None:
     assert got.mean.vector.tobytes() == expected.vector.tobytes()
     assert got.mean.metrics == expected.metrics
     assert (got.givers, got.failures) == (NODES, {})
+
+
+def test_an_envelope_is_opened_in_its_own_round_and_in_no_later_one(sealed: Sealed) -> None:
+    got = collected(sealed, {3: envelope(sealed, 3, round=1)}, round_=2)
+    assert got.givers == (2, 4)
+    assert set(got.failures) == {3}
 
 
 def heavy(sealed: Sealed) -> dict[int, bytes | None]:

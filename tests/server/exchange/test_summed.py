@@ -3,19 +3,26 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedmodel import wire
-from fedmodel.errors import BudgetError, ConfigError, QuorumError, RefusedError
+from fedmodel.errors import (
+    BudgetError,
+    ConfigError,
+    ProtocolError,
+    QuorumError,
+    RefusedError,
+)
 from fedmodel.job import Federation, Privacy, SecAgg, Train
 from fedmodel.secagg import messages
 from fedmodel.secagg.sums import PlainSum
 from fedmodel.update import Update
 from server.exchange.summed import Summed
+from server.ledger_memory import LedgerMemory
 from simulations.loopback import LoopbackGrid
 from tests.jobs import make_job, summed
 from tests.server.exchange.masked import (
@@ -25,6 +32,7 @@ from tests.server.exchange.masked import (
     SIZE,
     Meddle,
     Sites,
+    change,
     coordinator,
     job_of,
     mean_of,
@@ -38,6 +46,16 @@ def test_a_run_is_the_mean_of_its_sites() -> None:
     assert [row["updates"] for row in rows] == [COUNT] * 3
     loss = np.mean([1 / n for n in NODES])
     assert rows[0]["train_loss"] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize(("closed", "played"), [(1, (2, 3)), (2, (3,)), (3, ()), (9, ())])
+def test_rounds_that_the_sites_have_unmasked_before_are_passed_over(
+    closed: int, played: tuple[int, ...]
+) -> None:
+    result, _ = play(Sites(job_of(rounds=3), closed=closed))
+    assert result.rounds == 3
+    changes = [np.mean([change(n, r) for n in NODES], axis=0) for r in played]
+    np.testing.assert_allclose(result.vector, np.sum([INITIAL, *changes], axis=0), atol=2e-5)
 
 
 # -- what is missing -----------------------------------------------------------------------------
@@ -185,6 +203,22 @@ def test_a_node_cannot_join_as_another_site() -> None:
     result, _ = play(Sites(job_of(), meddle))
     assert "site 2 of the roster has joined already" in result.refused[4]
     np.testing.assert_allclose(result.vector, mean_of(2, 3, 5, 6), atol=1e-5)
+
+
+def test_where_a_ledger_stands_is_checked_with_the_upload_and_in_no_other_leg() -> None:
+    class Doubting(LedgerMemory):
+        noted: ClassVar[list[int]] = []
+
+        def note(self, node: int, standing: Any) -> None:
+            self.noted.append(node)
+            if node == 4 and self.noted.count(4) > 1:
+                raise ProtocolError("no head")
+
+    memory = Doubting()
+    result, rows = play(Sites(job_of()), memory=memory)
+    assert rows[0]["failures"] == {"4": "upload: malformed answer in leg 'upload': no head"}
+    np.testing.assert_allclose(result.vector, mean_of(2, 3, 5, 6), atol=1e-5)
+    assert sorted(memory.noted) == sorted(NODES * 2)  # the join, and the upload
 
 
 # -- failures ------------------------------------------------------------------------------------
