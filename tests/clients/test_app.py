@@ -395,12 +395,3 @@ def test_who_has_left_is_forgotten_with_all_rows_and_asked_anew_who_it_is(talk: 
     node = talk.app._nodes[RUN, NODE]
     assert (node.run, node.site) == (None, None)
     assert not talk.join(PRIVATE).has_error()
-
-
-def test_an_offer_that_is_refused_leaves_the_run_that_was_joined(talk: Talk) -> None:
-    talk.join(PLAIN)
-    refusal(talk.join(replace(PLAIN, federation=Federation(min_rows=99))), "FedmodelError")
-    work = talk.app.work(RUN, NODE)
-    assert work.rule == "federation.min_rows: asked 99, allowed 16"
-    talk.job = PLAIN
-    talk.train()

@@ -17,6 +17,7 @@ from clients.policy import (
     decide,
 )
 from clients.site_run import SiteRun
+from fedmodel import wire
 from fedmodel.accounting.planning import DeltaError
 from fedmodel.accounting.spends import Spend
 from fedmodel.data import Rows
@@ -33,8 +34,8 @@ from fedmodel.ledger.caps import Caps, Charge, total
 from fedmodel.mechanisms import noise
 from fedmodel.secagg.agreement import Floors
 from fedmodel.training.examples import Examples
-from fedmodel.wire import Offer, Order
-from tests.clients.talk import make_site
+from fedmodel.wire import Offer, Order, failures
+from tests.clients.talk import NODE, RUN, Speaker, make_site
 from tests.jobs import real_job, summed
 
 JOB = real_job(
@@ -292,3 +293,17 @@ def test_an_engine_that_cannot_keep_the_promise_is_refused_whoever_chose_it(
         SiteRun(offer, make_site(tmp_path, rows(20, 5), performance=None))
     with pytest.raises(ConfigError, match=r"privacy\.engine=fast"):
         SiteRun(Offer(job=PATIENT), make_site(tmp_path, rows(20, 5), performance=ghost))
+
+
+def test_an_offer_that_is_refused_leaves_the_run_that_was_joined(tmp_path: Path) -> None:
+    talk = Speaker(make_site(tmp_path, rows(20)), JOB)
+    assert not talk.join(JOB).has_error()
+    reply = talk.join(replace(JOB, federation=Federation(min_rows=99)))
+    assert reply.has_error()
+    assert reply.error.code == {k: code for code, k, _ in failures._KINDS}[FedmodelError]
+    work = talk.app.work(RUN, NODE)
+    assert work.rule == "federation.min_rows: asked 99, allowed 20"
+    talk.job = JOB
+    order = wire.encode_order(1, JOB.sha256, wire.pack(talk.learner.initial))
+    trained = talk.send("train", order)
+    assert not trained.has_error(), trained.error
