@@ -41,11 +41,16 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def read(path: Path) -> bytes:
-    """Return a file's content."""
+def read(path: Path, most: int | None = None) -> bytes:
+    """Return a file's content.
+
+    Args:
+        path: of the file.
+        most: bytes that are expected at most: of a longer file little more is read than that.
+    """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return _read(handle)
+        return _read(handle, most)
     finally:
         os.close(handle)
 
@@ -139,10 +144,11 @@ def locked(path: Path, *, write: bool, mode: int = 0o600) -> Iterator[LockedFile
         os.close(handle)
 
 
-def _read(handle: int) -> bytes:
-    parts = []
-    while part := os.read(handle, _CHUNK):
+def _read(handle: int, most: int | None = None) -> bytes:
+    parts, found = [], 0
+    while (most is None or found <= most) and (part := os.read(handle, _CHUNK)):
         parts.append(part)
+        found += len(part)
     return b"".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import threading
 import time
 from collections.abc import Callable
 
@@ -28,6 +29,7 @@ __all__ = [
     "hpke_seal",
     "keystream",
     "mask_stream",
+    "verified",
     "x25519",
     "x25519_public",
 ]
@@ -78,22 +80,56 @@ def ed25519(seed: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
     return key.public_key().public_bytes_raw(), key.sign
 
 
-@functools.lru_cache(maxsize=4096)
+class _Verified:
+    """Signatures that have verified, by a hash: a message that was large once isn't kept."""
+
+    __slots__ = ("_lock", "_names")
+
+    MOST = 4096  # of 32 bytes
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: dict[bytes, None] = {}
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._names
+
+    def add(self, name: bytes) -> None:
+        with self._lock:
+            while len(self._names) >= self.MOST:
+                del self._names[next(iter(self._names))]  # the oldest
+            self._names[name] = None
+
+    def clear(self) -> None:
+        with self._lock:
+            self._names.clear()
+
+
+verified = _Verified()
+
+
 def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> None:
     """Check an Ed25519 signature (RFC 8032, 5.1.7).
 
-    What has verified once is remembered: where one process plays a thousand sites, each of them
-    checks the same thousand signatures.
+    What has verified once is remembered, by its SHA-256: where one process plays a thousand sites,
+    each of them checks the same thousand signatures.
 
     Raises:
         ProtocolError: when it isn't this key's over this message.
     """
+    name = hashlib.sha256()
+    for part in (public, signature):
+        name.update(len(part).to_bytes(8) + part)
+    name.update(message)
+    if name.digest() in verified:
+        return
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
         raise ProtocolError(
             "the signature doesn't verify: the signed text was changed, or another key signed it"
         ) from error
+    verified.add(name.digest())
 
 
 def mask_stream(seed: bytes) -> CipherContext:

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,13 @@ __all__ = [
 
 T = TypeVar("T")
 _MAPPINGS = (dict, Mapping)
+_LONGEST_WORD = 100  # characters of a name that anybody could have meant
+_LONGEST_SHOWN = 200
+
+# A value in a message may be as long as what came from outside.
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = _LONGEST_SHOWN
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 20
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -40,6 +48,8 @@ def suggest(word: str, known: Iterable[str]) -> str:
     >>> suggest("epsilom", ["epsilon", "delta"])
     " (did you mean 'epsilon'?)"
     """
+    if len(word) > _LONGEST_WORD:
+        return ""  # it may come from outside, and looking for it takes time and memory
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean '{near[0]}'?)" if near else ""
 
@@ -64,14 +74,14 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
     if not isinstance(mapping, Mapping):
         raise ConfigError(
             f"'{where or cls.__name__}' must be a mapping of keys to values, "
-            f"got {type(mapping).__name__}: {mapping!r}"
+            f"got {type(mapping).__name__}: {_REPR.repr(mapping)}"
         )
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     prefix = f"{where}." if where else ""
     for key in mapping:
         if key not in fields:
             raise ConfigError(
-                f"unknown key '{prefix}{key}'{suggest(str(key), fields)}; "
+                f"unknown key '{prefix}{key!s:.{_LONGEST_SHOWN}}'{suggest(str(key), fields)}; "
                 f"known here: {', '.join(sorted(fields))}"
             )
     kind: Any = cls
@@ -122,7 +132,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if text not in args:
             known = [str(a) for a in args]
             raise ConfigError(
-                f"{where}={value!r} isn't a choice{suggest(str(value), known)}; "
+                f"{where}={_REPR.repr(value)} isn't a choice{suggest(str(value), known)}; "
                 f"expected one of: {', '.join(known)}"
             )
         return text
@@ -165,7 +175,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
 
 
 def _wrong(hint: Any, value: Any, where: str) -> ConfigError:
-    return ConfigError(f"{where} must be {field_type(hint)}, got {value!r}")
+    return ConfigError(f"{where} must be {field_type(hint)}, got {_REPR.repr(value)}")
 
 
 def to_mapping(obj: Any) -> Any:
@@ -188,7 +198,9 @@ def require_hex(name: str, text: str, digits: int) -> None:
         ConfigError: for anything else.
     """
     if len(text) != digits or not set(text) <= set("0123456789abcdef"):
-        raise ConfigError(f"{name} must be {digits} digits of lower-case hex, got {text!r:.80}")
+        raise ConfigError(
+            f"{name} must be {digits} digits of lower-case hex, got {text[:80]!r:.80}"
+        )
 
 
 def canonical(obj: Any) -> bytes:

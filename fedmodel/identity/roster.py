@@ -144,7 +144,7 @@ class Roster:
             ConfigError: naming the file, when it can't be read or isn't one.
         """
         try:
-            return cls.from_json(_files.read(path))
+            return cls.from_json(_files.read(path, _LARGEST))
         except OSError as error:
             raise ConfigError(f"can't read the roster {path}: {error.strerror}") from error
         except ConfigError as error:
@@ -156,5 +156,5 @@ def _require_name(what: str, name: str) -> None:
     if not 0 < len(name) <= _LONGEST or not name.isprintable() or name != name.strip():
         raise ConfigError(
             f"{what} must be 1 to {_LONGEST} printable characters without spaces around them, "
-            f"got {name!r:.80}"
+            f"got {name[:80]!r:.80}"
         )

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from fedmodel import _hazmat, config
 from fedmodel.errors import ConfigError, ProtocolError
 
-__all__ = ["Context", "open_", "seal"]
+__all__ = ["OVERHEAD", "Context", "open_", "seal"]
 
 _VERSION = b"fedmodel.seal/1\n"
 _DOMAIN = b"fedmodel.seal/1\0"  # what is signed as an envelope can't be taken for anything else
 _SIGNATURE = 64
+OVERHEAD = len(_VERSION) + _SIGNATURE + 32 + 16  # bytes: also HPKE's key and tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

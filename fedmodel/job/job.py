@@ -16,7 +16,9 @@ from fedmodel.job.together import check_together
 from fedmodel.job.train import Model, Train
 from fedmodel.seeds import Seed
 
-__all__ = ["Job"]
+__all__ = ["LARGEST", "Job"]
+
+LARGEST = 1 << 20  # bytes of a job's JSON
 
 
 # No slots: JSON and hash are worked out once and kept on the instance.
@@ -134,6 +136,8 @@ class Job:
         Raises:
             ConfigError: unless it is, byte for byte, what :attr:`json` gives.
         """
+        if len(text) > LARGEST:
+            raise ConfigError(f"a job has at most {LARGEST} bytes, got {len(text)}")
         job = cls.from_mapping(config.parsed(text))
         if job.json != text:  # which is worked out once
             raise ConfigError("the job isn't in canonical JSON (RFC 8785)")

@@ -27,6 +27,7 @@ from fedmodel.ledger.entries import (
 __all__ = ["decode", "encode"]
 
 _TWO = "fedmodel.ledger/2"
+_LONGEST = 1 << 20  # bytes; the longest that was ever written has a few thousand
 
 
 def _same(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -70,9 +71,11 @@ def encode(entry: Entry) -> bytes:
     write = _WRITE[entry.schema, type(entry)]
     try:
         # What is written as it is needn't become a mapping twice.
-        return config.canonical(entry if write is _same else write(config.to_mapping(entry)))
+        line = config.canonical(entry if write is _same else write(config.to_mapping(entry)))
     except ValueError as error:
         raise ConfigError(f"no canonical JSON form: {error}") from error
+    _check_size(line)  # what can't be read later isn't written
+    return line
 
 
 def decode(line: bytes) -> Entry:
@@ -81,6 +84,7 @@ def decode(line: bytes) -> Entry:
     Raises:
         FedmodelError: unless the line is, byte for byte, what :func:`encode` makes of an entry.
     """
+    _check_size(line)
     try:
         mapping = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -90,6 +94,11 @@ def decode(line: bytes) -> Entry:
     if encode(entry) != line:
         raise ConfigError("it isn't in canonical form (RFC 8785)")
     return entry
+
+
+def _check_size(line: bytes) -> None:
+    if len(line) > _LONGEST:
+        raise ConfigError(f"it has {len(line)} bytes, and an entry at most {_LONGEST}")
 
 
 def _form(mapping: Any) -> _Form:

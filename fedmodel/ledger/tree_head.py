@@ -16,11 +16,11 @@ from fedmodel import _hazmat, config
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.ledger import merkle
 
-__all__ = ["Signer", "Standing", "TreeHead", "require_time"]
+__all__ = ["LARGEST", "Signer", "Standing", "TreeHead", "require_time"]
 
 _CONTEXT = b"fedmodel.head/1\0"  # what is signed as a head can't be taken for anything else
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-_LARGEST = 4096  # bytes of a head as text
+LARGEST = 4096  # bytes of a head as text
 
 
 class Signer(Protocol):
@@ -126,8 +126,8 @@ class TreeHead:
         Raises:
             ProtocolError: when it isn't one, or its signature doesn't verify.
         """
-        if len(text) > _LARGEST:
-            raise ProtocolError(f"a head has at most {_LARGEST} bytes, got {len(text)}")
+        if len(text) > LARGEST:
+            raise ProtocolError(f"a head has at most {LARGEST} bytes, got {len(text)}")
         try:
             mapping: Any = json.loads(text)
             head = config.build(cls, mapping, "head")

@@ -75,7 +75,7 @@ class Aggregator:
             EquivocationError: when the site gave another key before.
             ProtocolError: when it isn't the site's key for this session.
         """
-        advert = decode(Advert, data)
+        advert = decode(Advert, data, len(self._members))
         check_advert(advert, self.agreement, self._members)
         # A key of low order would stop every neighbour; that shows with any private key.
         _hazmat.x25519(bytes(_SEED), bytes.fromhex(advert.key))
@@ -183,16 +183,16 @@ class Attempt:
             ProtocolError: when they aren't as they should be.
         """
         self._check_stage("shares")
-        message = decode(Shares, data)
+        message = decode(Shares, data, len(self._members))
         self._check_sender(member, message.member, message.manifest, self.manifest.cohort)
         if member in self._shares:
             raise ReplayError(f"site {member} has shared its secrets already")
-        verify(self._members[member], message.signed(), message.signature)
         neighbours = self._graph.neighbours(member)
         only((b.member for b in message.boxes), neighbours, "shares for")
         sizes = {len(b.box) // 2 for b in message.boxes}
         if sizes != {_BOX} or len(message.recovery) // 2 != _SEALED + _SEED * len(neighbours):
             raise ProtocolError(f"what site {member} has sealed isn't of the right size")
+        verify(self._members[member], message.signed(), message.signature)
         self._shares[member] = message
 
     def close_shares(self) -> tuple[int, ...]:
@@ -229,10 +229,11 @@ class Attempt:
         """
         if self._stage != "uploads":
             raise ReplayError(f"the vector of site {member} comes too late: the sum is without it")
-        message = decode(Upload, header)
+        message = decode(Upload, header, len(self._members))
         self._check_sender(member, message.member, message.manifest, self.takers)
         if member in self._pledges or self._sum is None:
             raise ReplayError(f"site {member} has sent its vector already")
+        self._sum.check_upload(packed)
         verify(self._members[member], pledge(self.digest, self.takers), message.signature)
         self._sum.add_upload(packed)
         self._pledges[member] = Consent(member=member, signature=message.signature)
@@ -270,7 +271,7 @@ class Attempt:
             ProtocolError: when it isn't its signature of this set.
         """
         self._check_stage("consents")
-        message = decode(Consent, data)
+        message = decode(Consent, data, len(self._members))
         self._check_sender(member, message.member, self.digest.hex(), self.survivors)
         verify(self._members[member], self._told().signed(), message.signature)
         self._consents[member] = message
@@ -311,7 +312,7 @@ class Attempt:
             ProtocolError: when they aren't those that it holds.
         """
         self._check_stage("reveals")
-        message = decode(Reveal, data)
+        message = decode(Reveal, data, len(self._members))
         self._check_sender(member, message.member, message.manifest, self.survivors)
         if member in self._reveals:
             raise ReplayError(f"site {member} has revealed its shares already")

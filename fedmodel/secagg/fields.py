@@ -10,7 +10,8 @@ __all__ = ["VERSION", "check_hex", "check_members", "check_numbers", "label", "o
 
 VERSION = "fedmodel.secagg/1"
 _MOST_SITES = 1 << 16
-_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+# A class and not a group: a repeated group keeps a record of each turn, a hundred bytes for two.
+_HEX = re.compile(r"[0-9a-f]*")
 
 
 def label(purpose: str, *parts: bytes | int) -> bytes:
@@ -25,9 +26,10 @@ def label(purpose: str, *parts: bytes | int) -> bytes:
 
 def check_hex(name: str, text: str, digits: int | None = None) -> None:
     """Check a field of hex digits."""
-    if not _HEX.fullmatch(text) or (digits is not None and len(text) != digits):
+    wrong_size = len(text) % 2 if digits is None else len(text) != digits
+    if wrong_size or not _HEX.fullmatch(text):
         expected = "" if digits is None else f"{digits} "
-        raise ConfigError(f"{name} must be {expected}hex digits, got {text!r:.40}")
+        raise ConfigError(f"{name} must be {expected}hex digits, got {text[:40]!r:.40}")
 
 
 def check_numbers(name: str, numbers: tuple[int, ...]) -> None:

@@ -73,6 +73,14 @@ class Sum:
         # Sums modulo 2**32 are right modulo any smaller power of two.
         self._total = np.zeros(count, np.uint32)
 
+    def check_upload(self, data: NDArray[np.uint8]) -> None:
+        """Check a vector's type and size.
+
+        Raises:
+            ProtocolError: when it can't be one that :func:`mask` returned.
+        """
+        Unpacker(self._bits, data, self._total.size)
+
     def add_upload(self, data: NDArray[np.uint8]) -> None:
         """Add one site's vector, as :func:`mask` returned it.
 

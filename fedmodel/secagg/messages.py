@@ -5,7 +5,6 @@ very text is read: whoever signs or hashes a message means these bytes. Masked v
 beside their header, as bytes.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +12,7 @@ from typing import TypeVar
 from fedmodel import config
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.secagg.fields import VERSION, check_hex, check_members, check_numbers, label
+from fedmodel.secagg.manifest import Advert, Manifest, digest
 
 __all__ = [
     "Advert",
@@ -30,105 +30,11 @@ __all__ = [
     "decode",
     "digest",
     "encode",
+    "largest",
 ]
 
-_LARGEST = 1 << 26  # bytes of a message; its vector isn't among them
 _KEY, _SIGNATURE, _SHARE = 64, 128, 66  # hex digits
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advert:
-    """A site's key for one session.
-
-    Args:
-        session: which.
-        job: SHA-256 of the job.
-        roster: SHA-256 of the roster.
-        member: the site's number in it.
-        key: its X25519 key.
-        closed: the last round of the job in which it has revealed shares; 0: none.
-        signature: of all that by the key that the roster gives it.
-    """
-
-    session: str
-    job: str
-    roster: str
-    member: int
-    key: str
-    closed: int
-    signature: str
-
-    def __post_init__(self) -> None:
-        for name in ("session", "job", "roster", "key"):
-            check_hex(name, getattr(self, name), _KEY)
-        check_hex("signature", self.signature, _SIGNATURE)
-        check_members("member", self.member)
-        if not 0 <= self.closed < 1 << 31:
-            raise ConfigError(f"closed must be a round, or 0, got {self.closed}")
-
-    def signed(self) -> bytes:
-        """Return what the signature is over."""
-        ids = (bytes.fromhex(h) for h in (self.session, self.job, self.roster, self.key))
-        return label("advert", *ids, self.member, self.closed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What one attempt of one round is about, by the coordinator.
-
-    Args:
-        version: of the protocol.
-        session: as in an advert; so are ``job`` and ``roster``.
-        job: see there.
-        roster: see there.
-        round: of the run.
-        attempt: of the round, 1 for the first.
-        model: SHA-256 of the parameters that the sites start from.
-        cohort: who is invited.
-        keys: the X25519 key of each of them for this session, in the same order.
-        survivors: see :class:`fedmodel.secagg.agreement.Agreement`; so are the others below.
-        colluders: see there.
-        threshold: see there.
-        bits: see there.
-        count: see there.
-        signature: of all that by the key that the roster gives the coordinator.
-    """
-
-    version: str
-    session: str
-    job: str
-    roster: str
-    round: int
-    attempt: int
-    model: str
-    cohort: tuple[int, ...]
-    keys: tuple[str, ...]
-    survivors: int
-    colluders: int
-    threshold: int
-    bits: int
-    count: int
-    signature: str
-
-    def __post_init__(self) -> None:
-        for name in ("session", "job", "roster", "model"):
-            check_hex(name, getattr(self, name), _KEY)
-        check_hex("signature", self.signature, _SIGNATURE)
-        check_numbers("cohort", self.cohort)
-        for key in self.keys:
-            check_hex("a key", key, _KEY)
-        if len(self.keys) != len(self.cohort):
-            raise ConfigError(f"{len(self.keys)} keys for {len(self.cohort)} sites of a cohort")
-        for name in ("round", "attempt", "survivors", "threshold", "bits", "count"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-    def signed(self) -> bytes:
-        """Return what the signature is over."""
-        fields = config.to_mapping(self)
-        del fields["signature"]
-        return label("manifest", config.canonical(fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,20 +248,32 @@ class Reveal:
         check_numbers("owners", tuple(s.owner for s in self.recovery_keys))
 
 
-_NAMES: dict[type, bytes] = {
-    kind: f"{VERSION} {name}\n".encode()
-    for kind, name in (
-        (Advert, "advert"),
-        (Open, "open"),
-        (Shares, "shares"),
-        (Deliver, "deliver"),
-        (Upload, "upload"),
-        (Survivors, "survivors"),
-        (Consent, "consent"),
-        (Request, "request"),
-        (Reveal, "reveal"),
-    )
-}
+# Name of each kind, and its bytes at most: its own, and those for each site of the roster.
+_KINDS: tuple[tuple[type, str, int, int], ...] = (
+    (Advert, "advert", 1024, 0),
+    (Open, "open", 2048, 640),
+    (Shares, "shares", 1024, 320),
+    (Deliver, "deliver", 512, 256),
+    (Upload, "upload", 1024, 0),
+    (Survivors, "survivors", 512, 16),
+    (Consent, "consent", 512, 0),
+    (Request, "request", 512, 352),
+    (Reveal, "reveal", 512, 128),
+)
+_NAMES = {kind: f"{VERSION} {name}\n".encode() for kind, name, _, _ in _KINDS}
+_LIMITS = {kind: (own, each) for kind, _, own, each in _KINDS}
+_FEW = 1000  # sites, for those who know of no roster
+
+
+def largest(kind: type, sites: int) -> int:
+    """Return how many bytes a message has at most; a masked vector isn't among them.
+
+    Args:
+        kind: of message.
+        sites: in the roster.
+    """
+    own, each = _LIMITS[kind]
+    return own + each * sites
 
 
 def encode(message: object) -> bytes:
@@ -363,18 +281,26 @@ def encode(message: object) -> bytes:
     return _NAMES[type(message)] + config.canonical(message)
 
 
-def decode(kind: type[T], data: bytes) -> T:
+def decode(kind: type[T], data: bytes, sites: int = _FEW) -> T:
     """Return the message in some bytes from outside.
+
+    Args:
+        kind: that is expected.
+        data: any bytes. Their number is looked at before anything is made of them.
+        sites: in the roster: no honest message tells of more.
 
     Raises:
         ProtocolError: unless they are, to the byte, what :func:`encode` makes of a ``kind``.
     """
-    name = _NAMES[kind]
+    name, most = _NAMES[kind], largest(kind, sites)
     if not data.startswith(name):
         expected, got = name[:-1].decode(), bytes(data[:40]).partition(b"\n")[0]
         raise ProtocolError(f"expected a message {expected!r}, got {got!r}")
-    if len(data) > _LARGEST:
-        raise ProtocolError(f"a message of {len(data)} bytes; at most {_LARGEST} are accepted")
+    if len(data) > most:
+        raise ProtocolError(
+            f"a message {name[:-1].decode()!r} of {len(data)} bytes; among {sites} sites it has "
+            f"at most {most}"
+        )
     try:
         found = config.build(kind, json.loads(data[len(name) :]))
         same = encode(found) == data
@@ -385,8 +311,3 @@ def decode(kind: type[T], data: bytes) -> T:
     if not same:
         raise ProtocolError(f"a message {name[:-1].decode()!r} that isn't in canonical form")
     return found
-
-
-def digest(manifest: Manifest) -> bytes:
-    """Return the SHA-256 of what a manifest's signature is over: it names the attempt."""
-    return hashlib.sha256(manifest.signed()).digest()

@@ -144,7 +144,7 @@ class Participant:
             EquivocationError: when a site's key is another one than before.
             ProtocolError: when it isn't what was agreed on, or a signature or key isn't right.
         """
-        message = decode(Open, data)
+        message = decode(Open, data, len(self._members))
         manifest = message.manifest
         self._check_manifest(manifest)
         graph = graph_of(manifest)
@@ -226,7 +226,7 @@ class Participant:
             ReplayError: for another attempt than the open one, or a second time.
             ProtocolError: when an envelope is missing or doesn't open.
         """
-        message = decode(Deliver, data)
+        message = decode(Deliver, data, len(self._members))
         attempt = self._at("shared", message.manifest)
         self._check_subset(message.takers, attempt.manifest.cohort, "takers", attempt)
         owners = [n for n in attempt.graph.neighbours(self.member) if n in set(message.takers)]
@@ -286,7 +286,7 @@ class Participant:
             EquivocationError: when it doesn't fit what the site was told before.
             ReplayError: a second time, or for another attempt.
         """
-        message = decode(Survivors, data)
+        message = decode(Survivors, data, len(self._members))
         attempt = self._at("uploaded", message.manifest)
         if message.takers != attempt.takers:
             raise EquivocationError(
@@ -315,7 +315,7 @@ class Participant:
             ReplayError: a second time, or for another attempt.
             ProtocolError: for a signature that isn't right or isn't a survivor's.
         """
-        message = decode(Request, data)
+        message = decode(Request, data, len(self._members))
         attempt = self._at("consented", message.manifest)
         if (told := attempt.told) is None:
             raise ReplayError("this site was told of no survivors")

@@ -10,7 +10,13 @@ from fedmodel.wire.orders import (
     encode_leave,
     encode_order,
 )
-from fedmodel.wire.parcels import add_parcel, parcel, update_from_bytes, update_to_bytes
+from fedmodel.wire.parcels import (
+    add_parcel,
+    parcel,
+    update_from_bytes,
+    update_size,
+    update_to_bytes,
+)
 from fedmodel.wire.records import VERSION, Content, pack
 from fedmodel.wire.replies import (
     checked_update,
@@ -48,5 +54,6 @@ __all__ = [
     "pack",
     "parcel",
     "update_from_bytes",
+    "update_size",
     "update_to_bytes",
 ]

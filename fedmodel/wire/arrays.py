@@ -4,6 +4,7 @@ The bytes are those of the .npy format all the same.
 """
 
 import functools
+import math
 from io import BytesIO
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 __all__ = ["flat_array", "view"]
 
 _NPY = "numpy.ndarray"  # Flower's name for the .npy format
+_LONGEST_HEADER = 1 << 14  # bytes; of those that numpy reads, the longest has 10,000
 _DESCR = {"float32": "<f4", "uint8": "|u1"}
 
 
@@ -42,10 +44,29 @@ def view(array: Array, kind: Literal["float32", "uint8"]) -> NDArray[Any]:
         found = np.dtype(descr).itemsize * size
         if len(data) == len(header) + found and data.startswith(header):
             return np.frombuffer(data, dtype=descr, offset=len(header))
-    # Anything else that the format allows, however numpy reads it.
-    read = array.numpy()
-    read.flags.writeable = False
-    return read
+    if array.stype != _NPY:
+        raise ValueError("another format")
+    return _read(data)
+
+
+def _read(data: bytes) -> NDArray[Any]:
+    """Return whatever else the format allows, read-only.
+
+    ``numpy.load`` makes room for what a header announces before it looks for it: here the header
+    must announce what is there.
+    """
+    stream = BytesIO(data[:_LONGEST_HEADER])  # a view would do, if it could be read from
+    version = np.lib.format.read_magic(stream)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, fortran, dtype = read(stream)
+    start = stream.tell()
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - start:
+        raise ValueError("not as many bytes as its header says")
+    flat = np.frombuffer(data, dtype=dtype, offset=start)
+    return flat.reshape(shape, order="F" if fortran else "C")
 
 
 @functools.lru_cache(maxsize=64)

@@ -49,5 +49,5 @@ def encode_error(error: Exception, reply_to: Message) -> Message:
 
 def decode_error(error: Error) -> Failure:
     """Return why a site gave no update."""
-    reason = (error.reason or f"error {error.code}").replace("\n", " ")[:400]
+    reason = (error.reason or f"error {error.code}")[:400].replace("\n", " ")
     return Failure(reason=reason, budget=error.code == _KINDS[0][0])

@@ -10,7 +10,7 @@ from fedmodel import config
 from fedmodel._paths import source_digest
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.job import Job, Performance
-from fedmodel.ledger.tree_head import TreeHead
+from fedmodel.ledger.tree_head import LARGEST, TreeHead
 from fedmodel.wire.records import VERSION, checked_field, checked_record
 
 __all__ = ["Offer", "decode_offer", "encode_offer"]
@@ -94,6 +94,8 @@ def _performance(text: str) -> Performance:
 
 
 def _tree_heads(text: str) -> tuple[TreeHead, ...]:
+    if len(text) > _MOST_HEADS * (LARGEST + 1):
+        raise ProtocolError(f"an offer's heads have {len(text)} characters, more than there can be")
     lines = text.splitlines()
     if len(lines) > _MOST_HEADS:
         raise ProtocolError(f"an offer has at most {_MOST_HEADS} heads, got {len(lines)}")
@@ -102,5 +104,5 @@ def _tree_heads(text: str) -> tuple[TreeHead, ...]:
 
 def _joining(text: str) -> str:
     if text and not _JOINING.fullmatch(text):
-        raise ProtocolError(f"a joining is named by 64 hex digits, got {text!r:.40}")
+        raise ProtocolError(f"a joining is named by 64 hex digits, got {text[:40]!r:.40}")
     return text

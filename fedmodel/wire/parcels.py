@@ -14,10 +14,11 @@ from fedmodel.errors import ProtocolError
 from fedmodel.update import Update
 from fedmodel.wire.arrays import flat_array, view
 
-__all__ = ["add_parcel", "parcel", "update_from_bytes", "update_to_bytes"]
+__all__ = ["add_parcel", "parcel", "update_from_bytes", "update_size", "update_to_bytes"]
 
 _RECORD = "parcels"
 _UPDATE = b"fedmodel.update/1\n"
+_HEAD = 16  # bytes: weight and training loss
 _METRICS = ("train_loss",)
 
 
@@ -37,13 +38,16 @@ def add_parcel(content: RecordDict, name: str, data: bytes | NDArray[np.uint8]) 
     return content
 
 
-def parcel(content: RecordDict, name: str, size: int | None = None) -> NDArray[np.uint8]:
+def parcel(
+    content: RecordDict, name: str, size: int | None = None, *, most: int | None = None
+) -> NDArray[np.uint8]:
     """Return the bytes in a content, as uint8 of one dimension.
 
     Args:
         content: from outside.
         name: of the parcel.
         size: how many bytes it must have; ``None``: any number.
+        most: how many it may have.
 
     Raises:
         ProtocolError: when there is none, or it is something else.
@@ -62,7 +66,14 @@ def parcel(content: RecordDict, name: str, size: int | None = None) -> NDArray[n
         )
     if size is not None and array.size != size:
         raise ProtocolError(f"the parcel '{name}' must have {size} bytes, got {array.size}")
+    if most is not None and array.size > most:
+        raise ProtocolError(f"the parcel '{name}' has {array.size} bytes, at most {most} may come")
     return array
+
+
+def update_size(parameters: int) -> int:
+    """Return how many bytes :func:`update_to_bytes` makes of an update."""
+    return len(_UPDATE) + _HEAD + 4 * parameters
 
 
 def update_to_bytes(update: Update) -> bytes:
@@ -78,7 +89,7 @@ def update_from_bytes(data: bytes) -> tuple[NDArray[np.float32], dict[str, float
     Raises:
         ProtocolError: when they aren't such bytes.
     """
-    head = len(_UPDATE) + 16
+    head = len(_UPDATE) + _HEAD
     if not data.startswith(_UPDATE) or len(data) < head or (len(data) - head) % 4:
         raise ProtocolError(f"expected an update that begins with {_UPDATE[:-1].decode()!r}")
     weight, loss = struct.unpack("<dd", data[len(_UPDATE) : head])

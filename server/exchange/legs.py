@@ -5,12 +5,15 @@ from typing import Any
 
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, ProtocolError
+from fedmodel.secagg.messages import Consent, Reveal, Shares, largest
 from fedmodel.wire import Content
 from server.answers import Check, nothing
 from server.collect import Collected, read_all
 from server.exchange.channel import Channel
 
 __all__ = ["Legs"]
+
+_ANSWERS = {"query.open": Shares, "query.consent": Consent, "query.reveal": Reveal}
 
 
 class Legs:
@@ -64,7 +67,8 @@ class Legs:
             return wire.add_parcel(wire.encode_reply(), "secagg", message(member))
 
         def read(member: int, reply: Content) -> None:
-            take(member, wire.parcel(reply, "secagg").tobytes())
+            most = largest(_ANSWERS[kind], len(self._numbers))
+            take(member, wire.parcel(reply, "secagg", most=most).tobytes())
 
         self.ask(kind, nodes, content, read)
 

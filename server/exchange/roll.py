@@ -3,6 +3,7 @@
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
 from fedmodel.secagg.aggregator import Aggregator
+from fedmodel.secagg.messages import Advert, largest
 from fedmodel.wire import Content
 
 __all__ = ["Roll"]
@@ -26,7 +27,8 @@ class Roll:
         Raises:
             ProtocolError: when it isn't one, or another node has given that site's.
         """
-        number = self._aggregator.take_advert(wire.parcel(content, "secagg").tobytes())
+        data = wire.parcel(content, "secagg", most=largest(Advert, 1)).tobytes()
+        number = self._aggregator.take_advert(data)
         if number in self.numbers.values():
             raise ProtocolError(f"site {number} of the roster has joined already, by another node")
         self.numbers[node] = number

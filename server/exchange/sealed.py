@@ -2,7 +2,7 @@
 
 from fedmodel import wire
 from fedmodel.errors import ConfigError
-from fedmodel.identity.seal import Context, open_
+from fedmodel.identity.seal import OVERHEAD, Context, open_
 from fedmodel.secagg.aggregator import Aggregator
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.update import Update
@@ -78,7 +78,7 @@ class Sealed:
             round=round_,
         )
         opened = open_(
-            wire.parcel(content, "sealed").tobytes(),
+            wire.parcel(content, "sealed", OVERHEAD + wire.update_size(self._size)).tobytes(),
             private=self._keys.seal,
             sender=roster.keys[number],
             context=context,

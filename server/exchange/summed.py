@@ -13,6 +13,7 @@ from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import ConfigError, ProtocolError, QuorumError
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement
+from fedmodel.secagg.messages import Upload, largest
 from fedmodel.secagg.ring import packed_size
 from fedmodel.secagg.sums import PlainSum, SharedSum
 from fedmodel.training.optim import descent
@@ -160,7 +161,8 @@ class Summed:
 
         def take(member: int, reply: Content) -> None:
             packed = wire.parcel(reply, "masked", self._bytes)
-            attempt.take_upload(member, wire.parcel(reply, "secagg").tobytes(), packed)
+            header = wire.parcel(reply, "secagg", most=largest(Upload, 1)).tobytes()
+            attempt.take_upload(member, header, packed)
 
         legs.ask("train", legs.nodes(attempt.takers), content, take)
 

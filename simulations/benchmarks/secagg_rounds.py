@@ -126,7 +126,7 @@ class Federation:
         attempt = self._begin(1)
         found = []
         for member, site in self._sites.items():
-            _hazmat.ed25519_verify.cache_clear()
+            _hazmat.verified.clear()
             found.append(timed(site.open, attempt.open_for(member))[1])
         return found
 
@@ -137,7 +137,7 @@ class Federation:
 
     def _forget(self) -> None:
         """Leave only what a process of its own would remember of verified signatures."""
-        _hazmat.ed25519_verify.cache_clear()
+        _hazmat.verified.clear()
         for advert in self._adverts:
             verify(self._members[advert.member], advert.signed(), advert.signature)
 
@@ -214,7 +214,7 @@ class Federation:
     def _reveal(self, attempt: Attempt, post: _Post) -> None:
         for member in attempt.survivors:
             told = post.down(member, post.coordinator("reveal", attempt.request_for, member))
-            _hazmat.ed25519_verify.cache_clear()
+            _hazmat.verified.clear()
             revealed = post.sites[member]("reveal", self._sites[member].reveal, told)
             post.coordinator("reveal", attempt.take_reveal, member, post.up(member, revealed))
 

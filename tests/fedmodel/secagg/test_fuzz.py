@@ -82,9 +82,9 @@ def state(machine: Any) -> dict[str, Any]:
     return found
 
 
-def entries(worlds: "type[World]") -> dict[str, Entry]:
+def entries(worlds: "type[World]", extra: int = 0) -> dict[str, Entry]:
     """Return every entry, with the state in which it is reached."""
-    world = worlds(4, survivors=3, threshold=3, count=6, seed="fuzz")
+    world = worlds(4, survivors=3, threshold=3, count=6, seed="fuzz", extra=extra)
     x, one, found = world.vectors(), world.sites[1], {}
 
     def add(
