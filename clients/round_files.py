@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from fedmodel import _files
 from fedmodel.errors import RunFolderError
 from fedmodel.runs import write_atomic
+from fedmodel.secagg.closing import check_open
 
 __all__ = ["ClosedRounds", "RoundFiles"]
 
@@ -45,7 +47,10 @@ class RoundFiles:
 
 
 class ClosedRounds:
-    """The last round of a job in which the site has helped to unmask a sum.
+    """The last round of a job in which the site has signed a set of survivors.
+
+    One for all sessions and processes of the site: of several that close the same round one
+    succeeds (:class:`fedmodel.secagg.closing.Closing`).
 
     Args:
         folder: of the site's state.
@@ -55,14 +60,14 @@ class ClosedRounds:
     def __init__(self, folder: Path, job: str) -> None:
         self._path = folder / f"closed-{job[:32]}.txt"
 
-    def read(self) -> int:
-        """Return the round; 0 where there was none.
+    def last(self) -> int:
+        """Return the round; 0 where there was none. It is read anew each time.
 
         Raises:
-            RunFolderError: when the file isn't one that :meth:`write` has written.
+            RunFolderError: when the file isn't one that :meth:`close` has written.
         """
         try:
-            text = self._path.read_text()
+            text = _files.read(self._path).decode()
             if not (text.endswith("\n") and text[:-1].isdecimal() and len(text) < 12):
                 raise ValueError
             return int(text)
@@ -74,13 +79,26 @@ class ClosedRounds:
                 "copy. Without it a sum could be unmasked twice"
             ) from error
 
-    def write(self, round_: int) -> None:
-        """Keep the round, durably.
+    def close(self, round_: int) -> None:
+        """Close a round, durably, under a lock that ends with the process.
+
+        Args:
+            round_: of the run.
 
         Raises:
-            RunFolderError: when it can't be written.
+            ReplayError: when it, or a later one, is closed already.
+            RunFolderError: when the file can't be read or written.
         """
-        write_atomic(self._path, f"{round_}\n".encode())
+        try:
+            _files.make_folder(self._path.parent)
+            with _files.locked(self._path.with_name(f".{self._path.name}.lock"), write=True):
+                check_open(round_, self.last())
+                _files.write_atomic(self._path, f"{round_}\n".encode())
+        except OSError as error:
+            raise RunFolderError(
+                f"can't write {self._path}: {error.strerror}; nothing has left this site for the "
+                "round's sum"
+            ) from error
 
 
 def _order(path: Path) -> tuple[int, str]:

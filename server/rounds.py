@@ -108,14 +108,14 @@ class _Run:
         return sorted(int(n) for n in generator.choice(nodes, size=count, replace=False))
 
     def pass_over_closed(self, exchange: Exchange) -> None:
-        """Pass over rounds whose sum the sites had unmasked when this coordinator lost it.
+        """Pass over rounds to whose sum the sites had agreed when this coordinator lost it.
 
         They don't repeat them: sums over two sets of sites would show who is in one only.
         """
         closed = exchange.closed()
         while self.round < closed:
             self.round += 1
-            why = "unmasked before an interruption, and its sum lost; sites repeat no such round"
+            why = "agreed on before an interruption, and its sum lost; sites repeat no such round"
             self.rows.append({"round": self.round, "updates": 0, "asked": 0, "lost": why})
             self.save()
 

@@ -45,7 +45,6 @@ class Summed:
             rounds=job.train.rounds,
             count=first.count,
         )
-        self._closed = ClosedRounds(site.run_folder, agreement.job)
         # A round's update, by the round and the model it is of: for another attempt of the round.
         self._pending: tuple[tuple[int, str], Update] | None = None
         self.participant = Participant(
@@ -56,7 +55,7 @@ class Summed:
             floors=site.policy.floors,
             sign=site.state.key.sign,
             entropy=site.entropy,
-            closed=self._closed.read(),
+            closing=ClosedRounds(site.run_folder, agreement.job),
         )
 
     def _shared(self, round_: int) -> SharedSum:
@@ -89,9 +88,7 @@ class Summed:
             return self.participant.consent(data)
         if name != "reveal":
             raise ProtocolError(f"a secure sum has no leg '{name:.40}'")
-        shares = self.participant.reveal(data)
-        self._closed.write(self.participant.closed)  # that it was done, before they leave
-        return shares
+        return self.participant.reveal(data)
 
     def _deliver(self, data: bytes, order: Order) -> None:
         """Take the others' shares, and check that the order is what the manifest named."""

@@ -85,7 +85,7 @@ class Aggregator:
         return advert.member
 
     def closed(self) -> int:
-        """Return the last round that can't be repeated: some honest site has revealed shares in it.
+        """Return the last round that can't be repeated: some honest site has agreed to a sum in it.
 
         By what more sites say than may collude, or so many that the others are too few for a sum.
         """

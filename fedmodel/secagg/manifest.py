@@ -22,7 +22,7 @@ class Advert:
         roster: SHA-256 of the roster.
         member: the site's number in it.
         key: its X25519 key.
-        closed: the last round of the job in which it has revealed shares; 0: none.
+        closed: the last round of the job in which it has signed a set of survivors; 0: none.
         signature: of all that by the key that the roster gives it.
     """
 

@@ -11,18 +11,15 @@ What a check refuses leaves the state as it was. An attempt that was opened neve
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmodel import _hazmat
 from fedmodel.errors import EquivocationError, FloorError, ProtocolError, ReplayError
-from fedmodel.secagg import shamir
 from fedmodel.secagg.agreement import Agreement, Floors
-from fedmodel.secagg.fields import label, only, verify
-from fedmodel.secagg.graph import Graph
-from fedmodel.secagg.keys import check_agreed, commitment, graph_of, pledge, recovery_key
+from fedmodel.secagg.closing import ClosedInMemory, Closing, check_open
+from fedmodel.secagg.fields import only, verify
+from fedmodel.secagg.keys import check_agreed, graph_of, pledge
 from fedmodel.secagg.masking import Encode, mask
 from fedmodel.secagg.messages import (
     Consent,
@@ -31,36 +28,20 @@ from fedmodel.secagg.messages import (
     Open,
     Request,
     Reveal,
-    Sealed,
     Share,
-    Shares,
     Survivors,
     Upload,
     decode,
     digest,
     encode,
 )
+from fedmodel.secagg.opened import Opened, share
 from fedmodel.secagg.peers import Peers
 from fedmodel.seeds import Entropy
 
 __all__ = ["Participant"]
 
 _SECRET, _SHARE = 32, 33  # bytes
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """What a site knows of the attempt that is open."""
-
-    manifest: Manifest
-    digest: bytes
-    graph: Graph
-    seeds: dict[int, bytes]  # neighbour → seed of their common mask
-    self_seed: bytes
-    stage: str = "shared"
-    takers: tuple[int, ...] = ()
-    held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # owner → its two shares
-    told: Survivors | None = None
 
 
 class Participant:
@@ -74,8 +55,9 @@ class Participant:
         floors: the site's own.
         sign: signs by the site's identity.
         entropy: where keys, seeds and shares come from.
-        closed: the last round of the job in which the site has revealed shares, in this session
-            or an earlier one. Keep :attr:`closed` on disk before a ``reveal`` message leaves.
+        closing: remembers the last round of the job in which the site has signed a set of
+            survivors, in this session or any other: it signs one set a round, so that no second
+            sum with its update can be unmasked.
 
     Raises:
         FloorError: when what was agreed on is below the site's floors.
@@ -92,7 +74,7 @@ class Participant:
         floors: Floors,
         sign: Callable[[bytes], bytes],
         entropy: Entropy,
-        closed: int = 0,
+        closing: Closing | None = None,
     ) -> None:
         if member not in members:
             raise ProtocolError(f"this site's number {member} isn't in the roster")
@@ -106,8 +88,8 @@ class Participant:
         self._entropy = entropy
         self._peers = Peers(member, agreement, members, entropy)
         self._last = (0, 0)  # round and attempt that was opened last
-        self.closed = closed
-        self._attempt: _Attempt | None = None
+        self._closing = ClosedInMemory() if closing is None else closing
+        self._attempt: Opened | None = None
 
     def __repr__(self) -> str:
         return f"Participant({self.member})"
@@ -115,6 +97,11 @@ class Participant:
     def advert(self) -> bytes:
         """Return the site's signed key for this session."""
         return encode(self._peers.advert(self._sign, self.closed))
+
+    @property
+    def closed(self) -> int:
+        """The last round of the job in which the site has signed a set of survivors; 0: none."""
+        return self._closing.last()
 
     @property
     def manifest(self) -> Manifest:
@@ -153,9 +140,8 @@ class Participant:
         name = digest(manifest)
         seeds = self._peers.seeds(name, graph.neighbours(self.member))
         self._last = (manifest.round, manifest.attempt)
-        self_seed, recovery = self._entropy.bytes(_SECRET), self._entropy.bytes(_SECRET)
-        self._attempt = _Attempt(manifest, name, graph, seeds, self_seed)
-        return self._share(self._attempt, recovery)
+        self._attempt = Opened(manifest, name, graph, seeds, self._entropy.bytes(_SECRET))
+        return share(self._attempt, self.member, self._peers, self._sign, self._entropy)
 
     def _check_manifest(self, manifest: Manifest) -> None:
         verify(self._coordinator, manifest.signed(), manifest.signature)
@@ -179,39 +165,7 @@ class Participant:
                 f"round {manifest.round}, attempt {manifest.attempt} isn't after round "
                 f"{self._last[0]}, attempt {self._last[1]}, which this site has opened"
             )
-        if manifest.round <= self.closed:
-            raise ReplayError(
-                f"this site has revealed shares in round {self.closed}; sums over two sets of "
-                "sites would show who is in one of them only"
-            )
-
-    def _share(self, attempt: _Attempt, recovery: bytes) -> bytes:
-        holders, threshold = attempt.graph.holders(self.member), attempt.graph.threshold
-        selves = shamir.split(attempt.self_seed, threshold, holders, self._entropy)
-        keys = shamir.split(recovery, threshold, holders, self._entropy)
-        attempt.held[self.member] = (selves[self.member], keys[self.member])
-        boxes = [
-            Sealed(member=n, box=self._peers.seal(attempt.digest, n, selves[n] + keys[n]).hex())
-            for n in holders
-            if n != self.member
-        ]
-        seeds = b"".join(attempt.seeds[n] for n in attempt.graph.neighbours(self.member))
-        kept = _hazmat.aead_seal(
-            recovery_key(recovery, attempt.digest, self.member),
-            seeds,
-            label("recovery", attempt.digest, self.member),
-            self._entropy,
-        )
-        unsigned = Shares(
-            manifest=attempt.digest.hex(),
-            member=self.member,
-            boxes=tuple(boxes),
-            recovery=kept.hex(),
-            self_commitment=commitment("self", attempt.self_seed, attempt.digest, self.member),
-            recovery_commitment=commitment("recovery", recovery, attempt.digest, self.member),
-            signature="0" * 128,
-        )
-        return encode(replace(unsigned, signature=self._sign(unsigned.signed()).hex()))
+        check_open(manifest.round, self.closed)
 
     # -- the masked upload -----------------------------------------------------------------------
 
@@ -273,7 +227,11 @@ class Participant:
     # -- unmasking -------------------------------------------------------------------------------
 
     def consent(self, data: bytes) -> bytes:
-        """Sign the set of survivors, once: no honest site signs two sets in one attempt.
+        """Sign the set of survivors, once: no honest site signs two sets in one round.
+
+        The round is closed before: who has signed takes part in no other attempt of it. Closing it
+        with the reveal wouldn't do. Of many sites a few reveal enough in a sparse graph, and the
+        others, who have signed too, would be enough for a second sum with the same updates.
 
         Args:
             data: a ``survivors`` message.
@@ -284,7 +242,8 @@ class Participant:
         Raises:
             FloorError: when they are too few, or some of them would be cut off from the others.
             EquivocationError: when it doesn't fit what the site was told before.
-            ReplayError: a second time, or for another attempt.
+            ReplayError: a second time, for another attempt, or when the round is closed: in
+                another session, perhaps.
         """
         message = decode(Survivors, data, len(self._members))
         attempt = self._at("uploaded", message.manifest)
@@ -294,6 +253,7 @@ class Participant:
             )
         self._check_subset(message.survivors, attempt.takers, "survivors", attempt)
         attempt.graph.check_survivors(message.survivors)
+        self._closing.close(attempt.manifest.round)
         attempt.told = message
         attempt.stage = "consented"
         signature = self._sign(message.signed()).hex()
@@ -322,8 +282,12 @@ class Participant:
         self._check_consents(message.consents, told, attempt.manifest.threshold)
         survived = set(told.survivors)
         self._check_pledges(message.pledges, attempt, survived)
+        if self.closed != attempt.manifest.round:
+            raise ReplayError(
+                f"this site has closed round {attempt.manifest.round}, and now round {self.closed} "
+                "is the last: another session of the job is going on"
+            )
         attempt.stage = "revealed"
-        self.closed = attempt.manifest.round
         held = sorted(attempt.held.items())
         selves = [Share(owner=n, share=s.hex()) for n, (s, _) in held if n in survived]
         keys = [Share(owner=n, share=k.hex()) for n, (_, k) in held if n not in survived]
@@ -355,7 +319,7 @@ class Participant:
             )
 
     def _check_pledges(
-        self, pledges: Sequence[Consent], attempt: _Attempt, survived: set[int]
+        self, pledges: Sequence[Consent], attempt: Opened, survived: set[int]
     ) -> None:
         given = {p.member: p.signature for p in pledges}
         signed = pledge(attempt.digest, attempt.takers)
@@ -370,7 +334,7 @@ class Participant:
 
     # -- common ----------------------------------------------------------------------------------
 
-    def _at(self, stage: str, manifest: str | None = None) -> _Attempt:
+    def _at(self, stage: str, manifest: str | None = None) -> Opened:
         """Return the open attempt, if it is at a stage (and is the one that is meant)."""
         attempt = self._attempt
         if attempt is None:
@@ -388,7 +352,7 @@ class Participant:
         return attempt
 
     def _check_subset(
-        self, part: Sequence[int], whole: Sequence[int], what: str, attempt: _Attempt
+        self, part: Sequence[int], whole: Sequence[int], what: str, attempt: Opened
     ) -> None:
         unknown = sorted(set(part) - set(whole))
         if unknown:

@@ -41,7 +41,7 @@ class Peers:
 
         Args:
             sign: by the site's identity.
-            closed: the last round in which the site has revealed shares.
+            closed: the last round in which the site has signed a set of survivors.
         """
         agreed = self._agreement
         unsigned = Advert(

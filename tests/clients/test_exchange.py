@@ -194,7 +194,7 @@ def test_legs_out_of_order_are_refused(talk: Talk) -> None:
     protocol = Aggregator(agreement=talk.agreement, members=talk.roster.keys, sign=SIGNER.sign)
     protocol._adverts = {n: attempt._adverts[n] for n in range(1, 5)}
     again = protocol.begin(round=1, attempt=2, model=attempt.manifest.model, cohort=range(1, 5))
-    assert "has revealed shares in round 1" in talk.why("query.open", again.open_for(1))
+    assert "has agreed to a sum in round 1" in talk.why("query.open", again.open_for(1))
 
 
 def test_a_round_that_was_unmasked_is_not_repeated_in_another_session(talk: Talk) -> None:
@@ -206,8 +206,26 @@ def test_a_round_that_was_unmasked_is_not_repeated_in_another_session(talk: Talk
     talk.restart()
     protocol = talk.begin(job)
     again = protocol.begin(round=1, attempt=1, model=attempt.manifest.model, cohort=range(1, 5))
-    assert "has revealed shares in round 1" in talk.why("query.open", again.open_for(1))
+    assert "has agreed to a sum in round 1" in talk.why("query.open", again.open_for(1))
     talk.open(protocol, 2)
+
+
+def test_two_sessions_of_a_job_at_once_do_not_isolate_a_site(tmp_path: Path) -> None:
+    """Each process joins while no round is closed; the second is to sum over one site less."""
+    job, sessions = job_of(), (Talk(tmp_path), Talk(tmp_path))
+    attempts = [session.open(session.begin(job)) for session in sessions]
+    for session, attempt in zip(sessions, attempts, strict=True):
+        session.upload(attempt, session.send("train", session.order(attempt)), nothing)
+    one, other = sessions
+    one.reveal(attempts[0])
+    assert "has agreed to a sum in round 1" in other.why(
+        "query.consent", attempts[1].survivors_message()
+    )
+    again = other.begin(job)
+    model = attempts[0].manifest.model
+    late = again.begin(round=1, attempt=1, model=model, cohort=range(1, 5))
+    assert "has agreed to a sum in round 1" in other.why("query.open", late.open_for(1))
+    assert one.summed.participant.closed == other.summed.participant.closed == 1
 
 
 @pytest.mark.parametrize("leg", ["query.open", "query.consent", "query.reveal"])

@@ -1,5 +1,8 @@
 """Files from round to round: what a repeated round starts from is still there."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 from clients.round_files import ClosedRounds, RoundFiles
 from clients.site_run import SiteRun
 from fedmodel.data import Rows
-from fedmodel.errors import RunFolderError
+from fedmodel.errors import ReplayError, RunFolderError
 from fedmodel.job import Model, Privacy, Train
 from fedmodel.training import dpsgd
 from fedmodel.wire import Offer, Order
@@ -80,12 +83,73 @@ def test_an_adaptive_clip_norm_goes_on_after_a_restart(
 
 def test_closed_rounds_are_kept_and_a_broken_file_is_no_round(tmp_path: Path) -> None:
     closed = ClosedRounds(tmp_path, "a" * 64)
-    assert closed.read() == 0
-    closed.write(7)
-    assert ClosedRounds(tmp_path, "a" * 64).read() == 7
-    assert ClosedRounds(tmp_path, "b" * 64).read() == 0
+    assert closed.last() == 0
+    closed.close(7)
+    assert ClosedRounds(tmp_path, "a" * 64).last() == 7
+    assert ClosedRounds(tmp_path, "b" * 64).last() == 0
     (path,) = tmp_path.glob("closed-*")
     for text in ("", "7", "-1\n", "1e3\n", "7\n8\n", "9" * 40 + "\n", "x\n"):
         path.write_text(text)
-        with pytest.raises(RunFolderError, match="restore the site's state"):
-            closed.read()
+        for act in (closed.last, lambda: closed.close(9)):
+            with pytest.raises(RunFolderError, match="restore the site's state"):
+                act()
+        assert path.read_text() == text
+
+
+def test_a_round_is_closed_once_and_none_is_opened_again(tmp_path: Path) -> None:
+    one, other = (ClosedRounds(tmp_path / "state", "a" * 64) for _ in range(2))
+    one.close(3)
+    for round_ in (3, 2, 1):
+        with pytest.raises(ReplayError, match="has agreed to a sum in round 3"):
+            other.close(round_)
+    assert one.last() == other.last() == 3
+    other.close(4)
+    assert one.last() == 4
+
+
+CLOSER = """
+import sys
+from pathlib import Path
+from clients.round_files import ClosedRounds
+from fedmodel.errors import ReplayError
+closed = ClosedRounds(Path(sys.argv[1]), "a" * 64)
+for round_ in range(1, 41):
+    try:
+        closed.close(round_)
+        print(round_)
+    except ReplayError:
+        pass
+"""
+
+
+HOLDER = """
+import fcntl, os, signal, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.long
+def test_of_processes_that_close_the_same_round_one_succeeds(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CLOSER, str(tmp_path)]
+    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    won = [int(line) for racer in racers for line in racer.communicate()[0].split()]
+    assert sorted(won) == sorted(set(won))
+    assert 40 in won
+    assert [racer.returncode for racer in racers] == [0, 0]
+
+
+def test_a_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
+    closed = ClosedRounds(tmp_path, "a" * 64)
+    closed.close(1)
+    (lock,) = tmp_path.glob(".closed-*.lock")
+    holder = subprocess.run([sys.executable, "-c", HOLDER, str(lock)], check=False)
+    assert holder.returncode == -signal.SIGKILL
+    closed.close(2)
+    assert closed.last() == 2
+
+
+def test_what_cannot_be_written_is_not_closed(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where a folder should be")
+    with pytest.raises(RunFolderError, match="nothing has left this site"):
+        ClosedRounds(tmp_path / "state", "a" * 64).close(1)

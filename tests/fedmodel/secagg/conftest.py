@@ -13,6 +13,7 @@ from fedmodel import _hazmat
 from fedmodel.secagg import shamir
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement, Floors
+from fedmodel.secagg.closing import ClosedInMemory
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.keys import pledge, recovery_key
 from fedmodel.secagg.masking import Encode, Sum
@@ -81,7 +82,7 @@ class World:
         extra: members of the roster beyond those that are in the cohort.
         seed: of all keys and secrets.
         floors: of all sites.
-        closed: last round in which the sites have revealed shares before.
+        closed: last round in which the sites have signed survivors before.
         others: of the agreement.
     """
 
@@ -145,7 +146,7 @@ class World:
             floors=self.floors,
             sign=self.signers[number],
             entropy=Dice("site", seed, number),
-            closed=self.closed,
+            closing=ClosedInMemory(self.closed),
         )
 
     def make_coordinator(self) -> Aggregator:

@@ -19,6 +19,7 @@ from fedmodel import config
 from fedmodel.errors import ConfigError, FedmodelError
 from fedmodel.secagg import messages
 from fedmodel.secagg.aggregator import Aggregator, Attempt
+from fedmodel.secagg.closing import ClosedInMemory
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.masking import Sum
 from fedmodel.secagg.messages import decode
@@ -61,7 +62,7 @@ def fork(value: Any) -> Any:
         return total
     if isinstance(value, dict | set | list):
         return value.copy()
-    if isinstance(value, Machine | Peers):
+    if isinstance(value, Machine | Peers | ClosedInMemory):
         made = copy.copy(value)
         for name, part in vars(value).items():
             setattr(made, name, fork(part))

@@ -16,6 +16,7 @@ from fedmodel.errors import (
     QuorumError,
     ReplayError,
 )
+from fedmodel.secagg.closing import ClosedInMemory
 from fedmodel.secagg.messages import (
     Consent,
     Deliver,
@@ -37,7 +38,7 @@ class Forgetful(Participant):
     """Doesn't know which attempts it has opened."""
 
     def _check_new(self, manifest: Manifest) -> None:
-        pass
+        self._closing = ClosedInMemory()
 
 
 class Obliging(Participant):
@@ -46,6 +47,7 @@ class Obliging(Participant):
     def consent(self, data: bytes) -> bytes:
         assert self._attempt is not None
         self._attempt.stage = "uploaded"
+        self._closing = ClosedInMemory()
         return super().consent(data)
 
     def reveal(self, data: bytes) -> bytes:
@@ -99,7 +101,7 @@ def test_an_attempt_after_a_reveal(worlds: "type[World]") -> None:
     world.play(x)
     again = world.begin(attempt=2, cohort=(1, 2, 3, 4))
     for n in again.manifest.cohort:
-        with pytest.raises(ReplayError, match="has revealed shares in round 1; sums over two sets"):
+        with pytest.raises(ReplayError, match="agreed to a sum in round 1, and takes part"):
             world.sites[n].open(again.open_for(n))
     world.play(x, round=2)
 
@@ -108,15 +110,16 @@ def test_an_attempt_after_a_reveal(worlds: "type[World]") -> None:
     assert world.is_plain(whole - part, x[5])
 
 
-def test_who_has_revealed_is_in_no_later_attempt(worlds: "type[World]") -> None:
-    # A reveal by a bare majority makes the sum; the others are too few for a second one.
+def test_who_has_agreed_is_in_no_later_attempt(worlds: "type[World]") -> None:
+    # A bare majority makes the sum; the others are too few for a second one.
     world = worlds(6, survivors=4, threshold=4)
-    x, attempt = world.vectors(), world.at("reveal")
+    x, attempt = world.vectors(), world.at("consent")
+    world.consent(attempt, but=(5, 6))
     world.reveal(attempt, but=(5, 6))
     assert world.is_plain(attempt.total(), sum(x.values(), np.zeros(40, np.int64)))
     again = world.begin(attempt=2, cohort=(3, 4, 5, 6))
     for n in (3, 4):
-        with pytest.raises(ReplayError, match="has revealed shares in round 1"):
+        with pytest.raises(ReplayError, match="has agreed to a sum in round 1"):
             world.sites[n].open(again.open_for(n))
     for n in (5, 6):
         again.take_shares(n, world.sites[n].open(again.open_for(n)))

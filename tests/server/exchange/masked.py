@@ -15,6 +15,7 @@ from fedmodel.identity import Member, Roster, SigningKey
 from fedmodel.identity.provision import CoordinatorKeys
 from fedmodel.job import Federation, Job, Train
 from fedmodel.secagg.agreement import Agreement, Floors
+from fedmodel.secagg.closing import ClosedInMemory
 from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.sums import PlainSum
 from fedmodel.seeds import Entropy
@@ -81,7 +82,7 @@ class Sites:
     raising: Callable[[str, int], Exception | None] = lambda kind, node: None
     talk: list[tuple[str, int]] = field(default_factory=list)
     participants: dict[int, Participant] = field(default_factory=dict)
-    closed: int = 0  # the last round in which they revealed shares, in an earlier joining
+    closed: int = 0  # the last round in which they signed survivors, in an earlier joining
 
     def join(self, node: int, session: str) -> bytes:
         sums = PlainSum(self.job, SIZE)
@@ -101,7 +102,7 @@ class Sites:
             floors=Floors(),
             sign=KEYS[node].sign,
             entropy=Entropy(),
-            closed=self.closed,
+            closing=ClosedInMemory(self.closed),
         )
         return self.participants[node].advert()
 
