@@ -175,7 +175,9 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
 
 
 def _wrong(hint: Any, value: Any, where: str) -> ConfigError:
-    return ConfigError(f"{where} must be {field_type(hint)}, got {_REPR.repr(value)}")
+    # What YAML takes for a number or a switch can't be made text again: 2024_01 is 202401 to it.
+    fix = "; put it in quotes" if hint is str and isinstance(value, bool | int | float) else ""
+    return ConfigError(f"{where} must be {field_type(hint)}, got {_REPR.repr(value)}{fix}")
 
 
 def to_mapping(obj: Any) -> Any:

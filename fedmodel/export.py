@@ -1,9 +1,11 @@
 """The verb ``export``: a finished run's model as a Hugging Face folder with a model card."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from fedmodel import config
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.job import Job, Performance
 from fedmodel.runs import RunFolder, run_path
@@ -11,7 +13,21 @@ from fedmodel.runs import RunFolder, run_path
 __all__ = ["export_run", "main"]
 
 Form: TypeAlias = Literal["merged", "adapter"]
-_FORMS: dict[str, Form] = {"merged": "merged", "adapter": "adapter"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What is asked.
+
+    Args:
+        run: a run's name or folder.
+        to: folder to write.
+        form: ``merged`` or ``adapter``.
+    """
+
+    run: str | None = None
+    to: str | None = None
+    form: Form = "merged"
 
 
 def main(
@@ -35,15 +51,12 @@ def main(
     """
     if len(mappings) != 1:
         raise ConfigError("export writes one run at a time; leave -m out")
-    (mapping,) = mappings
-    for key, what in (("run", "the run's name or folder"), ("to", "a folder to write")):
-        if not mapping.get(key):
-            raise ConfigError(f"export needs {key}=<{what}>")
-    form = _FORMS.get(str(mapping.get("form")))
-    if form is None:
-        known = ", ".join(_FORMS)
-        raise ConfigError(f"form={mapping.get('form')} isn't a choice; expected one of: {known}")
-    to = export_run(run_path(mapping["run"]), Path(str(mapping["to"])).expanduser(), form)
+    ask = config.build(Ask, mappings[0])
+    if not ask.run:
+        raise ConfigError("export needs run=<the run's name or folder>")
+    if not ask.to:
+        raise ConfigError("export needs to=<a folder to write>")
+    to = export_run(run_path(ask.run), Path(ask.to).expanduser(), ask.form)
     print(f"exported to {to}")
     return 0
 

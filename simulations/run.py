@@ -33,7 +33,7 @@ from server.publishing import Published
 from simulations.display import Display
 from simulations.parties import Parties, gather
 from simulations.play import Played, play
-from simulations.scenario import Scenario
+from simulations.scenario import Asked, Homes, Scenario
 
 __all__ = ["main", "simulate"]
 
@@ -68,7 +68,7 @@ def main(
         Scenario.from_mapping(mapping)
     results: list[tuple[str, Summary | str]] = []
     failed = 0
-    base = run_path(mappings[0].get("run"))
+    base = run_path(Asked.of(mappings[0]).run)
     for number, (mapping, label, keys) in enumerate(zip(mappings, labels, given, strict=True)):
         console.rule(escape(f"[{number + 1}/{len(mappings)}] {label}"))
         path = base.with_name(f"{base.name}-{number:03d}")
@@ -89,10 +89,11 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
         FedmodelError: if the job can't be run; what it had done stays in the run folder.
     """
     started = time.perf_counter()
-    mapping = _absolute(mapping)
-    path = run_path(mapping.get("run"))
-    if mapping.get("resume"):
-        if mapping.get("run") is None:
+    asked = Asked.of(mapping)
+    mapping = _absolute(mapping, asked)
+    path = run_path(asked.run)
+    if asked.resume:
+        if asked.run is None:
             raise ConfigError("resume=true needs run=<the run's name or folder>")
         folder, scenario = _reopen(path, mapping, given)
         if (finished := folder.summary()) is not None:
@@ -101,6 +102,7 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
     else:
         folder, scenario = None, Scenario.from_mapping(mapping)
         RunFolder.check_new(path)
+    _say_how_far_a_cap_reaches(scenario.homes, console)
     parties = gather(scenario)
     if folder is None:
         folder = RunFolder.create(
@@ -126,15 +128,26 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
     return summary
 
 
-def _absolute(mapping: dict[str, Any]) -> dict[str, Any]:
+def _say_how_far_a_cap_reaches(homes: Homes, console: Console) -> None:
+    cap = homes.policy.caps.epsilon
+    if cap is not None and homes.state is None:
+        console.print(
+            f"budget.epsilon={cap:g} holds within this run only: without state=DIR the sites begin "
+            "new ledgers in its folder. Give state=DIR for a cap over all runs.",
+            style="yellow",
+            markup=False,
+        )
+
+
+def _absolute(mapping: dict[str, Any], asked: Asked) -> dict[str, Any]:
     """Make paths absolute, so that a resume or export from another folder finds them."""
     made = {k: dict(v) if isinstance(v, dict) else v for k, v in mapping.items()}
     for part, key in (("data", "train"), ("data", "test"), ("model", "path")):
         value = made[part].get(key) if isinstance(made.get(part), dict) else None
         if isinstance(value, str) and Path(value).expanduser().exists():
             made[part][key] = str(Path(value).expanduser().resolve())
-    if made.get("state") is not None:
-        made["state"] = str(Path(str(made["state"])).expanduser().resolve())
+    if asked.state is not None:
+        made["state"] = str(Path(asked.state).expanduser().resolve())
     return made
 
 

@@ -1,5 +1,6 @@
 """The scenario of a simulation: a proposal, and what stands in for the real world around it."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,41 @@ from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.site_state import dataset_name
 from fedmodel.secagg.agreement import Floors
 
-__all__ = ["Homes", "Scenario"]
+__all__ = ["Asked", "Homes", "Scenario"]
 
 _DEFAULT_SITES = 5
 _PROPOSAL = ("model", "train", "privacy", "secagg", "aggregation", "federation")
 _OWN = ("data", "budget", "floors")
 _SCALARS = ("seed", "device", "state", "run", "resume")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Where a simulation is kept, and whether it goes on with one that was begun.
+
+    Args:
+        run: name or path of the run folder; ``None``: the date and time.
+        state: folder of the sites' state, for runs to share; ``None``: in the run folder.
+        resume: go on with a run that was begun.
+    """
+
+    run: str | None = None
+    state: str | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.state is not None and not self.state.strip():
+            raise ConfigError("state is empty; give a folder, or leave it out")
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any]) -> "Asked":
+        """Return what a composed configuration asks for.
+
+        Raises:
+            ConfigError: for a value of another type, such as a number that stands for a name.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        return config.build(cls, {key: mapping[key] for key in known if key in mapping})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +133,16 @@ def _partition(federation: dict[str, Any], source: Source) -> Partition:
 
 def _homes(mapping: Mapping[str, Any]) -> Homes:
     budget = dict(group(mapping, "budget"))
-    dataset = str(budget.pop("dataset", "main"))
+    named = {"dataset": budget.pop("dataset")} if "dataset" in budget else {}
     caps = config.build(Caps, budget, "budget")
     floors = config.build(Floors, group(mapping, "floors"), "floors")
-    state = mapping.get("state")
-    return Homes(
-        state=None if state is None else Path(state),
-        dataset=dataset,
-        policy=Policy(caps=caps, floors=floors),
+    state = Asked.of(mapping).state
+    return config.build(
+        Homes,
+        {
+            **named,
+            "state": None if state is None else Path(state),
+            "policy": Policy(caps=caps, floors=floors),
+        },
+        "budget",
     )

@@ -54,6 +54,8 @@ class Ask:
             raise ConfigError(
                 "budget needs state=<folder of the sites' state> or run=<a run's name>, one of them"
             )
+        if self.state is not None and not self.state.strip():
+            raise ConfigError("state is empty; give the folder of the sites' state")
         if self.format not in _FORMATS:
             raise ConfigError(f"format={self.format} isn't a choice; expected one of: table, json")
         if self.release is not None and self.state is None:
@@ -142,7 +144,7 @@ def _caps(ask: Ask, given: Sequence[str]) -> Caps:
 
 
 def _ledgers(ask: Ask) -> list[Found]:
-    found = _of_run(str(ask.run)) if ask.state is None else _of_state(Path(ask.state).expanduser())
+    found = _of_run(ask.run) if ask.state is None else _of_state(Path(ask.state).expanduser())
     chosen = [f for f in found if ask.site in (None, f.site) and ask.dataset in (None, f.dataset)]
     if chosen:
         return chosen
@@ -168,7 +170,7 @@ def _of_state(root: Path) -> list[Found]:
     return found
 
 
-def _of_run(name: str) -> list[Found]:
+def _of_run(name: str | None) -> list[Found]:
     folder = RunFolder.open(run_path(name))
     found = []
     for path in sorted((folder.path / "ledger").glob("*.jsonl")):

@@ -1,7 +1,7 @@
 """The command line: a table of verbs, help without heavy imports, and the one Hydra entry."""
 
-from fedmodel.cli.composing import compose, expand
+from fedmodel.cli.composing import as_typed, compose, expand
 from fedmodel.cli.entry import main
-from fedmodel.cli.verbs import VERBS
+from fedmodel.cli.verbs import TEXTS, VERBS
 
-__all__ = ["VERBS", "compose", "expand", "main"]
+__all__ = ["TEXTS", "VERBS", "as_typed", "compose", "expand", "main"]

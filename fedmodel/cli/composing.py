@@ -2,14 +2,56 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedmodel._paths import conf_dir
 from fedmodel.errors import ConfigError
 
-__all__ = ["compose", "expand"]
+__all__ = ["as_typed", "compose", "expand"]
+
+
+def as_typed(overrides: Sequence[str], texts: Collection[str]) -> list[str]:
+    """Return overrides in which names, paths and texts are text, as they were typed.
+
+    Hydra reads ``2024_01`` as the number 202401, and ``1e3`` as 1000.0: another name, and so
+    another folder and another ledger. ``null`` stays what stands for no value at all.
+
+    Args:
+        overrides: of the command line.
+        texts: keys whose values are text.
+
+    Raises:
+        ConfigError: where a sweep over such a key has a value that isn't text.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    parser, found = OverridesParser.create(), []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        name = key.lstrip("+")
+        if name in texts:
+            try:
+                parsed = parser.parse_overrides([override])[0]
+            except OverrideParseException:
+                parsed = None  # `expand` says what is wrong with it
+            if parsed is not None and parsed.is_sweep_override():
+                _check_sweep(name, parsed)
+            elif parsed is not None and isinstance(parsed.value(), bool | int | float):
+                override = f"{key}='{value.strip()}'"
+        found.append(override)
+    return found
+
+
+def _check_sweep(name: str, parsed: Any) -> None:
+    odd = [v for v in parsed.sweep_iterator() if isinstance(v, bool | int | float)]
+    if odd:
+        raise ConfigError(
+            f"{name} is text, and a sweep reads {', '.join(map(str, odd))} as a number or a "
+            f"switch; put each of its values in quotes: {name}=\"'…','…'\""
+        )
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:

@@ -1,6 +1,6 @@
 """The table of verbs: each with the principal who runs it."""
 
-__all__ = ["OPTIONS", "VERBS"]
+__all__ = ["OPTIONS", "TEXTS", "VERBS"]
 
 # verb → module:function, and what it does. The module is imported only when the verb runs.
 VERBS: dict[str, tuple[str, str]] = {
@@ -10,3 +10,23 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 # `--what-if job=PATH` reads better than what_if=PATH, and is the same.
 OPTIONS: dict[tuple[str, str], str] = {("budget", "--what-if"): "what_if"}
+# Keys whose value is a name, a path or a text: taken as typed, whatever YAML would make of it.
+TEXTS: dict[str, frozenset[str]] = {
+    "simulate": frozenset(
+        [
+            "run",
+            "state",
+            "budget.dataset",
+            *("model.path", "model.revision"),
+            *(
+                f"data.{name}"
+                for name in (
+                    *("train", "test", "name", "revision", "train_split", "test_split"),
+                    *("text", "label", "label_separator", "site", "patient"),
+                )
+            ),
+        ]
+    ),
+    "export": frozenset(["run", "to"]),
+    "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
+}

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from fedmodel.errors import RunFolderError
+from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.runs import checkpoint as checkpoints
 from fedmodel.runs.checkpoint import Checkpoint
 from fedmodel.runs.files import load_arrays, parse_json, read_json, to_json, write_atomic
@@ -34,10 +34,15 @@ def run_path(name: str | None) -> Path:
     """Return the folder a run's name means: ``runs/NAME``, or a path as it is.
 
     Without a name, the date and time.
+
+    Raises:
+        ConfigError: for a name that names no folder of its own.
     """
     if name is None:
         return RUNS / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    path = Path(str(name)).expanduser()
+    if not name.strip() or name in (".", ".."):
+        raise ConfigError(f"run={name!r} names no run; give a name, or the path of a folder")
+    path = Path(name).expanduser()
     return path if path.is_absolute() or len(path.parts) > 1 else RUNS / path
 
 

@@ -54,7 +54,10 @@ def test_the_run_folder_keeps_its_contract(tmp_path: Path) -> None:
 
 
 def test_the_claimed_epsilon_is_the_ledgers(tmp_path: Path) -> None:
-    summary, folder, _ = run(tmp_path, "privacy=record", "privacy.epsilon=2")
+    summary, folder, text = run(
+        tmp_path, "privacy=record", "privacy.epsilon=2", "budget.epsilon=100"
+    )
+    assert " ".join(text.split()).count("budget.epsilon=100 holds within this run only") == 1
     for name, site in summary["privacy"]["sites"].items():
         spends = Ledger(folder / "ledger" / f"{name}.jsonl").spends()
         assert site["epsilon"] == pytest.approx(epsilon(spends, 1e-4), rel=1e-9)

@@ -85,6 +85,7 @@ def test_a_site_whose_cap_is_reached_refuses_and_the_others_go_on(tmp_path: Path
     assert "budget.epsilon" in str(refused["site-2"])
     assert summary["privacy"]["sites"]["site-2"]["steps"] == 0
     assert "2 of 3 sites joined" in text
+    assert "holds within this run only" not in text  # it is over all that share the state
     assert "with what is asked for" in text
     # With a cap that covers nobody, there is no run, and nothing is reserved.
     with pytest.raises(QuorumError, match="budget"):
