@@ -4,17 +4,15 @@ A site that brings back an old copy of its ledger is told what it had, and refus
 A head says how many entries a ledger has, and nothing of what is in them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedmodel import _files
 from fedmodel.errors import ProtocolError, RunFolderError
+from fedmodel.ledger.kept_heads import heads_text, merge_heads, read_heads
 from fedmodel.ledger.tree_head import Standing, TreeHead
 
 __all__ = ["LedgerMemory"]
-
-_SCHEMA = "fedmodel.heads/1"
 
 
 class LedgerMemory:
@@ -36,7 +34,7 @@ class LedgerMemory:
         self._of_node: dict[int, str] = {}  # node → the ledger that it has shown in this run
         self._heads: dict[str, TreeHead] = {}
         for path in self._files:
-            _merge(self._heads, _read(path))
+            merge_heads(self._heads, read_heads(path))
         self._saved = dict(self._heads)
 
     def offered(self, node: int) -> list[TreeHead]:
@@ -84,36 +82,9 @@ class LedgerMemory:
                 if not path.parent.is_dir():
                     _files.make_folder(path.parent)
                 with _files.locked(path.with_name(f".{path.name}.lock"), write=True):
-                    merged = _read(path)
-                    _merge(merged, self._heads)
-                    _files.write_atomic(path, _text(merged), durable=False)
+                    merged = read_heads(path)
+                    merge_heads(merged, self._heads)
+                    _files.write_atomic(path, heads_text(merged), durable=False)
             except OSError as error:
                 raise RunFolderError(f"can't write {path}: {error}") from error
         self._saved = dict(self._heads)
-
-
-def _merge(into: dict[str, TreeHead], others: Mapping[str, TreeHead]) -> None:
-    for name, head in others.items():
-        if name not in into or into[name].size < head.size:
-            into[name] = head
-
-
-def _text(heads: Mapping[str, TreeHead]) -> bytes:
-    texts = [json.loads(heads[name].to_json()) for name in sorted(heads)]
-    return (json.dumps({"schema": _SCHEMA, "heads": texts}, indent=1) + "\n").encode()
-
-
-def _read(path: Path) -> dict[str, TreeHead]:
-    try:
-        kept = json.loads(_files.read(path))
-        if kept["schema"] != _SCHEMA:
-            raise ValueError(f"schema {kept['schema']!r}")
-        heads = [TreeHead.from_json(json.dumps(each)) for each in kept["heads"]]
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, ProtocolError) as error:
-        raise RunFolderError(
-            f"{path} can't be read ({error}); restore it from a copy. It is what would tell that a "
-            "site's ledger was rolled back"
-        ) from error
-    return {head.ledger: head for head in heads}

@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedmodel import _files, config
+from fedmodel import config
 from fedmodel.accounting.planning import plan_of
+from fedmodel.budget.ledgers import Found, Looked, of_run, of_state
 from fedmodel.budget.show import tables
 from fedmodel.budget.statement import Statement, WhatIf, statement, what_if
-from fedmodel.errors import ConfigError, LedgerError, ProtocolError, RunFolderError
+from fedmodel.errors import ConfigError, LedgerError, RunFolderError
 from fedmodel.job import Job
-from fedmodel.ledger import Ledger, Request
+from fedmodel.ledger import Request
 from fedmodel.ledger.caps import Caps
-from fedmodel.ledger.site_state import SiteState, sites_in
-from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.runs import RunFolder, run_path
 
 __all__ = ["main"]
@@ -62,15 +61,6 @@ class Ask:
             raise ConfigError("release=<run> needs state=<folder of the sites' state>")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A ledger and whose it is."""
-
-    site: str
-    dataset: str
-    ledger: Ledger
-
-
 def main(
     mappings: Sequence[dict[str, Any]],
     *,
@@ -89,13 +79,17 @@ def main(
 
     Raises:
         ConfigError: for a missing or wrong value.
-        LedgerError: for a ledger that isn't valid.
+        LedgerError: for a ledger that isn't valid, or when something here knows of one that is
+            gone: what there is is shown before (as a table), for it isn't all.
     """
     if len(mappings) != 1:
         raise ConfigError("budget looks at one state at a time; leave -m out")
     ask = config.build(Ask, mappings[0])
     caps = _caps(ask, given[0] if given else ())
-    found = _ledgers(ask)
+    looked = _look(ask)
+    found = looked.found
+    if looked.missing and (ask.release is not None or ask.format == "json"):
+        raise _incomplete(looked)
     if ask.release is not None:
         _give_back(found, ask.release)
     job = None if ask.what_if is None else _job(ask.what_if)
@@ -103,7 +97,14 @@ def main(
     shown = [statement(book, caps) for book in books]
     costs = [] if job is None else [what_if(book, _request(job), caps) for book in books]
     _show(ask, shown, costs)
+    if looked.missing:
+        raise _incomplete(looked)
     return 1 if any(cost.refusal for cost in costs) else 0
+
+
+def _incomplete(looked: Looked) -> LedgerError:
+    told = "; ".join(str(each) for each in looked.missing)
+    return LedgerError(f"this isn't all that was spent. Missing: {told}")
 
 
 def _show(ask: Ask, shown: Sequence[Statement], costs: Sequence[WhatIf]) -> None:
@@ -143,50 +144,31 @@ def _caps(ask: Ask, given: Sequence[str]) -> Caps:
     return config.build(Caps, {k: v for k, v in kept.items() if k in known}, "budget")
 
 
-def _ledgers(ask: Ask) -> list[Found]:
-    found = _of_run(ask.run) if ask.state is None else _of_state(Path(ask.state).expanduser())
-    chosen = [f for f in found if ask.site in (None, f.site) and ask.dataset in (None, f.dataset)]
-    if chosen:
-        return chosen
-    if not found:
+def _look(ask: Ask) -> Looked:
+    """Return what is asked about.
+
+    Raises:
+        RunFolderError: when there is no ledger, and nothing that knows of one.
+        ConfigError: when there is none of the site or dataset.
+    """
+    if ask.state is None:
+        where = run_path(ask.run)
+        looked = of_run(RunFolder.open(where))
+    else:
+        where = Path(ask.state).expanduser()
+        looked = of_state(where)
+    asked = looked.of(ask.site, ask.dataset)
+    if asked.found or asked.missing:
+        return asked
+    if not looked.found and not looked.missing:
         raise RunFolderError(
-            f"{ask.state or run_path(ask.run)} has no ledger; nothing was spent there, or it "
-            "isn't a folder of sites' state"
+            f"{where} has no ledger, and nothing that knows of one (a tree head, leaves, a "
+            "coordinator's memory); nothing was spent there, or it isn't a folder of sites' state"
         )
-    known = ", ".join(sorted({f"site={f.site} dataset={f.dataset}" for f in found}))
-    raise ConfigError(f"no ledger of site={ask.site} dataset={ask.dataset}; there are: {known}")
-
-
-def _of_state(root: Path) -> list[Found]:
-    folders = [root] if (root / "key").exists() else sites_in(root)
-    found = []
-    for folder in folders:
-        state = SiteState(folder, folder.name)
-        for dataset in state.datasets():
-            opened = Ledger(state.ledger_path(dataset)).book().opened
-            if opened is not None:
-                ledger = SiteState(folder, opened.site).ledger(dataset)
-                found.append(Found(opened.site, dataset, ledger))
-    return found
-
-
-def _of_run(name: str | None) -> list[Found]:
-    folder = RunFolder.open(run_path(name))
-    found = []
-    for path in sorted((folder.path / "ledger").glob("*.jsonl")):
-        ledger = Ledger(path)
-        opened = ledger.book().opened
-        if opened is None:
-            continue
-        for kept in sorted((folder.site_state(path.stem) / "heads").glob("*.json")):
-            try:
-                head = TreeHead.from_json(_files.read(kept))
-            except (OSError, ProtocolError) as error:
-                raise LedgerError(f"{kept} can't be read: {error}") from error
-            if head.ledger == opened.ledger:
-                ledger.check_extends(head)
-        found.append(Found(opened.site, opened.dataset, ledger))
-    return found
+    known = ", ".join(sorted({f"site={f.site} dataset={f.dataset}" for f in looked.found}))
+    raise ConfigError(
+        f"no ledger of site={ask.site} dataset={ask.dataset}; there are: {known or 'none'}"
+    )
 
 
 def _give_back(found: Sequence[Found], run: str) -> None:

@@ -25,11 +25,12 @@ from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.commitment import Commitment, Leaves, commit
 from fedmodel.seeds import Entropy
 
-__all__ = ["SiteState", "dataset_name", "folder_name", "sites_in"]
+__all__ = ["SiteState", "dataset_name", "folder_name", "is_state", "sites_in"]
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _HASHED = re.compile(r"-[0-9a-f]{8}$")
 _DATASET = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_PARTS = ("key", "salt", "ledgers", "heads", "leaves")
 _NEED = {"key": ("heads", "ledgers"), "salt": ("leaves",)}  # where these are, it can't be new
 _RESTORE = (
     "so it can't be told whether two datasets share rows; restore the state folder whole from a "
@@ -52,9 +53,15 @@ def folder_name(site: str) -> str:
     return f"{plain or 'site'}-{hashlib.sha256(site.encode()).hexdigest()[:8]}"
 
 
+def is_state(folder: Path) -> bool:
+    """Return whether a folder has some part of a site's state: one part may be lost."""
+    return any((folder / part).exists() for part in _PARTS)
+
+
 def sites_in(root: Path) -> list[Path]:
-    """Return the folders of the sites whose state is below a folder."""
-    return sorted(p.parent for p in root.glob("*/key"))
+    """Return the folders of the sites whose state, or what is left of it, is below a folder."""
+    folders = {path.parent for part in _PARTS for path in root.glob(f"*/{part}")}
+    return sorted(folder for folder in folders if folder.name not in _TAKEN)
 
 
 class SiteState:
@@ -106,7 +113,7 @@ class SiteState:
             signer=self.key,
             site=self.site,
             dataset=dataset_name(dataset),
-            head=self.folder / "heads" / f"{dataset}.json",
+            head=self.head_path(dataset),
         )
         return Ledger(path or self.ledger_path(dataset), owner, caps, entropy=self._entropy)
 
@@ -117,6 +124,19 @@ class SiteState:
     def datasets(self) -> list[str]:
         """Return the names of the datasets that have a ledger here."""
         return sorted(p.stem for p in (self.folder / "ledgers").glob("*.jsonl"))
+
+    def known_datasets(self) -> list[str]:
+        """Return the names of the datasets that a ledger, a tree head or leaves here are of."""
+        heads = [path.stem for path in (self.folder / "heads").glob("*.json")]
+        return sorted({*self.datasets(), *heads, *self._with_leaves()})
+
+    def head_path(self, dataset: str) -> Path:
+        """Return the path of a dataset's last signed tree head."""
+        return self.folder / "heads" / f"{dataset}.json"
+
+    def leaves_path(self, dataset: str) -> Path:
+        """Return the path of the hashes of a dataset's rows."""
+        return self.folder / "leaves" / f"{dataset}.bin"
 
     def note_rows(
         self,
@@ -177,7 +197,7 @@ class SiteState:
         self, dataset: str, salt_id: bytes, noted: Sequence[DatasetEntry] | None
     ) -> Leaves | None:
         """Return a dataset's leaves, held against its ledger's entries where that is known."""
-        path = self.folder / "leaves" / f"{dataset}.bin"
+        path = self.leaves_path(dataset)
         try:
             leaves = Leaves.from_bytes(_files.read(path))
         except FileNotFoundError:
@@ -198,7 +218,7 @@ class SiteState:
         return leaves
 
     def _keep(self, dataset: str, leaves: Leaves) -> None:
-        path = self.folder / "leaves" / f"{dataset}.bin"
+        path = self.leaves_path(dataset)
         try:
             _files.make_folder(path.parent)
             _files.write_atomic(path, leaves.to_bytes(), mode=0o600)
