@@ -14,6 +14,7 @@ from typing import Any
 from fedmodel.accounting.planning import plan_for
 from fedmodel.errors import ConfigError
 from fedmodel.job import (
+    BITS,
     Aggregation,
     Federation,
     Job,
@@ -149,7 +150,7 @@ def _secagg(proposal: Proposal, privacy: Privacy, federation: Federation, facts:
 def _bits(proposal: Proposal, privacy: Privacy, sums: MaskedSums, federation: Federation) -> int:
     asked = proposal.secagg.bits
     if not privacy.shared:
-        return asked or (32 if proposal.weights == "examples" else 24)
+        return asked or max(BITS)  # fewer round a small update to nothing where sites are many
     evaluate = federation.test == "held-out"
     plan = plan_for(privacy, proposal.train, sums, evaluate=evaluate)
     return bits_needed(plan, federation.cohort, asked)

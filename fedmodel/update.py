@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmodel.errors import ProtocolError
 
-__all__ = ["Update", "Vector", "vector_sha256"]
+__all__ = ["Update", "Vector", "root_mean_square", "vector_sha256"]
 
 # Trainable parameters, or a change of them: one flat float32 array.
 Vector: TypeAlias = NDArray[np.float32]
@@ -20,6 +20,14 @@ Vector: TypeAlias = NDArray[np.float32]
 def vector_sha256(vector: Vector) -> str:
     """Return the SHA-256 (hex) of parameters as they travel: float32, little-endian."""
     return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").data).hexdigest()
+
+
+def root_mean_square(vector: Vector) -> float:
+    """Return the root mean square of a vector's coordinates; 0 of none."""
+    if not vector.size:
+        return 0.0
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    return norm / math.sqrt(vector.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

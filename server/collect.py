@@ -25,12 +25,14 @@ class Collected:
         givers: the nodes whose updates are in it.
         failures: node id → why a site gave none, or failed to do all that it was asked for.
         reason: why there is no mean although sites gave updates.
+        step: what one unit stands for where the sites' numbers were rounded for a sum.
     """
 
     mean: Update | None = None
     givers: tuple[int, ...] = ()
     failures: dict[int, wire.Failure] = field(default_factory=dict)
     reason: str | None = None
+    step: float | None = None
 
     @property
     def updates(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from fedmodel import tasks, wire
 from fedmodel.errors import FedmodelError, QuorumError, RunError, RunFolderError
 from fedmodel.runs import Checkpoint
-from fedmodel.update import Vector
+from fedmodel.update import Vector, root_mean_square
 from fedmodel.wire import Content
 from server.collect import Collected, collect_counts
 from server.coordinator import Coordinator, RunResult
@@ -158,12 +158,29 @@ class _Run:
         if enough and got.mean is not None:
             self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector)
             row |= got.mean.metrics
+            row |= self.rounding(got)
         row |= self.evaluate()
         row["failures"] = {str(node): f.reason for node, f in got.failures.items()}
         self.rows.append(row)
         self.save()
         self.round_seconds.append(time.perf_counter() - started)
         self.c.reporter.round_ended(self.round, row)
+
+    def rounding(self, got: Collected) -> dict[str, float]:
+        """Return the size of a mean update beside the step to which the sites rounded theirs."""
+        if got.mean is None or got.step is None:
+            return {}
+        size = root_mean_square(got.mean.vector)
+        if size < got.step and not any("step" in row for row in self.rows):
+            logger.warning(
+                "round %d: a coordinate of the mean update is %.2g in the root mean square, and "
+                "sites round theirs to multiples of %.2g: the model may hardly move. Use more "
+                "secagg.bits, or a smaller secagg.range",
+                self.round,
+                size,
+                got.step,
+            )
+        return {"update": size, "step": got.step}
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate on the public test set and decide about early stopping."""
@@ -263,5 +280,6 @@ def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
         published=state.published,
         refused={node: why for node, why in joined.items() if why is not None},
         updates=state.updates,
+        update=next((row["update"] for row in reversed(state.rows) if "update" in row), None),
         round_seconds=tuple(state.round_seconds),
     )

@@ -75,6 +75,8 @@ class Display:
             for name in ("accuracy", "macro_f1", "loss", "train_loss")
             if name in metrics
         ]
+        if "step" in metrics:
+            shown.append(f"update {metrics['update']:.1e} in steps of {metrics['step']:.1e}")
         if metrics.get("failures"):
             shown.append(f"{len(metrics['failures'])} site(s) gave no update")
         note = " · ".join(shown).replace("_", " ")

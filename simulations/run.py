@@ -238,6 +238,7 @@ def _summarise(parties: Parties, played: Played, total: float) -> Summary:
     }
     spent = [report.ledger.spent for report in reports.values() if report.ledger is not None]
     privacy = privacy_summary(job, sites, spent, parameters)
+    hidden = hiding(job, result.update)
     return Summary(
         job_sha256=job.sha256,
         rounds=result.rounds,
@@ -246,8 +247,8 @@ def _summarise(parties: Parties, played: Played, total: float) -> Summary:
         final=result.final,
         released=None if result.published is None else _published(result.published, reports),
         privacy=privacy,
-        secagg=hiding(job),
-        notes=notes(job, privacy.noise_to_signal),
+        secagg=hidden,
+        notes=notes(job, privacy.noise_to_signal, hidden),
         time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
         traffic=played.traffic,
     )

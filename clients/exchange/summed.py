@@ -1,5 +1,7 @@
 """Summed exchange: the coordinator learns the sum of the sites' updates and nothing else."""
 
+import logging
+
 from clients.exchange.roster import own_roster
 from clients.exchange.work import Work
 from clients.round_files import ClosedRounds
@@ -11,11 +13,13 @@ from fedmodel.job import Job
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.masking import Encode
 from fedmodel.secagg.participant import Participant
-from fedmodel.secagg.sums import PlainSum, SharedSum
+from fedmodel.secagg.sums import PlainSum, PlainValues, SharedSum
 from fedmodel.update import Update, vector_sha256
 from fedmodel.wire import Content, Order
 
 __all__ = ["Summed"]
+
+logger = logging.getLogger(__name__)
 
 
 class Summed:
@@ -35,6 +39,7 @@ class Summed:
     def __init__(self, job: Job, site: Site, joining: str, size: int) -> None:
         roster = own_roster(site, joining)
         self._job, self._size, self._entropy = job, size, site.entropy
+        self._name = site.name
         shared = job.privacy.shared
         first = self._shared(1) if shared else PlainSum(job, size)
         agreement = Agreement.of(
@@ -47,6 +52,8 @@ class Summed:
         )
         # A round's update, by the round and the model it is of: for another attempt of the round.
         self._pending: tuple[tuple[int, str], Update] | None = None
+        self._plain: PlainValues | None = None
+        self._said = False
         self.participant = Participant(
             member=roster.number_of(site.name),
             agreement=agreement,
@@ -72,6 +79,7 @@ class Summed:
         self._deliver(wire.parcel(content, "secagg").tobytes(), order)
         values = self._values(order, work)
         header, packed = self.participant.upload(values)
+        self._say_lost()
         reply = wire.encode_reply(work.standing(order.entries))
         wire.add_parcel(reply, "secagg", header)
         return wire.add_parcel(reply, "masked", packed)
@@ -109,4 +117,21 @@ class Summed:
         what = (order.round, self.participant.manifest.model)
         if self._pending is None or self._pending[0] != what:
             self._pending = (what, work.train(order))
-        return PlainSum(self._job, self._size).encode(self._pending[1])
+        self._plain = PlainSum(self._job, self._size).encode(self._pending[1])
+        return self._plain
+
+    def _say_lost(self) -> None:
+        """Tell the site's operator, and nobody else, that its update has hardly any effect."""
+        plain = self._plain
+        if plain is None or self._said or not plain.mostly_lost:
+            return
+        self._said = True
+        logger.warning(
+            "site %s: of %d coordinates that this site's update changes, %d are left after "
+            "rounding to secagg.bits=%d: it has little effect on the model. Agree on more bits, "
+            "or on a smaller secagg.range",
+            self._name,
+            plain.given,
+            plain.kept,
+            self._job.secagg.masked.bits,
+        )

@@ -10,6 +10,7 @@ from fedmodel.accounting.planning import plan_of
 from fedmodel.accounting.spends import Spend
 from fedmodel.job import Job
 from fedmodel.runs import Hiding, PrivacySummary, SiteSummary
+from fedmodel.secagg.sums import plain_step
 
 __all__ = ["adversaries", "hiding", "noise_to_signal", "privacy_summary"]
 
@@ -30,8 +31,13 @@ def adversaries(job: Job, spent: Sequence[Sequence[Spend]]) -> dict[str, float]:
     return {name: max(f[name] for f in found) for name in found[0]} if found else {}
 
 
-def hiding(job: Job) -> Hiding:
-    """Return how a complete job's updates were hidden."""
+def hiding(job: Job, update: float | None = None) -> Hiding:
+    """Return how a complete job's updates were hidden.
+
+    Args:
+        job: complete.
+        update: root mean square of a coordinate of the last mean update, if there was one.
+    """
     if job.secagg.sums is None:
         return Hiding(mode=job.secagg.mode)
     sums = job.secagg.sums
@@ -42,6 +48,8 @@ def hiding(job: Job) -> Hiding:
         honest=sums.honest,
         threshold=sums.threshold,
         bits=sums.bits,
+        step=plain_step(job),
+        update=update,
     )
 
 

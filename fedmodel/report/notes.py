@@ -2,18 +2,20 @@
 
 from fedmodel.accounting.planning import plan_of
 from fedmodel.job import Job
+from fedmodel.runs import Hiding
 
 __all__ = ["notes"]
 
 _USELESS = 1.0  # noise over signal, from where the mean says more about the noise
 
 
-def notes(job: Job, noise_to_signal: float | None) -> tuple[str, ...]:
+def notes(job: Job, noise_to_signal: float | None, hidden: Hiding | None = None) -> tuple[str, ...]:
     """Return what a reader of the summary should know of this run's promise.
 
     Args:
         job: complete.
         noise_to_signal: as in the summary.
+        hidden: how updates were hidden, as in the summary.
     """
     found = []
     if job.secagg.on and job.privacy.private and not job.privacy.shared:
@@ -46,4 +48,15 @@ def notes(job: Job, noise_to_signal: float | None) -> tuple[str, ...]:
                 else "."
             )
         )
+    if hidden and _coarse(hidden):
+        found.append(
+            f"A coordinate of the last mean update was {hidden.update:.2g} in the root mean "
+            f"square, and sites rounded theirs to multiples of {hidden.step:.2g}: smaller changes "
+            "may be lost. Use more secagg.bits, or a smaller secagg.range."
+        )
     return tuple(found)
+
+
+def _coarse(hidden: Hiding) -> bool:
+    update, step = hidden.update, hidden.step
+    return update is not None and step is not None and update < step

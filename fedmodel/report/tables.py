@@ -70,6 +70,9 @@ def _overall(summary: Summary) -> Table:
         table.add_row("(ε, δ), worst site", claim)
     for name, epsilon in privacy.adversaries.items():
         table.add_row(f"  against: {name}", show_epsilon(epsilon))
+    if summary.secagg.step is not None and summary.secagg.update is not None:
+        figures = f"{summary.secagg.update:.2g} / {summary.secagg.step:.2g}"
+        table.add_row("last update / rounding step", figures)
     table.add_row("training", f"{summary.time.train_s:.1f} s")
     table.add_row("everything else", f"{summary.time.overhead_s:.1f} s")
     megabytes = f"{traffic.bytes_up / 1e6:.2f} / {traffic.bytes_down / 1e6:.2f} MB"

@@ -150,6 +150,9 @@ class Hiding:
         honest: their difference.
         threshold: consents to a sum, and shares of a secret.
         bits: of a masked number.
+        step: to multiples of which sites rounded their updates; ``None`` where they shared the
+            noise, or an earlier version has written the file.
+        update: root mean square of a coordinate of the last mean update, beside it.
     """
 
     mode: Literal["off", "on", "seal"]
@@ -158,6 +161,8 @@ class Hiding:
     honest: int | None = None
     threshold: int | None = None
     bits: int | None = None
+    step: float | None = None
+    update: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("survivors", "colluders", "honest", "threshold", "bits"):
@@ -165,6 +170,13 @@ class Hiding:
             require(
                 (figure is not None) == (self.mode == "on"),
                 f"secagg.{name} goes with secagg.mode=on and no other, got {figure!r} with "
+                f"{self.mode}",
+            )
+        for name in ("step", "update"):
+            figure = getattr(self, name)
+            require(
+                figure is None or (self.mode == "on" and figure >= 0),
+                f"secagg.{name} is a number ≥ 0 with secagg.mode=on, got {figure!r} with "
                 f"{self.mode}",
             )
 

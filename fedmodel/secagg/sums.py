@@ -22,7 +22,7 @@ from fedmodel.secagg.masking import Encode
 from fedmodel.seeds import Entropy
 from fedmodel.update import Update, Vector
 
-__all__ = ["PlainSum", "SharedSum", "bits_needed", "require_room"]
+__all__ = ["PlainSum", "PlainValues", "SharedSum", "bits_needed", "plain_step", "require_room"]
 
 _LOSS = "train_loss"
 
@@ -80,6 +80,66 @@ def require_room(plan: Plan, parties: int, bits: int) -> None:
             )
 
 
+def plain_step(job: Job) -> float | None:
+    """Return what one unit of a plain sum stands for: to multiples of it sites round their updates.
+
+    Where sites have weights, that is an update times the site's weight over the largest one.
+    ``None`` for a job without plain sums: a shared sum's step is far below its noise.
+    """
+    if job.secagg.sums is None or job.privacy.shared:
+        return None
+    return _fixed(job).step
+
+
+def _fixed(job: Job) -> FixedPoint:
+    sums = job.secagg.masked
+    return FixedPoint(bits=sums.bits, parties=job.federation.cohort, range=sums.range)
+
+
+class PlainValues:
+    """What writes an update's ring elements, tile by tile, and notes what rounding took.
+
+    Args:
+        fixed: how numbers are rounded.
+        vector: of the update, float32 ``[size]``.
+        scale: each number is multiplied by it first.
+        tail: ring elements after the vector's.
+        clip: whether numbers beyond the range are clipped to it.
+    """
+
+    def __init__(
+        self,
+        fixed: FixedPoint,
+        vector: Vector,
+        scale: np.float32,
+        tail: NDArray[np.uint32],
+        clip: bool,
+    ) -> None:
+        self._fixed, self._vector, self._scale = fixed, vector, scale
+        self._tail, self._clip = tail, clip
+        self.given = self.kept = 0  # coordinates that aren't 0: of the update, and once rounded
+
+    def __call__(self, start: int, stop: int, out: NDArray[np.uint32]) -> None:
+        """Overwrite ``out`` with the elements from ``start`` to ``stop``."""
+        size = self._vector.size
+        if start == 0:
+            self.given = self.kept = 0
+        inner = max(0, min(stop, size) - start)
+        if inner:
+            part = self._vector[start : start + inner]
+            part = part if self._scale == 1 else part * self._scale
+            self._fixed.encode(part, out[:inner], clip=self._clip)
+            self.given += int(np.count_nonzero(part))
+            self.kept += int(np.count_nonzero(out[:inner]))
+        if stop > size:
+            out[inner:] = self._tail[start + inner - size : stop - size]
+
+    @property
+    def mostly_lost(self) -> bool:
+        """Whether most of what isn't 0 has become 0 by rounding. It tells of the site's update."""
+        return 2 * self.kept < self.given
+
+
 class PlainSum:
     """Updates with their weights and metrics in one vector.
 
@@ -99,7 +159,7 @@ class PlainSum:
         self._most = sums.max_weight if self._weighted else 1
         self._with_loss = not job.privacy.private
         self._clip = sums.overflow == "clip"
-        self._fixed = FixedPoint(bits=self.bits, parties=parties, range=sums.range)
+        self._fixed = _fixed(job)
         if parties * self._most >= 2 ** (self.bits - 1):
             raise ConfigError(
                 f"the weights of {parties} sites of up to {self._most} rows (secagg.max_weight) "
@@ -111,7 +171,12 @@ class PlainSum:
         """Ring elements of a vector: the parameters, the weight, and the loss where it is told."""
         return self.size + 1 + self._with_loss
 
-    def encode(self, update: Update) -> Encode:
+    @property
+    def step(self) -> float:
+        """What one unit stands for (see :func:`plain_step`)."""
+        return self._fixed.step
+
+    def encode(self, update: Update) -> PlainValues:
         """Return what writes an update's ring elements.
 
         Raises:
@@ -129,17 +194,7 @@ class PlainSum:
             loss = np.array([update.metrics.get(_LOSS, 0.0) / self._most])
             self._fixed.encode(loss, tail[1:], clip=True)
         scale = np.float32(1 / self._most)
-
-        def write(start: int, stop: int, out: NDArray[np.uint32]) -> None:
-            inner = max(0, min(stop, self.size) - start)
-            if inner:
-                part = update.vector[start : start + inner]
-                part = part if self._most == 1 else part * scale
-                self._fixed.encode(part, out[:inner], clip=self._clip)
-            if stop > self.size:
-                out[inner:] = tail[start + inner - self.size : stop - self.size]
-
-        return write
+        return PlainValues(self._fixed, update.vector, scale, tail, self._clip)
 
     def decode(self, total: NDArray[np.int64], sites: int) -> Update:
         """Return the weighted mean of the updates in an unmasked sum.

@@ -15,7 +15,7 @@ from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.messages import Upload, largest
 from fedmodel.secagg.ring import packed_size
-from fedmodel.secagg.sums import PlainSum, SharedSum
+from fedmodel.secagg.sums import PlainSum, SharedSum, plain_step
 from fedmodel.training.optim import descent
 from fedmodel.update import Update, Vector, vector_sha256
 from fedmodel.wire import Content
@@ -122,7 +122,9 @@ class Summed:
                     break
                 earlier = reason
                 continue
-            return Collected(mean=mean, givers=givers, failures=legs.failures)
+            return Collected(
+                mean=mean, givers=givers, failures=legs.failures, step=plain_step(self._job)
+            )
         return Collected(failures=legs.failures, reason=reason)
 
     def _attempt(

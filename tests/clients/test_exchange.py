@@ -111,6 +111,26 @@ def test_a_kept_update_is_not_used_for_another_model_of_the_round(talk: Talk) ->
     assert talk.spent() == 2
 
 
+def test_a_site_tells_its_operator_that_its_update_rounds_to_nothing(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In its own log, once, and nobody else: how much of an update is small is the site's own."""
+    protocol = talk.begin(job_of(secagg={"bits": 16, "range": 2.0**10}))
+    replies = []
+    for number in (1, 2):
+        attempt = talk.open(protocol, 1, number)
+        replies.append(talk.send("train", talk.order(attempt)))
+    said = [r.getMessage() for r in caplog.records if "little effect on the model" in r.message]
+    assert len(said) == 1
+    assert said[0].startswith("site north: of ")
+    assert "0 are left after rounding to secagg.bits=16" in said[0]
+    assert all(set(reply.content) == {"config", "parcels"} for reply in replies)
+    caplog.clear()
+    attempt = talk.open(talk.begin(job_of()))
+    talk.send("train", talk.order(attempt))
+    assert not caplog.records
+
+
 # -- what a site refuses, and what it costs ------------------------------------------------------
 
 

@@ -179,7 +179,7 @@ def test_weights_by_themselves(mechanism: Any, optimizer: Any, weights: str) -> 
     assert asked.weights == complete(asked, FACTS).aggregation.weights == weights
 
 
-@pytest.mark.parametrize(("weights", "bits", "most"), [("uniform", 24, 1), ("auto", 32, 128)])
+@pytest.mark.parametrize(("weights", "bits", "most"), [("uniform", 32, 1), ("auto", 32, 128)])
 @pytest.mark.parametrize("asked", [None, 28])
 def test_the_numbers_of_a_sum(weights: Any, bits: int, most: int, asked: int | None) -> None:
     secagg = ProposedSecAgg(mode="on", bits=asked)

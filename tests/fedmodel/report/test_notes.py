@@ -31,7 +31,7 @@ def test_how_updates_were_hidden_is_the_jobs() -> None:
     assert hiding(make_job()) == Hiding(mode="off")
     assert hiding(make_job(secagg=SecAgg(mode="seal"))) == Hiding(mode="seal")
     assert hiding(make_job(secagg=HIDDEN)) == Hiding(
-        mode="on", survivors=4, colluders=1, honest=3, threshold=3, bits=20
+        mode="on", survivors=4, colluders=1, honest=3, threshold=3, bits=20, step=2.0**-13
     )
 
 

@@ -163,7 +163,7 @@ def test_tiles_of_any_size_give_the_same_elements(tile: int, private: bool) -> N
 def test_a_private_sum_has_no_loss_in_it() -> None:
     sums = PlainSum(job_of(privacy=ProposedPrivacy(mechanism="dpsgd", rate=0.5)), SIZE)
     encode = sums.encode(Update.of(vectors(1, 1.0)[0]))
-    assert sums.decode(summed([ring(encode, sums.count)] * 5, 24), 5).metrics == {}
+    assert sums.decode(summed([ring(encode, sums.count)] * 5, sums.bits), 5).metrics == {}
 
 
 @pytest.mark.parametrize("weight", [0.5, 1.5, 513.0, 1e9])
@@ -202,7 +202,7 @@ def test_beyond_the_range_is_refused_or_clipped_as_the_job_says() -> None:
     with pytest.raises(RangeError, match=r"secagg\.range"):
         ring(refusing.encode(Update.of(vector)), refusing.count)
     clipping = PlainSum(job_of(overflow="clip"), SIZE)
-    total = summed([ring(clipping.encode(Update.of(vector)), clipping.count)] * 5, 24)
+    total = summed([ring(clipping.encode(Update.of(vector)), clipping.count)] * 5, clipping.bits)
     mean = clipping.decode(total, 5).vector
     np.testing.assert_allclose(mean[:4], [0, 8, -8, 0], atol=1e-4)
     for bad in (np.nan, np.inf):
@@ -215,7 +215,7 @@ def test_beyond_the_range_is_refused_or_clipped_as_the_job_says() -> None:
 def test_a_loss_beyond_the_range_is_clipped_and_stops_nobody() -> None:
     sums = PlainSum(job_of(), SIZE)
     update = Update.of(np.zeros(SIZE, np.float32), 1.0, {"train_loss": 1e6})
-    total = summed([ring(sums.encode(update), sums.count)] * 5, 24)
+    total = summed([ring(sums.encode(update), sums.count)] * 5, sums.bits)
     assert sums.decode(total, 5).metrics["train_loss"] == pytest.approx(8.0, abs=1e-4)
 
 
@@ -229,7 +229,7 @@ def test_weights_that_the_ring_has_no_room_for_are_refused() -> None:
 
 
 def test_bits_are_the_jobs_own_or_what_its_sums_need() -> None:
-    for job, bits in ((job_of(), 24), (job_of(max_weight=64), 32), (job_of(bits=20), 20)):
+    for job, bits in ((job_of(), 32), (job_of(max_weight=64), 32), (job_of(bits=20), 20)):
         assert job.secagg.masked.bits == PlainSum(job, SIZE).bits == bits
     assert job_of(max_weight=64, bits=28).secagg.masked.bits == 28
 

@@ -19,7 +19,7 @@ from fedmodel.errors import (
 )
 from fedmodel.job import Federation, Privacy, SecAgg, Train
 from fedmodel.secagg import messages
-from fedmodel.secagg.sums import PlainSum
+from fedmodel.secagg.sums import PlainSum, plain_step
 from fedmodel.update import Update
 from server.exchange.summed import Summed
 from server.ledger_memory import LedgerMemory
@@ -56,6 +56,21 @@ def test_rounds_that_the_sites_have_unmasked_before_are_passed_over(
     assert result.rounds == 3
     changes = [np.mean([change(n, r) for n in NODES], axis=0) for r in played]
     np.testing.assert_allclose(result.vector, np.sum([INITIAL, *changes], axis=0), atol=2e-5)
+
+
+def test_the_step_of_rounding_stands_beside_the_size_of_the_update(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, rows = play(Sites(job_of()))
+    found = mean_of(*NODES)
+    assert rows[0]["update"] == pytest.approx(np.sqrt(np.mean(found**2)), abs=1e-5)
+    assert rows[0]["step"] == plain_step(job_of())
+    assert not caplog.records
+    job = job_of(rounds=3, secagg={"range": 2.0**20})
+    _, rows = play(Sites(job))
+    assert [row["step"] for row in rows] == [plain_step(job)] * 3
+    (said,) = caplog.records  # once a run
+    assert "the model may hardly move. Use more secagg.bits" in said.getMessage()
 
 
 # -- what is missing -----------------------------------------------------------------------------
