@@ -218,10 +218,10 @@ class Relay:
 CHANGES: dict[str, tuple[Callable[[dict[int, bytes], bytes], bytes | None], str]] = {
     "swapped": (lambda seen, own: seen[3], "signature"),
     "replayed": (lambda seen, own: seen[4], "signature"),
-    "cut": (lambda seen, own: own[:-1], "signature"),
+    "cut": (lambda seen, own: own[:-1], "must have"),
     "flipped": (lambda seen, own: own[:-5] + bytes([own[-5] ^ 1]) + own[-4:], "signature"),
     "another version": (lambda seen, own: b"fedmodel.seal/2\n" + own[16:], "version"),
-    "empty": (lambda seen, own: b"", "version"),
+    "empty": (lambda seen, own: b"", "must have"),
     "gone": (lambda seen, own: None, "sealed"),
 }
 
