@@ -6,11 +6,19 @@ So whoever wants to know what a kill between any two of them leaves behind can p
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["LockedFile", "locked", "make_folder", "read", "sync_folder", "write_atomic"]
+__all__ = [
+    "LockedFile",
+    "locked",
+    "make_folder",
+    "read",
+    "sync_folder",
+    "write_atomic",
+    "write_whole",
+]
 
 _CHUNK = 1 << 20
 
@@ -88,6 +96,37 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = 
         raise
 
 
+def write_whole(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 0o600) -> None:
+    """Replace a file, or leave it as it was, whenever the process is killed.
+
+    Nothing is synced: a power cut may leave a part of it. It is for what may be lost, and is
+    checked when it is read.
+
+    Args:
+        path: of the file; its folder exists.
+        parts: of the new content.
+        mode: permissions, before the umask.
+
+    Raises:
+        OSError: then the file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            for part in parts:
+                _write(handle, part)
+        finally:
+            os.close(handle)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
 class LockedFile:
     """An open file that this process has locked. Get one from :func:`locked`."""
 
@@ -152,7 +191,7 @@ def _read(handle: int, most: int | None = None) -> bytes:
     return b"".join(parts)
 
 
-def _write(handle: int, data: bytes) -> None:
-    view = memoryview(data)
+def _write(handle: int, data: bytes | memoryview) -> None:
+    view = memoryview(data).cast("B")
     while view:
         view = view[os.write(handle, view) :]

@@ -7,12 +7,13 @@ import dataclasses
 import logging
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 from fedmodel import tasks, wire
 from fedmodel.errors import FedmodelError, QuorumError, RunError, RunFolderError
-from fedmodel.runs import Checkpoint
-from fedmodel.update import Vector, root_mean_square
+from fedmodel.runs import Checkpoint, KeptRound
+from fedmodel.update import Update, Vector, root_mean_square
 from fedmodel.wire import Content
 from server.collect import Collected, collect_counts
 from server.coordinator import Coordinator, RunResult
@@ -107,17 +108,48 @@ class _Run:
         generator = self.job.root_seed.child("sampling", self.round + 1).numpy()
         return sorted(int(n) for n in generator.choice(nodes, size=count, replace=False))
 
-    def pass_over_closed(self, exchange: Exchange) -> None:
-        """Pass over rounds to whose sum the sites had agreed when this coordinator lost it.
+    def pass_over_lost(self, exchange: Exchange) -> None:
+        """Pass over the next round, if the sites had agreed to its sum when it was lost.
 
-        They don't repeat them: sums over two sets of sites would show who is in one only.
+        They don't repeat it: sums over two sets of sites would show who is in one only.
         """
-        closed = exchange.closed()
-        while self.round < closed:
+        if exchange.lost(self.round + 1):
             self.round += 1
             why = "agreed on before an interruption, and its sum lost; sites repeat no such round"
             self.rows.append({"round": self.round, "updates": 0, "asked": 0, "lost": why})
             self.save()
+
+    def finish_kept(self) -> None:
+        """Finish the round whose sum had come when this coordinator was interrupted."""
+        kept = self.c.folder.kept_round() if self.c.folder else None
+        if kept is None or kept.round != self.round + 1:
+            return
+        if kept.vector.shape != self.vector.shape:
+            raise RunFolderError(
+                f"the sum of round {kept.round} has {kept.vector.size} parameters, this job has "
+                f"{self.vector.size}; the run folder was changed"
+            )
+        failures = {int(n): wire.Failure(reason=why) for n, why in kept.failures.items()}
+        mean = Update(vector=kept.vector, weight=1.0, metrics=kept.metrics)
+        got = Collected(mean=mean, givers=kept.givers, failures=failures, step=kept.step)
+        self.finish(got, list(kept.asked))
+
+    def keep(self, got: Collected, asked: list[int]) -> None:
+        """Keep what sites have paid for, before anything else is done with it."""
+        job, folder = self.job, self.c.folder
+        if folder is None or got.mean is None or not (job.privacy.private or job.secagg.on):
+            return
+        folder.keep_round(
+            KeptRound(
+                round=self.round + 1,
+                asked=tuple(asked),
+                givers=got.givers,
+                metrics=dict(got.mean.metrics),
+                failures={str(node): f.reason for node, f in got.failures.items()},
+                step=got.step,
+                vector=got.mean.vector,
+            )
+        )
 
     def train(self, exchange: Exchange, nodes: list[int]) -> Collected:
         """Ask the nodes to train and collect their updates, or the sum of them."""
@@ -151,11 +183,23 @@ class _Run:
             raise QuorumError(
                 _below(self.round + 1, got, f"{needed} are needed ({key})", len(chosen))
             )
+        if enough:
+            self.keep(got, chosen)
+        self.finish(got if enough else replace(got, mean=None), chosen)
+        self.round_seconds.append(time.perf_counter() - started)
+
+    def finish(self, got: Collected, chosen: list[int]) -> None:
+        """Take the server's step on what a round brought in, evaluate and save.
+
+        Args:
+            got: what came; without a mean nothing changes.
+            chosen: the nodes that were asked.
+        """
         self.round += 1
         for node in chosen:
             self.updates[node] = self.updates.get(node, 0) + (node in got.givers)
         row: dict[str, Any] = {"round": self.round, "updates": got.updates, "asked": len(chosen)}
-        if enough and got.mean is not None:
+        if got.mean is not None:
             self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector)
             row |= got.mean.metrics
             row |= self.rounding(got)
@@ -163,7 +207,6 @@ class _Run:
         row["failures"] = {str(node): f.reason for node, f in got.failures.items()}
         self.rows.append(row)
         self.save()
-        self.round_seconds.append(time.perf_counter() - started)
         self.c.reporter.round_ended(self.round, row)
 
     def rounding(self, got: Collected) -> dict[str, float]:
@@ -257,14 +300,15 @@ def run(channel: Channel, coordinator: Coordinator) -> RunResult:
 def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
     state = _Run(channel, coordinator)
     state.restore()
+    state.finish_kept()
     last = coordinator.job.train.rounds
     joined: dict[int, str | None] = {}
     if (state.round < last and state.stopped is None) or state.publication_is_due:
-        exchange = make_exchange(coordinator)
+        exchange = make_exchange(coordinator, state.round)
         joined = join(channel, coordinator, exchange)
         require_quorum(coordinator.job, joined)
         nodes = [node for node, refusal in joined.items() if refusal is None]
-        state.pass_over_closed(exchange)
+        state.pass_over_lost(exchange)
         while state.round < last and state.stopped is None:
             state.play(exchange, nodes)
         if state.publication_is_due:

@@ -2,6 +2,7 @@
 
 import logging
 
+from clients.exchange.replies import Part, Replies
 from clients.exchange.roster import own_roster
 from clients.exchange.work import Work
 from clients.round_files import ClosedRounds
@@ -50,6 +51,7 @@ class Summed:
             rounds=job.train.rounds,
             count=first.count,
         )
+        self._replies = Replies(site.run_folder, job.sha256)
         # A round's update, by the round and the model it is of: for another attempt of the round.
         self._pending: tuple[tuple[int, str], Update] | None = None
         self._plain: PlainValues | None = None
@@ -73,13 +75,19 @@ class Summed:
         return self.participant.advert()
 
     def respond(self, order: Order, content: Content, work: Work) -> Content:
-        """Answer an order to train with a masked vector."""
+        """Answer an order to train with a masked vector; the same one when it is asked again."""
         work.check(order)
-        # Before anything is spent: what the protocol refuses costs nothing.
-        self._deliver(wire.parcel(content, "secagg").tobytes(), order)
-        values = self._values(order, work)
-        header, packed = self.participant.upload(values)
-        self._say_lost()
+        request = wire.parcel(content, "secagg").tobytes()
+        header: bytes
+        packed: Part
+        if (kept := self._replies.find("train", request)) is not None:
+            header, packed = kept
+        else:
+            # Before anything is spent: what the protocol refuses costs nothing.
+            self._deliver(request, order)
+            header, packed = self.participant.upload(self._values(order, work))
+            self._say_lost()
+            self._replies.keep("train", request, (header, packed))
         reply = wire.encode_reply(work.standing(order.entries))
         wire.add_parcel(reply, "secagg", header)
         return wire.add_parcel(reply, "masked", packed)
@@ -90,13 +98,18 @@ class Summed:
         Raises:
             ProtocolError: for a leg that doesn't exist.
         """
-        if name == "open":
-            return self.participant.open(data)
-        if name == "consent":
-            return self.participant.consent(data)
-        if name != "reveal":
+        legs = {
+            "open": self.participant.open,
+            "consent": self.participant.consent,
+            "reveal": self.participant.reveal,
+        }
+        if name not in legs:
             raise ProtocolError(f"a secure sum has no leg '{name:.40}'")
-        return self.participant.reveal(data)
+        if (kept := self._replies.find(name, data)) is not None:
+            return kept[0]
+        told = legs[name](data)
+        self._replies.keep(name, data, (told,))
+        return told
 
     def _deliver(self, data: bytes, order: Order) -> None:
         """Take the others' shares, and check that the order is what the manifest named."""

@@ -4,6 +4,7 @@ from fedmodel.runs.checkpoint import Checkpoint
 from fedmodel.runs.files import write_atomic
 from fedmodel.runs.folder import RunFolder, run_path
 from fedmodel.runs.manifest import Machine, Manifest, manifest_of
+from fedmodel.runs.pending import KeptRound
 from fedmodel.runs.summary import (
     Hiding,
     PrivacySummary,
@@ -18,6 +19,7 @@ from fedmodel.runs.summary import (
 __all__ = [
     "Checkpoint",
     "Hiding",
+    "KeptRound",
     "Machine",
     "Manifest",
     "PrivacySummary",

@@ -20,9 +20,11 @@ from safetensors.numpy import save
 
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.runs import checkpoint as checkpoints
+from fedmodel.runs import pending
 from fedmodel.runs.checkpoint import Checkpoint
 from fedmodel.runs.files import load_arrays, parse_json, read_json, to_json, write_atomic
 from fedmodel.runs.manifest import Manifest
+from fedmodel.runs.pending import KeptRound
 from fedmodel.runs.summary import Summary
 
 __all__ = ["RunFolder", "run_path"]
@@ -211,6 +213,36 @@ class RunFolder:
             RunFolderError: if it is damaged.
         """
         return checkpoints.read_last(self.path / "checkpoints")
+
+    # -- a round that no checkpoint has yet ------------------------------------------------------
+
+    def note_begun(self, round_: int) -> None:
+        """Write down, before sites are asked to agree to a round's sum, that they are.
+
+        Raises:
+            RunFolderError: if it can't be written.
+        """
+        pending.note_begun(self.path / "pending", round_)
+
+    def begun(self) -> int:
+        """Return the last round in which sites were asked to agree to a sum; 0: none."""
+        return pending.begun(self.path / "pending")
+
+    def keep_round(self, round_: KeptRound) -> None:
+        """Keep what a round brought in until a checkpoint has it.
+
+        Raises:
+            RunFolderError: if it can't be written.
+        """
+        pending.write_kept(self.path / "pending", round_)
+
+    def kept_round(self) -> KeptRound | None:
+        """Return what a round brought in last, ``None`` if nothing was kept.
+
+        Raises:
+            RunFolderError: if it is damaged.
+        """
+        return pending.kept(self.path / "pending")
 
     def write_model(self, parameters: dict[str, NDArray[np.float32]]) -> None:
         """Write the final trainable parameters to ``model/``."""

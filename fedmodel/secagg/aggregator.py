@@ -68,17 +68,27 @@ class Aggregator:
         self._sign = sign
         self._adverts: dict[int, Advert] = {}
 
-    def take_advert(self, data: bytes) -> int:
+    def take_advert(self, data: bytes, latest: int | None = None) -> int:
         """Keep a site's key for the session; return the site's number.
+
+        Args:
+            data: an ``advert`` message.
+            latest: the last round to whose sum a site can have agreed; ``None``: any.
 
         Raises:
             EquivocationError: when the site gave another key before.
-            ProtocolError: when it isn't the site's key for this session.
+            ProtocolError: when it isn't the site's key for this session, or names a later round.
         """
         advert = decode(Advert, data, len(self._members))
         check_advert(advert, self.agreement, self._members)
         # A key of low order would stop every neighbour; that shows with any private key.
         _hazmat.x25519(bytes(_SEED), bytes.fromhex(advert.key))
+        if latest is not None and advert.closed > latest:
+            raise ProtocolError(
+                f"site {advert.member} says that it has agreed to a sum in round {advert.closed}, "
+                f"and this coordinator has asked for none after round {latest}: the run folder is "
+                "an older copy, then restore the newest; or the site's state is another run's"
+            )
         known = self._adverts.setdefault(advert.member, advert)
         if known != advert:
             raise EquivocationError(f"site {advert.member} has given another key before")
@@ -90,7 +100,6 @@ class Aggregator:
         By what more sites say than may collude, or so many that the others are too few for a sum.
         """
         told = sorted((advert.closed for advert in self._adverts.values()), reverse=True)
-        # So many say it, or so many that too few are left to repeat it.
         enough = min(self.agreement.colluders, max(0, len(told) - self.agreement.survivors))
         return told[enough] if len(told) > enough else 0
 
@@ -347,6 +356,20 @@ class Attempt:
         return self._sum.total()
 
     # -- common ----------------------------------------------------------------------------------
+
+    @property
+    def short(self) -> bool:
+        """Whether too few have answered in this stage to close it."""
+        early = len(self._pledges if self._stage == "uploads" else self._shares)
+        late = len(self._consents if self._stage == "consents" else self._reveals)
+        if self._stage in ("shares", "uploads"):
+            return early < self.manifest.survivors
+        return late < self.manifest.threshold
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether so many have agreed to this sum that the others are too few for another one."""
+        return len(self.manifest.cohort) - len(self._consents) < self.manifest.survivors
 
     def _check_stage(self, stage: str) -> None:
         if self._stage != stage:

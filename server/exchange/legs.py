@@ -31,11 +31,19 @@ class Legs:
         self._of_number = {number: node for node, number in numbers.items()}
         self._check = check
         self._group = ""
+        self._short: Callable[[], bool] = lambda: False
         self.failures: dict[int, wire.Failure] = {}
 
-    def begin(self, round_: int, attempt: int) -> None:
-        """Begin an attempt of a round: nobody has failed in it."""
+    def begin(self, round_: int, attempt: int, short: Callable[[], bool]) -> None:
+        """Begin an attempt of a round: nobody has failed in it.
+
+        Args:
+            round_: of the run.
+            attempt: of the round.
+            short: tells whether a leg has too few answers for the next one.
+        """
         self._group = f"{round_}.{attempt}"
+        self._short = short
         self.failures = {}
 
     @property
@@ -81,7 +89,9 @@ class Legs:
     ) -> None:
         """Send every node its message and take the answers.
 
-        Who answers an earlier leg or attempt too late has dropped out of that one only.
+        Who answers an earlier leg or attempt too late has dropped out of that one only. Where too
+        few have answered, those that were silent are asked once more: a site that has answered, and
+        whose answer was lost, gives the same one again.
 
         Args:
             kind: of message.
@@ -101,6 +111,13 @@ class Legs:
         check = self._check if kind == "train" else nothing
         leg = kind.partition(".")[2] or "upload"
         _, failures = read_all(answers, nodes, read, check, f"answer in leg '{leg}'")
+        silent = sorted(set(nodes) - {answer.node for answer in answers})
+        if silent and self._short():
+            asked = {node: contents[node] for node in silent}
+            # Of one node's answers, which are alike, the last: an earlier one may come too.
+            found = {a.node: a for a in self._channel.ask(kind, asked, self._group)}
+            _, again = read_all(found.values(), silent, read, check, f"answer in leg '{leg}'")
+            failures = {n: f for n, f in failures.items() if n not in asked} | again
         for node, failure in failures.items():
             reason = failure.reason if failure.budget else f"{leg}: {failure.reason}"
             # A later failure mostly follows from the first one.

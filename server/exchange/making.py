@@ -9,15 +9,19 @@ from server.exchange.summed import Summed
 __all__ = ["make_exchange"]
 
 
-def make_exchange(coordinator: Coordinator) -> Exchange:
+def make_exchange(coordinator: Coordinator, reached: int) -> Exchange:
     """Begin a joining in which the sites' answers come as the job says.
+
+    Args:
+        coordinator: of the run.
+        reached: the last round that it has finished.
 
     Raises:
         ConfigError: when the coordinator lacks what that takes.
     """
     mode = coordinator.job.secagg.mode
     if mode == "on":
-        return Summed(coordinator)
+        return Summed(coordinator, reached)
     if mode == "seal":
         return Sealed(coordinator)
     return Plain(coordinator.job, coordinator.initial.size)

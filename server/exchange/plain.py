@@ -28,9 +28,9 @@ class Plain:
     def admit(self, node: int, content: Content) -> None:
         """Admit every node: who a site is, its node says."""
 
-    def closed(self) -> int:
-        """Return 0: sites repeat any round."""
-        return 0
+    def lost(self, round_: int) -> bool:
+        """Return ``False``: sites repeat any round."""
+        return False
 
     def collect(self, channel: Channel, invitation: Invitation) -> Collected:
         """Play a round (see :class:`server.exchange.protocol.Exchange`)."""

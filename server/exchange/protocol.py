@@ -50,8 +50,8 @@ class Exchange(Protocol):
             ProtocolError: when it isn't one of the sites, or another node has joined as it.
         """
 
-    def closed(self) -> int:
-        """Return the last round that the sites won't repeat; 0 where there is none."""
+    def lost(self, round_: int) -> bool:
+        """Return whether the sites won't repeat a round that this coordinator hasn't finished."""
 
     def collect(self, channel: Channel, invitation: Invitation) -> Collected:
         """Play a round: invite the nodes, and return the mean of what they give."""

@@ -14,10 +14,12 @@ class Roll:
 
     Args:
         aggregator: that takes the sites' keys.
+        latest: the last round to whose sum any site can have agreed.
     """
 
-    def __init__(self, aggregator: Aggregator) -> None:
+    def __init__(self, aggregator: Aggregator, latest: int = 0) -> None:
         self._aggregator = aggregator
+        self._latest = latest
         self.joining = aggregator.agreement.session
         self.numbers: dict[int, int] = {}  # node → the site's number in the roster
 
@@ -28,7 +30,7 @@ class Roll:
             ProtocolError: when it isn't one, or another node has given that site's.
         """
         data = wire.parcel(content, "secagg", most=largest(Advert, 1)).tobytes()
-        number = self._aggregator.take_advert(data)
+        number = self._aggregator.take_advert(data, self._latest)
         if number in self.numbers.values():
             raise ProtocolError(f"site {number} of the roster has joined already, by another node")
         self.numbers[node] = number

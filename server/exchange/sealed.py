@@ -54,9 +54,9 @@ class Sealed:
         """Take a site's signed key from its answer to the offer (see :class:`Roll`)."""
         self._roll.admit(node, content)
 
-    def closed(self) -> int:
-        """Return 0: sites repeat any round."""
-        return 0
+    def lost(self, round_: int) -> bool:
+        """Return ``False``: sites repeat any round."""
+        return False
 
     def collect(self, channel: Channel, invitation: Invitation) -> Collected:
         """Play a round (see :class:`server.exchange.protocol.Exchange`)."""

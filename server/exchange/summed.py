@@ -45,12 +45,13 @@ class Summed:
     Args:
         coordinator: of a job with ``secagg=on``, with its keys and, where it takes the optimiser's
             steps, rates.
+        reached: the last round that it has finished.
 
     Raises:
         ConfigError: when one of them is missing.
     """
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, reached: int = 0) -> None:
         keys, self._job = coordinator.keys, coordinator.job
         if keys is None:
             raise ConfigError(
@@ -73,7 +74,11 @@ class Summed:
         self._aggregator = Aggregator(
             agreement=agreement, members=keys.roster.keys, sign=keys.signer.sign
         )
-        self._roll = Roll(self._aggregator)
+        self._folder = coordinator.folder
+        begun = self._folder.begun() if self._folder else 0
+        # What sites say of rounds that this coordinator hasn't begun to unmask isn't believed.
+        self._latest = reached + 1 if begun == reached + 1 else reached
+        self._roll = Roll(self._aggregator, self._latest)
 
     def _plain(self) -> PlainSum:
         return PlainSum(self._job, self._size)
@@ -90,9 +95,12 @@ class Summed:
         """Take a site's signed key from its answer to the offer (see :class:`Roll`)."""
         self._roll.admit(node, content)
 
-    def closed(self) -> int:
-        """Return the last round that the sites won't repeat."""
-        return min(self._aggregator.closed(), self._job.train.rounds)
+    def lost(self, round_: int) -> bool:
+        """Return whether the sites won't repeat a round that this coordinator hasn't finished.
+
+        That can only be one in which it had begun to ask them for their consent, by its own word.
+        """
+        return round_ == self._latest and self._aggregator.closed() >= round_
 
     # -- a round ---------------------------------------------------------------------------------
 
@@ -108,7 +116,6 @@ class Summed:
         reason: str | None = None
         earlier: str | None = None
         for attempt in range(1, attempts + 1):
-            legs.begin(invitation.round, attempt)
             try:
                 mean, givers = self._attempt(legs, invitation, attempt, model)
             except _TooFewError as error:
@@ -139,16 +146,23 @@ class Summed:
                 model=model,
                 cohort=cohort,
             )
+        except QuorumError as error:
+            raise _TooFewError(str(error)) from error
+        legs.begin(invitation.round, number, lambda: attempt.short)
+        try:
             legs.play("query.open", invitation.nodes, attempt.open_for, attempt.take_shares)
             attempt.close_shares()
             self._upload(legs, attempt, invitation)
             attempt.close_uploads()
             told = attempt.survivors_message()
             left = legs.nodes(attempt.survivors)
+            if self._folder is not None:
+                self._folder.note_begun(invitation.round)
             legs.play("query.consent", left, lambda member: told, attempt.take_consent)
             attempt.close_consents()
         except QuorumError as error:
-            raise _TooFewError(str(error)) from error
+            # Who has consented goes into no further attempt of this round.
+            raise _TooFewError(str(error), final=attempt.spoilt) from error
         legs.play("query.reveal", left, attempt.request_for, attempt.take_reveal)
         try:
             mean = self._mean(attempt, invitation.round, invitation.vector)

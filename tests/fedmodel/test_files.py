@@ -68,3 +68,18 @@ def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
     path.write_bytes(b"a")
     with _files.locked(path, write=False) as file:
         assert file.stamp() != second
+
+
+def test_a_file_is_replaced_whole_or_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    _files.write_whole(path, [b"one", memoryview(b" two")])
+    assert path.read_bytes() == b"one two"
+    monkeypatch.setattr(os, "replace", _fails)
+    with pytest.raises(OSError, match="no"):
+        _files.write_whole(path, [b"three"])
+    assert path.read_bytes() == b"one two"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def _fails(*_: object) -> None:
+    raise OSError("no")

@@ -158,13 +158,38 @@ def two(what: Any, leg: str, *times: int) -> list[Fault]:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("privacy", [None, POOLED])
 @pytest.mark.parametrize("what", ["there", "back", "late"])
-@pytest.mark.parametrize("leg", LEGS[:-1])
+@pytest.mark.parametrize("leg", LEGS)
+def test_where_too_few_answer_the_silent_are_asked_again_and_nothing_is_paid_twice(
+    lab: Any, leg: str, what: Any, privacy: Any
+) -> None:
+    job = lab.job(privacy=privacy, rounds=1)
+    ran = lab.run(job, faults=two(what, leg, 1))
+    assert len(ran.grid.replies("query.open", 2)) == 1  # one attempt
+    assert ran.rows[0]["failures"] == {}
+    assert ran.rows[0]["updates"] == 5
+    twice = [[c.raw for c in ran.grid.replies(leg, n)] for n in (3, 5)]
+    for replies in twice:
+        assert len(replies) == (1 if what == "there" else 2)
+    if leg != "train":
+        assert all(len(set(replies)) == 1 for replies in twice)
+    masked = [[c.arrays["parcels/masked"] for c in ran.grid.replies("train", n)] for n in (3, 5)]
+    assert all(len(set(vectors)) == 1 for vectors in masked)
+    if privacy is None:
+        np.testing.assert_allclose(ran.vector, plain(lab).vector, atol=lab.bound(job))
+    else:
+        assert all(len(ran.spent(node)) == 1 for node in ran.sites)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", ["there", "back"])
+@pytest.mark.parametrize("leg", LEGS[:2])
 def test_a_second_attempt_with_fresh_masks_makes_up_for_the_first(
     lab: Any, leg: str, what: Any
 ) -> None:
     job = lab.job(rounds=1)
-    ran = lab.run(job, faults=two(what, leg, 1))
+    ran = lab.run(job, faults=two(what, leg, 1, 2))
     np.testing.assert_allclose(ran.vector, plain(lab).vector, atol=lab.bound(job))
     assert ran.rows[0]["failures"] == {}
     assert len(ran.grid.replies("query.open", 2)) == 2
@@ -173,10 +198,16 @@ def test_a_second_attempt_with_fresh_masks_makes_up_for_the_first(
     assert len(set(uploads)) == len(uploads)
 
 
-def test_once_something_was_revealed_there_is_no_other_attempt(lab: Any) -> None:
-    ran = lab.run(lab.job(rounds=1), faults=two("there", "query.reveal", 1), error=QuorumError)
+@pytest.mark.parametrize(
+    ("leg", "said"), [("query.consent", "agreed on"), ("query.reveal", "revealed")]
+)
+def test_once_something_was_agreed_on_there_is_no_other_attempt(
+    lab: Any, leg: str, said: str
+) -> None:
+    ran = lab.run(lab.job(rounds=1), faults=two("there", leg, 1, 2), error=QuorumError)
     assert len(ran.grid.replies("query.open", 2)) == 1
-    for part in ("attempt 1 of 2", "3 of 5 survivors revealed", "reveal: no answer in time"):
+    name = leg.removeprefix("query.")
+    for part in ("attempt 1 of 2", f"3 of 5 survivors {said}", f"{name}: no answer in time"):
         assert part in str(ran.error)
 
 
@@ -184,15 +215,15 @@ def test_once_something_was_revealed_there_is_no_other_attempt(lab: Any) -> None
 @pytest.mark.parametrize("leg", LEGS)
 def test_a_round_that_fails_names_legs_and_reasons_and_a_resume_goes_on(lab: Any, leg: str) -> None:
     job = lab.job()
-    ran = lab.run(job, faults=two("there", leg, 2, 3), error=QuorumError)
+    ran = lab.run(job, faults=two("there", leg, 2, 3, 4, 5), error=QuorumError)
     name = leg.removeprefix("query.") if leg != "train" else "upload"
     for part in ("round 2: 0 of 5", f"{name}: no answer in time", "attempt", "resume=true"):
         assert part in str(ran.error)
     assert [row["round"] for row in ran.rows] == [1]
     again = lab.run(job, folder=RunFolder.open(ran.folder.path))
     assert again.result.rounds == 2
-    # What some sites have revealed shares for isn't repeated: that round's sum is lost.
-    rounds = 1 if leg == "query.reveal" else 2
+    # What some sites have agreed on isn't repeated: that round's sum is lost.
+    rounds = 1 if leg in ("query.consent", "query.reveal") else 2
     expected = plain(lab, rounds=rounds)
     np.testing.assert_allclose(again.vector, expected.vector, atol=4 * lab.bound(job))
     sessions = [r.grid.hidden_session for r in (ran, again)]
@@ -234,13 +265,12 @@ def test_a_site_that_drops_out_after_it_has_spent_is_charged(
 
 @pytest.mark.long
 @pytest.mark.parametrize(("privacy", "charges"), [(RECORD, 1), (POOLED, 2)])
-@pytest.mark.parametrize("leg", ["train", "query.consent"])
 def test_another_attempt_repeats_a_private_update_and_draws_a_shared_sum_anew(
-    lab: Any, privacy: ProposedPrivacy, charges: int, leg: str
+    lab: Any, privacy: ProposedPrivacy, charges: int
 ) -> None:
     """What was released with noise of its own may be sent again; a share of noise may not."""
     job = lab.job(privacy=privacy, rounds=2, steps=1)
-    ran = lab.run(job, faults=two("back", leg, 1))
+    ran = lab.run(job, faults=two("back", "train", 1, 2))
     assert ran.rows[0]["updates"] == 5
     for node in range(2, 7):
         entries = [e for e in ran.spent(node) if e.round == 1]
@@ -257,7 +287,7 @@ def test_retries_that_use_up_the_budget_end_the_run_within_it(lab: Any) -> None:
     from fedmodel.accounting.claims import epsilon
 
     job = lab.job(privacy=POOLED, rounds=3)
-    faults = two("back", "train", 1, 3)  # rounds 1 and 2 take two attempts each
+    faults = two("back", "train", 1, 2, 4, 5)  # rounds 1 and 2 take two attempts each
     ran = lab.run(job, faults=faults)
     assert "budgets are spent" in str(ran.result.stopped)
     assert ran.result.rounds < 3

@@ -24,7 +24,7 @@ def coordinator(way: str, keys: CoordinatorKeys | None) -> Coordinator:
 
 @pytest.mark.parametrize(("way", "kind"), [("off", Plain), ("seal", Sealed), ("on", Summed)])
 def test_the_job_says_which(way: str, kind: type) -> None:
-    made = make_exchange(coordinator(way, COORDINATOR_KEYS))
+    made = make_exchange(coordinator(way, COORDINATOR_KEYS), 0)
     assert type(made) is kind
     assert len(made.joining) == (0 if way == "off" else 64)
 
@@ -32,8 +32,8 @@ def test_the_job_says_which(way: str, kind: type) -> None:
 @pytest.mark.parametrize("way", ["seal", "on"])
 def test_what_hides_updates_takes_keys(way: str) -> None:
     with pytest.raises(ConfigError, match=f"secagg={way} needs a roster.*provision"):
-        make_exchange(coordinator(way, None))
+        make_exchange(coordinator(way, None), 0)
 
 
 def test_updates_in_the_clear_take_none() -> None:
-    assert isinstance(make_exchange(coordinator("off", None)), Plain)
+    assert isinstance(make_exchange(coordinator("off", None), 0), Plain)

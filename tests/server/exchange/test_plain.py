@@ -197,4 +197,4 @@ def test_the_updates_are_combined_as_the_job_says() -> None:
 def test_every_node_may_join_and_no_joining_has_a_name() -> None:
     plain = Plain(make_job(), SIZE)
     plain.admit(7, RecordDict())
-    assert (plain.joining, plain.closed()) == ("", 0)
+    assert (plain.joining, plain.lost(1)) == ("", False)

@@ -203,7 +203,7 @@ def test_joinings_have_names_of_their_own_and_sites_repeat_any_round(sealed: Sea
     other = Sealed(coordinator())
     assert sealed.joining != other.joining
     assert len(bytes.fromhex(sealed.joining)) == 32
-    assert sealed.closed() == 0
+    assert not sealed.lost(1)
 
 
 def test_joining_as_another_site_is_refused() -> None:

@@ -1,0 +1,133 @@
+"""What a coordinator has of a round that isn't in a checkpoint yet: a sum is paid for once.
+
+``begun.json``: the last round in which sites were asked to agree to a sum. From then on they may
+take part in no other attempt of it, so it is written before they are asked.
+``sum.json`` and ``sum.safetensors``: what a round brought in, from the moment that it is known
+until a checkpoint has it. The one names the other by its hash: of two rounds nothing is mixed.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fedmodel import _files, config
+from fedmodel.errors import RunFolderError
+from fedmodel.runs.files import read_json, read_record, to_json, write_atomic
+
+__all__ = ["KeptRound", "begun", "kept", "note_begun", "write_kept"]
+
+_BEGUN = "fedmodel.begun/1"
+_SUM = "fedmodel.sum/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptRound:
+    """What a round brought in.
+
+    Args:
+        round: of the run.
+        asked: the nodes that were invited.
+        givers: the nodes whose updates are in the mean.
+        metrics: of the mean.
+        failures: node → why it gave none, or failed to do all that it was asked for.
+        step: to which sites rounded theirs; ``None`` where that isn't known.
+        vector: the mean, float32 ``[trainable]``.
+    """
+
+    round: int
+    asked: tuple[int, ...]
+    givers: tuple[int, ...]
+    metrics: dict[str, float]
+    failures: dict[str, str]
+    step: float | None = None
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    schema: str
+    round: int
+    sha256: str
+    asked: tuple[int, ...]
+    givers: tuple[int, ...]
+    metrics: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    step: float | None = None
+
+
+def note_begun(folder: Path, round_: int) -> None:
+    """Write down, durably, that sites are asked to agree to a round's sum.
+
+    Raises:
+        RunFolderError: when it can't be written.
+    """
+    write_atomic(folder / "begun.json", to_json({"schema": _BEGUN, "round": round_}))
+
+
+def begun(folder: Path) -> int:
+    """Return the last round that was noted as begun; 0: none.
+
+    Raises:
+        RunFolderError: if the file is damaged.
+    """
+    path = folder / "begun.json"
+    if not path.exists():
+        return 0
+    found = read_json(path)
+    if found.get("schema") != _BEGUN or type(found.get("round")) is not int:
+        raise RunFolderError(f"{path} must name a round under schema {_BEGUN!r}; restore it")
+    return int(found["round"])
+
+
+def write_kept(folder: Path, kept_round: KeptRound) -> None:
+    """Keep what a round brought in, durably.
+
+    Raises:
+        RunFolderError: when it can't be written.
+    """
+    data = save({"mean": kept_round.vector})
+    record = _Record(
+        schema=_SUM,
+        round=kept_round.round,
+        sha256=hashlib.sha256(data).hexdigest(),
+        asked=kept_round.asked,
+        givers=kept_round.givers,
+        metrics=kept_round.metrics,
+        failures=kept_round.failures,
+        step=kept_round.step,
+    )
+    write_atomic(folder / "sum.safetensors", data)
+    write_atomic(folder / "sum.json", to_json(config.to_mapping(record)))
+
+
+def kept(folder: Path) -> KeptRound | None:
+    """Return what was kept last; ``None``: nothing, or a kill came in the middle of keeping it.
+
+    Raises:
+        RunFolderError: if a file is damaged.
+    """
+    path = folder / "sum.json"
+    if not path.exists():
+        return None
+    record = read_record(_Record, read_json(path), _SUM, str(path))
+    try:
+        data = _files.read(folder / "sum.safetensors")
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            return None
+        vector = load(data)["mean"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise RunFolderError(f"{folder}/sum.safetensors can't be read ({error})") from error
+    return KeptRound(
+        round=record.round,
+        asked=record.asked,
+        givers=record.givers,
+        metrics=record.metrics,
+        failures=record.failures,
+        step=record.step,
+        vector=vector,
+    )
