@@ -200,6 +200,18 @@ def test_of_a_patient_no_more_rows_are_counted_than_agreed(begin: Begin) -> None
     assert sum(counts.values) == 2 + 3
 
 
+@pytest.mark.usefixtures("no_noise")
+@pytest.mark.parametrize(("label", "counts"), [("a", (5, 0)), ("b", (0, 5))])
+def test_right_and_wrong_answers_are_counted_over_the_chosen_rows_alone(
+    begin: Begin, label: str, counts: tuple[int, int]
+) -> None:
+    held = ALL.take(range(20, 30))
+    run = begin(PATIENT, test=Rows(held.texts, [label] * 10, None, held.patients))
+    # A head of zeros answers "a" to everything: all ten rows are right, or all are wrong.
+    asked = replace(order(run), vector=np.zeros(run.learner.layout.total, dtype=np.float32))
+    assert run.evaluate(asked) == Counts(values=counts)
+
+
 def test_patients_take_more_noise(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     stds: list[float] = []
 

@@ -1,5 +1,6 @@
 """The commitment to rows: the same for the same rows, whatever their order; different otherwise."""
 
+import hashlib
 import random
 
 import numpy as np
@@ -39,6 +40,22 @@ def test_every_column_and_the_salt_change_it() -> None:
         commit(SALT, [], [], []).root,
     }
     assert len(roots) == 8
+
+
+def test_no_hash_can_be_made_without_the_salt() -> None:
+    # Else whoever reads the leaves could try texts out, and compare two sites' people.
+    one, other = (commit(salt, TEXTS, LABELS, PATIENTS).leaves for salt in (SALT, bytes(32)))
+    for mine, theirs in ((one.rows, other.rows), (one.subjects, other.subjects)):
+        assert len(mine) == len(theirs) > 0
+        assert not set(mine.tolist()) & set(theirs.tolist())
+    assert one.salt_id != other.salt_id
+    unsalted = {hashlib.sha256(kind + text.encode()).digest()[:16] for kind, text in _tried()}
+    assert not unsalted & {*one.subjects.tolist(), *one.rows.tolist()}
+
+
+def _tried() -> list[tuple[bytes, str]]:
+    kinds = (b"", b"text\0", b"patient\0")
+    return [(kind, text) for kind in kinds for text in (*TEXTS, *PATIENTS)]
 
 
 def test_changes_are_counted() -> None:

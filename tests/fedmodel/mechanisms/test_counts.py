@@ -71,6 +71,8 @@ def test_the_noise_is_the_multiplier_times_the_contribution(adjacency: Any) -> N
         assert np.mean(values) == pytest.approx(mean, abs=2.5)  # five standard errors
         assert np.std(values) == pytest.approx(15, rel=0.12)
     assert {type(value) for c in draws for value in c.values} == {int}
+    # The noise of one says nothing of the other's: else their difference would be exact.
+    assert abs(np.corrcoef(np.array([c.values for c in draws]).T)[0, 1]) < 0.16
 
 
 def test_sets_of_labels_take_the_noise_of_all_their_counts() -> None:

@@ -1,0 +1,50 @@
+"""Secure sums: the charge is on disk before rows are looked at or noise is drawn."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import clients.site_run
+from fedmodel.accounting.guard import StepGuard
+from fedmodel.job import ProposedPrivacy
+from fedmodel.mechanisms import sampling, shares
+from fedmodel.training import local
+from tests.clients.four_sites import POOLED, RECORD, WHOLE, Talk, job_of
+
+# What reads rows or draws randomness on the way of an update, by how the noise is made.
+WAYS = {
+    "dpsgd": (RECORD, [(local, "train"), (sampling, "poisson")]),
+    "distributed": (POOLED, [(local, "gradient"), (sampling, "poisson"), (shares, "noised")]),
+    "site": (
+        WHOLE,
+        [(local, "train"), (clients.site_run, "clip_update"), (shares, "noised")],
+    ),
+}
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+def test_the_charge_is_on_disk_before_the_sum_and_before_the_noise(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    privacy: ProposedPrivacy = WAYS[way][0]
+    talk = Talk(tmp_path)
+    seen: dict[str, int] = {}
+
+    def watched(name: str, real: Any) -> Any:
+        def call(*args: Any, **named: Any) -> Any:
+            seen.setdefault(name, talk.spent())
+            return real(*args, **named)
+
+        return call
+
+    protocol = talk.begin(job_of(privacy=privacy))
+    watching = [*WAYS[way][1], (StepGuard, "before_step")]
+    for place, name in watching:
+        monkeypatch.setattr(place, name, watched(name, getattr(place, name)))
+    for round_ in (1, 2):
+        seen.clear()
+        assert talk.spent() == round_ - 1
+        reply = talk.send("train", talk.order(talk.open(protocol, round_), round_))
+        assert not reply.has_error()
+        assert seen == {name: round_ for _, name in watching}
