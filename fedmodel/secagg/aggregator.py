@@ -19,6 +19,7 @@ from fedmodel.errors import (
 )
 from fedmodel.secagg import shamir
 from fedmodel.secagg.agreement import Agreement
+from fedmodel.secagg.checks import check_total, checks, upload_sha256
 from fedmodel.secagg.fields import VERSION, only, verify
 from fedmodel.secagg.keys import check_advert, graph_of, pledge
 from fedmodel.secagg.masking import Sum
@@ -28,6 +29,7 @@ from fedmodel.secagg.messages import (
     Deliver,
     Manifest,
     Open,
+    Pledge,
     Request,
     Reveal,
     Sealed,
@@ -169,7 +171,7 @@ class Attempt:
         self._stage = "shares"
         self._shares: dict[int, Shares] = {}
         self._sum: Sum | None = None
-        self._pledges: dict[int, Consent] = {}
+        self._pledges: dict[int, Pledge] = {}
         self._consents: dict[int, Consent] = {}
         self._reveals: dict[int, Reveal] = {}
         self.takers: tuple[int, ...] = ()
@@ -213,7 +215,8 @@ class Attempt:
         self._check_stage("shares")
         self.takers = self._enough(self._shares, "shared their secrets")
         self._stage = "uploads"
-        self._sum = Sum(self.manifest.count, self.manifest.bits)
+        bits = self.manifest.bits
+        self._sum = Sum(self.manifest.count + checks(bits), bits)
         self._boxes = {
             owner: {box.member: box.box for box in shares.boxes}
             for owner, shares in self._shares.items()
@@ -234,7 +237,8 @@ class Attempt:
 
         Raises:
             ReplayError: a second time, or after the site was declared dropped.
-            ProtocolError: when it isn't of the right size or attempt.
+            ProtocolError: when it isn't of the right size or attempt, or not what the site has
+                signed.
         """
         if self._stage != "uploads":
             raise ReplayError(f"the vector of site {member} comes too late: the sum is without it")
@@ -243,9 +247,17 @@ class Attempt:
         if member in self._pledges or self._sum is None:
             raise ReplayError(f"site {member} has sent its vector already")
         self._sum.check_upload(packed)
-        verify(self._members[member], pledge(self.digest, self.takers), message.signature)
+        signed = pledge(self.digest, self.takers, message.vector)
+        verify(self._members[member], signed, message.signature)
+        if upload_sha256(packed) != message.vector:
+            raise ProtocolError(
+                f"the vector of site {member} isn't the one that it has signed: it was changed on "
+                "the way"
+            )
         self._sum.add_upload(packed)
-        self._pledges[member] = Consent(member=member, signature=message.signature)
+        self._pledges[member] = Pledge(
+            member=member, vector=message.vector, signature=message.signature
+        )
 
     def close_uploads(self) -> tuple[int, ...]:
         """Return the survivors: whose vectors are in the sum.
@@ -336,7 +348,8 @@ class Attempt:
 
         Raises:
             QuorumError: when too few shares were revealed.
-            ProtocolError: when they don't make the secrets that were committed to.
+            ProtocolError: when they don't make the secrets that were committed to, or the sum isn't
+                that of the survivors' vectors (:mod:`fedmodel.secagg.checks`).
         """
         self._check_stage("reveals")
         self._threshold(self._reveals, "revealed their shares")
@@ -353,7 +366,8 @@ class Attempt:
                     (subtract if dropped > other else add).append(seed)
         self._sum.unmask(add=add, subtract=subtract)
         self._stage = "done"
-        return self._sum.total()
+        unmasked = self._sum.total()
+        return check_total(unmasked, len(self.survivors), self.manifest.bits, self.digest)
 
     # -- common ----------------------------------------------------------------------------------
 

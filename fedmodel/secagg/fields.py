@@ -8,7 +8,7 @@ from fedmodel.errors import ConfigError, ProtocolError
 
 __all__ = ["VERSION", "check_hex", "check_members", "check_numbers", "label", "only", "verify"]
 
-VERSION = "fedmodel.secagg/1"
+VERSION = "fedmodel.secagg/2"
 _MOST_SITES = 1 << 16
 # A class and not a group: a repeated group keeps a record of each turn, a hundred bytes for two.
 _HEX = re.compile(r"[0-9a-f]*")
@@ -18,7 +18,7 @@ def label(purpose: str, *parts: bytes | int) -> bytes:
     r"""Return unambiguous bytes that say what a key, a hash or a signature is for.
 
     >>> label("mask", b"ab", 7)
-    b'fedmodel.secagg/1 mask\x00\x00\x00\x00\x02ab\x00\x00\x00\x04\x00\x00\x00\x07'
+    b'fedmodel.secagg/2 mask\x00\x00\x00\x00\x02ab\x00\x00\x00\x04\x00\x00\x00\x07'
     """
     texts = [p if isinstance(p, bytes) else p.to_bytes(4) for p in parts]
     return f"{VERSION} {purpose}\0".encode() + b"".join(len(t).to_bytes(4) + t for t in texts)

@@ -98,10 +98,11 @@ def check_agreed(manifest: Manifest, agreement: Agreement) -> None:
         )
 
 
-def pledge(attempt: bytes, takers: Sequence[int]) -> bytes:
-    """Return what a site signs with its masked vector: for whom it has masked.
+def pledge(attempt: bytes, takers: Sequence[int], vector: str) -> bytes:
+    """Return what a site signs with its masked vector: for whom it has masked, and which it is.
 
     Whoever holds its shares reveals them only for those very sites. So nobody is unmasked who was
-    told of fewer, and has fewer masks on.
+    told of fewer, and has fewer masks on. The vector is there as its SHA-256 (hex): nobody between
+    the site and the coordinator can change it.
     """
-    return label("upload", attempt, config.canonical(list(takers)))
+    return label("upload", attempt, config.canonical(list(takers)), bytes.fromhex(vector))

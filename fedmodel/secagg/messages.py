@@ -20,6 +20,7 @@ __all__ = [
     "Deliver",
     "Manifest",
     "Open",
+    "Pledge",
     "Request",
     "Reveal",
     "Sealed",
@@ -131,15 +132,18 @@ class Upload:
     Args:
         manifest: digest of the manifest.
         member: whose it is.
-        signature: of those for whom it has masked (:func:`fedmodel.secagg.keys.pledge`).
+        vector: SHA-256 of the masked vector.
+        signature: of that, and for whom it has masked (:func:`fedmodel.secagg.keys.pledge`).
     """
 
     manifest: str
     member: int
+    vector: str
     signature: str
 
     def __post_init__(self) -> None:
         check_hex("manifest", self.manifest, _KEY)
+        check_hex("vector", self.vector, _KEY)
         check_members("member", self.member)
         check_hex("signature", self.signature, _SIGNATURE)
 
@@ -172,11 +176,9 @@ class Survivors:
 class Consent:
     """Site → coordinator, and on to the others: it was told of these survivors.
 
-    In a request also what a site has signed with its vector.
-
     Args:
         member: who.
-        signature: of :meth:`Survivors.signed`, or :func:`fedmodel.secagg.keys.pledge`.
+        signature: of :meth:`Survivors.signed`.
     """
 
     member: int
@@ -184,6 +186,26 @@ class Consent:
 
     def __post_init__(self) -> None:
         check_members("member", self.member)
+        check_hex("signature", self.signature, _SIGNATURE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pledge:
+    """What a site has signed with its vector, on its way to those who hold its shares.
+
+    Args:
+        member: who.
+        vector: SHA-256 of the masked vector.
+        signature: of :func:`fedmodel.secagg.keys.pledge`.
+    """
+
+    member: int
+    vector: str
+    signature: str
+
+    def __post_init__(self) -> None:
+        check_members("member", self.member)
+        check_hex("vector", self.vector, _KEY)
         check_hex("signature", self.signature, _SIGNATURE)
 
 
@@ -200,7 +222,7 @@ class Request:
 
     manifest: str
     consents: tuple[Consent, ...]
-    pledges: tuple[Consent, ...]
+    pledges: tuple[Pledge, ...]
 
     def __post_init__(self) -> None:
         check_hex("manifest", self.manifest, _KEY)
@@ -257,7 +279,7 @@ _KINDS: tuple[tuple[type, str, int, int], ...] = (
     (Upload, "upload", 1024, 0),
     (Survivors, "survivors", 512, 16),
     (Consent, "consent", 512, 0),
-    (Request, "request", 512, 352),
+    (Request, "request", 512, 448),
     (Reveal, "reveal", 512, 128),
 )
 _NAMES = {kind: f"{VERSION} {name}\n".encode() for kind, name, _, _ in _KINDS}

@@ -32,6 +32,7 @@ class Opened:
         takers: who takes part, once it was told.
         held: owner → its two shares.
         told: the survivors that it has signed.
+        vector: SHA-256 (hex) of what it has uploaded.
     """
 
     manifest: Manifest
@@ -43,6 +44,7 @@ class Opened:
     takers: tuple[int, ...] = ()
     held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     told: Survivors | None = None
+    vector: str = ""
 
 
 def share(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fedmodel.errors import EquivocationError, FloorError, ProtocolError, ReplayError
 from fedmodel.secagg.agreement import Agreement, Floors
+from fedmodel.secagg.checks import Checked, upload_sha256
 from fedmodel.secagg.closing import ClosedInMemory, Closing, check_open
 from fedmodel.secagg.fields import only, verify
 from fedmodel.secagg.keys import check_agreed, graph_of, pledge
@@ -26,6 +27,7 @@ from fedmodel.secagg.messages import (
     Deliver,
     Manifest,
     Open,
+    Pledge,
     Request,
     Reveal,
     Share,
@@ -211,17 +213,25 @@ class Participant:
         # Set first: whatever fails below, other data are never masked alike.
         attempt.stage = "uploaded"
         peers = [n for n in attempt.seeds if n in set(attempt.takers)]
+        manifest = attempt.manifest
+        checked = Checked(values, manifest.count, manifest.bits, attempt.digest)
         packed = mask(
-            values,
-            attempt.manifest.count,
-            attempt.manifest.bits,
+            checked,
+            checked.count,
+            manifest.bits,
             add=[attempt.self_seed, *(attempt.seeds[n] for n in peers if n > self.member)],
             subtract=[attempt.seeds[n] for n in peers if n < self.member],
         )
         attempt.self_seed = b""
         attempt.seeds.clear()
-        signature = self._sign(pledge(attempt.digest, attempt.takers)).hex()
-        header = Upload(manifest=attempt.digest.hex(), member=self.member, signature=signature)
+        attempt.vector = upload_sha256(packed)
+        signed = pledge(attempt.digest, attempt.takers, attempt.vector)
+        header = Upload(
+            manifest=attempt.digest.hex(),
+            member=self.member,
+            vector=attempt.vector,
+            signature=self._sign(signed).hex(),
+        )
         return encode(header), packed
 
     # -- unmasking -------------------------------------------------------------------------------
@@ -319,13 +329,15 @@ class Participant:
             )
 
     def _check_pledges(
-        self, pledges: Sequence[Consent], attempt: Opened, survived: set[int]
+        self, pledges: Sequence[Pledge], attempt: Opened, survived: set[int]
     ) -> None:
-        given = {p.member: p.signature for p in pledges}
-        signed = pledge(attempt.digest, attempt.takers)
+        given = {p.member: p for p in pledges}
+        nothing = Pledge(member=self.member, vector="0" * 64, signature="0" * 128)
         for owner in sorted((attempt.held.keys() & survived) - {self.member}):
             try:
-                verify(self._members[owner], signed, given.get(owner, ""))
+                found = given.get(owner, nothing)
+                signed = pledge(attempt.digest, attempt.takers, found.vector)
+                verify(self._members[owner], signed, found.signature)
             except ProtocolError as error:
                 raise EquivocationError(
                     f"site {owner} hasn't signed that it masked for the sites that this one was "

@@ -13,8 +13,8 @@ from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import ConfigError, ProtocolError, QuorumError
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement
+from fedmodel.secagg.checks import upload_size
 from fedmodel.secagg.messages import Upload, largest
-from fedmodel.secagg.ring import packed_size
 from fedmodel.secagg.sums import PlainSum, SharedSum, plain_step
 from fedmodel.training.optim import descent
 from fedmodel.update import Update, Vector, vector_sha256
@@ -62,7 +62,7 @@ class Summed:
             raise ConfigError("privacy=distributed needs the learning rates at the coordinator")
         self._size = coordinator.initial.size
         first = self._shared(1) if self._job.privacy.shared else self._plain()
-        self._bytes = packed_size(first.count, first.bits)
+        self._bytes = upload_size(first.count, first.bits)
         agreement = Agreement.of(
             self._job.secagg.masked,
             session=coordinator.entropy.bytes(32).hex(),

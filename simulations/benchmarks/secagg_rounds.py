@@ -24,11 +24,11 @@ from fedmodel.identity import SigningKey
 from fedmodel.job import ProposedSecAgg, masked_sums
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement, Floors
+from fedmodel.secagg.checks import upload_size
 from fedmodel.secagg.fields import verify
 from fedmodel.secagg.masking import Encode
 from fedmodel.secagg.messages import Advert, decode
 from fedmodel.secagg.participant import Participant
-from fedmodel.secagg.ring import packed_size
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector, vector_sha256
 from simulations.benchmarks.secagg_turns import Seconds, Watch, timed
@@ -98,7 +98,7 @@ class Federation:
             count=vector.size,
         )
         self.bits = bits
-        self.size = packed_size(vector.size, bits)
+        self.size = upload_size(vector.size, bits)
         self._members = {n: key.public for n, key in keys.items()}
         self._coordinator = Aggregator(agreement=agreement, members=self._members, sign=own.sign)
         self._sites = {

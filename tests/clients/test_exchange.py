@@ -9,7 +9,7 @@ import pytest
 
 from fedmodel import wire
 from fedmodel.accounting.guard import StepGuard
-from fedmodel.errors import BudgetError
+from fedmodel.errors import BudgetError, ProtocolError
 from fedmodel.job import (
     ProposedAggregation,
     ProposedPrivacy,
@@ -130,6 +130,17 @@ def test_a_site_tells_its_operator_that_its_update_rounds_to_nothing(
     attempt = talk.open(talk.begin(job_of()))
     talk.send("train", talk.order(attempt))
     assert not caplog.records
+
+
+@pytest.mark.parametrize("privacy", [None, RECORD, POOLED, WHOLE])
+def test_a_wrong_mask_is_noticed_in_every_kind_of_sum(talk: Talk, privacy: Any) -> None:
+    attempt = talk.open(talk.begin(job_of(privacy=privacy)))
+    opened = talk.summed.participant._attempt
+    assert opened is not None
+    opened.seeds[3] = bytes(32)
+    talk.upload(attempt, talk.send("train", talk.order(attempt)), nothing)
+    with pytest.raises(ProtocolError, match="isn't that of the 4 survivors' vectors"):
+        talk.reveal(attempt)
 
 
 # -- what a site refuses, and what it costs ------------------------------------------------------
@@ -265,7 +276,7 @@ def test_who_has_not_joined_answers_no_leg(talk: Talk, leg: str) -> None:
 
 
 @pytest.mark.parametrize("leg", ["query.open", "query.consent", "query.reveal", "train"])
-@pytest.mark.parametrize("data", [b"", b"\xff" * 9, b"fedmodel.secagg/1 open\n{}", None])
+@pytest.mark.parametrize("data", [b"", b"\xff" * 9, b"fedmodel.secagg/2 open\n{}", None])
 def test_rubbish_in_a_leg_is_one_clear_refusal(talk: Talk, leg: str, data: Any) -> None:
     talk.open(talk.begin(job_of()))
     content = wire.encode_reply()

@@ -13,6 +13,7 @@ from fedmodel import _hazmat
 from fedmodel.secagg import shamir
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement, Floors
+from fedmodel.secagg.checks import checks
 from fedmodel.secagg.closing import ClosedInMemory
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.keys import pledge, recovery_key
@@ -23,6 +24,7 @@ from fedmodel.secagg.messages import (
     Deliver,
     Manifest,
     Open,
+    Pledge,
     Request,
     Reveal,
     Sealed,
@@ -294,14 +296,15 @@ class World:
         given = self.pledges(attempt)
         return encode(Request(manifest=attempt.digest.hex(), consents=tuple(found), pledges=given))
 
-    def pledges(self, attempt: Attempt) -> tuple[Consent, ...]:
+    def pledges(self, attempt: Attempt) -> tuple[Pledge, ...]:
         """Return what all sites that have uploaded in an attempt have signed with their vectors."""
         found = []
         for n, site in sorted(self.sites.items()):
             made = site._attempt
             if made is not None and made.digest == attempt.digest and made.stage in UPLOADED:
-                signature = self.signers[n](pledge(attempt.digest, made.takers)).hex()
-                found.append(Consent(member=n, signature=signature))
+                signed = pledge(attempt.digest, made.takers, made.vector)
+                signature = self.signers[n](signed).hex()
+                found.append(Pledge(member=n, vector=made.vector, signature=signature))
         return tuple(found)
 
     # -- what somebody can do who has a coordinator's view ---------------------------------------
@@ -318,11 +321,12 @@ class World:
         subtract: Iterable[bytes] = (),
     ) -> Vector:
         """Return the sum of uploads after masks of known seeds are added and subtracted."""
-        total = Sum(self.agreement.count, self.agreement.bits)
+        bits = self.agreement.bits
+        total = Sum(self.agreement.count + checks(bits), bits)
         for packed in uploads:
             total.add_upload(packed)
         total.unmask(add=list(add), subtract=list(subtract))
-        return total.total()
+        return total.total()[: self.agreement.count]
 
     def unpair(
         self, number: int, packed: NDArray[np.uint8], pairs: Mapping[int, bytes], *selves: bytes

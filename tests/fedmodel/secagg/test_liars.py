@@ -182,7 +182,7 @@ def test_different_models(world: "World", monkeypatch: pytest.MonkeyPatch) -> No
 
 
 CHANGES: list[tuple[dict[str, Any], type[FedmodelError], str]] = [
-    ({"version": "fedmodel.secagg/2"}, ProtocolError, "expected protocol 'fedmodel.secagg/1'"),
+    ({"version": "fedmodel.secagg/1"}, ProtocolError, "expected protocol 'fedmodel.secagg/2'"),
     ({"session": "3" * 64}, ProtocolError, "manifest's session isn't what was agreed on"),
     ({"job": "3" * 64}, ProtocolError, "manifest's job isn't"),
     ({"roster": "3" * 64}, ProtocolError, "manifest's roster isn't"),

@@ -221,7 +221,8 @@ def test_wrong_consents(worlds: "type[World]", case: str) -> None:
     with pytest.raises(error, match=said):
         world.sites[1].reveal(encode(replace(request, consents=consents)))
     twice = replace(request, consents=request.consents[:1])
-    text = encode(twice).replace(b"}]", b"}," + config.canonical(request.consents[0]) + b"]")
+    again = b"}," + config.canonical(request.consents[0]) + b"]"
+    text = encode(twice).replace(b"}]", again, 1)
     with pytest.raises(ProtocolError, match="in rising order, each once"):
         world.sites[1].reveal(text)
     world.reveal(attempt)

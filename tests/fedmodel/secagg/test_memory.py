@@ -143,7 +143,7 @@ def test_the_largest_honest_messages_are_within_their_limits() -> None:
     key, name, signature = "a" * 64, "b" * 64, "c" * 128
     ids: dict[str, Any] = {"session": name, "job": name, "roster": name}
     manifest = messages.Manifest(
-        version="fedmodel.secagg/1", **ids, round=2**53 - 1, attempt=2**53 - 1, model=name,
+        version="fedmodel.secagg/2", **ids, round=2**53 - 1, attempt=2**53 - 1, model=name,
         cohort=members, keys=(key,) * sites, survivors=sites, colluders=sites, threshold=sites,
         bits=32, count=2**53 - 1, signature=signature,
     )  # fmt: skip
@@ -153,6 +153,7 @@ def test_the_largest_honest_messages_are_within_their_limits() -> None:
     )
     boxes = tuple(messages.Sealed(member=n, box="d" * 2 * 94) for n in members)
     consents = tuple(messages.Consent(member=n, signature=signature) for n in members)
+    pledges = tuple(messages.Pledge(member=n, vector=name, signature=signature) for n in members)
     shares = tuple(messages.Share(owner=n, share="e" * 66) for n in members)
     made: list[object] = [
         adverts[0],
@@ -163,8 +164,9 @@ def test_the_largest_honest_messages_are_within_their_limits() -> None:
         ),
         messages.Deliver(manifest=name, takers=members, boxes=boxes),
         messages.Survivors(manifest=name, takers=members, survivors=members),
+        messages.Upload(manifest=name, member=65535, vector=name, signature=signature),
         consents[0],
-        messages.Request(manifest=name, consents=consents, pledges=consents),
+        messages.Request(manifest=name, consents=consents, pledges=pledges),
         messages.Reveal(manifest=name, member=65535, self_seeds=shares, recovery_keys=()),
     ]  # fmt: skip
     for message in made:

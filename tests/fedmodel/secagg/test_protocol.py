@@ -82,7 +82,7 @@ def check(world: "World", drops: dict[str, set[int]], seed: int) -> str | None:
     with pytest.raises(QuorumError, match=SAID[failed]):
         play()
     if attempt._sum is not None and world.agreement.count > 5:
-        masked = attempt._sum.total()
+        masked = attempt._sum.total()[: world.agreement.count]
         assert (masked != world.ring_sum(vectors, attempt._pledges)).any()
     return failed
 

@@ -1,28 +1,34 @@
 """A recorded round of secure sums: every later version replays it to the same bytes and total.
 
-``vectors/secagg_transcript_v1.json`` was written by 0.1.0. When this fails, sites of two versions
-can't be in one round: give the protocol a new version, and keep this file with the old one.
+When this fails, sites of two versions can't be in one round: give the protocol a new version, and
+keep this one's file. ``vectors/secagg_transcript_v1.json`` was written by 0.1.0, whose protocol has
+no elements that check a sum: what it says is refused by name.
 """
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from fedmodel.errors import ProtocolError
+from fedmodel.secagg.messages import decode
+from tests.fedmodel.secagg.recorded import VECTORS
+from tests.fedmodel.secagg.test_messages import KINDS
+
 if TYPE_CHECKING:
     from tests.fedmodel.secagg.conftest import World
 
-VECTORS = Path(__file__).parents[2] / "vectors"
 GONE = 4  # falls silent after it has shared
 
 
 class Recorded:
     """What was said, by name: ``advert 1``, ``open 1``, …"""
 
-    def __init__(self) -> None:
-        whole: dict[str, Any] = json.loads((VECTORS / "secagg_transcript_v1.json").read_text())
+    def __init__(self, version: int) -> None:
+        whole: dict[str, Any] = json.loads(
+            (VECTORS / f"secagg_transcript_v{version}.json").read_text()
+        )
         self.agreement: dict[str, Any] = whole["agreement"]
         self.sum: list[int] = whole["sum"]
         self.messages = {
@@ -36,7 +42,7 @@ class Recorded:
 
 @pytest.fixture(scope="module")
 def recorded() -> Recorded:
-    return Recorded()
+    return Recorded(2)
 
 
 @pytest.fixture
@@ -101,3 +107,27 @@ def test_a_site_that_hears_the_recorded_coordinator(
 
 def test_the_recorded_sum_is_that_of_the_survivors(world: "World", recorded: Recorded) -> None:
     assert world.ring_sum(world.vectors(), (1, 2, 3)).tolist() == recorded.sum
+
+
+# -- earlier versions ------------------------------------------------------------------------------
+
+
+def test_what_version_1_said_is_refused_by_name(worlds: "type[World]") -> None:
+    """Its sums have no check in them, and its signatures don't cover the vectors."""
+    old = Recorded(1)
+    world = worlds(**old.agreement)
+    kinds = set()
+    for name, data in old.messages.items():
+        kind = name.split()[0]
+        if kind == "vector":
+            continue
+        kinds.add(kind)
+        said = rf"expected a message 'fedmodel\.secagg/2 {kind}', got b'fedmodel\.secagg/1 {kind}'"
+        with pytest.raises(ProtocolError, match=said):
+            decode(KINDS[kind], data)
+    assert kinds == set(KINDS)
+    with pytest.raises(ProtocolError, match=r"secagg/2 advert', got b'fedmodel\.secagg/1 adv"):
+        world.make_coordinator().take_advert(old["advert 1"])
+    with pytest.raises(ProtocolError, match=r"secagg/2 open', got b'fedmodel\.secagg/1 open"):
+        world.sites[1].open(old["open 1"])
+    world.share(world.begin())  # it goes on

@@ -21,6 +21,7 @@ from fedmodel.errors import (
 from fedmodel.job import Federation, Privacy, SecAgg, Train
 from fedmodel.runs import RunFolder
 from fedmodel.secagg import messages
+from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.sums import PlainSum, plain_step
 from fedmodel.update import Update
 from server import rounds
@@ -362,6 +363,41 @@ def test_a_sum_of_weights_that_cannot_be_is_a_round_that_failed() -> None:
         with pytest.raises(QuorumError, match="the sum of 5 sites' weights is 40"):
             play(sites)
     assert sites.talk.count(("query.open", 4)) == 1
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_sum_that_a_wrong_mask_has_spoiled_never_reaches_the_model(policy: Any) -> None:
+    sites = Sites(job_of(rounds=2, federation={"below_quorum": policy}))
+    deliver = Participant.deliver
+
+    def bent(self: Participant, data: bytes) -> None:
+        deliver(self, data)
+        if self.member == 4 and self._attempt is not None and self.manifest.round == 1:
+            self._attempt.seeds[1] = bytes(32)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Participant, "deliver", bent)
+        if policy == "stop":
+            with pytest.raises(QuorumError, match="isn't that of the 5 survivors' vectors"):
+                play(sites)
+            return
+        result, rows = play(sites)
+    assert [row["updates"] for row in rows] == [0, COUNT]
+    expected = np.mean([change(n, 2) for n in NODES], axis=0)
+    np.testing.assert_allclose(result.vector, expected, atol=2e-5)
+
+
+def test_a_vector_that_was_changed_on_the_way_is_not_in_the_sum() -> None:
+    def meddle(kind: str, node: int, reply: RecordDict) -> RecordDict:
+        if (kind, node) == ("train", 4):
+            data = bytearray(wire.parcel(reply, "masked").tobytes())
+            data[7] ^= 1
+            wire.add_parcel(reply, "masked", bytes(data))
+        return reply
+
+    result, rows = play(Sites(job_of(), meddle))
+    np.testing.assert_allclose(result.vector, mean_of(2, 3, 5, 6), atol=1e-5)
+    assert "isn't the one that it has signed" in rows[0]["failures"]["4"]
 
 
 def test_a_share_that_was_changed_is_found_out_by_its_commitment() -> None:
