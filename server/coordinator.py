@@ -56,6 +56,7 @@ class RunResult:
         published: its accuracy as the sites published it; ``None`` when they weren't asked.
         refused: node id → why it didn't join.
         updates: node id → rounds it gave an update in.
+        skipped: finished rounds that left the model as it was: too few updates, or a lost sum.
         update: root mean square of a coordinate of the last mean update, where sites rounded theirs
             for a sum.
         round_seconds: wall seconds from a round's start to its end, one per round run here.
@@ -68,6 +69,7 @@ class RunResult:
     published: Published | None = None
     refused: dict[int, str] = field(default_factory=dict)
     updates: dict[int, int] = field(default_factory=dict)
+    skipped: int = 0
     update: float | None = None
     round_seconds: tuple[float, ...] = ()
 

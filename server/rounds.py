@@ -28,6 +28,7 @@ __all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
+_MOST_REASONS = 5
 _MIN_IMPROVEMENT = 1e-4  # nats of test loss that count as better
 
 
@@ -45,6 +46,7 @@ class _Run:
         self.best_loss = math.inf
         self.stale = 0
         self.stopped: str | None = None
+        self.applied = 0  # rounds that brought in what changes the model
         self.updates: dict[int, int] = {}
         self.published: Published | None = None
         self.metrics: dict[str, float] = {}  # of the current parameters, once evaluated
@@ -71,6 +73,7 @@ class _Run:
         self.stale = int(last.state.get("stale", 0))
         self.stopped = last.state.get("stopped")
         self.updates = {int(n): int(u) for n, u in last.state.get("updates", {}).items()}
+        self.applied = int(last.state.get("applied", sum(self.updates.values())))
         if (released := last.state.get("released")) is not None:
             self.published = Published.restored(released)
         self.rows = [row for row in folder.metrics() if row["round"] <= self.round]
@@ -86,6 +89,7 @@ class _Run:
             "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
             "stale": self.stale,
             "stopped": self.stopped,
+            "applied": self.applied,
             "updates": {str(node): count for node, count in self.updates.items()},
             "released": None if self.published is None else dataclasses.asdict(self.published),
         }
@@ -200,6 +204,7 @@ class _Run:
             self.updates[node] = self.updates.get(node, 0) + (node in got.givers)
         row: dict[str, Any] = {"round": self.round, "updates": got.updates, "asked": len(chosen)}
         if got.mean is not None:
+            self.applied += 1
             self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector)
             row |= got.mean.metrics
             row |= self.rounding(got)
@@ -249,8 +254,8 @@ class _Run:
     def publication_is_due(self) -> bool:
         """Whether the sites are to be asked for noised counts now."""
         ended = self.round == self.job.train.rounds or self.stopped is not None
-        asked = self.published is not None or self.round == 0
-        return ended and self.job.publishes_evaluation and not asked
+        asked = self.published is not None
+        return ended and self.job.publishes_evaluation and not asked and self.applied > 0
 
     def publish(self, nodes: list[int]) -> None:
         """Ask the nodes, once, how the last model does on their own test rows.
@@ -267,6 +272,24 @@ class _Run:
         self.published = publish(counts, self.job, reasons)
         self.save()
 
+    def require_trained(self) -> None:
+        """Check that some round changed the model: else the run isn't done, whatever it cost.
+
+        Raises:
+            QuorumError: when none did, with the reasons.
+        """
+        if self.applied:
+            return
+        told = {why for row in self.rows for why in row.get("failures", {}).values()}
+        told |= {str(row["lost"]) for row in self.rows if "lost" in row}
+        reasons = [*([self.stopped] if self.stopped else []), *sorted(told)[:_MOST_REASONS]]
+        left = self.round < self.job.train.rounds
+        raise QuorumError(
+            f"nothing was trained: of {self.round} finished round(s) none had the updates it needs "
+            f"({'; '.join(reasons) or 'no reason given'}). The model is the one the run began "
+            f"with. Mend the sites and {'continue with resume=true' if left else 'run it anew'}"
+        )
+
 
 def _below(number: int, got: Collected, needed: str, asked: int) -> str:
     told = sorted({f.reason for f in got.failures.values()})
@@ -281,7 +304,8 @@ def run(channel: Channel, coordinator: Coordinator) -> RunResult:
     """Play all rounds that are left.
 
     Raises:
-        QuorumError: if too few sites join or answer and the job says ``stop``.
+        QuorumError: if too few sites join, or answer and the job says ``stop``; or if no round
+            changed the model.
         RunFolderError: if the run can't be written or continued.
     """
     try:
@@ -313,6 +337,7 @@ def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
             state.play(exchange, nodes)
         if state.publication_is_due:
             state.publish(nodes)
+    state.require_trained()
     final: dict[str, float] = {}
     if coordinator.evaluate is not None:
         final = state.metrics or coordinator.evaluate(state.vector)
@@ -324,6 +349,7 @@ def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
         published=state.published,
         refused={node: why for node, why in joined.items() if why is not None},
         updates=state.updates,
+        skipped=state.round - state.applied,
         update=next((row["update"] for row in reversed(state.rows) if "update" in row), None),
         round_seconds=tuple(state.round_seconds),
     )

@@ -248,7 +248,7 @@ def _summarise(parties: Parties, played: Played, total: float) -> Summary:
         released=None if result.published is None else _published(result.published, reports),
         privacy=privacy,
         secagg=hidden,
-        notes=notes(job, privacy.noise_to_signal, hidden),
+        notes=notes(job, privacy.noise_to_signal, hidden, skipped=result.skipped),
         time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
         traffic=played.traffic,
     )

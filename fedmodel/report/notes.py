@@ -9,15 +9,23 @@ __all__ = ["notes"]
 _USELESS = 1.0  # noise over signal, from where the mean says more about the noise
 
 
-def notes(job: Job, noise_to_signal: float | None, hidden: Hiding | None = None) -> tuple[str, ...]:
+def notes(
+    job: Job, noise_to_signal: float | None, hidden: Hiding | None = None, *, skipped: int = 0
+) -> tuple[str, ...]:
     """Return what a reader of the summary should know of this run's promise.
 
     Args:
         job: complete.
         noise_to_signal: as in the summary.
         hidden: how updates were hidden, as in the summary.
+        skipped: finished rounds that left the model as it was.
     """
     found = []
+    if skipped:
+        found.append(
+            f"{skipped} of the rounds left the model as it was: too few updates came, or their sum "
+            "was lost."
+        )
     if job.secagg.on and job.privacy.private and not job.privacy.shared:
         found.append(
             "Secure sums hide each site's update from the coordinator. They add nothing to ε: each "

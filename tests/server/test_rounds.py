@@ -64,6 +64,30 @@ def test_a_skipped_round_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     assert "train_loss" not in rows[1]
 
 
+def test_a_run_in_which_nothing_was_ever_updated_is_not_done(tmp_path: Path) -> None:
+    job, folder = job_of(3, quorum=0.5, below_quorum="skip"), new_run(tmp_path / "run")
+    for _ in range(2):  # nor is it when it is resumed
+        with pytest.raises(QuorumError, match=r"nothing was trained: of 3 .*boom") as caught:
+            play(job, Sites(only(2, 3, 4, error=RefusedError("boom"))), folder=folder)
+        assert "run it anew" in str(caught.value)
+    assert [row["updates"] for row in folder.metrics()] == [1, 1, 1]
+    # Also where the sites' budgets end it.
+    with pytest.raises(QuorumError, match=r"nothing was trained: .*budgets are spent after round"):
+        play(job_of(3), Sites(only(*NODES, error=BudgetError("spent"))))
+
+
+def test_one_round_that_was_updated_is_a_run(tmp_path: Path) -> None:
+    def trouble(node: int, round_: int) -> Exception | None:
+        return ValueError("boom") if round_ != 2 else None
+
+    folder = new_run(tmp_path / "run")
+    job = job_of(3, quorum=0.5, below_quorum="skip")
+    for _ in range(2):  # a resume knows it too
+        result = play(job, Sites(trouble), folder=folder)
+        assert (result.rounds, result.skipped) == (3, 2)
+        assert (result.vector != INITIAL).all()
+
+
 def test_nobody_at_all_is_below_any_quorum() -> None:
     with pytest.raises(QuorumError, match="0 of 4"):
         play(job_of(quorum=0.01), Sites(only(*NODES, error=ValueError())))

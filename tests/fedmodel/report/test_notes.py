@@ -53,3 +53,8 @@ def test_reading_a_run_and_reporting_on_it_needs_no_torch() -> None:
         "fedmodel.report.card, fedmodel.report.figures, fedmodel.report.notes"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rounds_that_changed_nothing_are_told() -> None:
+    (note,) = notes(make_job(), None, skipped=3)
+    assert note.startswith("3 of the rounds left the model as it was")
