@@ -32,7 +32,6 @@ from fedmodel.secagg.ring import packed_size
 __all__ = ["Checked", "check_total", "checks", "upload_sha256", "upload_size"]
 
 _BITS = 128  # of all ones together
-_ZEROS = memoryview(bytes(4 * TILE))
 
 
 def checks(bits: int) -> int:
@@ -122,22 +121,36 @@ def check_total(
 
 
 class _Weights:
-    """The public weights of an attempt, and the weighted sum of what has been weighed by them."""
+    """The public weights of an attempt, and the weighted sum of what has been weighed by them.
 
-    __slots__ = ("_bytes", "_stream", "_words", "sum")
+    An element's weight is that of its place in its tile, times that of the tile: so the sum costs
+    a small part of a mask.
+    """
+
+    __slots__ = ("_at", "_of_place", "_of_tile", "_products", "_stream", "sum")
 
     def __init__(self, attempt: bytes) -> None:
         self._stream = mask_stream(hashlib.sha256(label("checks", attempt)).digest())
-        self._bytes = memoryview(bytearray(4 * TILE))
-        self._words = np.frombuffer(self._bytes, "<u4")
+        self._of_place = self._next(TILE)
+        self._products = np.empty(TILE, np.uint32)
+        self._at = 0  # elements that were weighed
+        self._of_tile = 0
         self.sum = 0
+
+    def _next(self, count: int) -> NDArray[np.uint32]:
+        return np.frombuffer(self._stream.update(bytes(4 * count)), "<u4") | np.uint32(1)
 
     def weigh(self, part: NDArray[np.uint32]) -> None:
         """Add the next elements times their weights, modulo 2**32."""
-        for start in range(0, part.size, TILE):
-            tile = part[start : start + TILE]
-            words = self._words[: tile.size]
-            self._stream.update_into(_ZEROS[: 4 * tile.size], self._bytes[: 4 * tile.size])
-            np.bitwise_or(words, 1, out=words)
-            np.multiply(words, tile, out=words)
-            self.sum = (self.sum + int(words.sum(dtype=np.uint32))) & 0xFFFFFFFF
+        start = 0
+        while start < part.size:
+            place = self._at % TILE
+            if place == 0:
+                self._of_tile = int(self._next(1)[0])
+            size = min(TILE - place, part.size - start)
+            products = self._products[:size]
+            weights = self._of_place[place : place + size]
+            np.multiply(weights, part[start : start + size], out=products)
+            self.sum = (self.sum + self._of_tile * int(products.sum(dtype=np.uint32))) % (1 << 32)
+            self._at += size
+            start += size

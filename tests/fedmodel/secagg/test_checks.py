@@ -31,8 +31,10 @@ def weights(count: int) -> list[int]:
     import hashlib
 
     text = b"fedmodel.secagg/2 checks\0" + (32).to_bytes(4) + DIGEST
-    stream = _hazmat.mask_stream(hashlib.sha256(text).digest()).update(bytes(4 * count))
-    return [int.from_bytes(stream[4 * i : 4 * i + 4], "little") | 1 for i in range(count)]
+    tiles = -(-count // TILE)
+    stream = _hazmat.mask_stream(hashlib.sha256(text).digest()).update(bytes(4 * (TILE + tiles)))
+    odd = [int.from_bytes(stream[i : i + 4], "little") | 1 for i in range(0, len(stream), 4)]
+    return [odd[i % TILE] * odd[TILE + i // TILE] for i in range(count)]
 
 
 def elements(vector: Any, bits: int, tile: int) -> Any:
