@@ -15,6 +15,7 @@
         ├── PrivacyError           a guard found that a privacy promise would not hold
         ├── ProtocolError          a message from another party isn't what the protocol says
         │   ├── ReplayError        … it belongs to a round or a stage that is over
+        │   ├── AccusationError    … what another site has sent can't be used
         │   └── EquivocationError  … it contradicts what was said before, or to others
         ├── DivergedError          training led to numbers that aren't finite
         ├── RangeError             an update has a number that a secure sum has no room for
@@ -97,6 +98,19 @@ class ReplayError(ProtocolError):
 
 class EquivocationError(ProtocolError):
     """A message contradicts another: one party says different things, or to different parties."""
+
+
+class AccusationError(ProtocolError):
+    """What another site has sent can't be used: one of the two is wrong.
+
+    Args:
+        accused: the other's number in the roster.
+        why: what can't be used.
+    """
+
+    def __init__(self, accused: int, why: str) -> None:
+        super().__init__(f"the shares from site {accused}: {why}")
+        self.accused = accused
 
 
 class DivergedError(RunError):

@@ -27,11 +27,13 @@ class Known:
         keys: its own, and the roster; needed where updates are hidden or sealed.
         site_keys: node id → the site's public key (hex), as far as it is known beforehand.
         memory: files of the sites' tree heads.
+        exclude: nodes that its operator leaves out.
     """
 
     keys: CoordinatorKeys | None = None
     site_keys: Mapping[int, str] = field(default_factory=dict)
     memory: Sequence[Path] = ()
+    exclude: frozenset[int] = frozenset()
 
 
 def make_coordinator(
@@ -71,6 +73,7 @@ def make_coordinator(
         # Without DP sites have no ledgers.
         memory=LedgerMemory(known.memory, known.site_keys) if private else LedgerMemory(),
         keys=known.keys,
+        exclude=known.exclude,
         rates=rates(learner.module, learner.layout, job.train) if distributed else None,
         reporter=reporter or Silent(),
     )

@@ -25,6 +25,8 @@ class Collected:
         givers: the nodes whose updates are in it.
         failures: node id → why a site gave none, or failed to do all that it was asked for.
         reason: why there is no mean although sites gave updates.
+        blamed: node id → in what it is wrong; or in what it is in dispute with another site, of
+            which two one is wrong.
         step: what one unit stands for where the sites' numbers were rounded for a sum.
     """
 
@@ -32,6 +34,7 @@ class Collected:
     givers: tuple[int, ...] = ()
     failures: dict[int, wire.Failure] = field(default_factory=dict)
     reason: str | None = None
+    blamed: dict[int, str] = field(default_factory=dict)
     step: float | None = None
 
     @property
@@ -110,5 +113,5 @@ def read_all(
                 check(node, answer.content)
                 found[node] = read(node, answer.content)
             except ProtocolError as error:
-                failures[node] = wire.Failure(reason=f"malformed {what}: {error}")
+                failures[node] = wire.Failure(reason=f"malformed {what}: {error}", wrong=True)
     return found, failures

@@ -55,6 +55,7 @@ class RunResult:
         final: metrics of the final model on the coordinator's test rows.
         published: its accuracy as the sites published it; ``None`` when they weren't asked.
         refused: node id → why it didn't join.
+        blamed: node id → in what it was wrong, or in dispute with another site.
         updates: node id → rounds it gave an update in.
         skipped: finished rounds that left the model as it was: too few updates, or a lost sum.
         update: root mean square of a coordinate of the last mean update, where sites rounded theirs
@@ -68,6 +69,7 @@ class RunResult:
     final: dict[str, float] = field(default_factory=dict)
     published: Published | None = None
     refused: dict[int, str] = field(default_factory=dict)
+    blamed: dict[int, str] = field(default_factory=dict)
     updates: dict[int, int] = field(default_factory=dict)
     skipped: int = 0
     update: float | None = None
@@ -90,6 +92,7 @@ class Coordinator:
         keys: its own, and the roster; needed where updates are hidden or sealed.
         rates: learning rate of each coordinate, float32 ``[trainable]``; needed where the
             coordinator takes the optimiser's steps (``privacy=distributed``).
+        exclude: nodes that its operator leaves out.
         entropy: real randomness: names of joinings.
         timeout: seconds to wait for the sites in a round.
         reporter: who is told.
@@ -105,6 +108,7 @@ class Coordinator:
     memory: LedgerMemory = field(default_factory=LedgerMemory)
     keys: CoordinatorKeys | None = None
     rates: Vector | None = None
+    exclude: frozenset[int] = frozenset()
     entropy: Entropy = field(default_factory=Entropy)
     timeout: float = 3600.0
     reporter: Reporter = field(default_factory=Silent)

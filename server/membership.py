@@ -15,6 +15,8 @@ from server.exchange.protocol import Exchange
 
 __all__ = ["join", "leave", "quorum", "require_quorum", "standing_noted"]
 
+_LEFT_OUT = "left out by this coordinator's operator (federation.exclude)"
+
 
 def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict[int, str | None]:
     """Offer the job to every node.
@@ -38,10 +40,16 @@ def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict
             )
         )
         for node in nodes
+        if node not in coordinator.exclude
     }
     answers = {answer.node: answer for answer in channel.ask("query.join", offers)}
     note = standing_noted(coordinator)
-    joined = {node: _refusal(node, answers.get(node), note, exchange) for node in nodes}
+    joined: dict[int, str | None] = {
+        node: _LEFT_OUT
+        if node in coordinator.exclude
+        else _refusal(node, answers.get(node), note, exchange)
+        for node in nodes
+    }
     memory.save()
     coordinator.reporter.joined(joined)
     return joined

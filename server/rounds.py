@@ -135,7 +135,13 @@ class _Run:
             )
         failures = {int(n): wire.Failure(reason=why) for n, why in kept.failures.items()}
         mean = Update(vector=kept.vector, weight=1.0, metrics=kept.metrics)
-        got = Collected(mean=mean, givers=kept.givers, failures=failures, step=kept.step)
+        got = Collected(
+            mean=mean,
+            givers=kept.givers,
+            failures=failures,
+            blamed={int(n): why for n, why in kept.blamed.items()},
+            step=kept.step,
+        )
         self.finish(got, list(kept.asked))
 
     def keep(self, got: Collected, asked: list[int]) -> None:
@@ -150,6 +156,7 @@ class _Run:
                 givers=got.givers,
                 metrics=dict(got.mean.metrics),
                 failures={str(node): f.reason for node, f in got.failures.items()},
+                blamed={str(node): why for node, why in got.blamed.items()},
                 step=got.step,
                 vector=got.mean.vector,
             )
@@ -210,6 +217,8 @@ class _Run:
             row |= self.rounding(got)
         row |= self.evaluate()
         row["failures"] = {str(node): f.reason for node, f in got.failures.items()}
+        if got.blamed:
+            row["blamed"] = {str(node): why for node, why in got.blamed.items()}
         self.rows.append(row)
         self.save()
         self.c.reporter.round_ended(self.round, row)
@@ -247,6 +256,11 @@ class _Run:
         if patience is not None and self.stale >= patience:
             self.stopped = f"test loss hasn't improved for {patience} round(s)"
         return metrics
+
+    def blamed(self) -> dict[int, str]:
+        """Return who was blamed in any round, and why at last."""
+        named = [row.get("blamed", {}) for row in self.rows]
+        return {int(node): str(why) for each in named for node, why in each.items()}
 
     # -- after the last round --------------------------------------------------------------------
 
@@ -294,6 +308,8 @@ class _Run:
 def _below(number: int, got: Collected, needed: str, asked: int) -> str:
     told = sorted({f.reason for f in got.failures.values()})
     reasons = "; ".join([*([got.reason] if got.reason else []), *told]) or "no reason given"
+    if got.blamed:
+        reasons += "; to blame: " + "; ".join(sorted(set(got.blamed.values())))
     return (
         f"round {number}: {got.updates} of {asked} sites gave an update, {needed}: {reasons}. "
         "Mend the sites and continue with resume=true"
@@ -348,6 +364,7 @@ def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
         final=final,
         published=state.published,
         refused={node: why for node, why in joined.items() if why is not None},
+        blamed=state.blamed(),
         updates=state.updates,
         skipped=state.round - state.applied,
         update=next((row["update"] for row in reversed(state.rows) if "update" in row), None),

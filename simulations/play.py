@@ -16,7 +16,7 @@ import server.app
 from clients.assemble import RunPlace, SiteConfig, make_site, open_state
 from clients.report import SiteReport, SiteWork, report_of
 from clients.site import Site
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import ConfigError, FedmodelError
 from fedmodel.identity import Roster
 from fedmodel.identity.provision import CoordinatorKeys, provision
 from fedmodel.ledger.site_state import SiteState, folder_name
@@ -28,7 +28,7 @@ from simulations.loopback import LoopbackGrid
 from simulations.parties import Parties
 from simulations.scenario import Homes
 
-__all__ = ["Played", "play"]
+__all__ = ["Played", "excluded", "play"]
 
 logger = logging.getLogger(__name__)
 
@@ -164,14 +164,30 @@ def _known(
     states: Mapping[int, SiteState],
     keys: CoordinatorKeys | None,
 ) -> Known:
+    exclude = excluded(parties, homes)
     if not parties.job.privacy.private:
-        return Known(keys=keys)
+        return Known(keys=keys, exclude=exclude)
     memory = [folder.heads]
     if homes.state is not None:
         memory.append(homes.state / "coordinator" / "heads.json")
     # What a roster tells in the real world: which key is whose.
     public = {node: state.key.public.hex() for node, state in states.items()}
-    return Known(keys=keys, site_keys=public, memory=memory)
+    return Known(keys=keys, site_keys=public, memory=memory, exclude=exclude)
+
+
+def excluded(parties: Parties, homes: Homes) -> frozenset[int]:
+    """Return the nodes of the sites that the coordinator's operator leaves out.
+
+    Raises:
+        ConfigError: for a name that no site has.
+    """
+    names = {name: node for node, name in enumerate(sorted(parties.sites), start=_FIRST_NODE)}
+    if unknown := sorted(set(homes.exclude) - names.keys()):
+        raise ConfigError(
+            f"federation.exclude names {unknown[0]!r}, which is no site of this run; its sites are "
+            f"{', '.join(sorted(names)[:20])}"
+        )
+    return frozenset(names[name] for name in homes.exclude)
 
 
 def _reports(

@@ -32,7 +32,7 @@ from fedmodel.runs import (
 from server.publishing import Published
 from simulations.display import Display
 from simulations.parties import Parties, gather
-from simulations.play import Played, play
+from simulations.play import Played, excluded, play
 from simulations.scenario import Asked, Homes, Scenario
 
 __all__ = ["main", "simulate"]
@@ -40,7 +40,13 @@ __all__ = ["main", "simulate"]
 _CAPS = ("epsilon", "delta", "run_epsilon", "unit")
 _MACHINE = ("device", "train.physical_batch", "train.gradient_checkpointing", "privacy.engine")
 # What a resume may set anew: where and how it runs, and what the sites allow.
-_OF_THE_PROCESS = {"run", "resume", *_MACHINE, *(f"budget.{key}" for key in _CAPS)}
+_OF_THE_PROCESS = {
+    "run",
+    "resume",
+    "federation.exclude",
+    *_MACHINE,
+    *(f"budget.{key}" for key in _CAPS),
+}
 
 
 def main(
@@ -104,6 +110,7 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
         RunFolder.check_new(path)
     _say_how_far_a_cap_reaches(scenario.homes, console)
     parties = gather(scenario)
+    excluded(parties, scenario.homes)  # a name that no site has is noticed before anything is made
     if folder is None:
         folder = RunFolder.create(
             path,
@@ -248,9 +255,20 @@ def _summarise(parties: Parties, played: Played, total: float) -> Summary:
         released=None if result.published is None else _published(result.published, reports),
         privacy=privacy,
         secagg=hidden,
-        notes=notes(job, privacy.noise_to_signal, hidden, skipped=result.skipped),
+        notes=(
+            *notes(job, privacy.noise_to_signal, hidden, skipped=result.skipped),
+            *_blamed(played),
+        ),
         time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
         traffic=played.traffic,
+    )
+
+
+def _blamed(played: Played) -> tuple[str, ...]:
+    return tuple(
+        f"Site {played.reports[node].site} was named in a secure sum: {why}. Look at its log; "
+        f"federation.exclude=[{played.reports[node].site}] leaves it out."
+        for node, why in sorted(played.result.blamed.items())
     )
 
 

@@ -54,13 +54,19 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Excluded:
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Homes:
-    """What the sites of a simulation have of their own.
+    """What the parties of a simulation decide for themselves.
 
     Args:
         state: folder of the sites' state, for runs to share; ``None``: in the run folder.
         dataset: name that each site gives to its rows.
         policy: of each site.
+        exclude: names of sites that the coordinator's operator leaves out.
 
     Raises:
         ConfigError: for a dataset's name that can't name a file.
@@ -69,6 +75,7 @@ class Homes:
     state: Path | None = None
     dataset: str = "main"
     policy: Policy = field(default_factory=Policy)
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         dataset_name(self.dataset)
@@ -105,13 +112,14 @@ class Scenario:
         _check_keys(mapping)
         source = config.build(Source, dict(group(mapping, "data")), "data")
         federation = dict(group(mapping, "federation"))
+        exclude = config.build(_Excluded, {"exclude": federation.pop("exclude", ())}, "federation")
         partition = _partition(federation, source)
         return cls(
             # How many sites there are is for the data to say.
             proposal=Proposal.from_mapping({**mapping, "federation": federation}),
             source=source,
             partition=partition,
-            homes=_homes(mapping),
+            homes=dataclasses.replace(_homes(mapping), exclude=exclude.exclude),
         )
 
 

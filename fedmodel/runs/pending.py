@@ -35,6 +35,7 @@ class KeptRound:
         givers: the nodes whose updates are in the mean.
         metrics: of the mean.
         failures: node → why it gave none, or failed to do all that it was asked for.
+        blamed: node → in what it is wrong, or in dispute.
         step: to which sites rounded theirs; ``None`` where that isn't known.
         vector: the mean, float32 ``[trainable]``.
     """
@@ -44,6 +45,7 @@ class KeptRound:
     givers: tuple[int, ...]
     metrics: dict[str, float]
     failures: dict[str, str]
+    blamed: dict[str, str] = field(default_factory=dict)
     step: float | None = None
     vector: NDArray[np.float32]
 
@@ -57,6 +59,7 @@ class _Record:
     givers: tuple[int, ...]
     metrics: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    blamed: dict[str, str] = field(default_factory=dict)
     step: float | None = None
 
 
@@ -99,6 +102,7 @@ def write_kept(folder: Path, kept_round: KeptRound) -> None:
         givers=kept_round.givers,
         metrics=kept_round.metrics,
         failures=kept_round.failures,
+        blamed=kept_round.blamed,
         step=kept_round.step,
     )
     write_atomic(folder / "sum.safetensors", data)
@@ -128,6 +132,7 @@ def kept(folder: Path) -> KeptRound | None:
         givers=record.givers,
         metrics=record.metrics,
         failures=record.failures,
+        blamed=record.blamed,
         step=record.step,
         vector=vector,
     )

@@ -19,6 +19,7 @@ from fedmodel.errors import (
 )
 from fedmodel.secagg import shamir
 from fedmodel.secagg.agreement import Agreement
+from fedmodel.secagg.blame import Blame
 from fedmodel.secagg.checks import check_total, checks, upload_sha256
 from fedmodel.secagg.fields import VERSION, only, verify
 from fedmodel.secagg.keys import check_advert, graph_of, pledge
@@ -37,9 +38,9 @@ from fedmodel.secagg.messages import (
     Survivors,
     Upload,
     decode,
-    digest,
     encode,
 )
+from fedmodel.secagg.stages import Stages
 from fedmodel.secagg.unmasking import Secrets
 
 __all__ = ["Aggregator", "Attempt"]
@@ -68,6 +69,7 @@ class Aggregator:
         self.agreement = agreement
         self._members = dict(members)
         self._sign = sign
+        self.blame = Blame(agreement.colluders)
         self._adverts: dict[int, Advert] = {}
 
     def take_advert(self, data: bytes, latest: int | None = None) -> int:
@@ -143,10 +145,11 @@ class Aggregator:
             signature="0" * 128,
         )
         manifest = replace(unsigned, signature=self._sign(unsigned.signed()).hex())
-        return Attempt(manifest, {n: self._adverts[n] for n in invited}, self._members)
+        adverts = {n: self._adverts[n] for n in invited}
+        return Attempt(manifest, adverts, self._members, self.blame)
 
 
-class Attempt:
+class Attempt(Stages):
     """One attempt of one round. Its stages follow each other, and each is closed once.
 
     ``open_for`` · ``take_shares`` · ``close_shares`` · ``deliver_for`` · ``take_upload`` ·
@@ -158,24 +161,22 @@ class Attempt:
         manifest: signed.
         adverts: of the cohort.
         members: number → Ed25519 public key.
+        blame: takes whose shares are found to be wrong.
     """
 
     def __init__(
-        self, manifest: Manifest, adverts: Mapping[int, Advert], members: Mapping[int, bytes]
+        self,
+        manifest: Manifest,
+        adverts: Mapping[int, Advert],
+        members: Mapping[int, bytes],
+        blame: Blame,
     ) -> None:
-        self.manifest = manifest
-        self.digest = digest(manifest)
+        super().__init__(manifest)
+        self._blame = blame
         self._graph = graph_of(manifest)
         self._adverts = dict(adverts)
         self._members = dict(members)
-        self._stage = "shares"
-        self._shares: dict[int, Shares] = {}
         self._sum: Sum | None = None
-        self._pledges: dict[int, Pledge] = {}
-        self._consents: dict[int, Consent] = {}
-        self._reveals: dict[int, Reveal] = {}
-        self.takers: tuple[int, ...] = ()
-        self.survivors: tuple[int, ...] = ()
 
     # -- shares ----------------------------------------------------------------------------------
 
@@ -355,7 +356,14 @@ class Attempt:
         self._threshold(self._reveals, "revealed their shares")
         if self._sum is None:
             raise ReplayError("nothing was uploaded")
-        found = Secrets(self.digest, self._graph, self._shares, self._reveals)
+        found = Secrets(
+            self.digest,
+            self._graph,
+            self._shares,
+            self._reveals,
+            blame=self._blame,
+            colluders=self.manifest.colluders,
+        )
         add: list[bytes] = []
         subtract: list[bytes] = [found.secret("self", n) for n in self.survivors]
         survived = set(self.survivors)
@@ -368,47 +376,3 @@ class Attempt:
         self._stage = "done"
         unmasked = self._sum.total()
         return check_total(unmasked, len(self.survivors), self.manifest.bits, self.digest)
-
-    # -- common ----------------------------------------------------------------------------------
-
-    @property
-    def short(self) -> bool:
-        """Whether too few have answered in this stage to close it."""
-        early = len(self._pledges if self._stage == "uploads" else self._shares)
-        late = len(self._consents if self._stage == "consents" else self._reveals)
-        if self._stage in ("shares", "uploads"):
-            return early < self.manifest.survivors
-        return late < self.manifest.threshold
-
-    @property
-    def spoilt(self) -> bool:
-        """Whether so many have agreed to this sum that the others are too few for another one."""
-        return len(self.manifest.cohort) - len(self._consents) < self.manifest.survivors
-
-    def _check_stage(self, stage: str) -> None:
-        if self._stage != stage:
-            raise ReplayError(f"the attempt is at '{self._stage}', the message is for '{stage}'")
-
-    def _check_sender(
-        self, sender: int, member: int, manifest: str, among: tuple[int, ...]
-    ) -> None:
-        if member != sender or member not in among:
-            raise ProtocolError(f"a message of site {member}, expected one of site {sender}")
-        if manifest != self.digest.hex():
-            raise ReplayError(f"the message of site {member} is of another attempt")
-
-    def _enough(self, found: Iterable[int], what: str) -> tuple[int, ...]:
-        members, least = tuple(sorted(found)), self.manifest.survivors
-        if len(members) < least:
-            raise QuorumError(
-                f"{len(members)} of {len(self.manifest.cohort)} sites {what}, a secure sum needs "
-                f"{least} (secagg.survivors)"
-            )
-        return members
-
-    def _threshold(self, found: Mapping[int, object], what: str) -> None:
-        if len(found) < self.manifest.threshold:
-            raise QuorumError(
-                f"{len(found)} of {len(self.survivors)} survivors {what}, "
-                f"{self.manifest.threshold} must (secagg.threshold)"
-            )

@@ -13,6 +13,7 @@ from fedmodel import config
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.secagg.fields import VERSION, check_hex, check_members, check_numbers, label
 from fedmodel.secagg.manifest import Advert, Manifest, digest
+from fedmodel.secagg.shamir import in_field
 
 __all__ = [
     "Advert",
@@ -245,6 +246,8 @@ class Share:
     def __post_init__(self) -> None:
         check_members("owner", self.owner)
         check_hex("share", self.share, _SHARE)
+        if not in_field(bytes.fromhex(self.share)):
+            raise ConfigError("share must be a number of the field")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmodel.errors import EquivocationError, FloorError, ProtocolError, ReplayError
+from fedmodel.errors import (
+    AccusationError,
+    EquivocationError,
+    FloorError,
+    ProtocolError,
+    ReplayError,
+)
 from fedmodel.secagg.agreement import Agreement, Floors
 from fedmodel.secagg.checks import Checked, upload_sha256
 from fedmodel.secagg.closing import ClosedInMemory, Closing, check_open
@@ -39,11 +45,12 @@ from fedmodel.secagg.messages import (
 )
 from fedmodel.secagg.opened import Opened, share
 from fedmodel.secagg.peers import Peers
+from fedmodel.secagg.shamir import SHARE, in_field
 from fedmodel.seeds import Entropy
 
 __all__ = ["Participant"]
 
-_SECRET, _SHARE = 32, 33  # bytes
+_SECRET = 32  # bytes
 
 
 class Participant:
@@ -180,7 +187,8 @@ class Participant:
         Raises:
             FloorError: when too few sites are left.
             ReplayError: for another attempt than the open one, or a second time.
-            ProtocolError: when an envelope is missing or doesn't open.
+            ProtocolError: when an envelope is missing.
+            AccusationError: when one doesn't open, or holds something else than shares.
         """
         message = decode(Deliver, data, len(self._members))
         attempt = self._at("shared", message.manifest)
@@ -190,9 +198,11 @@ class Participant:
         held = {}
         for box in message.boxes:
             opened = self._peers.open(attempt.digest, box.member, bytes.fromhex(box.box))
-            if len(opened) != 2 * _SHARE:
-                raise ProtocolError(f"site {box.member} shared {len(opened)} bytes, not two shares")
-            held[box.member] = (opened[:_SHARE], opened[_SHARE:])
+            if len(opened) != 2 * SHARE:
+                raise AccusationError(box.member, f"{len(opened)} bytes, not two shares")
+            held[box.member] = (opened[:SHARE], opened[SHARE:])
+            if not all(map(in_field, held[box.member])):
+                raise AccusationError(box.member, "a number beyond the field, so no share")
         attempt.takers = message.takers
         attempt.held |= held
         attempt.stage = "delivered"

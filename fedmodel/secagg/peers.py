@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fedmodel import _hazmat
-from fedmodel.errors import EquivocationError, ProtocolError, ReplayError
+from fedmodel.errors import AccusationError, EquivocationError, ProtocolError, ReplayError
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.keys import check_advert, pair_seed
@@ -123,7 +123,7 @@ class Peers:
         """Return the shares of an owner's secrets that this site is to hold.
 
         Raises:
-            ProtocolError: when the envelope isn't the owner's for this site and attempt; the
+            AccusationError: when the envelope isn't the owner's for this site and attempt; the
                 owner is named, so that a cohort can be made without it.
         """
         purpose = label("share", attempt, owner, self._member)
@@ -131,4 +131,4 @@ class Peers:
         try:
             return _hazmat.aead_open(key, box, purpose)
         except ProtocolError as error:
-            raise ProtocolError(f"the shares from site {owner}: {error}") from error
+            raise AccusationError(owner, str(error)) from error

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.seeds import Entropy
 
-__all__ = ["PRIME", "SHARE", "coefficients", "combine", "split"]
+__all__ = ["PRIME", "SHARE", "coefficients", "combine", "in_field", "split"]
 
 PRIME = 2**256 + 297  # the smallest above 2**256, so that every 32-byte secret is below it
 SHARE = 33  # bytes
@@ -115,6 +115,11 @@ def _uniform(count: int, entropy: Entropy) -> list[int]:
         )
         found += [value for value in drawn if value < PRIME]
     return found[:count]
+
+
+def in_field(share: bytes) -> bool:
+    """Return whether some bytes are a number of the field, as every share is."""
+    return len(share) == SHARE and int.from_bytes(share) < PRIME
 
 
 def _parsed(x: int, share: bytes) -> int:

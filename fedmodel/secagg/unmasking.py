@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from fedmodel import _hazmat
 from fedmodel.errors import ProtocolError, QuorumError
-from fedmodel.secagg import shamir
+from fedmodel.secagg.blame import Blame
+from fedmodel.secagg.decoding import decode_shares
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.graph import Graph
 from fedmodel.secagg.keys import commitment, recovery_key
@@ -23,6 +24,8 @@ class Secrets:
         graph: of the attempt.
         shares: owner → what it had shared.
         reveals: holder → what it has revealed.
+        colluders: so many holders may lie.
+        blame: takes who is found to be wrong.
     """
 
     def __init__(
@@ -31,10 +34,16 @@ class Secrets:
         graph: Graph,
         shares: Mapping[int, Shares],
         reveals: Mapping[int, Reveal],
+        *,
+        colluders: int,
+        blame: Blame,
     ) -> None:
         self._attempt = attempt
         self._graph = graph
         self._given = shares
+        self._colluders = colluders
+        self._suspects: set[int] = set()
+        self.blame = blame
         self._shares: dict[tuple[str, int], dict[int, bytes]] = {}
         for holder, reveal in reveals.items():
             for purpose, parts in (
@@ -60,21 +69,23 @@ class Secrets:
             )
         given = self._given[owner]
         expected = given.self_commitment if purpose == "self" else given.recovery_commitment
-        # One holder may have revealed something else: then the others' shares are tried without it.
-        for left_out in (0, *sorted(shares)):
-            chosen = {n: share for n, share in shares.items() if n != left_out}
-            if len(chosen) < threshold:
-                continue
-            try:
-                secret = shamir.combine(chosen, threshold)
-            except ProtocolError:
-                continue
-            if commitment(purpose, secret, self._attempt, owner) == expected:
-                return secret
-        raise ProtocolError(
-            f"the revealed shares of site {owner} don't make the secret that it committed to; the "
-            "sum stays masked"
-        )
+
+        def is_right(secret: bytes) -> bool:
+            return commitment(purpose, secret, self._attempt, owner) == expected
+
+        found = decode_shares(shares, threshold, is_right, self._suspects)
+        if found is not None and found.right and found.secret is not None:
+            for holder in found.wrong:
+                self._suspects.add(holder)
+                self.blame.dispute(
+                    owner, holder, f"site {holder}'s share of site {owner}'s secret is wrong"
+                )
+            return found.secret
+        why = f"the revealed shares of site {owner} don't make the secret that it committed to"
+        # So many agree that some of them are honest, whoever lies: it was shared like that.
+        if found is not None and found.agreeing >= threshold + self._colluders:
+            self.blame.prove(owner, why)
+        raise ProtocolError(f"{why}; the sum stays masked")
 
     def mask_seeds(self, member: int) -> dict[int, bytes]:
         """Return a dropped site's neighbours and the seeds of its masks with them.
@@ -87,6 +98,7 @@ class Secrets:
         try:
             seeds = _hazmat.aead_open(key, kept, label("recovery", self._attempt, member))
         except ProtocolError as error:
+            self.blame.prove(member, "the mask seeds that it had left don't open")
             raise ProtocolError(
                 f"site {member} dropped out, and the mask seeds that it had left don't open; the "
                 "sum stays masked. Leave this site out"

@@ -1,10 +1,12 @@
 """Reasons of a site for no answer ↔ Flower errors: a kind, and a reason without a row's facts."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from flwr.app import Error, Message
 
 from fedmodel.errors import (
+    AccusationError,
     BudgetError,
     ConfigError,
     FedmodelError,
@@ -17,10 +19,12 @@ from fedmodel.errors import (
 __all__ = ["Failure", "decode_error", "encode_error"]
 
 _UNEXPECTED = 200
+_ACCUSED = re.compile(r"the shares from site ([1-9]\d{0,4}): ")
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
     (201, BudgetError, True),
     (202, RefusedError, True),
+    (208, AccusationError, True),
     (203, ProtocolError, True),
     (204, ConfigError, True),
     (205, ModelError, False),  # tells about files at the site
@@ -31,10 +35,19 @@ _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a site gave no answer: a kind that is safe to show, and whether its budget is spent."""
+    """Why a site gave no answer that can be used.
+
+    Args:
+        reason: safe to show.
+        budget: its budget is spent.
+        wrong: it has answered, and what it has sent is itself wrong.
+        accuses: number in the roster of the site of which it says that.
+    """
 
     reason: str
     budget: bool = False
+    wrong: bool = field(default=False, compare=False)
+    accuses: int | None = field(default=None, compare=False)
 
 
 def encode_error(error: Exception, reply_to: Message) -> Message:
@@ -50,4 +63,9 @@ def encode_error(error: Exception, reply_to: Message) -> Message:
 def decode_error(error: Error) -> Failure:
     """Return why a site gave no update."""
     reason = (error.reason or f"error {error.code}")[:400].replace("\n", " ")
-    return Failure(reason=reason, budget=error.code == _KINDS[0][0])
+    accused = _ACCUSED.match(reason) if error.code == _KINDS[2][0] else None
+    return Failure(
+        reason=reason,
+        budget=error.code == _KINDS[0][0],
+        accuses=int(accused[1]) if accused else None,
+    )

@@ -5,6 +5,7 @@ from typing import Any
 
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, ProtocolError
+from fedmodel.secagg.blame import Blame
 from fedmodel.secagg.messages import Consent, Reveal, Shares, largest
 from fedmodel.wire import Content
 from server.answers import Check, nothing
@@ -23,15 +24,19 @@ class Legs:
         channel: to the sites.
         numbers: node → the site's number in the roster.
         check: what the answers to ``train`` must pass besides.
+        blame: takes who is wrong, and who accuses whom.
     """
 
-    def __init__(self, channel: Channel, numbers: Mapping[int, int], check: Check) -> None:
+    def __init__(
+        self, channel: Channel, numbers: Mapping[int, int], check: Check, blame: Blame
+    ) -> None:
         self._channel = channel
         self._numbers = numbers
         self._of_number = {number: node for node, number in numbers.items()}
         self._check = check
         self._group = ""
         self._short: Callable[[], bool] = lambda: False
+        self._blame = blame
         self.failures: dict[int, wire.Failure] = {}
 
     def begin(self, round_: int, attempt: int, short: Callable[[], bool]) -> None:
@@ -120,5 +125,9 @@ class Legs:
             failures = {n: f for n, f in failures.items() if n not in asked} | again
         for node, failure in failures.items():
             reason = failure.reason if failure.budget else f"{leg}: {failure.reason}"
+            if failure.wrong:
+                self._blame.prove(self._numbers[node], reason)
+            if failure.accuses in self._of_number and kind == "train":
+                self._blame.dispute(self._numbers[node], failure.accuses, reason)
             # A later failure mostly follows from the first one.
             self.failures.setdefault(node, wire.Failure(reason=reason, budget=failure.budget))

@@ -110,7 +110,9 @@ class Summed:
         Returns:
             The mean, and who failed at which leg. Without a sum, why.
         """
-        legs = Legs(channel, self._roll.numbers, invitation.check)
+        blame, numbers = self._aggregator.blame, self._roll.numbers
+        legs = Legs(channel, numbers, invitation.check, blame)
+        blame.begin_round()
         model = vector_sha256(invitation.vector)
         attempts = self._job.secagg.masked.attempts
         reason: str | None = None
@@ -130,15 +132,27 @@ class Summed:
                 earlier = reason
                 continue
             return Collected(
-                mean=mean, givers=givers, failures=legs.failures, step=plain_step(self._job)
+                mean=mean,
+                givers=givers,
+                failures=legs.failures,
+                blamed=self._blamed(legs),
+                step=plain_step(self._job),
             )
-        return Collected(failures=legs.failures, reason=reason)
+        return Collected(failures=legs.failures, reason=reason, blamed=self._blamed(legs))
+
+    def _blamed(self, legs: Legs) -> dict[int, str]:
+        blame, known = self._aggregator.blame, self._roll.numbers.values()
+        found = blame.disputed() | blame.wrong()
+        return {legs.nodes((n,))[0]: why for n, why in found.items() if n in known}
 
     def _attempt(
         self, legs: Legs, invitation: Invitation, number: int, model: str
     ) -> tuple[Update, tuple[int, ...]]:
         """Play one attempt; return the mean and the nodes whose updates are in it."""
-        cohort = [self._roll.numbers[n] for n in invitation.nodes]
+        blame = self._aggregator.blame
+        cohort = blame.cohort(
+            [self._roll.numbers[n] for n in invitation.nodes], self._job.secagg.masked.survivors
+        )
         try:
             attempt = self._aggregator.begin(
                 round=invitation.round,
@@ -150,7 +164,7 @@ class Summed:
             raise _TooFewError(str(error)) from error
         legs.begin(invitation.round, number, lambda: attempt.short)
         try:
-            legs.play("query.open", invitation.nodes, attempt.open_for, attempt.take_shares)
+            legs.play("query.open", legs.nodes(cohort), attempt.open_for, attempt.take_shares)
             attempt.close_shares()
             self._upload(legs, attempt, invitation)
             attempt.close_uploads()
@@ -162,6 +176,7 @@ class Summed:
             attempt.close_consents()
         except QuorumError as error:
             # Who has consented goes into no further attempt of this round.
+            blame.agreed(attempt.consented)
             raise _TooFewError(str(error), final=attempt.spoilt) from error
         legs.play("query.reveal", left, attempt.request_for, attempt.take_reveal)
         try:

@@ -13,11 +13,11 @@ import pytest
 
 from fedmodel import _hazmat
 from fedmodel.errors import EquivocationError, FedmodelError, FloorError, ProtocolError, ReplayError
-from fedmodel.secagg import aggregator as coordinator_module
 from fedmodel.secagg import keys as keys_module
 from fedmodel.secagg import participant as participant_module
 from fedmodel.secagg import peers as peers_module
 from fedmodel.secagg import shamir
+from fedmodel.secagg import stages as coordinator_module
 from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.keys import pair_seed

@@ -154,7 +154,7 @@ def test_the_largest_honest_messages_are_within_their_limits() -> None:
     boxes = tuple(messages.Sealed(member=n, box="d" * 2 * 94) for n in members)
     consents = tuple(messages.Consent(member=n, signature=signature) for n in members)
     pledges = tuple(messages.Pledge(member=n, vector=name, signature=signature) for n in members)
-    shares = tuple(messages.Share(owner=n, share="e" * 66) for n in members)
+    shares = tuple(messages.Share(owner=n, share="00" + "e" * 64) for n in members)
     made: list[object] = [
         adverts[0],
         messages.Open(manifest=manifest, adverts=adverts),

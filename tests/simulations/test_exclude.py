@@ -1,0 +1,43 @@
+"""Sites that the coordinator's operator leaves out, at the start or when a run is resumed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmodel.cli import main
+from fedmodel.errors import ConfigError
+from fedmodel.runs import RunFolder
+from simulations.scenario import Scenario
+
+SMALL = [
+    "simulate", "train=head", "privacy=none", "data.rows=120", "data.test_rows=0", "train.rounds=1",
+    "train.steps=1", "train.batch_size=4", "model.max_length=16", "federation.sites=4",
+]  # fmt: skip
+
+
+@pytest.mark.long
+def test_a_site_that_is_left_out_is_never_asked_and_the_summary_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = f"run={tmp_path / 'run'}"
+    assert main([*SMALL, run, "federation.exclude=[site-2]"]) == 0
+    folder = RunFolder.open(tmp_path / "run")
+    assert [(row["updates"], row["asked"]) for row in folder.metrics()] == [(3, 3)]
+    summary = folder.summary()
+    assert summary is not None
+    assert summary.privacy.sites["site-2"].steps == 0
+    # It is no part of the job: all agree to the same one.
+    other = tmp_path / "other"
+    assert main([*SMALL, f"run={other}"]) == 0
+    assert RunFolder.open(other).manifest.job_sha256 == folder.manifest.job_sha256
+    capsys.readouterr()
+    assert main([*SMALL, f"run={tmp_path / 'x'}", "federation.exclude=[site-9]"]) == 2
+    assert "which is no site of this run; its sites are site-1, site-2" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("exclude", ["site-1", [1], [["a"]], 7])
+def test_names_are_texts_in_a_list(exclude: Any) -> None:
+    with pytest.raises(ConfigError, match=r"federation\.exclude"):
+        Scenario.from_mapping({"federation": {"exclude": exclude}})
