@@ -28,12 +28,14 @@ class Known:
         site_keys: node id → the site's public key (hex), as far as it is known beforehand.
         memory: files of the sites' tree heads.
         exclude: nodes that its operator leaves out.
+        copies: files of them that are only read: other runs'.
     """
 
     keys: CoordinatorKeys | None = None
     site_keys: Mapping[int, str] = field(default_factory=dict)
     memory: Sequence[Path] = ()
     exclude: frozenset[int] = frozenset()
+    copies: Sequence[Path] = ()
 
 
 def make_coordinator(
@@ -71,7 +73,9 @@ def make_coordinator(
         from_named=learner.layout.from_named,
         evaluate=None if test is None else _evaluator(job, learner, test),
         # Without DP sites have no ledgers.
-        memory=LedgerMemory(known.memory, known.site_keys) if private else LedgerMemory(),
+        memory=LedgerMemory(known.memory, known.site_keys, known.copies)
+        if private
+        else LedgerMemory(),
         keys=known.keys,
         exclude=known.exclude,
         rates=rates(learner.module, learner.layout, job.train) if distributed else None,

@@ -4,6 +4,7 @@ A site that brings back an old copy of its ledger is told what it had, and refus
 A head says how many entries a ledger has, and nothing of what is in them.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fedmodel.ledger.tree_head import Standing, TreeHead
 
 __all__ = ["LedgerMemory"]
 
+logger = logging.getLogger(__name__)
+
 
 class LedgerMemory:
     """The newest verified head of each ledger.
@@ -22,13 +25,21 @@ class LedgerMemory:
         files: where they are kept: read at the start, and brought up to date by :meth:`save`.
         keys: node id → the site's public key (hex), as far as it is known beforehand. Otherwise
             a node's first head says whose it is.
+        copies: other files of heads, read only: of earlier runs, say, so that a state folder that
+            was brought back whole, the coordinator's memory with it, is noticed. What can't be
+            read there is passed over with a warning.
 
     Raises:
         RunFolderError: if a file can't be read.
         ProtocolError: if a head in one isn't valid.
     """
 
-    def __init__(self, files: Sequence[Path] = (), keys: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path] = (),
+        keys: Mapping[int, str] | None = None,
+        copies: Sequence[Path] = (),
+    ) -> None:
         self._files = tuple(files)
         self._keys = dict(keys or {})
         self._of_node: dict[int, str] = {}  # node → the ledger that it has shown in this run
@@ -36,6 +47,17 @@ class LedgerMemory:
         for path in self._files:
             merge_heads(self._heads, read_heads(path))
         self._saved = dict(self._heads)
+        for path in copies:
+            merge_heads(self._heads, self._of_these_sites(path))
+
+    def _of_these_sites(self, path: Path) -> dict[str, TreeHead]:
+        try:
+            found = read_heads(path)
+        except RunFolderError as error:
+            logger.warning("another run's memory of ledgers was passed over: %s", error)
+            return {}
+        keys = set(self._keys.values())
+        return {name: head for name, head in found.items() if head.key in keys}
 
     def offered(self, node: int) -> list[TreeHead]:
         """Return what a node is told at the join: the heads of its own ledgers."""

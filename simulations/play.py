@@ -167,12 +167,25 @@ def _known(
     exclude = excluded(parties, homes)
     if not parties.job.privacy.private:
         return Known(keys=keys, exclude=exclude)
-    memory = [folder.heads]
-    if homes.state is not None:
-        memory.append(homes.state / "coordinator" / "heads.json")
     # What a roster tells in the real world: which key is whose.
     public = {node: state.key.public.hex() for node, state in states.items()}
-    return Known(keys=keys, site_keys=public, memory=memory, exclude=exclude)
+    memory, copies = [folder.heads], []
+    if homes.state is not None:
+        memory.append(homes.state / "coordinator" / "heads.json")
+        # A backup of the state has sites and memory of the same moment. Where runs are kept isn't
+        # in it: their folders know what came later.
+        found = sorted(folder.path.parent.glob("*/heads.json"))
+        copies = [path for path in found if path != folder.heads and _names_one(path, public)]
+    return Known(keys=keys, site_keys=public, memory=memory, copies=copies, exclude=exclude)
+
+
+def _names_one(path: Path, public: Mapping[int, str]) -> bool:
+    """Return whether a file of tree heads may have one of these keys': verifying takes longer."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    return any(key.encode() in text for key in public.values())
 
 
 def excluded(parties: Parties, homes: Homes) -> frozenset[int]:

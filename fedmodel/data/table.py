@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedmodel._text import one_form
 from fedmodel.config import suggest
 from fedmodel.data.label_sets import LabelSets
 from fedmodel.data.rows import Rows
@@ -107,12 +108,14 @@ class Table:
     def add(self, values: Sequence[object], place: str = "") -> None:
         """Check one row's values, in the order ``open`` gave, and keep them.
 
+        Names of sites and patients are kept in one form: NFC, single blanks.
+
         Args:
             values: one for each used column.
             place: words on where the row stands beside its number, such as ``line 7``.
         """
-        sets = self._columns.sets
-        read = range(0) if sets is None else range(1, 1 + len(self._columns.labels))
+        sets, named = self._columns.sets, 1 + len(self._columns.labels)
+        read = range(0) if sets is None else range(1, named)
         if sets is not None:
             self._sets.append(self._label_set(sets, [values[i] for i in read], place))
         for index, value in enumerate(values):
@@ -122,7 +125,9 @@ class Table:
                 value = str(value)
             if not isinstance(value, str) or not value or value.isspace() or not _clean(value):
                 raise self._refusal(index, value, place)
-            self._values[index].append(value)
+            # Another form of a name would make another site, with a budget of its own, or another
+            # person, who is hidden by halves.
+            self._values[index].append(one_form(value) if index >= named else value)
 
     def _label_set(self, sets: LabelSets, values: Sequence[object], place: str) -> tuple[str, ...]:
         try:

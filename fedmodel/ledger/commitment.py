@@ -5,9 +5,12 @@ site; without it nobody can try texts out. The hashes, sorted, are the leaves of
 the root depends on which rows there are and on nothing else: not on their order, and not on the
 name of the file they came from.
 
-Besides, every text and every patient has a hash of its own, its *subjects*: by them the same
-people's data are recognised under another label or in another file. Subjects that were once part of
-a dataset stay on its list for ever, since what was spent on them stays spent.
+Besides, every text and every patient has hashes of its own, its *subjects*: by them the same
+people's data are recognised under another label or in another file. One is of the very text, one of
+the text without blanks, line ends and differences of Unicode form, so that an edit which changes
+only those doesn't make somebody new. Subjects that were once part of a dataset stay on its list for
+ever, since what was spent on them stays spent. (Lists of earlier versions have the former only,
+until the dataset's next join.)
 """
 
 import hashlib
@@ -19,6 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmodel._text import one_form, without_blanks
 from fedmodel.errors import LedgerError
 from fedmodel.ledger import merkle
 from fedmodel.ledger.entries import DatasetEntry
@@ -46,7 +50,7 @@ class Leaves:
             before their own; 32 zeros if there was none.
         root: Merkle root over the rows' hashes, as in their own entry.
         rows: of the rows, sorted; equal rows count as often as they come.
-        subjects: of the texts and patients, sorted, each once.
+        subjects: of the texts and patients, sorted, each once: as written, and without blanks.
     """
 
     salt_id: bytes
@@ -103,10 +107,6 @@ class Leaves:
         """Return whether their rows are those of an entry."""
         return last is not None and last.root == self.root.hex()
 
-    def shared(self, other: "Leaves") -> int:
-        """Return how many subjects two datasets have in common."""
-        return len(np.intersect1d(self.subjects, other.subjects, assume_unique=True))
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Commitment:
@@ -116,11 +116,18 @@ class Commitment:
         root: Merkle root over the rows' hashes.
         leaves: the hashes.
         patients: how many different ones; ``None`` where rows don't name theirs.
+        looked_up: hashes that a text or patient may be known by, and the number of each's owner.
     """
 
     root: bytes
     leaves: Leaves
     patients: int | None
+    looked_up: tuple[Hashes, NDArray[np.int64]]
+
+    def shared(self, other: Leaves) -> int:
+        """Return how many of these texts and patients are, or were, another dataset's."""
+        hashes, owners = self.looked_up
+        return len(np.unique(owners[np.isin(hashes, other.subjects)]))
 
     def entry(self, before: Leaves | None, last: DatasetEntry | None) -> DatasetEntry:
         """Return the ledger's entry for it.
@@ -178,17 +185,48 @@ def commit(
     people = set(ids) if patients is not None else set()
     rows = zip(written, (_bytes(label) for label in labels), ids, strict=True)
     hashes = sorted(hmac.digest(salt, _row(*row), "sha256") for row in rows)
-    subjects = {hmac.digest(salt, b"text\0" + text, "sha256")[:_SHORT] for text in set(written)}
-    subjects |= {hmac.digest(salt, b"patient\0" + one, "sha256")[:_SHORT] for one in people}
+    known = _Subjects(salt)
+    for text in set(texts):
+        known.add(b"text\0", text)
+    for patient in set(patients or ()):
+        known.add(b"patient\0", patient)
     root = merkle.root_of([merkle.leaf_hash(h) for h in hashes])
     leaves = Leaves(
         hmac.digest(salt, b"salt", "sha256"),
         _NOTHING,
         root,
         _array(h[:_SHORT] for h in hashes),
-        _array(sorted(subjects)),
+        _array(sorted(known.kept)),
     )
-    return Commitment(root, leaves, None if patients is None else len(people))
+    looked_up = _array(known.tried), np.array([*known.tried.values()], dtype=np.int64)
+    return Commitment(root, leaves, None if patients is None else len(people), looked_up)
+
+
+class _Subjects:
+    """The hashes of texts and patients.
+
+    Attributes:
+        kept: to write down: each as written, and without blanks.
+        tried: hash → number of its owner. Besides, each is looked for with single blanks, in which
+            most texts are written that an earlier version has written down.
+    """
+
+    def __init__(self, salt: bytes) -> None:
+        self._salt = salt
+        self._owners: dict[bytes, int] = {}
+        self.kept: set[bytes] = set()
+        self.tried: dict[bytes, int] = {}
+
+    def add(self, kind: bytes, text: str) -> None:
+        """Take in a text, or a patient."""
+        written, bare = self._hash(kind, text), self._hash(kind, without_blanks(text) or text)
+        owner = self._owners.setdefault(bare, len(self._owners))
+        self.kept |= {written, bare}
+        for found in (written, bare, self._hash(kind, one_form(text))):
+            self.tried[found] = owner
+
+    def _hash(self, kind: bytes, text: str) -> bytes:
+        return hmac.digest(self._salt, kind + _bytes(text), "sha256")[:_SHORT]
 
 
 def _name_of(entries: Sequence[DatasetEntry]) -> bytes:

@@ -183,7 +183,7 @@ class SiteState:
                 if book.opened is None or book.opened.dataset == name:  # else a copy of another's
                     noted = _noted(other_ledger)
             other = self._leaves(name, found.leaves.salt_id, noted)
-            if other is not None and (count := found.leaves.shared(other)):
+            if other is not None and (count := found.shared(other)):
                 raise DataError(
                     f"{count} texts or patients of dataset '{dataset}' are, or were, part of "
                     f"dataset '{name}' of this site: two ledgers would each hide what the "

@@ -112,6 +112,32 @@ def test_two_runs_write_one_file_and_nothing_is_lost(site: Site, tmp_path: Path)
     assert LedgerMemory([path], {2: site.key}).offered(2)[0].size == 3
 
 
+def test_copies_of_others_are_read_and_never_written(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [tmp_path / name for name in ("old.json", "new.json", "foreign.json", "torn.json")]
+    ours, theirs = {2: site.key}, Site(tmp_path / "b")
+    for path in paths[:2]:
+        memory = LedgerMemory([path], ours)
+        memory.note(2, site.standing())
+        memory.save()
+        site.spend()
+    memory = LedgerMemory([paths[2]], {2: theirs.key})
+    memory.note(2, theirs.standing())
+    memory.save()
+    paths[3].write_text("{")
+    before = [path.read_bytes() for path in paths]
+    own = tmp_path / "own.json"
+    found = LedgerMemory([own], ours, paths)
+    assert [head.size for head in found.offered(2)] == [3]  # the newer of two
+    found.save()
+    assert [path.read_bytes() for path in paths] == before
+    assert "torn.json can't be read" in caplog.text
+    # What is told on is of these sites alone.
+    assert theirs.key not in own.read_text()
+    assert site.key in own.read_text()
+
+
 @pytest.mark.parametrize(
     "damage", ["", "[]", "{}", '{"schema":"fedmodel.heads/2","heads":[]}', "forged"]
 )

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def test_an_old_copy_of_a_ledger_is_noticed_by_the_coordinator(tmp_path: Path) -
     run(tmp_path, "one")
     site = tmp_path / "st" / "site-1"
     kept = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    shutil.copytree(tmp_path / "st", tmp_path / "backup")
     run(tmp_path, "two")
     for path, content in kept.items():
         path.write_bytes(content)
@@ -105,6 +107,11 @@ def test_an_old_copy_of_a_ledger_is_noticed_by_the_coordinator(tmp_path: Path) -
     assert "an old copy" in summary["privacy"]["sites"]["site-1"]["refused"]
     assert "RollbackError: see the site's own log" in text
     assert summary["privacy"]["sites"]["site-2"]["refused"] is None
+    # Nor does it help to bring back the coordinator's memory too: the run folders are elsewhere.
+    shutil.rmtree(tmp_path / "st")
+    shutil.copytree(tmp_path / "backup", tmp_path / "st")
+    with pytest.raises(QuorumError, match=r"0 of 3 sites joined.*RollbackError"):
+        run(tmp_path, "four")
 
 
 def test_a_failed_run_gives_back_what_it_has_not_spent(

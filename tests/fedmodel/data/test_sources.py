@@ -200,3 +200,17 @@ def test_import_is_light() -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert out.stdout.strip() == "[]"
+
+
+def test_a_site_or_a_patient_is_the_same_in_another_form_of_its_name(tmp_path: Path) -> None:
+    names = ["Su\u0308d", "S\u00fcd ", "S\u00fcd"]
+    patients = ["p  1", " p 1", "p\u00a01"]
+    rows = [f"{site},{patient}, note  {i} ,{'ab'[i % 2]}" for i, (site, patient) in
+            enumerate(zip(names, patients, strict=True))]  # fmt: skip
+    path = tmp_path / "notes.csv"
+    path.write_text("\n".join(["site,patient,text,label", *rows]), encoding="utf-8")
+    source = Source(kind="csv", train=str(path), site="site", patient="patient")
+    found = load(source, Seed(0), 1, tasks.of("sequence-classification")).train
+    assert set(found.sites or ()) == {"S\u00fcd"}
+    assert set(found.patients or ()) == {"p 1"}
+    assert found.texts[0] == " note  0 "  # a text is as it is

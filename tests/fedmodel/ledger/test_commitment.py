@@ -1,7 +1,9 @@
 """The commitment to rows: the same for the same rows, whatever their order; different otherwise."""
 
 import hashlib
+import hmac
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,16 +85,16 @@ def test_what_is_not_known_any_more_is_not_made_up() -> None:
 
 def test_shared_texts_and_patients_are_recognised_for_ever() -> None:
     base = commit(SALT, TEXTS, LABELS, PATIENTS)
-    assert base.leaves.shared(commit(SALT, ["other"], ["a"], ["q"]).leaves) == 0
+    assert base.shared(commit(SALT, ["other"], ["a"], ["q"]).leaves) == 0
     relabelled = commit(SALT, TEXTS[:4], ["z"] * 4, ["q"] * 4)
-    assert relabelled.leaves.shared(base.leaves) == 4
+    assert relabelled.shared(base.leaves) == 4
     same_patient = commit(SALT, ["later note"], ["a"], ["p3"])
-    assert same_patient.leaves.shared(base.leaves) == 1
-    assert commit(SALT, ["p3"], ["a"]).leaves.shared(base.leaves) == 0  # a text isn't a patient
+    assert same_patient.shared(base.leaves) == 1
+    assert commit(SALT, ["p3"], ["a"]).shared(base.leaves) == 0  # a text isn't a patient
     # Rows that were taken out stay on the list of those that were there.
     kept = commit(SALT, TEXTS[25:], LABELS[25:]).to_keep(base.leaves)
     assert len(kept.rows) == 25
-    assert relabelled.leaves.shared(kept) == 4
+    assert relabelled.shared(kept) == 4
 
 
 def test_leaves_round_trip_and_damage_is_noticed() -> None:
@@ -101,7 +103,7 @@ def test_leaves_round_trip_and_damage_is_noticed() -> None:
     again = Leaves.from_bytes(data)
     assert again.to_bytes() == data
     assert np.array_equal(again.rows, leaves.rows)
-    assert len(data) < 200 + 16 * (50 + 50 + 17)
+    assert len(data) < 200 + 16 * (50 + 2 * 50 + 17)
     for wrong in (
         b"",
         data[:-1],
@@ -138,4 +140,39 @@ def test_counts_are_those_of_multisets(old: list[str], new: list[str]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(text=st.text(max_size=20) | st.just("\ud800"))
 def test_any_text_has_a_hash(text: str) -> None:
-    assert len(commit(SALT, [text], [text], [text]).leaves.subjects) == 2
+    found = commit(SALT, [text], [text], [text])
+    assert len(found.leaves.subjects) in (2, 4)  # as written, and without blanks where that differs
+    assert found.shared(found.leaves) == 2
+
+
+SAME = [
+    "Sch\u00f6ne Fieber notiz",
+    "Scho\u0308ne Fieber notiz",
+    "Sch\u00f6ne  Fieber\tnotiz ",
+    "\ufeffSch\u00f6ne Fieber\r\nnotiz\n",
+    "Sch\u00f6ne\u00a0Fieber\u200bnotiz",
+    "Sch\u00f6neFieber notiz",
+]
+
+
+@pytest.mark.parametrize("edited", SAME[1:])
+def test_an_edit_that_nobody_sees_makes_nobody_new(edited: str) -> None:
+    for one, other in ((SAME[0], edited), (edited, SAME[0])):
+        kept = commit(SALT, [one, "else"], ["x", "x"], [one, "q"]).leaves
+        assert commit(SALT, [other, "new"], ["y", "y"], ["r", "s"]).shared(kept) == 1
+        assert commit(SALT, ["new", "newer"], ["y", "y"], [other, "s"]).shared(kept) == 1
+        # Two spellings of one person are one.
+        assert commit(SALT, [one, other], ["y", "y"], [one, other]).shared(kept) == 2
+    # Letters count.
+    assert commit(SALT, ["Schone Fieber notiz"], ["y"]).shared(commit(SALT, SAME, SAME).leaves) == 0
+
+
+def test_lists_of_earlier_versions_are_recognised_by_the_very_text_and_by_single_blanks() -> None:
+    # They have no hash without blanks.
+    for written, known in ((SAME[0], SAME[:3]), (SAME[2], SAME[2:3])):
+        old = hmac.digest(SALT, b"text\0" + written.encode(), "sha256")[:16]
+        before = replace(commit(SALT, [], []).leaves, subjects=np.array([old], dtype="S16"))
+        assert [text for text in SAME if commit(SALT, [text], ["x"]).shared(before)] == known
+        # With the dataset's next join they have it.
+        kept = commit(SALT, [SAME[0]], ["x"]).to_keep(before)
+        assert all(commit(SALT, [text], ["x"]).shared(kept) for text in SAME)

@@ -75,6 +75,14 @@ def test_rows_of_another_dataset_are_refused(tmp_path: Path) -> None:
     join(tmp_path / "b", "third", ["note 3"])
 
 
+def test_rows_of_another_dataset_are_refused_also_in_another_form(tmp_path: Path) -> None:
+    join(tmp_path / "a", "one", ["fever and cough"], patients=["M\u00fcller 7"])
+    for texts, patient in ((["fever\r\nand  cough "], "p"), (["new"], "Mu\u0308ller  7")):
+        with pytest.raises(DataError, match="1 texts or patients of dataset 'two' are, or were"):
+            join(tmp_path / "a", "two", texts, patients=[patient])
+    join(tmp_path / "a", "two", ["fever, cough"], patients=["M\u00fcller 8"])
+
+
 def test_lost_secrets_are_not_made_anew(tmp_path: Path) -> None:
     join(tmp_path / "a")
     for name in ("key", "salt"):
