@@ -216,6 +216,8 @@ class _Run:
             row |= got.mean.metrics
             row |= self.rounding(got)
         row |= self.evaluate()
+        if got.mean is None and got.reason:
+            row["reason"] = got.reason
         row["failures"] = {str(node): f.reason for node, f in got.failures.items()}
         if got.blamed:
             row["blamed"] = {str(node): why for node, why in got.blamed.items()}

@@ -77,6 +77,8 @@ class Display:
         ]
         if "step" in metrics:
             shown.append(f"update {metrics['update']:.1e} in steps of {metrics['step']:.1e}")
+        if "reason" in metrics:
+            shown.append("no sum")
         if metrics.get("failures"):
             shown.append(f"{len(metrics['failures'])} site(s) gave no update")
         note = " · ".join(shown).replace("_", " ")

@@ -127,12 +127,11 @@ class _Weights:
     a small part of a mask.
     """
 
-    __slots__ = ("_at", "_of_place", "_of_tile", "_products", "_stream", "sum")
+    __slots__ = ("_at", "_of_place", "_of_tile", "_stream", "sum")
 
     def __init__(self, attempt: bytes) -> None:
         self._stream = mask_stream(hashlib.sha256(label("checks", attempt)).digest())
         self._of_place = self._next(TILE)
-        self._products = np.empty(TILE, np.uint32)
         self._at = 0  # elements that were weighed
         self._of_tile = 0
         self.sum = 0
@@ -148,9 +147,9 @@ class _Weights:
             if place == 0:
                 self._of_tile = int(self._next(1)[0])
             size = min(TILE - place, part.size - start)
-            products = self._products[:size]
             weights = self._of_place[place : place + size]
-            np.multiply(weights, part[start : start + size], out=products)
-            self.sum = (self.sum + self._of_tile * int(products.sum(dtype=np.uint32))) % (1 << 32)
+            # In one pass and modulo 2**32, which np.dot of integers does at half the speed.
+            tile = int(np.einsum("i,i->", weights, part[start : start + size]))
+            self.sum = (self.sum + self._of_tile * tile) % (1 << 32)
             self._at += size
             start += size

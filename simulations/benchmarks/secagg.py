@@ -33,6 +33,7 @@ from simulations.benchmarks.report import Figure, publish
 from simulations.benchmarks.secagg_flower import masked, share_figures, stage_figures
 from simulations.benchmarks.secagg_masking import (
     allocated,
+    check_figures,
     encoder,
     floor_figures,
     masking,
@@ -220,6 +221,7 @@ def figures(args: argparse.Namespace, console: Console) -> list[Figure]:
     for holders in sites[1:]:
         add(share_figures(holders, (holders * 7 + 9) // 10, turns))
     add(size_figures(sizes[-1], goals))
+    add(check_figures(sizes[-1], 3 * turns))
     add(floor_figures(sizes[-1], 3 * turns, goals.get("floor")))
     add(step_figures(2_000 if quick else _STEP, 4 * turns, goals.get("step")))
     add(dropout_figures(2_000 if quick else 1_000_000, turns))

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from fedmodel._hazmat import Keystream
 from fedmodel.secagg import FixedPoint, Sum, mask
+from fedmodel.secagg.checks import Checked, upload_sha256
 from fedmodel.secagg.masking import TILE, Encode
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from simulations.benchmarks.report import Figure
 from simulations.benchmarks.secagg_turns import alternating, median_cpu, ratio
 
-__all__ = ["allocated", "encoder", "floor_figures", "masking", "resident"]
+__all__ = ["allocated", "check_figures", "encoder", "floor_figures", "masking", "resident"]
 
 _TILES = (1 << 16, 4 * TILE, 1 << 20)  # bytes
 _MASKS = 10  # one's own and nine neighbours'
@@ -88,6 +89,36 @@ def floor_figures(count: int, turns: int, goal: float | None) -> list[Figure]:
             )
             for name, tile in (("the same tiles", same), ("its best tiles", best))
         ),
+    ]
+
+
+def check_figures(count: int, turns: int) -> list[Figure]:
+    """Measure what a site does beyond its masks so that a wrong sum or vector is known."""
+    vector = np.zeros(count, np.uint32)
+
+    def write(start: int, stop: int, out: NDArray[np.uint32]) -> None:
+        out[:] = vector[start:stop]
+
+    def encoded(encode: Encode, size: int) -> Callable[[], object]:
+        return lambda: mask(encode, size, 24, add=[], subtract=[])
+
+    checked = Checked(write, count, 24, bytes(32))
+    packed = mask(checked, checked.count, 24, add=[], subtract=[])
+    found = alternating(
+        {
+            "plain": encoded(write, count),
+            "checked": encoded(checked, checked.count),
+            "hash": lambda: upload_sha256(packed),
+        },
+        turns,
+    )
+    check = max(0.0, median_cpu(found["checked"]) - median_cpu(found["plain"]))
+    return [
+        Figure(name=name, value=1e6 * milliseconds / count, unit="ns/parameter")
+        for name, milliseconds in (
+            ("check elements of an upload, CPU", check),
+            ("hash of an upload, CPU", median_cpu(found["hash"])),
+        )
     ]
 
 

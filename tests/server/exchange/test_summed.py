@@ -383,6 +383,8 @@ def test_a_sum_that_a_wrong_mask_has_spoiled_never_reaches_the_model(policy: Any
             return
         result, rows = play(sites)
     assert [row["updates"] for row in rows] == [0, COUNT]
+    assert "isn't that of the 5 survivors' vectors" in rows[0]["reason"]
+    assert "reason" not in rows[1]
     expected = np.mean([change(n, 2) for n in NODES], axis=0)
     np.testing.assert_allclose(result.vector, expected, atol=2e-5)
 
