@@ -41,7 +41,7 @@ from fedmodel.secagg.messages import (
     encode,
 )
 from fedmodel.secagg.stages import Stages
-from fedmodel.secagg.unmasking import Secrets
+from fedmodel.secagg.unmasking import Secrets, disagreements
 
 __all__ = ["Aggregator", "Attempt"]
 
@@ -204,16 +204,19 @@ class Attempt(Stages):
         sizes = {len(b.box) // 2 for b in message.boxes}
         if sizes != {_BOX} or len(message.recovery) // 2 != _SEALED + _SEED * len(neighbours):
             raise ProtocolError(f"what site {member} has sealed isn't of the right size")
+        if len(message.pairs) // 2 != _SEED * len(neighbours):
+            raise ProtocolError(f"site {member} hasn't one commitment for each neighbour")
         verify(self._members[member], message.signed(), message.signature)
         self._shares[member] = message
 
     def close_shares(self) -> tuple[int, ...]:
-        """Return who takes part: all that have shared.
+        """Return who takes part: all that have shared, and agree with the others on their masks.
 
         Raises:
             QuorumError: when they are too few.
         """
         self._check_stage("shares")
+        self._leave_out()
         self.takers = self._enough(self._shares, "shared their secrets")
         self._stage = "uploads"
         bits = self.manifest.bits
@@ -223,6 +226,21 @@ class Attempt(Stages):
             for owner, shares in self._shares.items()
         }
         return self.takers
+
+    def _leave_out(self) -> None:
+        """Leave out who disagrees with another on their common mask, as of now: none would cancel.
+
+        Nothing was computed by then, and nothing is spent on a sum that would be refused.
+        """
+        if not (pairs := disagreements(self._graph, self._shares)):
+            return
+        for one, other in pairs:
+            why = f"sites {one} and {other} have committed to different seeds of their common mask"
+            self._blame.dispute(one, other, why)
+        kept = self._blame.cohort(sorted(self._shares), self.manifest.survivors)
+        if any(one in kept and other in kept for one, other in pairs):
+            raise QuorumError(f"{why}, and without them too few would be left for a sum")
+        self._shares = {n: self._shares[n] for n in kept}
 
     def deliver_for(self, member: int) -> bytes:
         """Return the ``deliver`` message for a site that takes part."""

@@ -15,6 +15,7 @@ __all__ = [
     "check_agreed",
     "commitment",
     "graph_of",
+    "pair_commitment",
     "pair_seed",
     "pledge",
     "recovery_key",
@@ -51,6 +52,12 @@ def recovery_key(secret: bytes, attempt: bytes, member: int) -> bytes:
 def commitment(purpose: str, secret: bytes, attempt: bytes, member: int) -> str:
     """Return a hash (hex) that fixes a secret of 32 random bytes and tells nothing of it."""
     return hashlib.sha256(label(f"commit {purpose}", attempt, member, secret)).hexdigest()
+
+
+def pair_commitment(seed: bytes, attempt: bytes, one: int, other: int) -> str:
+    """Return a hash (hex) of two sites' mask seed: both commit to it, and nobody learns it so."""
+    low, high = sorted((one, other))
+    return hashlib.sha256(label("commit pair", attempt, low, high, seed)).hexdigest()
 
 
 def check_advert(advert: Advert, agreement: Agreement, members: Mapping[int, bytes]) -> None:

@@ -78,6 +78,7 @@ class Shares:
         member: whose secrets.
         boxes: one for each holder but itself, in rising order.
         recovery: the seeds of its masks with each neighbour, encrypted under its recovery key.
+        pairs: hash of each of those seeds, one after the other: the neighbour's is the same.
         self_commitment: hash of its self seed.
         recovery_commitment: hash of its recovery key.
         signature: of all that by the site.
@@ -87,6 +88,7 @@ class Shares:
     member: int
     boxes: tuple[Sealed, ...]
     recovery: str
+    pairs: str
     self_commitment: str
     recovery_commitment: str
     signature: str
@@ -95,6 +97,7 @@ class Shares:
         for name in ("manifest", "self_commitment", "recovery_commitment"):
             check_hex(name, getattr(self, name), _KEY)
         check_hex("recovery", self.recovery)
+        check_hex("pairs", self.pairs)
         check_hex("signature", self.signature, _SIGNATURE)
         check_members("member", self.member)
         check_numbers("holders", tuple(box.member for box in self.boxes))
@@ -277,7 +280,7 @@ class Reveal:
 _KINDS: tuple[tuple[type, str, int, int], ...] = (
     (Advert, "advert", 1024, 0),
     (Open, "open", 2048, 640),
-    (Shares, "shares", 1024, 320),
+    (Shares, "shares", 1024, 384),
     (Deliver, "deliver", 512, 256),
     (Upload, "upload", 1024, 0),
     (Survivors, "survivors", 512, 16),

@@ -7,7 +7,7 @@ from fedmodel import _hazmat
 from fedmodel.secagg import shamir
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.graph import Graph
-from fedmodel.secagg.keys import commitment, recovery_key
+from fedmodel.secagg.keys import commitment, pair_commitment, recovery_key
 from fedmodel.secagg.manifest import Manifest
 from fedmodel.secagg.messages import Sealed, Shares, Survivors, encode
 from fedmodel.secagg.peers import Peers
@@ -69,7 +69,11 @@ def share(
         for n in holders
         if n != member
     ]
-    seeds = b"".join(attempt.seeds[n] for n in attempt.graph.neighbours(member))
+    neighbours = attempt.graph.neighbours(member)
+    seeds = b"".join(attempt.seeds[n] for n in neighbours)
+    pairs = "".join(
+        pair_commitment(attempt.seeds[n], attempt.digest, member, n) for n in neighbours
+    )
     kept = _hazmat.aead_seal(
         recovery_key(recovery, attempt.digest, member),
         seeds,
@@ -81,6 +85,7 @@ def share(
         member=member,
         boxes=tuple(boxes),
         recovery=kept.hex(),
+        pairs=pairs,
         self_commitment=commitment("self", attempt.self_seed, attempt.digest, member),
         recovery_commitment=commitment("recovery", recovery, attempt.digest, member),
         signature="0" * 128,

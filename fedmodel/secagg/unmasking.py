@@ -8,12 +8,13 @@ from fedmodel.secagg.blame import Blame
 from fedmodel.secagg.decoding import decode_shares
 from fedmodel.secagg.fields import label
 from fedmodel.secagg.graph import Graph
-from fedmodel.secagg.keys import commitment, recovery_key
+from fedmodel.secagg.keys import commitment, pair_commitment, recovery_key
 from fedmodel.secagg.messages import Reveal, Shares
 
-__all__ = ["Secrets"]
+__all__ = ["Secrets", "committed_pairs", "disagreements"]
 
 _SEED = 32  # bytes
+_COMMITMENT = 64  # hex digits
 
 
 class Secrets:
@@ -106,4 +107,46 @@ class Secrets:
         neighbours = self._graph.neighbours(member)
         if len(seeds) != _SEED * len(neighbours):
             raise ProtocolError(f"site {member} kept {len(seeds)} bytes of seeds")
-        return {n: seeds[_SEED * i : _SEED * (i + 1)] for i, n in enumerate(neighbours)}
+        found = {n: seeds[_SEED * i : _SEED * (i + 1)] for i, n in enumerate(neighbours)}
+        committed = committed_pairs(self._graph, self._given[member])
+        for n, seed in found.items():
+            if pair_commitment(seed, self._attempt, member, n) != committed[n]:
+                why = "the mask seeds that it had left aren't those that it had committed to"
+                self.blame.prove(member, why)
+                raise ProtocolError(
+                    f"site {member} dropped out, and {why}; the sum stays masked. Leave this site "
+                    "out"
+                )
+        return found
+
+
+def committed_pairs(graph: Graph, shares: Shares) -> dict[int, str]:
+    """Return a site's neighbours and its commitments to the seeds of their common masks.
+
+    Args:
+        graph: of the attempt.
+        shares: of the site; of the right size.
+    """
+    digits = _COMMITMENT
+    return {
+        n: shares.pairs[digits * i : digits * (i + 1)]
+        for i, n in enumerate(graph.neighbours(shares.member))
+    }
+
+
+def disagreements(graph: Graph, shares: Mapping[int, Shares]) -> list[tuple[int, int]]:
+    """Return the pairs of sites that have committed to different seeds of their common mask.
+
+    One of the two is wrong, and their masks wouldn't cancel.
+
+    Args:
+        graph: of the attempt.
+        shares: owner → what it had shared.
+    """
+    committed = {n: committed_pairs(graph, message) for n, message in shares.items()}
+    return [
+        (one, other)
+        for one, pairs in sorted(committed.items())
+        for other, name in pairs.items()
+        if one < other and other in committed and committed[other][one] != name
+    ]

@@ -132,26 +132,6 @@ def test_one_wrong_mask_spoils_a_sum_and_not_the_model(
     assert (total == world.ring_sum(x, world.numbers)).all()
 
 
-def test_wrong_seeds_that_a_dropped_site_had_left(
-    world: "World", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They open, they have the right size, and they are others than it had agreed on."""
-    seal = _hazmat.aead_seal
-
-    def lying(key: bytes, plaintext: bytes, context: bytes, entropy: Any) -> bytes:
-        if b"recovery" in context and context.endswith((5).to_bytes(4)):
-            plaintext = b"y" * 32 + plaintext[32:]  # the one that it shares with site 1
-        return seal(key, plaintext, context, entropy)
-
-    monkeypatch.setattr(_hazmat, "aead_seal", lying)
-    x, attempt = world.vectors(), world.begin()
-    world.share(attempt)
-    world.upload(attempt, x, but=(5,))
-    ended(world, attempt)
-    _, total = world.play(x, round=2)  # while it doesn't drop out, they harm nobody
-    assert (total == world.ring_sum(x, world.numbers)).all()
-
-
 def test_a_stream_that_goes_astray_after_a_while(worlds: "type[World]") -> None:
     """Which the ones alone wouldn't see: they are right."""
     world = worlds(3, count=TILE + 40)

@@ -160,6 +160,7 @@ def test_the_largest_honest_messages_are_within_their_limits() -> None:
         messages.Open(manifest=manifest, adverts=adverts),
         messages.Shares(
             manifest=name, member=65535, boxes=boxes, recovery="f" * 2 * (28 + 32 * sites),
+            pairs="9" * 64 * sites,
             self_commitment=name, recovery_commitment=name, signature=signature,
         ),
         messages.Deliver(manifest=name, takers=members, boxes=boxes),
