@@ -25,8 +25,11 @@
                 └── RollbackError  … that is older than one that somebody has seen
 
 One class for each fix the user can make. Messages say what was expected, what came and what to do;
-they never contain text from a data row (they give its number instead).
+they never contain text from a data row (they give its number instead). What another party, a file
+or a row has put into one is escaped as the error is made, whoever shows it.
 """
+
+from fedmodel._escape import escaped
 
 
 class FedmodelError(Exception):
@@ -38,6 +41,9 @@ class FedmodelError(Exception):
 
     exit_code = 1
     rule: str | None = None
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(escaped(message))
 
 
 class UsageError(FedmodelError):

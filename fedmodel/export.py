@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from fedmodel import config
+from fedmodel._escape import escaped
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.job import Job, Performance
 from fedmodel.runs import RunFolder, run_path
@@ -57,7 +58,7 @@ def main(
     if not ask.to:
         raise ConfigError("export needs to=<a folder to write>")
     to = export_run(run_path(ask.run), Path(ask.to).expanduser(), ask.form)
-    print(f"exported to {to}")
+    print(escaped(f"exported to {to}"))
     return 0
 
 

@@ -7,9 +7,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["Display"]
+from fedmodel._escape import escaped
+
+__all__ = ["Display", "say"]
 
 _STEP_INTERVAL = 0.1  # seconds between redraws, so that tiny steps don't pay for the display
+
+
+def say(console: Console, text: str, style: str | None = None, *, wrap: bool = True) -> None:
+    """Print a text as it stands: no markup is read in it, and what isn't printable is escaped."""
+    console.print(escaped(text), style=style, markup=False, highlight=False, soft_wrap=not wrap)
 
 
 class Display:
@@ -50,9 +57,9 @@ class Display:
     def joined(self, sites: dict[int, str | None]) -> None:
         """Say who joined."""
         refused = [reason for reason in sites.values() if reason]
-        self._console.print(f"{len(sites) - len(refused)} of {len(sites)} sites joined")
+        say(self._console, f"{len(sites) - len(refused)} of {len(sites)} sites joined")
         for reason in refused:
-            self._console.print(f"  refused: {reason}", style="yellow")
+            say(self._console, f"  refused: {reason}", style="yellow")
 
     def round_started(self, number: int, sites: int) -> None:
         """Begin a round's step bar."""
@@ -84,4 +91,4 @@ class Display:
         note = " · ".join(shown).replace("_", " ")
         self._progress.update(self._round_task, completed=number, note=note)
         if not self._live:
-            self._console.print(f"round {number}/{self._rounds}: {note}", soft_wrap=True)
+            say(self._console, f"round {number}/{self._rounds}: {note}", wrap=False)

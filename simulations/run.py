@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from clients.report import SiteReport
 from fedmodel import config
@@ -17,7 +16,7 @@ from fedmodel.job import Job
 from fedmodel.report.figures import hiding, privacy_summary
 from fedmodel.report.notes import notes
 from fedmodel.report.page import report_page
-from fedmodel.report.tables import summary_tables, sweep_table
+from fedmodel.report.tables import cell, summary_tables, sweep_table
 from fedmodel.runs import (
     ReleasedAccuracy,
     ReleasedScore,
@@ -30,7 +29,7 @@ from fedmodel.runs import (
     write_atomic,
 )
 from server.publishing import Published
-from simulations.display import Display
+from simulations.display import Display, say
 from simulations.parties import Parties, gather
 from simulations.play import Played, excluded, play
 from simulations.scenario import Asked, Homes, Scenario
@@ -76,12 +75,12 @@ def main(
     failed = 0
     base = run_path(Asked.of(mappings[0]).run)
     for number, (mapping, label, keys) in enumerate(zip(mappings, labels, given, strict=True)):
-        console.rule(escape(f"[{number + 1}/{len(mappings)}] {label}"))
+        console.rule(cell(f"[{number + 1}/{len(mappings)}] {label}"))
         path = base.with_name(f"{base.name}-{number:03d}")
         try:
             results.append((label, simulate({**mapping, "run": str(path)}, console, given=keys)))
         except FedmodelError as error:  # the others still run
-            console.print(f"failed: {error}", style="red", markup=False)
+            say(console, f"failed: {error}", "red")
             results.append((label, f"failed: {type(error).__name__}"))
             failed = max(failed, error.exit_code)
     console.print(sweep_table(results))
@@ -103,7 +102,7 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
             raise ConfigError("resume=true needs run=<the run's name or folder>")
         folder, scenario = _reopen(path, mapping, given)
         if (finished := folder.summary()) is not None:
-            console.print(f"{path} is finished already")
+            say(console, f"{path} is finished already")
             return finished
     else:
         folder, scenario = None, Scenario.from_mapping(mapping)
@@ -131,18 +130,18 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
     page = report_page(summary, folder.path.name)
     write_atomic(folder.path / "report.html", page.encode())
     _say_more(summary, parties, console)
-    console.print(f"run folder: {folder.path}", soft_wrap=True)
+    say(console, f"run folder: {folder.path}", wrap=False)
     return summary
 
 
 def _say_how_far_a_cap_reaches(homes: Homes, console: Console) -> None:
     cap = homes.policy.caps.epsilon
     if cap is not None and homes.state is None:
-        console.print(
+        say(
+            console,
             f"budget.epsilon={cap:g} holds within this run only: without state=DIR the sites begin "
             "new ledgers in its folder. Give state=DIR for a cap over all runs.",
-            style="yellow",
-            markup=False,
+            "yellow",
         )
 
 
@@ -303,15 +302,16 @@ def _site_summary(job: Job, report: SiteReport, updates: int, *, refused: bool) 
 
 def _say_more(summary: Summary, parties: Parties, console: Console) -> None:
     for note in summary.notes:
-        console.print(note, style="yellow", markup=False, highlight=False)
+        say(console, note, "yellow")
     if summary.stopped:
-        console.print(f"stopped early: {summary.stopped}", style="yellow")
+        say(console, f"stopped early: {summary.stopped}", "yellow")
     smallest = min(len(rows) for rows in parties.sites.values())
     if parties.job.privacy.private and parties.job.train.method != "head" and smallest < 1000:
-        console.print(
+        say(
+            console,
             f"The smallest site has {smallest} rows: under DP a federation of that size is often "
             "served best by train=head; compare with it.",
-            style="yellow",
+            "yellow",
         )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fedmodel._escape import escaped
 from fedmodel._text import show_epsilon
 from fedmodel.budget.statement import Statement, Sum, WhatIf
 
@@ -24,13 +25,19 @@ def tables(shown: Sequence[Statement], costs: Sequence[WhatIf]) -> list["Rendera
 def _ledger(shown: Statement) -> "Table":
     from rich.table import Table
 
-    table = Table(title=f"site {shown.site}, dataset {shown.dataset}", caption=_rows(shown))
+    from fedmodel.report.tables import cell  # as rich, only for tables
+
+    table = Table(
+        title=cell(f"site {shown.site}, dataset {shown.dataset}"), caption=cell(_rows(shown))
+    )
     for name in ("run\njob", "state", "protects\nat δ"):
         table.add_column(name, overflow="fold")
     for name in ("steps", "ε\nspent", "with\nreserved", "left\nof cap"):
         table.add_column(name, justify="right")
     for line in shown.runs:
-        table.add_row(f"{line.run}\n{line.job[:8]}", line.state, *_sum(line.sum, str(line.steps)))
+        table.add_row(
+            f"{cell(line.run)}\n{cell(line.job[:8])}", line.state, *_sum(line.sum, str(line.steps))
+        )
     table.add_section()
     for each in shown.totals:
         table.add_row("all runs", "", *_sum(each, ""), style="bold")
@@ -61,6 +68,8 @@ def _rows(shown: Statement) -> str:
 def _costs(costs: Sequence[WhatIf]) -> "Table":
     from rich.table import Table
 
+    from fedmodel.report.tables import cell  # as rich, only for tables
+
     table = Table(title="what the job would cost")
     for name in ("site", "dataset", "protects"):
         table.add_column(name)
@@ -69,8 +78,8 @@ def _costs(costs: Sequence[WhatIf]) -> "Table":
     table.add_column("")
     for each in costs:
         table.add_row(
-            each.site,
-            each.dataset,
+            cell(each.site),
+            cell(each.dataset),
             each.unit,
             _show(each.before),
             _show(each.after),
@@ -90,7 +99,7 @@ def _refusals(costs: Sequence[WhatIf]) -> list["Text"]:
         if each.refusal is not None:
             datasets.setdefault((each.site, each.refusal), []).append(each.dataset)
     return [
-        Text(f"site {site}, dataset {', '.join(names)}: {refusal}", style="red")
+        Text(escaped(f"site {site}, dataset {', '.join(names)}: {refusal}"), style="red")
         for (site, refusal), names in datasets.items()
     ]
 

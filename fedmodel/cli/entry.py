@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from fedmodel._escape import escaped
 from fedmodel._paths import conf_dir, use_apps
 from fedmodel.cli import help as texts
 from fedmodel.cli.composing import as_typed, compose, expand
@@ -22,6 +23,13 @@ _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+class _Record(logging.LogRecord):
+    """A line of any library's log; a name of somebody else's may be in it."""
+
+    def getMessage(self) -> str:  # noqa: N802 - its name in the base class
+        return escaped(super().getMessage(), lines=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("fedmodel: interrupted; a run goes on with run=NAME resume=true", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"fedmodel: {error}", file=sys.stderr)
+        print(escaped(f"fedmodel: {error}"), file=sys.stderr)
         return 1
 
 
@@ -69,6 +77,7 @@ def _dispatch(args: list[str]) -> int:
 
 def _run(verb: str, rest: list[str]) -> int:
     os.environ.update({k: v for k, v in _QUIET.items() if k not in os.environ})
+    logging.setLogRecordFactory(_Record)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     use_apps()
     rest = _without_options(verb, rest)

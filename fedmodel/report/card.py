@@ -1,15 +1,18 @@
 """The model card of an exported folder, from the job and the run's summary."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from fedmodel import tasks
+from fedmodel._escape import escaped
 from fedmodel._text import show_epsilon
 from fedmodel.runs import ReleasedAccuracy, Summary
 
 __all__ = ["model_card"]
 
+_NAME = re.compile(r"[\w ,'()-]+")
 _METHODS = {
     "lora": "LoRA (arXiv 2106.09685) and the classification head",
     "ffa": "LoRA with A frozen (FFA-LoRA, arXiv 2403.12313) and the classification head",
@@ -92,7 +95,16 @@ def _intro(job: Mapping[str, Any]) -> str:
 
 def _code(value: object) -> str:
     """Return text as inline code that can't break out of it, nor out of a table."""
-    return "`" + " ".join(str(value).replace("`", "'").replace("|", "/").split()) + "`"
+    return (
+        "`"
+        + " ".join(escaped(str(value).replace("`", "'").replace("|", "/"), lines=True).split())
+        + "`"
+    )
+
+
+def _plain(name: str) -> str:
+    """Return a name of ours as it stands; one that isn't made of letters alone, as code."""
+    return name if _NAME.fullmatch(name) else _code(name)
 
 
 def _number(value: float) -> str:
@@ -155,7 +167,10 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
         ("Mechanism", _MECHANISMS[spent.mechanism]),
         ("Clip norm", _number(asked["clip"])),
         ("ε spent (the worst site's)", show_epsilon(spent.epsilon)),
-        *((f"ε against: {name}", show_epsilon(found)) for name, found in spent.adversaries.items()),
+        *(
+            (f"ε against: {_plain(name)}", show_epsilon(found))
+            for name, found in spent.adversaries.items()
+        ),
         ("ε allowed", _number(asked["epsilon"])),
         ("δ", _number(spent.delta)),
     ]
@@ -190,7 +205,7 @@ def _metric(said: tasks.Card, name: str) -> str:
     kind, dot, label = name.partition(".")
     if not dot:
         return words.get(name, _code(name))
-    return f"{words.get(kind, kind)} of {_code(label)}"
+    return f"{words.get(kind, _plain(kind))} of {_code(label)}"
 
 
 def _released(said: tasks.Card, released: ReleasedAccuracy | None) -> str:

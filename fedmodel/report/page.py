@@ -5,6 +5,7 @@ import io
 
 from rich.console import Console
 
+from fedmodel._escape import escaped
 from fedmodel.report.tables import summary_tables
 from fedmodel.runs import Summary
 
@@ -22,7 +23,7 @@ def report_page(summary: Summary, name: str) -> str:
     for table in summary_tables(summary):
         recorder.print(table)
     for note in summary.notes:
-        recorder.print(note, markup=False, highlight=False)
+        recorder.print(escaped(note), markup=False, highlight=False)
     page = recorder.export_html(inline_styles=True)
-    heading = f"<h1>{html.escape(f'fedmodel run {name}')}</h1>"
+    heading = f"<h1>{html.escape(escaped(f'fedmodel run {name}'))}</h1>"
     return page.replace("<body>", f"<body>\n{heading}", 1)

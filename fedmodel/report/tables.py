@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.table import Table
 
+from fedmodel._escape import escaped
 from fedmodel._text import show_epsilon
 from fedmodel.runs import ReleasedAccuracy, ReleasedScore, Summary
 
-__all__ = ["summary_tables", "sweep_table"]
+__all__ = ["cell", "summary_tables", "sweep_table"]
 
 _METRICS = {
     "majority": "  always the majority class",
@@ -17,6 +18,11 @@ _METRICS = {
     "loss": "test loss",
 }
 _SHARES = {"accuracy", "majority", "micro_f1", "macro_f1", "f1"}
+
+
+def cell(text: str) -> str:
+    """Return a text for a cell or title of a table: as it stands, no markup and no control."""
+    return without_markup(escaped(text))
 
 
 def summary_tables(summary: Summary, rows: Mapping[str, int] | None = None) -> list[Table]:
@@ -40,11 +46,11 @@ def _sites(summary: Summary, rows: Mapping[str, int]) -> Table:
     for name in (*(["rows"] if rows else []), "steps", "ε spent", *more):
         table.add_column(name, justify="right")
     for name, site in sites.items():
-        note = f" (refused: {escape(site.refused)})" if site.refused else ""
+        note = f" (refused: {cell(site.refused)})" if site.refused else ""
         spent = "no privacy" if site.epsilon is None else show_epsilon(site.epsilon)
         total = "unknown" if site.epsilon_total is None else show_epsilon(site.epsilon_total)
         count = [str(rows[name])] if rows else []
-        table.add_row(name, *count, f"{site.steps}{note}", spent, *([total] if older else []))
+        table.add_row(cell(name), *count, f"{site.steps}{note}", spent, *([total] if older else []))
     return table
 
 
@@ -69,7 +75,7 @@ def _overall(summary: Summary) -> Table:
         claim = f"({show_epsilon(privacy.epsilon)}, {privacy.delta:g}) per {privacy.unit}"
         table.add_row("(ε, δ), worst site", claim)
     for name, epsilon in privacy.adversaries.items():
-        table.add_row(f"  against: {name}", show_epsilon(epsilon))
+        table.add_row(f"  against: {cell(name)}", show_epsilon(epsilon))
     if summary.secagg.step is not None and summary.secagg.update is not None:
         figures = f"{summary.secagg.update:.2g} / {summary.secagg.step:.2g}"
         table.add_row("last update / rounding step", figures)
@@ -86,9 +92,9 @@ def _words(name: str, final: Mapping[str, float]) -> str:
         return "  always the commonest set of labels"
     kind, dot, label = name.partition(".")
     return (
-        f"  {kind.upper()} of {escape(label)}"
+        f"  {cell(kind.upper())} of {cell(label)}"
         if dot
-        else _METRICS.get(name, name.replace("_", " "))
+        else _METRICS.get(name, cell(name.replace("_", " ")))
     )
 
 
@@ -126,12 +132,12 @@ def sweep_table(results: Sequence[tuple[str, Summary | str]]) -> Table:
         table.add_column(name, justify="left" if name == "job" else "right")
     for label, summary in results:
         if isinstance(summary, str):
-            table.add_row(escape(label), escape(summary))
+            table.add_row(cell(label), cell(summary))
             continue
         final, epsilon = summary.final, summary.privacy.epsilon
         share = "–" if summary.released is None else _share(summary.released)
         table.add_row(
-            escape(label) or "(defaults)",
+            cell(label) or "(defaults)",
             _metric(final, "accuracy"),
             *([share] if released else []),
             _metric(final, "macro_f1"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from flwr.app import Error, Message
 
+from fedmodel._escape import escaped
 from fedmodel.errors import (
     AccusationError,
     BudgetError,
@@ -38,7 +39,7 @@ class Failure:
     """Why a site gave no answer that can be used.
 
     Args:
-        reason: safe to show.
+        reason: safe to show: what isn't printable in it is escaped.
         budget: its budget is spent.
         wrong: it has answered, and what it has sent is itself wrong.
         accuses: number in the roster of the site of which it says that.
@@ -48,6 +49,9 @@ class Failure:
     budget: bool = False
     wrong: bool = field(default=False, compare=False)
     accuses: int | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", escaped(self.reason))
 
 
 def encode_error(error: Exception, reply_to: Message) -> Message:

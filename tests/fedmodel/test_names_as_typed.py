@@ -28,6 +28,7 @@ READ: dict[str, list[tuple[str, Any]]] = {
     "export": [("", ExportAsk)],
     "budget": [("", BudgetAsk)],
 }
+LISTS = {"train.frozen", "train.lora.target_modules", "model.labels", "federation.exclude"}
 NOT_ASKED = {"budget.state"}  # given by the key `state`
 
 
@@ -111,11 +112,7 @@ def test_a_sweep_over_a_name_needs_quotes() -> None:
 @pytest.mark.parametrize("odd", [202401, 1000.0, float("nan"), True])
 @pytest.mark.parametrize(
     "key",
-    sorted(
-        cli.TEXTS["simulate"]
-        | text_fields(Source, "data.", lists=True)
-        | {"train.frozen", "train.lora.target_modules", "model.labels"}
-    ),
+    sorted(cli.TEXTS["simulate"] | text_fields(Source, "data.", lists=True) | LISTS),
 )
 def test_a_number_from_a_file_is_refused_by_name(key: str, odd: object) -> None:
     mapping: dict[str, Any] = {}
@@ -123,7 +120,7 @@ def test_a_number_from_a_file_is_refused_by_name(key: str, odd: object) -> None:
     inner = mapping
     for name in groups:
         inner = inner.setdefault(name, {})
-    lists = key in ("data.labels", "train.frozen", "train.lora.target_modules", "model.labels")
+    lists = key in LISTS | {"data.labels"}
     inner[last] = [odd] if lists else odd
     with pytest.raises(ConfigError) as caught:
         Scenario.from_mapping(mapping)
