@@ -107,7 +107,7 @@ class SiteApp:
         """Return what answers a message of the secure sum's protocol."""
 
         def answer(node: _Node, content: RecordDict) -> RecordDict:
-            data = wire.parcel(content, "secagg").tobytes()
+            data = wire.parcel(content, "secagg", most=wire.LONGEST).tobytes()
             told = _run(node).exchange.leg(name, data)
             return wire.add_parcel(wire.encode_reply(), "secagg", told)
 

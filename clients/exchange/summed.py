@@ -77,7 +77,7 @@ class Summed:
     def respond(self, order: Order, content: Content, work: Work) -> Content:
         """Answer an order to train with a masked vector; the same one when it is asked again."""
         work.check(order)
-        request = wire.parcel(content, "secagg").tobytes()
+        request = wire.parcel(content, "secagg", most=wire.LONGEST).tobytes()
         header: bytes
         packed: Part
         if (kept := self._replies.find("train", request)) is not None:

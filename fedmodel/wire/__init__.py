@@ -11,6 +11,7 @@ from fedmodel.wire.orders import (
     encode_order,
 )
 from fedmodel.wire.parcels import (
+    LONGEST,
     add_parcel,
     parcel,
     update_from_bytes,
@@ -29,6 +30,7 @@ from fedmodel.wire.replies import (
 )
 
 __all__ = [
+    "LONGEST",
     "VERSION",
     "Content",
     "Failure",

@@ -14,8 +14,10 @@ from fedmodel.errors import ProtocolError
 from fedmodel.update import Update
 from fedmodel.wire.arrays import flat_array, view
 
-__all__ = ["add_parcel", "parcel", "update_from_bytes", "update_size", "update_to_bytes"]
+__all__ = ["LONGEST", "add_parcel", "parcel", "update_from_bytes", "update_size", "update_to_bytes"]
 
+# Bytes of a protocol's message: more than among as many sites as the largest roster has.
+LONGEST = 1 << 23
 _RECORD = "parcels"
 _UPDATE = b"fedmodel.update/1\n"
 _HEAD = 16  # bytes: weight and training loss

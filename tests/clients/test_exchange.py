@@ -212,6 +212,16 @@ def test_no_way_of_summing_goes_past_the_guard_in_the_loop(
     assert "the guard says no" in talk.why("train", talk.order(attempt))
 
 
+@pytest.mark.parametrize("leg", ["query.open", "query.consent", "query.reveal", "train"])
+def test_a_message_without_end_is_refused_before_it_is_copied(talk: Talk, leg: str) -> None:
+    attempt = talk.open(talk.begin(job_of()))
+    content = talk.order(attempt) if leg == "train" else wire.encode_reply()
+    wire.add_parcel(content, "secagg", bytes(wire.LONGEST + 1))
+    assert f"has {wire.LONGEST + 1} bytes, at most {wire.LONGEST} may come" in talk.why(
+        leg, content
+    )
+
+
 def test_legs_out_of_order_are_refused(talk: Talk) -> None:
     attempt = talk.open(talk.begin(job_of()))
     reply = talk.send("train", talk.order(attempt))

@@ -24,7 +24,7 @@ from tests.jobs import make_job
 if TYPE_CHECKING:
     from tests.fedmodel.secagg.conftest import World
 
-SITES = 100  # in the roster; four of them are in the round
+SITES = 50  # in the roster; four of them are in the round
 BEYOND = 1 << 24
 # What a parser in pure Python makes of a byte at most: an empty object of three bytes takes 72.
 EACH, OWN = 64, 1 << 17
