@@ -184,7 +184,7 @@ def leave(site: Site, end: Leave) -> Standing | None:
     Returns:
         Where the ledger stands then; ``None`` when there was nothing to give back.
     """
-    if not site.ledger_file.exists():
+    if not site.has_ledger:
         return None
     ledger = site.open_ledger()
     if ledger.reservation(site.run, end.job_sha256) is None:

@@ -79,15 +79,22 @@ def report_of(site: Site, job: Job, work: SiteWork) -> SiteReport:
 
     Raises:
         LedgerError: when its ledger can't be read or isn't valid.
+        RollbackError: when it is gone, or older than the site's own tree head, and the site took
+            part: what a run has cost isn't told from half a ledger.
     """
-    written = job.privacy.private and site.ledger_file.exists()
-    return SiteReport(site=site.name, work=work, ledger=_ledger(site, job) if written else None)
+    # A site that wouldn't join, perhaps for this very reason, says so; the others' run stands.
+    aside = work.refusal is not None and work.seconds == 0.0
+    written = site.ledger_file.exists() if aside else site.has_ledger
+    if not (job.privacy.private and written):
+        return SiteReport(site=site.name, work=work)
+    ledger = Ledger(site.ledger_file) if aside else site.open_ledger()
+    return SiteReport(site=site.name, work=work, ledger=_ledger(ledger, site, job))
 
 
-def _ledger(site: Site, job: Job) -> LedgerReport:
+def _ledger(ledger: Ledger, site: Site, job: Job) -> LedgerReport:
     from fedmodel.accounting.claims import claim
 
-    read = Ledger(site.ledger_file).snapshot()
+    read = ledger.snapshot()
     book = read.book
     reservations = book.of(site.run, job.sha256)
     entries = [entry for r in reservations for entry in r.spent]

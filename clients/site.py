@@ -51,6 +51,11 @@ class Site:
         """File of the ledger of its rows, whether or not it is there."""
         return self.ledger_path or self.state.ledger_path(self.dataset)
 
+    @property
+    def has_ledger(self) -> bool:
+        """Whether its rows have a ledger, or have had one by the tree head beside it."""
+        return self.ledger_file.exists() or self.state.head_path(self.dataset).exists()
+
     def open_ledger(self) -> Ledger:
         """Return the ledger of its rows, to write into.
 

@@ -10,8 +10,10 @@ from clients.report import SiteWork, report_of
 from fedmodel import wire
 from fedmodel.accounting.claims import claim
 from fedmodel.data import Rows
+from fedmodel.errors import RollbackError
 from fedmodel.job import Federation, Job, Model, Privacy, Train
 from fedmodel.ledger import Ledger, journal, lines
+from fedmodel.wire import Leave
 from tests.clients.talk import NODE, RUN, Speaker, make_site
 from tests.jobs import real_job
 
@@ -131,3 +133,27 @@ def test_seconds_add_up_over_joinings_and_a_refusal_is_in_its_own_words(tmp_path
     assert "rounds 1 to 4" in refusal
     with pytest.raises(FrozenInstanceError):
         second.seconds = 0.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("lines", [0, 3, None])
+def test_what_a_run_has_cost_is_not_told_from_half_a_ledger(
+    tmp_path: Path, lines: int | None
+) -> None:
+    talk = trained(tmp_path, JOB, 2)
+    path = talk.site.ledger_file
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole[:lines]))
+    if lines is None:
+        path.unlink()
+    with pytest.raises(RollbackError, match="a head of 5 was signed"):
+        report_of(talk.site, JOB, talk.app.work(RUN, NODE))
+    # One that took no part says why; what the others did stands.
+    aside = report_of(talk.site, JOB, SiteWork(refusal="its ledger is an old copy"))
+    assert (aside.ledger is None) == (lines is None)
+
+
+def test_a_ledger_that_is_gone_is_not_one_that_holds_nothing(tmp_path: Path) -> None:
+    talk = trained(tmp_path, JOB, 1)
+    talk.site.ledger_file.unlink()
+    end = wire.encode_leave(Leave(job_sha256=JOB.sha256, failed=False, entries=0))
+    assert talk.send("query.leave", end).has_error()
