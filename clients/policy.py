@@ -34,7 +34,7 @@ class Policy:
 
     Args:
         caps: ε of its dataset over all runs.
-        floors: fewest sites in a secure sum.
+        floors: fewest sites in a secure sum; what isn't set follows from the site's roster.
     """
 
     caps: Caps = field(default_factory=Caps)
@@ -66,6 +66,7 @@ class SiteFacts:
         name: of the site.
         rows: its training rows.
         test: rows that it has held out; ``None`` where it was told of none.
+        roster: how many members the site's own roster has; ``None`` without one.
         charges: tells the charges on its dataset, of a job that spends something. It reads the
             ledger, so it is asked by the last rule only.
     """
@@ -73,6 +74,7 @@ class SiteFacts:
     name: str
     rows: Rows
     test: Rows | None = None
+    roster: int | None = None
     charges: Callable[[], Charges] | None = None
 
 
@@ -219,10 +221,11 @@ def _floors(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
         "threshold": sums.threshold,
         "colluders": sums.colluders,
     }
+    floors = policy.floors if facts.roster is None else policy.floors.of_roster(facts.roster)
     try:
-        policy.floors.check(**asked)
+        floors.check(**asked)
     except FloorError as error:
-        return Broken(rule="floors", asked=str(asked), allowed=str(policy.floors), error=error)
+        return Broken(rule="floors", asked=str(asked), allowed=str(floors), error=error)
     return None
 
 

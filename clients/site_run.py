@@ -67,7 +67,11 @@ class SiteRun:
             return Account(plan_of(job), site, job.sha256)
 
         facts = SiteFacts(
-            name=site.name, rows=site.rows, test=site.test, charges=lambda: account().charges()
+            name=site.name,
+            rows=site.rows,
+            test=site.test,
+            roster=None if site.roster is None else len(site.roster.members),
+            charges=lambda: account().charges(),
         )
         decide(job, site.policy, facts)
         performance = site.performance or offer.performance

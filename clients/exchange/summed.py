@@ -61,7 +61,7 @@ class Summed:
             agreement=agreement,
             members=roster.keys,
             coordinator=bytes.fromhex(roster.coordinator),
-            floors=site.policy.floors,
+            floors=site.policy.floors.of_roster(len(roster.members)),
             sign=site.state.key.sign,
             entropy=site.entropy,
             closing=ClosedRounds(site.run_folder, agreement.job),

@@ -39,7 +39,7 @@ class ProposedSecAgg:
     bits: int | None = None
     range: float = 8.0
     max_weight: int | None = None
-    overflow: Literal["refuse", "clip"] = "refuse"
+    overflow: Literal["refuse", "clip"] = "clip"
 
     def __post_init__(self) -> None:
         _check_numbers(self)
@@ -64,9 +64,11 @@ class MaskedSums:
         range: largest absolute value of a coordinate of an update (of a mean update, where sites
             have weights). Without effect on steps of ``privacy=distributed``, whose range follows
             from the clip norm.
-        max_weight: largest weight of a site, in rows; 1 where all weigh the same.
-        overflow: what a site does with a coordinate beyond the range: ``refuse`` the round, or
-            ``clip`` it.
+        max_weight: largest weight of a site, in rows; 1 where all weigh the same. A site with more
+            rows counts as having so many.
+        overflow: what a site does with a coordinate beyond the range: ``clip`` it, or ``refuse``
+            the round. Who refuses tells about its update (and, where rows are weights, about how
+            many it has).
     """
 
     colluders: int
@@ -76,7 +78,7 @@ class MaskedSums:
     bits: int = 32
     range: float = 8.0
     max_weight: int = 1
-    overflow: Literal["refuse", "clip"] = "refuse"
+    overflow: Literal["refuse", "clip"] = "clip"
 
     def __post_init__(self) -> None:
         _check_numbers(self)

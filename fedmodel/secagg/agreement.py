@@ -1,5 +1,6 @@
 """Agreement and floors: what secure sums are bound to, and what a site never goes below."""
 
+import math
 from dataclasses import dataclass
 
 from fedmodel.errors import ConfigError, FloorError
@@ -87,9 +88,15 @@ class Agreement:
         )
 
 
+_LEAST = {"cohort": 3, "survivors": 3, "threshold": 2, "colluders": 0}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floors:
     """A site's own limits. They are its own configuration; no coordinator can lower them.
+
+    What is ``None`` follows from the site's own roster (:meth:`of_roster`); as long as that isn't
+    known, it is the least that any sum needs.
 
     Args:
         cohort: fewest sites in a round.
@@ -103,17 +110,46 @@ class Floors:
         ConfigError: for a floor of fewer than 3 honest sites.
     """
 
-    cohort: int = 3
-    survivors: int = 3
+    cohort: int | None = None
+    survivors: int | None = None
     honest: int = 3
-    threshold: int = 2
-    colluders: int = 0
+    threshold: int | None = None
+    colluders: int | None = None
 
     def __post_init__(self) -> None:
         if self.honest < 3:
             raise ConfigError(
                 f"a site's floor of honest survivors can't be below 3, got {self.honest}"
             )
+
+    def of_roster(self, sites: int) -> "Floors":
+        """Return the floors with those that weren't set, by how many sites the roster has.
+
+        One site may collude with the coordinator; four fifths of the roster must be in a sum, and
+        as many in a round; and more than (sites + colluders)/2 must consent. So no two sets of
+        sites of one roster can both consent in a round: two such sets share an honest site, and it
+        signs one only, whatever the cohorts are.
+
+        Args:
+            sites: members of the roster.
+        """
+        colluders = 1 if self.colluders is None else self.colluders
+        survivors = self.survivors
+        if survivors is None:
+            survivors = max(math.ceil(0.8 * sites), self.honest + colluders)
+        threshold = (sites + colluders) // 2 + 1 if self.threshold is None else self.threshold
+        return Floors(
+            cohort=survivors if self.cohort is None else self.cohort,
+            survivors=survivors,
+            honest=self.honest,
+            threshold=threshold,
+            colluders=colluders,
+        )
+
+    def least(self, name: str) -> int:
+        """Return a floor."""
+        value = getattr(self, name)
+        return _LEAST[name] if value is None else int(value)
 
     def check_agreed(self, agreement: Agreement) -> None:
         """Check what was agreed on, for the smallest cohort that there can be.
@@ -122,7 +158,7 @@ class Floors:
             FloorError: naming what is below which floor.
         """
         self.check(
-            cohort=max(agreement.survivors, self.cohort),
+            cohort=max(agreement.survivors, self.least("cohort")),
             survivors=agreement.survivors,
             threshold=agreement.threshold,
             colluders=agreement.colluders,
@@ -148,13 +184,13 @@ class Floors:
             "honest": survivors - colluders,
         }
         for name, value in found.items():
-            least = getattr(self, name)
+            least = self.least(name)
             if value < least:
                 what = "survivors less colluders" if name == "honest" else name
                 raise FloorError(
                     f"this site's floor for {what} in secure aggregation is {least}, it was asked "
                     f"for {value}; take part with more sites, or let the operators of the sites "
-                    "agree on other floors"
+                    f"agree on other floors (floors.{name})"
                 )
         if 2 * threshold <= cohort + colluders:
             raise FloorError(

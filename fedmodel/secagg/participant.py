@@ -381,6 +381,6 @@ class Participant:
             raise ProtocolError(f"the {what} {unknown[:8]} weren't among those before")
         if self.member not in part:
             raise ProtocolError(f"this site isn't among the {what} that it was told of")
-        least = max(attempt.manifest.survivors, self._floors.survivors)
+        least = max(attempt.manifest.survivors, self._floors.least("survivors"))
         if len(part) < least:
             raise FloorError(f"{len(part)} {what} are left, {least} are needed in a secure sum")

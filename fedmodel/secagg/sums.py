@@ -179,21 +179,24 @@ class PlainSum:
     def encode(self, update: Update) -> PlainValues:
         """Return what writes an update's ring elements.
 
+        A weight beyond ``secagg.max_weight`` counts as that: to refuse it would tell that the site
+        has more rows.
+
         Raises:
-            ProtocolError: for a weight above the one that was agreed on.
-            RangeError: when a tile is written that has a value beyond the range.
+            ProtocolError: for another weight than 1 where all weigh the same.
+            RangeError: when a tile is written that has a value beyond the range, and the job says
+                to refuse it; or one that isn't finite.
         """
-        if not 1 <= update.weight <= self._most or update.weight != round(update.weight):
-            raise ProtocolError(
-                "a site's weight is beyond secagg.max_weight, the largest that was agreed on; "
-                "agree on a larger one"
-            )
+        if not self._weighted and update.weight != 1:
+            raise ProtocolError(f"expected weight 1, got {update.weight:g}")
+        weight = min(max(1, round(update.weight)), self._most)
+        factor = weight / update.weight
         tail = np.empty(self.count - self.size, np.uint32)
-        tail[0] = int(update.weight)
+        tail[0] = weight
         if self._with_loss:
-            loss = np.array([update.metrics.get(_LOSS, 0.0) / self._most])
+            loss = np.array([update.metrics.get(_LOSS, 0.0) * factor / self._most])
             self._fixed.encode(loss, tail[1:], clip=True)
-        scale = np.float32(1 / self._most)
+        scale = np.float32(factor / self._most)
         return PlainValues(self._fixed, update.vector, scale, tail, self._clip)
 
     def decode(self, total: NDArray[np.int64], sites: int) -> Update:

@@ -8,6 +8,7 @@ import pytest
 
 from clients.policy import Policy
 from fedmodel import wire
+from fedmodel.identity import Member
 from fedmodel.identity.seal import Context as Envelope
 from fedmodel.identity.seal import open_
 from fedmodel.secagg.agreement import Floors
@@ -60,6 +61,23 @@ def test_the_sites_floors_outrank_the_job_before_anything_is_reserved(tmp_path: 
         reply = talk.offer(job_of(privacy=RECORD))
         assert "this site's floor for" in (reply.error.reason or "")
         assert not talk.site.ledger_file.exists()
+
+
+def test_floors_that_were_not_set_follow_from_the_sites_own_roster(tmp_path: Path) -> None:
+    """Four of a roster of nine are asked to sum among themselves."""
+    for members, floors, refused in (
+        (9, Floors(), "floor for cohort in secure aggregation is 8"),
+        (9, Floors(cohort=4, survivors=4, threshold=3), ""),
+        (5, Floors(), "floor for threshold in secure aggregation is 4"),
+        (4, Floors(), ""),
+    ):
+        talk = Talk(tmp_path, policy=Policy(floors=floors))
+        more = [Member(name=f"x{n}", key=f"{n:02x}" * 32) for n in range(5, members + 1)]
+        talk.restart(roster=replace(talk.roster, members=(*talk.roster.members, *more)))
+        reply = talk.offer(job_of(privacy=RECORD))
+        assert reply.has_error() is bool(refused)
+        if refused:
+            assert refused in (reply.error.reason or "")
 
 
 def test_each_joining_has_a_key_of_its_own(talk: Talk) -> None:

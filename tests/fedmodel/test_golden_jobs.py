@@ -28,18 +28,18 @@ ASKED: dict[str, dict[str, Any]] = {
         "train": {"method": "lora", "lora": {"layers": [-1]}, "steps": 1},
     },
     "plain sums by rows": {
-        "secagg": {"mode": "on"},
+        "secagg": {"mode": "on", "overflow": "refuse"},  # what was the default when it was written
         "aggregation": {"weights": "examples", "optimizer": "fedadam"},
     },
     "sealed": {"secagg": {"mode": "seal"}, "model": {"task": "multi-label-classification"}},
     "distributed": {
         "privacy": {"mechanism": "distributed", "adjacency": "replace"},
-        "secagg": {"mode": "auto"},
+        "secagg": {"mode": "auto", "overflow": "refuse"},
         "train": {"steps": 1},
     },
     "site": {
         "privacy": {"mechanism": "site", "unit": "site", "evaluation": "suppressed"},
-        "secagg": {"mode": "auto", "attempts": 3},
+        "secagg": {"mode": "auto", "overflow": "refuse", "attempts": 3},
     },
 }
 

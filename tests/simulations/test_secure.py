@@ -2,16 +2,19 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, Message
 
+from clients.policy import Policy
 from fedmodel import wire
 from fedmodel.errors import ConfigError, QuorumError
 from fedmodel.job import ProposedPrivacy
 from fedmodel.mechanisms import noise
+from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.sums import PlainSum
 from fedmodel.update import Update
 from simulations.faults import Fault
@@ -47,6 +50,9 @@ CASES: dict[str, dict[str, Any]] = {
 def test_a_secure_sum_gives_the_same_model_but_for_fixed_point(lab: Any, case: str) -> None:
     sites = sizes(lab)
     job = lab.job("on", sites=sites, **CASES[case])
+    if case == "some":  # of a part of the roster a site sums only if its operator has agreed to it
+        agreed = Policy(floors=Floors(threshold=3))
+        lab.changed = lambda node, site: replace(site, policy=agreed)
     hidden = lab.run(job, sites)
     plain = lab.run(lab.job("off", sites=sites, **CASES[case]), sites)
     scale = float(np.abs(plain.vector - plain.start).max())
@@ -263,10 +269,10 @@ def test_an_envelope_of_another_run_is_not_opened(lab: Any) -> None:
 
 
 def test_a_number_beyond_the_range_is_named(lab: Any) -> None:
-    job = lab.job("on", hide={"range": 1e-3}, head_lr=5.0)
+    job = lab.job("on", hide={"range": 1e-3, "overflow": "refuse"}, head_lr=5.0)
     ran = lab.run(job, error=QuorumError)
     assert "secagg.range" in str(ran.error)
-    clipped = lab.run(lab.job("on", hide={"range": 1e-3, "overflow": "clip"}, head_lr=5.0))
+    clipped = lab.run(lab.job("on", hide={"range": 1e-3}, head_lr=5.0))
     assert 0 < np.abs(clipped.vector - clipped.start).max() <= 2 * 1.001e-3
 
 
@@ -275,4 +281,9 @@ def test_too_few_sites_for_a_secure_sum_are_named_before_anything_runs(lab: Any)
         lab.job("on", sites=lab.sites(2))
     job = lab.job("on", sites=lab.sites(3))
     assert (job.secagg.masked.survivors, job.secagg.masked.colluders) == (3, 0)
+    # Of three sites none is safe from the coordinator with another: their operators must agree.
+    ran = lab.run(job, lab.sites(3), error=QuorumError)
+    assert "floors.cohort" in str(ran.error)
+    agreed = Policy(floors=Floors(colluders=0))
+    lab.changed = lambda node, site: replace(site, policy=agreed)
     assert lab.run(job, lab.sites(3)).rows[-1]["updates"] == 3

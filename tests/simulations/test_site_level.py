@@ -138,7 +138,7 @@ def test_a_state_that_cannot_be_read_is_not_taken_for_divergence(lab: Any) -> No
 
 
 def test_another_attempt_draws_new_noise_and_is_charged_again(lab: Any, given: list[Any]) -> None:
-    faults = [Fault(what="back", kind="train", node=n, times=(1,)) for n in (3, 5)]
+    faults = [Fault(what="back", kind="train", node=n, times=(1, 2)) for n in (3, 5)]
     ran = lab.run(lab.job(privacy=SITE, rounds=3), faults=faults)
     assert [e.round for e in ran.spent(2)][:2] == [1, 1]
     np.testing.assert_array_equal(given[0], given[5])  # of one site, of one round

@@ -7,7 +7,7 @@ import pytest
 
 from fedmodel import config
 from fedmodel.errors import ConfigError, FloorError
-from fedmodel.job import MaskedSums
+from fedmodel.job import MaskedSums, ProposedSecAgg, masked_sums
 from fedmodel.secagg.agreement import Agreement, Floors
 
 if TYPE_CHECKING:
@@ -89,6 +89,42 @@ def test_a_majority_of_all_but_the_colluders() -> None:
                 else:
                     with pytest.raises(FloorError, match="lets two sets of survivors"):
                         Floors().check(cohort=cohort, **asked)
+
+
+def test_floors_that_are_not_set_follow_from_the_roster_as_a_proposal_does() -> None:
+    for sites in range(4, 120):
+        floors = Floors().of_roster(sites)
+        job = masked_sums(ProposedSecAgg(mode="on"), sites=sites)
+        found = (floors.survivors, floors.threshold, floors.colluders, floors.cohort)
+        assert found == (job.survivors, job.threshold, job.colluders, job.survivors)
+        asked = {"survivors": job.survivors, "threshold": job.threshold, "colluders": 1}
+        floors.check(cohort=sites, **asked)
+        floors.check(cohort=job.survivors, **asked)
+    given = Floors(cohort=5, survivors=4, honest=4, threshold=3, colluders=0)
+    assert given.of_roster(50) == given
+    assert Floors(colluders=3).of_roster(10).survivors == 8
+    assert Floors(colluders=3).of_roster(10).threshold == 7
+    assert Floors(honest=9).of_roster(10).survivors == 10
+
+
+def test_of_three_sites_none_is_safe_from_the_coordinator_and_another() -> None:
+    three = {"cohort": 3, "survivors": 3, "threshold": 2, "colluders": 0}
+    with pytest.raises(FloorError, match=r"it was asked for 3.*floors\.cohort"):
+        Floors().of_roster(3).check(**three)
+    Floors(colluders=0).of_roster(3).check(**three)
+
+
+def test_no_two_sets_of_a_roster_reach_the_threshold_of_the_default_floors() -> None:
+    for sites in range(4, 60):
+        floors = Floors().of_roster(sites)
+        threshold, colluders = floors.least("threshold"), floors.least("colluders")
+        # Two sets of so many of the roster share more sites than may collude.
+        assert 2 * threshold - sites > colluders
+        # One less, and they needn't: then a colluder is all that is in both.
+        assert 2 * (threshold - 1) - sites <= colluders
+        asked = {"survivors": floors.least("survivors"), "colluders": colluders}
+        with pytest.raises(FloorError, match="floor for threshold"):
+            floors.check(cohort=floors.least("cohort"), threshold=threshold - 1, **asked)
 
 
 @pytest.mark.parametrize(

@@ -166,14 +166,21 @@ def test_a_private_sum_has_no_loss_in_it() -> None:
     assert sums.decode(summed([ring(encode, sums.count)] * 5, sums.bits), 5).metrics == {}
 
 
-@pytest.mark.parametrize("weight", [0.5, 1.5, 513.0, 1e9])
-def test_a_weight_that_was_not_agreed_on_is_refused(weight: float) -> None:
-    sums = PlainSum(job_of(max_weight=512), SIZE)
-    with pytest.raises(ProtocolError, match="max_weight") as caught:
-        sums.encode(Update.of(vectors(1, 1.0)[0], weight))
-    assert "513" not in str(caught.value)  # how many rows a site has is its own affair
-    with pytest.raises(ProtocolError, match="max_weight"):
-        PlainSum(job_of(), SIZE).encode(Update.of(vectors(1, 1.0)[0], 2.0))
+@pytest.mark.parametrize(("weight", "counts"), [(0.5, 1), (1.6, 2), (513.0, 512), (1e9, 512)])
+def test_a_weight_beyond_the_largest_counts_as_that_and_nobody_refuses(
+    weight: float, counts: int
+) -> None:
+    """A refusal would tell the coordinator how many rows a site has."""
+    sums, found = PlainSum(job_of(max_weight=512), SIZE), vectors(5, 2.0)
+    weights = (weight, 1.0, 2.0, 3.0, 4.0)
+    updates = [Update.of(v, w, {"train_loss": 0.5}) for v, w in zip(found, weights, strict=True)]
+    mean = sums.decode(summed([ring(sums.encode(u), sums.count) for u in updates], sums.bits), 5)
+    shares = np.array([counts, 1, 2, 3, 4]) / (counts + 10)
+    expected = sum(s * v for s, v in zip(shares, found, strict=True))
+    np.testing.assert_allclose(mean.vector, expected, atol=1e-4)
+    assert mean.metrics["train_loss"] == pytest.approx(0.5, abs=1e-4)
+    with pytest.raises(ProtocolError, match="expected weight 1, got 2"):
+        PlainSum(job_of(), SIZE).encode(Update.of(found[0], 2.0))
 
 
 @pytest.mark.parametrize(
@@ -198,10 +205,10 @@ def test_a_sum_of_weights_that_cannot_be_is_refused(weights: Any, secagg: Any) -
 def test_beyond_the_range_is_refused_or_clipped_as_the_job_says() -> None:
     vector = np.zeros(SIZE, np.float32)
     vector[[1, 2]] = 8.001, -1e30
-    refusing = PlainSum(job_of(), SIZE)
+    refusing = PlainSum(job_of(overflow="refuse"), SIZE)
     with pytest.raises(RangeError, match=r"secagg\.range"):
         ring(refusing.encode(Update.of(vector)), refusing.count)
-    clipping = PlainSum(job_of(overflow="clip"), SIZE)
+    clipping = PlainSum(job_of(), SIZE)  # unless a job says otherwise: who refuses tells
     total = summed([ring(clipping.encode(Update.of(vector)), clipping.count)] * 5, clipping.bits)
     mean = clipping.decode(total, 5).vector
     np.testing.assert_allclose(mean[:4], [0, 8, -8, 0], atol=1e-4)

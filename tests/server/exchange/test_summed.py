@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,17 +18,13 @@ from fedmodel.errors import (
     RefusedError,
 )
 from fedmodel.job import Federation, Privacy, SecAgg, Train
-from fedmodel.runs import RunFolder
 from fedmodel.secagg import messages
 from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.sums import PlainSum, plain_step
 from fedmodel.update import Update
-from server import rounds
 from server.exchange.summed import Summed
 from server.ledger_memory import LedgerMemory
-from server.optimizer import ServerOptimizer
 from simulations.loopback import LoopbackGrid
-from tests.conftest import new_run
 from tests.jobs import make_job, summed
 from tests.server.exchange.masked import (
     COUNT,
@@ -52,74 +47,6 @@ def test_a_run_is_the_mean_of_its_sites() -> None:
     assert [row["updates"] for row in rows] == [COUNT] * 3
     loss = np.mean([1 / n for n in NODES])
     assert rows[0]["train_loss"] == pytest.approx(loss, abs=1e-5)
-
-
-@pytest.mark.parametrize("begun", [0, 1])
-def test_a_round_is_lost_only_if_this_coordinator_had_begun_to_unmask_it(
-    tmp_path: Path, begun: int
-) -> None:
-    folder = new_run(tmp_path / "run")
-    if begun:
-        folder.note_begun(begun)
-        result, _ = play(Sites(job_of(rounds=3), closed=1), folder=folder)
-        assert result.rounds == 3
-        changes = [np.mean([change(n, r) for n in NODES], axis=0) for r in (2, 3)]
-        np.testing.assert_allclose(result.vector, np.sum([INITIAL, *changes], axis=0), atol=2e-5)
-        assert ["lost" in row for row in folder.metrics()] == [True, False, False]
-        return
-    with pytest.raises(QuorumError, match="the run folder is an older copy, then restore"):
-        play(Sites(job_of(rounds=3), closed=1), folder=folder)
-    assert folder.metrics() == []
-
-
-@pytest.mark.parametrize("begun", [0, 1])
-@pytest.mark.parametrize("claimed", [1, 2, 2**31 - 1])
-def test_a_site_cannot_end_a_run_by_what_it_says_of_closed_rounds(
-    tmp_path: Path, claimed: int, begun: int
-) -> None:
-    class Boasting(Sites):
-        def join(self, node: int, session: str) -> bytes:
-            self.closed = claimed if node == 4 else 0
-            return super().join(node, session)
-
-    folder = new_run(tmp_path / "run")
-    if begun:
-        folder.note_begun(begun)
-    result, rows = play(Boasting(job_of(rounds=2)), folder=folder)
-    assert [row["updates"] for row in rows] == ([4, 5] if claimed == begun else [4, 4])
-    assert not any("lost" in row for row in rows)
-    assert (4 in result.refused) == (claimed > begun)
-    if claimed > begun:
-        assert f"has agreed to a sum in round {claimed}" in result.refused[4]
-
-
-class DiedError(RuntimeError):
-    pass
-
-
-@pytest.mark.parametrize("at", ["step", "evaluate", "save_checkpoint"])
-def test_a_coordinator_that_dies_between_sum_and_checkpoint_has_the_sum(
-    tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job, folder = job_of(rounds=3), new_run(tmp_path / "run")
-
-    def die(*_: object, **__: object) -> None:
-        raise DiedError
-
-    places = {"step": ServerOptimizer, "evaluate": rounds._Run, "save_checkpoint": RunFolder}
-    with monkeypatch.context() as patch:
-        real = getattr(places[at], at)
-        calls = iter((real, die))
-        patch.setattr(places[at], at, lambda *args: next(calls)(*args))
-        with pytest.raises(DiedError):
-            play(Sites(job), folder=folder)
-    again = Sites(job, closed=2)
-    result, rows = play(again, folder=RunFolder.open(folder.path))
-    assert [row["round"] for row in rows] == [2, 3]
-    assert again.talk.count(("train", 4)) == 1  # nobody is asked again for what was paid for
-    np.testing.assert_allclose(result.vector, mean_of(*NODES, rounds=3), atol=2e-5)
-    assert [row["updates"] for row in folder.metrics()] == [COUNT] * 3
-    assert result.updates == dict.fromkeys(NODES, 3)
 
 
 def test_the_step_of_rounding_stands_beside_the_size_of_the_update(
