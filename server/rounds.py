@@ -112,6 +112,13 @@ class _Run:
         generator = self.job.root_seed.child("sampling", self.round + 1).numpy()
         return sorted(int(n) for n in generator.choice(nodes, size=count, replace=False))
 
+    def recover(self, exchange: Exchange, nodes: list[int]) -> None:
+        """Finish the round whose reveals had been asked for when this coordinator died."""
+        got = exchange.recover(self.channel, self.round + 1, self.vector)
+        if got is not None:
+            self.keep(got, nodes)
+            self.finish(got, nodes)
+
     def pass_over_lost(self, exchange: Exchange) -> None:
         """Pass over the next round, if the sites had agreed to its sum when it was lost.
 
@@ -350,6 +357,7 @@ def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
         joined = join(channel, coordinator, exchange)
         require_quorum(coordinator.job, joined)
         nodes = [node for node, refusal in joined.items() if refusal is None]
+        state.recover(exchange, nodes)
         state.pass_over_lost(exchange)
         while state.round < last and state.stopped is None:
             state.play(exchange, nodes)

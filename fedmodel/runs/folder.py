@@ -9,7 +9,7 @@ import fcntl
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -243,6 +243,18 @@ class RunFolder:
             RunFolderError: if it is damaged.
         """
         return pending.kept(self.path / "pending")
+
+    def keep_attempt(self, parts: Iterable[bytes | memoryview]) -> None:
+        """Keep what it takes to ask for a secure sum's reveals again. A power cut may lose it.
+
+        Raises:
+            RunFolderError: if it can't be written.
+        """
+        pending.write_attempt(self.path / "pending", parts)
+
+    def kept_attempt(self) -> bytes | None:
+        """Return what was kept of an attempt last, ``None`` if nothing was."""
+        return pending.attempt(self.path / "pending")
 
     def write_model(self, parameters: dict[str, NDArray[np.float32]]) -> None:
         """Write the final trainable parameters to ``model/``."""

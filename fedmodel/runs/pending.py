@@ -4,9 +4,12 @@
 take part in no other attempt of it, so it is written before they are asked.
 ``sum.json`` and ``sum.safetensors``: what a round brought in, from the moment that it is known
 until a checkpoint has it. The one names the other by its hash: of two rounds nothing is mixed.
+``attempt.bin``: an attempt of a secure sum between consents and reveals
+(:mod:`fedmodel.secagg.stored` says what is in it).
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from fedmodel import _files, config
 from fedmodel.errors import RunFolderError
 from fedmodel.runs.files import read_json, read_record, to_json, write_atomic
 
-__all__ = ["KeptRound", "begun", "kept", "note_begun", "write_kept"]
+__all__ = ["KeptRound", "attempt", "begun", "kept", "note_begun", "write_attempt", "write_kept"]
 
 _BEGUN = "fedmodel.begun/1"
 _SUM = "fedmodel.sum/1"
@@ -85,6 +88,34 @@ def begun(folder: Path) -> int:
     if found.get("schema") != _BEGUN or type(found.get("round")) is not int:
         raise RunFolderError(f"{path} must name a round under schema {_BEGUN!r}; restore it")
     return int(found["round"])
+
+
+def write_attempt(folder: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Keep an attempt of a secure sum, so that a kill doesn't lose it.
+
+    Raises:
+        RunFolderError: when it can't be written.
+    """
+    path = folder / "attempt.bin"
+    try:
+        _files.make_folder(folder)
+        _files.write_whole(path, parts)
+    except OSError as error:
+        raise RunFolderError(f"can't write {path}: {error.strerror}; free space") from error
+
+
+def attempt(folder: Path) -> bytes | None:
+    """Return what was kept of an attempt last; ``None``: nothing.
+
+    Raises:
+        RunFolderError: if it can't be read.
+    """
+    try:
+        return _files.read(folder / "attempt.bin")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunFolderError(f"{folder}/attempt.bin can't be read: {error.strerror}") from error
 
 
 def write_kept(folder: Path, kept_round: KeptRound) -> None:

@@ -73,6 +73,22 @@ class Sum:
         # Sums modulo 2**32 are right modulo any smaller power of two.
         self._total = np.zeros(count, np.uint32)
 
+    @classmethod
+    def of_masked(cls, total: NDArray[np.uint32], bits: int) -> "Sum":
+        """Return a sum that goes on from what :meth:`masked` gave.
+
+        Args:
+            total: uint32 ``[count]``; it is taken, not copied.
+            bits: of the ring.
+        """
+        made = cls(total.size, bits)
+        made._total = total
+        return made
+
+    def masked(self) -> memoryview:
+        """Return the sum as it is so far, 4 bytes little endian for each element."""
+        return self._total.astype("<u4", copy=False).data.cast("B")
+
     def check_upload(self, data: NDArray[np.uint8]) -> None:
         """Check a vector's type and size.
 

@@ -2,7 +2,7 @@
 
 from fedmodel import wire
 from fedmodel.job import Job
-from fedmodel.update import Update
+from fedmodel.update import Update, Vector
 from fedmodel.wire import Content
 from server.collect import Collected
 from server.exchange.channel import Channel
@@ -31,6 +31,10 @@ class Plain:
     def lost(self, round_: int) -> bool:
         """Return ``False``: sites repeat any round."""
         return False
+
+    def recover(self, channel: Channel, round_: int, vector: Vector) -> Collected | None:
+        """Return ``None``: sites repeat any round."""
+        return None
 
     def collect(self, channel: Channel, invitation: Invitation) -> Collected:
         """Play a round (see :class:`server.exchange.protocol.Exchange`)."""

@@ -53,6 +53,15 @@ class Exchange(Protocol):
     def lost(self, round_: int) -> bool:
         """Return whether the sites won't repeat a round that this coordinator hasn't finished."""
 
+    def recover(self, channel: Channel, round_: int, vector: Vector) -> Collected | None:
+        """Return what a round brings in that an earlier joining had all but finished, if it can.
+
+        Args:
+            channel: to the sites.
+            round_: the next one.
+            vector: the parameters that it started from.
+        """
+
     def collect(self, channel: Channel, invitation: Invitation) -> Collected:
         """Play a round: invite the nodes, and return the mean of what they give."""
 

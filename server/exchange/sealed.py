@@ -5,7 +5,7 @@ from fedmodel.errors import ConfigError
 from fedmodel.identity.seal import OVERHEAD, Context, open_
 from fedmodel.secagg.aggregator import Aggregator
 from fedmodel.secagg.agreement import Agreement
-from fedmodel.update import Update
+from fedmodel.update import Update, Vector
 from fedmodel.wire import Content
 from server.collect import Collected
 from server.coordinator import Coordinator
@@ -57,6 +57,10 @@ class Sealed:
     def lost(self, round_: int) -> bool:
         """Return ``False``: sites repeat any round."""
         return False
+
+    def recover(self, channel: Channel, round_: int, vector: Vector) -> Collected | None:
+        """Return ``None``: sites repeat any round."""
+        return None
 
     def collect(self, channel: Channel, invitation: Invitation) -> Collected:
         """Play a round (see :class:`server.exchange.protocol.Exchange`)."""

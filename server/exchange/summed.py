@@ -14,11 +14,14 @@ from fedmodel.errors import ConfigError, ProtocolError, QuorumError
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.checks import upload_size
+from fedmodel.secagg.manifest import Manifest
 from fedmodel.secagg.messages import Upload, largest
+from fedmodel.secagg.stored import restored, stored
 from fedmodel.secagg.sums import PlainSum, SharedSum, plain_step
 from fedmodel.training.optim import descent
 from fedmodel.update import Update, Vector, vector_sha256
 from fedmodel.wire import Content
+from server.answers import nothing
 from server.collect import Collected
 from server.coordinator import Coordinator
 from server.exchange.channel import Channel
@@ -57,6 +60,7 @@ class Summed:
             raise ConfigError(
                 "secagg=on needs a roster and the coordinator's signing key; provision them first"
             )
+        self._keys = keys
         self._rates = coordinator.rates
         if self._job.privacy.mechanism == "distributed" and self._rates is None:
             raise ConfigError("privacy=distributed needs the learning rates at the coordinator")
@@ -174,6 +178,8 @@ class Summed:
                 self._folder.note_begun(invitation.round)
             legs.play("query.consent", left, lambda member: told, attempt.take_consent)
             attempt.close_consents()
+            if self._folder is not None:
+                self._folder.keep_attempt(stored(attempt))
         except QuorumError as error:
             # Who has consented goes into no further attempt of this round.
             blame.agreed(attempt.consented)
@@ -185,6 +191,44 @@ class Summed:
             # Some have revealed, and go into no further attempt of this round.
             raise _TooFewError(str(error), final=True) from error
         return mean, tuple(left)
+
+    def recover(self, channel: Channel, round_: int, vector: Vector) -> Collected | None:
+        """Ask again for the reveals of a round in whose midst this coordinator died.
+
+        Sites that had revealed give the very same reply; who hadn't needn't be there, if enough
+        had. The attempt is of an earlier joining: of what its sites agreed on nothing is changed.
+        """
+        data = (
+            None
+            if self._folder is None or self._latest != round_
+            else (self._folder.kept_attempt())
+        )
+        keys, blame = self._keys, self._aggregator.blame
+        attempt = None if data is None else restored(data, keys.roster.keys, blame)
+        if attempt is None or not self._continues(attempt.manifest, round_, vector):
+            return None
+        legs = Legs(channel, self._roll.numbers, nothing, blame)
+        legs.begin(round_, attempt.manifest.attempt, lambda: attempt.short)
+        here = set(attempt.survivors) & set(self._roll.numbers.values())
+        left = legs.nodes(here)
+        legs.play("query.reveal", left, attempt.request_for, attempt.take_reveal)
+        try:
+            mean = self._mean(attempt, round_, vector)
+        except (QuorumError, ProtocolError) as error:
+            logger.warning("round %d can't be finished: %s", round_, error)
+            return None
+        return Collected(
+            mean=mean,
+            givers=tuple(left),
+            failures=legs.failures,
+            blamed=self._blamed(legs),
+            step=plain_step(self._job),
+        )
+
+    def _continues(self, manifest: Manifest, round_: int, vector: Vector) -> bool:
+        agreed = self._aggregator.agreement
+        found = (manifest.job, manifest.roster, manifest.round, manifest.model)
+        return found == (agreed.job, agreed.roster, round_, vector_sha256(vector))
 
     def _upload(self, legs: Legs, attempt: Attempt, invitation: Invitation) -> None:
         def content(node: int, member: int) -> Content:
