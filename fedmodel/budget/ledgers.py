@@ -133,6 +133,8 @@ class _Look:
                 if knows.exists():
                     self._lacks_ledger(site, dataset, path, head, knows)
                 continue
+            if book.opened.dataset != dataset:
+                continue  # a copy of another's
             site = book.opened.site
             if key.exists():  # to write into
                 ledger = SiteState(folder, site).ledger(dataset)

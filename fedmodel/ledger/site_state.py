@@ -128,7 +128,8 @@ class SiteState:
     def known_datasets(self) -> list[str]:
         """Return the names of the datasets that a ledger, a tree head or leaves here are of."""
         heads = [path.stem for path in (self.folder / "heads").glob("*.json")]
-        return sorted({*self.datasets(), *heads, *self._with_leaves()})
+        named = {*self.datasets(), *heads, *self._with_leaves()}
+        return sorted(name for name in named if _DATASET.fullmatch(name))
 
     def head_path(self, dataset: str) -> Path:
         """Return the path of a dataset's last signed tree head."""

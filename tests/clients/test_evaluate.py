@@ -223,6 +223,7 @@ def test_patients_take_more_noise(begin: Begin, monkeypatch: pytest.MonkeyPatch)
     run = begin(PATIENT)
     run.evaluate(order(run))
     assert stds == [15.0]
+    assert float(entries(run)[0].clip) == 3.0  # what the noise is over, for who accounts the ledger
 
 
 def test_a_site_whose_hold_out_is_empty_tells_noise(begin: Begin, tmp_path: Path) -> None:

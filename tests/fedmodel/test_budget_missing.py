@@ -98,6 +98,18 @@ def test_a_ledger_that_was_emptied_is_gone(state: Path, capsys: pytest.CaptureFi
     assert (code, "main.jsonl has no entry" in err) == (1, True)
 
 
+def test_a_copy_of_a_ledger_beside_it_is_no_dataset(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledgers = state / "north" / "ledgers"
+    for name in ("main.2024.jsonl", "main (copy).jsonl"):
+        shutil.copy(ledgers / "main.jsonl", ledgers / name)
+    code, out, _ = asked(capsys, f"state={state}", "site=north", "format=json")
+    assert (code, len(json.loads(out)["ledgers"])) == (0, 1)
+    (ledgers / "main.jsonl").unlink()  # and doesn't stand for it either
+    assert asked(capsys, f"state={state}", "site=north")[0] == 1
+
+
 def test_a_site_alone_is_looked_at_the_same_way(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,6 +136,19 @@ def test_heads_are_on_disk_after_the_join_and_after_the_leave(sites: Sites) -> N
     assert on_disk(sites) == {7}  # another join, three rounds, the leave
 
 
+def test_heads_are_on_disk_after_each_round(sites: Sites) -> None:
+    class Killed(Silent):
+        def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+            seen.append(on_disk(sites))
+            if number == 2:
+                raise KeyboardInterrupt
+
+    seen: list[set[int]] = []
+    with pytest.raises(KeyboardInterrupt):
+        play(sites, reporter=Killed())
+    assert seen == [{3}, {4}]
+
+
 def test_a_failed_run_is_left_as_failed(sites: Sites) -> None:
     sites.fail_in = 2
     with pytest.raises(QuorumError):

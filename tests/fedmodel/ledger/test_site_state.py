@@ -133,6 +133,15 @@ def test_missing_or_older_leaves_do_not_let_rows_into_two_datasets(tmp_path: Pat
     join(folder)
 
 
+def test_leaves_stand_for_a_dataset_whose_ledger_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    join(folder, "main", ["a note"])
+    for path in (folder / "ledgers" / "main.jsonl", folder / "heads" / "main.json"):
+        path.unlink()
+    with pytest.raises(DataError, match="part of dataset 'main'"):
+        join(folder, "other", ["a note"])
+
+
 def test_a_crash_between_leaves_and_ledger_locks_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
