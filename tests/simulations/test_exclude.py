@@ -1,13 +1,18 @@
 """Sites that the coordinator's operator leaves out, at the start or when a run is resumed."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from fedmodel.cli import main
 from fedmodel.errors import ConfigError
-from fedmodel.runs import RunFolder
+from fedmodel.runs import RunFolder, Traffic
+from server.coordinator import RunResult
+from simulations import run
+from simulations.play import Played
 from simulations.scenario import Scenario
 
 SMALL = [
@@ -20,8 +25,8 @@ SMALL = [
 def test_a_site_that_is_left_out_is_never_asked_and_the_summary_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = f"run={tmp_path / 'run'}"
-    assert main([*SMALL, run, "federation.exclude=[site-2]"]) == 0
+    place = f"run={tmp_path / 'run'}"
+    assert main([*SMALL, place, "federation.exclude=[site-2]"]) == 0
     folder = RunFolder.open(tmp_path / "run")
     assert [(row["updates"], row["asked"]) for row in folder.metrics()] == [(3, 3)]
     summary = folder.summary()
@@ -41,3 +46,15 @@ def test_a_site_that_is_left_out_is_never_asked_and_the_summary_says_so(
 def test_names_are_texts_in_a_list(exclude: Any) -> None:
     with pytest.raises(ConfigError, match=r"federation\.exclude"):
         Scenario.from_mapping({"federation": {"exclude": exclude}})
+
+
+def test_the_summary_says_who_was_named_and_how_to_leave_it_out() -> None:
+    """By the site's name, which nobody else's number stands for."""
+    reports = {node: SimpleNamespace(site=f"site-{node - 1}") for node in (2, 3)}
+    result = RunResult(vector=np.zeros(1, np.float32), blamed={3: "upload: malformed answer"})
+    played = Played(
+        result=result, reports=cast(Any, reports), traffic=Traffic(bytes_up=0, bytes_down=0)
+    )
+    (note,) = run._blamed(played)
+    assert note.startswith("Site site-2 was named in a secure sum: upload: malformed answer.")
+    assert "federation.exclude=[site-2]" in note

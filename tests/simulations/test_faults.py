@@ -158,8 +158,7 @@ def two(what: Any, leg: str, *times: int) -> list[Fault]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("privacy", [None, POOLED])
-@pytest.mark.parametrize("what", ["there", "back", "late"])
+@pytest.mark.parametrize(("what", "privacy"), [("there", None), ("back", POOLED), ("late", None)])
 @pytest.mark.parametrize("leg", LEGS)
 def test_where_too_few_answer_the_silent_are_asked_again_and_nothing_is_paid_twice(
     lab: Any, leg: str, what: Any, privacy: Any
