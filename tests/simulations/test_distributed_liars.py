@@ -42,8 +42,8 @@ def patched_sites(lab: Any, node: int, change: Callable[[Site], Site]) -> None:
     [
         (Floors(survivors=5), "survivors"),
         (Floors(threshold=5), "threshold"),
-        (Floors(colluders=2), "colluders"),
-        (Floors(honest=4), "survivors less colluders"),
+        (Floors(colluders=2, survivors=4, threshold=4), "colluders"),
+        (Floors(honest=4, survivors=4), "survivors less colluders"),
         (Floors(cohort=6), "cohort"),
     ],
 )
@@ -65,7 +65,7 @@ def without(site: Any, change: Callable[[list[Member]], list[Member]]) -> Roster
 
 STRANGER = Member(name="stranger", key="11" * 32)
 ROSTERS: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
-    "longer": (lambda members: [*members, STRANGER], "compare the site's roster"),
+    "longer": (lambda members: [*members, STRANGER], "floor for survivors"),  # four in five of six
     "shuffled": (lambda members: members[::-1], "compare the site's roster"),
     "without it": (lambda members: [m for m in members if m.name != "s02"], "s02"),
     "with another key": (
