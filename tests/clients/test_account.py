@@ -313,3 +313,17 @@ def test_repeated_rounds_of_a_decaying_schedule_cost_the_last_ones(folder: Path)
     spent, held = book.charges()
     assert total([*spent, *held], "record").epsilon <= 3.0
     assert any(e.given_up for r in book.of() for e in r.spent)
+
+
+def test_patients_are_noted_and_recognised_in_another_dataset(folder: Path) -> None:
+    rows = Rows(ROWS.texts, ROWS.labels, None, [f"p{i // 2}" for i in range(16)])
+    talk = Talk(folder, rows=rows)
+    assert not talk.offer().has_error()
+    (noted,) = [e for e in talk.site.open_ledger().entries() if isinstance(e, DatasetEntry)]
+    assert (noted.rows, noted.patients) == (16, 8)
+    # Other notes of one of them, under another name of the dataset.
+    later = Rows([f"later {i}" for i in range(16)], ROWS.labels, None, ["p3", *["q"] * 15])
+    path = folder / "ledgers" / "other.jsonl"
+    other = Talk(folder, rows=later, dataset="other", ledger_path=path)
+    assert other.offer().has_error()
+    assert "1 texts or patients of dataset 'other'" in (other.app.work(RUN, NODE).refusal or "")

@@ -1,6 +1,7 @@
 """The verb ``budget``, from the command line to what it says."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from fedmodel import cli, config
 from fedmodel.accounting.planning import make_plan
 from fedmodel.accounting.spends import Spend
+from fedmodel.budget.statement import statement
 from fedmodel.job import Privacy, Train
 from fedmodel.ledger import Ledger
-from fedmodel.ledger.caps import total
+from fedmodel.ledger.caps import Caps, total
 from fedmodel.ledger.entries import Part
 from fedmodel.ledger.mechanism import DPSGD
 from fedmodel.ledger.request import Request
@@ -83,6 +85,22 @@ def test_what_is_spent_reserved_and_left(state: Path, capsys: pytest.CaptureFixt
         "add-remove",
         1e-5,
     )
+
+
+def test_what_is_spent_is_told_at_the_delta_of_what_is_reserved_with_it(tmp_path: Path) -> None:
+    ledger = SiteState(tmp_path / "st" / "north", "north").ledger()
+    spend_some(ledger, "first", end=True)
+    stricter = Request.of(
+        make_plan(
+            replace(JOB.privacy, delta=1e-8), batch_size=64, rounds=2, steps=5, evaluate=False
+        )
+    )
+    ledger.reserve(stricter, run="second", job=JOB.sha256, code="test")
+    (whole,) = statement(ledger.book(), Caps()).totals
+    spent = [r.charge(s) for r in ledger.book().of("first") for s in r.done()]
+    assert whole.delta == 1e-8
+    assert whole.spent == total(spent, "record", 1e-8).epsilon > total(spent, "record").epsilon
+    assert whole.spent < whole.reserved
 
 
 def test_the_table(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -300,3 +300,14 @@ def test_a_spend_is_by_the_mechanism_that_was_reserved(site: Site) -> None:
         with pytest.raises(LedgerError, match="agree on the mechanism"):
             spend(ledger, Part.of(FOUR.spend(), other))
     assert spend(ledger, Part.of(FOUR.spend(), shared)).mechanism == shared
+
+
+def test_a_run_gives_back_what_it_holds_itself_and_nothing_of_others(site: Site) -> None:
+    ledger = site.ledger()
+    pairs = [("r", JOB), ("r", OTHER), ("s", JOB)]
+    for run, job in pairs:
+        reserve(ledger, run, job)
+    for ended in (("r", OTHER), ("s", JOB), ("r", JOB)):
+        ledger.give_back(*ended)
+        pairs.remove(ended)
+        assert [(r.entry.run, r.entry.job) for r in ledger.book().open_ones()] == pairs
