@@ -94,6 +94,17 @@ def test_wrong_reveals_are_corrected_and_their_senders_named(
     assert set(wrong) <= set(liars)
 
 
+def test_a_number_beyond_the_field_is_no_share(worlds: "type[World]") -> None:
+    world = worlds(5)
+    attempt = world.at("reveal")
+    good = world.sites[1].reveal(attempt.request_for(1))
+    first = decode(Reveal, good).self_seeds[0].share.encode()
+    for share in (shamir.PRIME, 2 ** (8 * shamir.SHARE) - 1):
+        with pytest.raises(ProtocolError, match="must be a number of the field"):
+            attempt.take_reveal(1, good.replace(first, share.to_bytes(33).hex().encode()))
+    attempt.take_reveal(1, good)
+
+
 def test_shares_that_no_field_has_are_noticed_by_their_holder(
     worlds: "type[World]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
