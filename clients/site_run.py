@@ -16,6 +16,7 @@ from clients.exchange import Exchange, make_exchange
 from clients.policy import SiteFacts, decide
 from clients.round_files import RoundFiles
 from clients.site import Site
+from fedmodel import models
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.planning import plan_of
 from fedmodel.data import Rows
@@ -29,6 +30,7 @@ from fedmodel.training import local, optim
 from fedmodel.training.evaluate import count
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import resident
+from fedmodel.training.padding import reads_padding
 from fedmodel.training.round import Round, Start
 from fedmodel.update import Update, Vector
 from fedmodel.wire import Content, Offer, Order
@@ -88,6 +90,12 @@ class SiteRun:
         self._round = Round(entropy=site.entropy, performance=performance, on_step=on_step)
         self._optimizers = RoundFiles(site.run_folder, "optimizer", ".safetensors")
         self._clips = RoundFiles(site.run_folder, "clip", ".txt")
+        if not self._clips_units and reads_padding(self.learner):
+            logger.warning(
+                "'%s' looks at padding: what it makes of a text changes with how far the text is "
+                "padded, so the exported model may answer otherwise than in the run",
+                models.family(self.learner.module),
+            )
         if self.account is not None:
             self._prepare_privacy()
             # Last, so that a job that is refused for any other reason reserves nothing.
@@ -121,12 +129,14 @@ class SiteRun:
 
     def _prepare_privacy(self) -> None:
         if self._clips_units:
-            from fedmodel.training import preflight  # Opacus is slow to import: only when needed
+            from fedmodel.training import preflight, replay  # Opacus is slow to import
 
-            preflight.preflight(self.learner, self.examples, self._round.performance.engine)
+            preflight.preflight(self.learner, self.examples, self._round.performance)
         # Tokenised before anything is spent on it: what can fail fails here.
         if self.job.publishes_evaluation and self.site.test:
             self.held_out = self._prepare(self.site.test, uses=len(self.site.test))
+            if self._clips_units:
+                replay.prove_evaluation(self.learner, self.held_out)
 
     def standing(self, entries: int | None = None) -> Standing | None:
         """Return where the site's ledger stands; ``None`` for a job that spends nothing."""

@@ -8,16 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from fedmodel.accounting.plan import Plan
-from fedmodel.gradients.fastclip.engine import Factors
+from fedmodel.gradients.fastclip.engine import Factors, wide
 from fedmodel.job import Privacy
 from fedmodel.mechanisms import clipping, noise
 from fedmodel.seeds import Entropy
 
 __all__ = ["Adaptive", "Clipper", "Flat", "PerLayer", "make_clipper"]
 
-# A batch's clipped gradients are summed in float32: this keeps below the bound what a unit more
-# changes in the rounding of the up to some hundred others in its batch.
+# A batch's clipped gradients are summed in float32, and a unit more changes how all others in that
+# sum round. This keeps below the bound what that does, also where parameters make it large.
 _ROUNDING = 1 - 1e-5
+# Where the whole step's sum is float32, too: some 1e-4 was measured (see ``engine.wide``).
+_LARGE_ROUNDING = 1 - 1e-3
 
 Squares = dict[nn.Parameter, Tensor]
 
@@ -31,16 +33,8 @@ class Clipper(Protocol):
     def factors(self, squares: Squares) -> Factors:
         """Return the units' factors, in [0, 1]; 0 where a gradient isn't finite."""
 
-    def bound(self, squares: Squares) -> Tensor:
-        """Return the factors of one norm for all parameters, counting nothing."""
-
     def end_step(self) -> None:
         """Do what is due once all batches of a step were clipped."""
-
-
-def _factors(norms: Tensor, clip: float) -> Tensor:
-    found = clipping.factors(norms.cpu().numpy(), clip * _ROUNDING)
-    return torch.from_numpy(found.astype(np.float32)).to(norms.device)
 
 
 def _norms(squares: list[Tensor]) -> Tensor:
@@ -53,16 +47,17 @@ class Flat:
     def __init__(self, clip: float) -> None:
         self.clip = clip
         self.dropped = 0
+        self.rounding = _ROUNDING
 
     def factors(self, squares: Squares) -> Factors:
         """Return min(1, C / norm)."""
         norms = _norms(list(squares.values()))
         self._note(norms)
-        return _factors(norms, self.clip)
+        return self._factors(norms, self.clip)
 
-    def bound(self, squares: Squares) -> Tensor:
-        """Return min(1, C / norm)."""
-        return _factors(_norms(list(squares.values())), self.clip)
+    def _factors(self, norms: Tensor, clip: float) -> Tensor:
+        found = clipping.factors(norms.cpu().numpy(), clip * self.rounding)
+        return torch.from_numpy(found.astype(np.float32)).to(norms.device)
 
     def end_step(self) -> None:
         """Do nothing: the norm is constant."""
@@ -91,7 +86,7 @@ class PerLayer(Flat):
         part = self.clip / math.sqrt(len(self._layers))
         for layer in self._layers:
             known = [squares[p] for p in layer if p in squares]
-            own = _factors(_norms(known), part) * whole if known else whole.float()
+            own = self._factors(_norms(known), part) * whole if known else whole.float()
             found |= dict.fromkeys(layer, own)
         return found
 
@@ -137,11 +132,16 @@ def make_clipper(
         entropy: for what adaptive clipping releases.
         clip: where an adaptive norm got to before; ``None``: at the beginning.
     """
+    made: Flat
     if privacy.clipping == "per-layer":
-        return PerLayer(plan.clip, module)
-    if privacy.clipping == "adaptive":
+        made = PerLayer(plan.clip, module)
+    elif privacy.clipping == "adaptive":
         start = plan.clip if clip is None else clip
-        return Adaptive(
+        made = Adaptive(
             plan, entropy, clip=start, quantile=privacy.clip_quantile, rate=privacy.clip_rate
         )
-    return Flat(plan.clip)
+    else:
+        made = Flat(plan.clip)
+    if wide([p for p in module.parameters() if p.requires_grad]) == torch.float32:
+        made.rounding = _LARGE_ROUNDING
+    return made

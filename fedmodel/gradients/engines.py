@@ -1,7 +1,8 @@
 """Engines: ways to per-unit gradient norms and clipped sums, all with the same numbers.
 
-``fast`` is ours (:mod:`fedmodel.gradients.fastclip`). ``hooks`` and ``ghost`` are Opacus's: the
-first keeps every row's gradient, the second runs backward twice.
+``fast`` is ours (:mod:`fedmodel.gradients.fastclip`), ``hooks`` is Opacus's, which keeps every
+row's gradient. An engine that runs backward twice, once for the norms and once for the sum, has no
+place here: what the second pass rounds otherwise than the first isn't clipped.
 """
 
 import warnings
@@ -11,24 +12,20 @@ from typing import Any, Protocol
 
 import torch
 from opacus.grad_sample import GradSampleHooks
-from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
-    GradSampleHooksFastGradientClipping,
-)
 from torch import Tensor, nn
 
 from fedmodel.errors import PrivacyError
 from fedmodel.gradients.fastclip import FastClip, Groups
 from fedmodel.gradients.fastclip.engine import Factors, wide
-from fedmodel.gradients.fastclip.gram import ROUNDING
 
-__all__ = ["Engine", "make_engine"]
+__all__ = ["Engine", "Naming", "OpacusEngine", "make_engine"]
 
 
 class Engine(Protocol):
     """See :class:`fedmodel.gradients.fastclip.FastClip`, which says what each call does."""
 
+    name: str
     parameters: list[nn.Parameter]
-    drops: bool  # whether a factor of 0 keeps a gradient that isn't finite out of the sum
 
     def attached(self) -> AbstractContextManager[None]:
         """Within this context the module's layers take notes."""
@@ -49,16 +46,18 @@ class Engine(Protocol):
 _FREEZE = "freeze it (another train.method, train.frozen or train.lora.target_modules)"
 
 
-class _Naming:
+class Naming:
     """Has Opacus's hooks say in which layer they failed."""
 
     _module: nn.Module
 
     def capture_activations_hook(self, module: nn.Module, *args: Any) -> None:
+        """Keep a layer's input."""
         with self._failing(module):
             super().capture_activations_hook(module, *args)  # type: ignore[misc]
 
     def capture_backprops_hook(self, module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        """Make a layer's gradients per row."""
         with self._failing(module):
             super().capture_backprops_hook(module, *args, **kwargs)  # type: ignore[misc]
 
@@ -74,52 +73,15 @@ class _Naming:
             ) from error
 
 
-class _HooksNaming(_Naming, GradSampleHooks):  # type: ignore[misc]
+class _HooksNaming(Naming, GradSampleHooks):  # type: ignore[misc]
     pass
 
 
-class _GhostNaming(_Naming, GradSampleHooksFastGradientClipping):  # type: ignore[misc]
-    """Opacus's ghost norms, made larger by what rounding may have hidden."""
+class OpacusEngine:
+    """What engines on Opacus's hooks share."""
 
-    def capture_backprops_hook(
-        self, module: nn.Module, forward_input: Any, forward_output: Any, **kwargs: Any
-    ) -> None:
-        gy = forward_output[0].detach()
-        # The last use's input; Opacus refuses weights that are used twice.
-        kept: Any = getattr(module, "activations", None)
-        x = kept[-1][0] if kept else None
-        super().capture_backprops_hook(module, forward_input, forward_output, **kwargs)
-        if isinstance(module, nn.Linear | nn.Embedding) and x is not None:
-            sizes = _sizes(gy)
-            inputs = _sizes(x) if isinstance(module, nn.Linear) else _ones(gy)
-            _widen(module.weight, 2 * ROUNDING * inputs * sizes)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                _widen(module.bias, 2 * ROUNDING * _ones(gy) * sizes)
-
-
-def _sizes(x: Tensor) -> Tensor:
-    """Return Σ_t ‖x_t‖² of each row, float64 ``[B]``."""
-    return x.detach().flatten(1).double().square().sum(1)
-
-
-def _ones(x: Tensor) -> Tensor:
-    """Return the number of tokens of each row, float64 ``[B]``."""
-    return torch.full((len(x),), x[0].numel() // x.shape[-1] if len(x) else 0, device=x.device)
-
-
-def _widen(parameter: Tensor, hidden: Tensor) -> None:
-    # ‖G‖² = Σ (a_t·a_s)(b_t·b_s) cancels: see fastclip.gram, of which this is the wider bound.
-    norms = getattr(parameter, "_norm_sample", None)
-    if parameter.requires_grad and isinstance(norms, Tensor) and len(norms) == len(hidden):
-        widened = (norms.double().square() + hidden).sqrt()
-        parameter._norm_sample = widened  # type: ignore[attr-defined]
-
-
-class _Opacus:
-    """What the two engines of Opacus share."""
-
+    name: str
     kind: type[GradSampleHooks]
-    drops = True
 
     def __init__(self, module: nn.Module) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
@@ -131,6 +93,7 @@ class _Opacus:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
+        """Within this context the module's layers have hooks."""
         try:
             self._hooks = self.kind(self._module, loss_reduction="sum")
         except NotImplementedError as error:
@@ -161,6 +124,7 @@ class _Opacus:
         return names[0]
 
     def begin(self, rows: int) -> None:
+        """Forget the last batch; the next forward pass has so many rows."""
         self._rows = rows
         for p in self.parameters:
             p.grad = p.grad_sample = p._norm_sample = None  # type: ignore[attr-defined]
@@ -170,9 +134,10 @@ class _Opacus:
         return torch.zeros_like(p, dtype=self._wide) if total is None else total
 
 
-class Hooks(_Opacus):
+class Hooks(OpacusEngine):
     """Every row's gradient of every parameter in memory."""
 
+    name = "hooks"
     kind = _HooksNaming
 
     def backward(self, losses: Tensor, groups: Groups) -> None:
@@ -205,55 +170,9 @@ class Hooks(_Opacus):
         return self._groups.sum(p.grad_sample.float())  # type: ignore[attr-defined]
 
 
-class Ghost(_Opacus):
-    """Norms from a first backward pass, the clipped sum from a second one."""
-
-    kind = _GhostNaming
-    drops = False
-
-    def backward(self, losses: Tensor, groups: Groups) -> None:
-        """Run the first backward pass, for the norms only."""
-        if not groups.single:
-            raise PrivacyError("privacy.engine=ghost clips rows only; use privacy.engine=fast")
-        self._losses = losses
-        torch.autograd.backward(losses.sum(), retain_graph=True)
-        for name, p in self._module.named_parameters():
-            norms = getattr(p, "_norm_sample", None)
-            if p.requires_grad and (not isinstance(norms, Tensor) or len(norms) != self._rows):
-                raise PrivacyError(
-                    f"'{name}' has no gradient norm for each example, so it can't be clipped per "
-                    f"example; use privacy.engine=fast, or {_FREEZE}"
-                )
-            p.grad = None
-
-    def squares(self) -> dict[nn.Parameter, Tensor]:
-        """Return squared norms, float64 ``[U]``."""
-        return {p: p._norm_sample.double().square() for p in self.parameters}  # type: ignore[attr-defined]
-
-    def add(self, factors: Factors, *, keep: bool = False) -> None:
-        """Run the second backward pass, of the weighted losses, without hooks.
-
-        A unit whose gradient isn't finite must not be in the batch (``drops`` says so).
-        """
-        if isinstance(factors, dict):
-            raise PrivacyError("privacy.engine=ghost clips by one norm for all parameters only")
-        if self._hooks is None:
-            raise PrivacyError("the engine isn't attached")
-        self._hooks.disable_hooks()
-        try:
-            torch.autograd.backward((self._losses * factors).sum(), retain_graph=keep)
-        finally:
-            self._hooks.enable_hooks()
-        for p in self.parameters:
-            if p.grad is not None:
-                p.summed_grad = self._total(p).add_(p.grad)  # type: ignore[attr-defined]
-            p.grad = None
-
-
 _ENGINES: dict[str, Callable[[nn.Module], Engine]] = {
     "fast": FastClip,
     "hooks": Hooks,
-    "ghost": Ghost,
 }
 
 

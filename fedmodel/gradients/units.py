@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmodel.gradients.shapes import Shapes
 from fedmodel.mechanisms import sampling
 from fedmodel.seeds import Entropy
 
@@ -20,23 +21,27 @@ class Batch:
         rows: int64 ``[B]``: row numbers.
         unit: int64 ``[B]``: each row's unit, counted from 0 within this batch.
         count: units in it.
+        width: tokens that every row is padded to.
+        size: rows that the pass is filled up to, with rows of weight 0; ``B`` at least.
     """
 
     rows: NDArray[np.int64]
     unit: NDArray[np.int64]
     count: int
+    width: int
+    size: int
 
 
 class Units:
     """The units of a site's rows. Sized; secret.
 
     Args:
-        lengths: tokens of each row.
+        widths: tokens that each row is padded to, by its own length.
         patients: whose each row is; ``None``: every row is a unit.
     """
 
-    def __init__(self, lengths: NDArray[np.int64], patients: Sequence[str] | None) -> None:
-        self._lengths = lengths
+    def __init__(self, widths: NDArray[np.int64], patients: Sequence[str] | None) -> None:
+        self._widths = widths
         self._rows: list[NDArray[np.int64]] | None = None
         if patients is not None:
             places: dict[str, list[int]] = {}
@@ -45,44 +50,43 @@ class Units:
             self._rows = [np.array(rows, dtype=np.int64) for rows in places.values()]
 
     def __len__(self) -> int:
-        return len(self._lengths) if self._rows is None else len(self._rows)
+        return len(self._widths) if self._rows is None else len(self._rows)
 
     def __repr__(self) -> str:
         return "Units(…)"
 
     def batches(
-        self, drawn: NDArray[np.int64], size: int, limit: int, entropy: Entropy
+        self, drawn: NDArray[np.int64], limit: int, entropy: Entropy, shapes: Shapes
     ) -> Iterator[Batch]:
-        """Yield the rows of the drawn units in batches of similar length.
+        """Yield the rows of the drawn units in batches of one width each.
 
-        A unit's rows are never split over two batches: its gradient is clipped as a whole. So a
-        batch has more than ``size`` rows where one patient has.
+        A unit's rows are never split over two batches: its gradient is clipped as a whole. They
+        are as wide as its widest, and meet only units of as many rows, so that nothing of its
+        pass hangs on another unit.
 
         Args:
             drawn: int64: numbers of units.
-            size: rows in one forward pass.
             limit: at most so many rows of one patient, chosen at random: a patient's rows then
                 all have their turn, and the choice depends on nobody else.
             entropy: for that choice.
+            shapes: what a pass may look like.
         """
+        alike: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+        for unit in drawn:
+            rows = self._chosen(unit, limit, entropy)
+            alike.setdefault((int(self._widths[rows].max()), len(rows)), []).append(rows)
+        for (width, each), units in sorted(alike.items()):
+            done = 0
+            for count, size in shapes.cut(width, len(units), each):
+                rows = np.concatenate(units[done : done + count])
+                done += count
+                yield Batch(rows, np.repeat(np.arange(count), each), count, width, size)
+
+    def rows_of(self, unit: int) -> NDArray[np.int64]:
+        """Return the numbers of a unit's rows."""
+        return np.array([unit]) if self._rows is None else self._rows[unit]
+
+    def _chosen(self, unit: np.int64, limit: int, entropy: Entropy) -> NDArray[np.int64]:
         if self._rows is None:
-            ordered = drawn[np.argsort(self._lengths[drawn], kind="stable")]
-            for start in range(0, len(ordered), size):
-                rows = ordered[start : start + size]
-                yield Batch(rows, np.arange(len(rows)), len(rows))
-            return
-        chosen = [sampling.choose(entropy, self._rows[unit], limit) for unit in drawn]
-        chosen.sort(key=lambda rows: int(self._lengths[rows].max()))
-        held: list[NDArray[np.int64]] = []
-        for rows in chosen:
-            if held and sum(map(len, held)) + len(rows) > size:
-                yield _batch(held)
-                held = []
-            held.append(rows)
-        if held:
-            yield _batch(held)
-
-
-def _batch(units: list[NDArray[np.int64]]) -> Batch:
-    sizes = [len(rows) for rows in units]
-    return Batch(np.concatenate(units), np.repeat(np.arange(len(units)), sizes), len(units))
+            return np.array([unit])
+        return sampling.choose(entropy, self._rows[unit], limit)

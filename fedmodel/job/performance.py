@@ -20,17 +20,22 @@ class Performance:
     Args:
         physical_batch: rows in one forward pass.
         engine: how per-unit gradients are clipped: ``fast`` (one backward pass), or Opacus's
-            ``hooks`` or ``ghost``. The results agree; only time and memory differ.
+            ``hooks``. The results agree; only time and memory differ.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
     physical_batch: int = 32
-    engine: Literal["fast", "hooks", "ghost"] = "fast"
+    engine: Literal["fast", "hooks"] = "fast"
     gradient_checkpointing: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
+        require(
+            self.engine in ("fast", "hooks"),
+            f"privacy.engine={self.engine} isn't there (ghost was: what its second pass rounds "
+            "otherwise isn't clipped); use privacy.engine=fast",
+        )
         require(
             self.physical_batch >= 1,
             f"train.physical_batch must be at least 1, got {self.physical_batch}",
@@ -42,11 +47,6 @@ class Performance:
         Raises:
             ConfigError: naming the engine that does it.
         """
-        require(
-            self.engine != "ghost" or (privacy.unit == "record" and privacy.clipping == "flat"),
-            "privacy.engine=ghost clips rows by one norm only; use privacy.engine=fast for "
-            f"privacy.unit={privacy.unit} with privacy.clipping={privacy.clipping}",
-        )
         require(
             not (privacy.private and self.gradient_checkpointing and self.engine != "fast"),
             f"train.gradient_checkpointing goes with privacy.engine=fast, not with {self.engine}",

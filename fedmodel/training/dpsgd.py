@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fedmodel.accounting.plan import Plan
@@ -16,6 +17,7 @@ from fedmodel.errors import PrivacyError
 from fedmodel.gradients.clippers import Clipper, make_clipper
 from fedmodel.gradients.engines import Engine, make_engine
 from fedmodel.gradients.fastclip import Groups
+from fedmodel.gradients.fastclip.engine import Factors
 from fedmodel.gradients.units import Batch
 from fedmodel.job import Privacy
 from fedmodel.mechanisms import noise, sampling
@@ -26,7 +28,7 @@ from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
 from fedmodel.training.round import Round
 
-__all__ = ["Private", "PrivateOptimizer", "private_steps", "sum_sample"]
+__all__ = ["Private", "PrivateOptimizer", "accumulate", "backward", "private_steps", "sum_sample"]
 
 
 class PrivateOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
@@ -168,34 +170,76 @@ def sum_sample(
     """
     drawn = sampling.poisson(entropy, len(examples.units), plan.rate)
     limit = plan.rows_per_patient
+    shapes = learner.steady.shapes(engine.name, physical_batch)
     seen = 0
-    for batch in examples.units.batches(drawn, physical_batch, limit, entropy):
-        _accumulate(learner, examples, batch, engine, clipper)
+    for batch in examples.units.batches(drawn, limit, entropy, shapes):
+        accumulate(learner, examples, batch, engine, clipper)
         seen += batch.count
     guards.check_count(seen, len(drawn))
 
 
-def _accumulate(
+def accumulate(
     learner: Learner, examples: Examples, batch: Batch, engine: Engine, clipper: Clipper
 ) -> None:
     """Add a batch's clipped gradients to ``p.summed_grad``.
 
     A row whose gradient isn't finite contributes nothing, and isn't an error: it may not be told
-    of. An engine that can't leave it out runs again without it. With dropout the others are other
-    gradients then, so they are clipped anew, but counted once.
+    of.
+
+    Args:
+        learner: the network, in training mode.
+        examples: whose rows they are.
+        batch: whole units, and how many rows of weight 0 fill the pass up.
+        engine: attached to the learner.
+        clipper: bounds each unit.
+
+    Raises:
+        PrivacyError: if the batch's units aren't numbered as they must be.
     """
-    rows, factors_of = batch.rows, clipper.factors
-    groups = Groups(torch.from_numpy(batch.unit).to(learner.device))
-    if groups.count != batch.count:
+    _, squares = backward(learner, examples, batch, engine)
+    factors = clipper.factors({p: found[: batch.count] for p, found in squares.items()})
+    engine.add(_filled(factors, squares, batch) if batch.size > len(batch.rows) else factors)
+
+
+def backward(
+    learner: Learner, examples: Examples, batch: Batch, engine: Engine
+) -> tuple[Tensor, dict[nn.Parameter, Tensor]]:
+    """Run a batch's forward and backward pass.
+
+    Args:
+        learner: the network, in training mode.
+        examples: whose rows they are.
+        batch: whole units, and how many rows of weight 0 fill the pass up.
+        engine: attached to the learner.
+
+    Returns:
+        The rows' losses, ``[B]``, and every parameter's squared gradient norms per unit; after the
+        batch's own come those of what fills up.
+
+    Raises:
+        PrivacyError: if the batch's units aren't numbered as they must be.
+    """
+    idle = batch.size - len(batch.rows)
+    # What fills up is units of as many rows as the others: a unit's rows are added up by blocks,
+    # and how many there are of those decides how they round.
+    each = max(1, len(batch.rows) // max(batch.count, 1))
+    fill = batch.count + torch.arange(idle) // each
+    groups = Groups(torch.cat([torch.from_numpy(batch.unit), fill]).to(learner.device))
+    if groups.count != batch.count - (-idle // each):
         raise PrivacyError("a batch's units aren't numbered from 0 without gaps")
-    while len(rows):
-        engine.begin(len(rows))
-        losses = example_losses(learner, examples.batch(rows), examples.labels(rows))
-        # A unit's loss is the mean of its rows'.
-        engine.backward(losses / groups.spread(groups.sizes), groups)
-        factors = factors_of(engine.squares())
-        if engine.drops or isinstance(factors, dict) or bool((factors != 0).all()):
-            engine.add(factors)
-            return
-        rows = rows[(factors != 0).cpu().numpy()]  # only units of one row come here
-        groups, factors_of = Groups.records(len(rows), learner.device), clipper.bound
+    engine.begin(batch.size)
+    inputs = examples.batch(batch.rows, batch.width, batch.size)
+    losses = example_losses(learner, inputs, examples.labels(batch.rows))
+    # A unit's loss is the mean of its rows'; what fills up has none.
+    filled = torch.cat([losses, losses.new_zeros(idle)])
+    engine.backward(filled / groups.spread(groups.sizes), groups)
+    return losses.detach(), engine.squares()
+
+
+def _filled(factors: Factors, squares: dict[nn.Parameter, Tensor], batch: Batch) -> Factors:
+    """Return factors for what fills a batch up, too: its gradient is 0, or it is left out."""
+    # Left out only where it isn't 0 (an activation was infinite): leaving out copies all others.
+    last = torch.stack([found[batch.count :] for found in squares.values()]).sum(0) == 0
+    if isinstance(factors, dict):
+        return {p: torch.cat([own, last.to(own.dtype)]) for p, own in factors.items()}
+    return torch.cat([factors, last.to(factors.dtype)])

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn import functional
 
-from fedmodel.errors import DataError
+from fedmodel.gradients.shapes import Shapes, widths
 from fedmodel.gradients.units import Units
+from fedmodel.models import unwrap
 from fedmodel.tasks import Label
 from fedmodel.training.learner import Learner
 
-__all__ = ["Examples", "prepare"]
+__all__ = ["EMBED_BATCH", "Examples", "prepare"]
 
-_EMBED_BATCH = 32
+EMBED_BATCH = 32
 _LARGEST = 2 << 30  # bytes of hidden states kept for one party; above that they're recomputed
 _CACHE = 4 << 30  # bytes kept for later runs of this process
 
@@ -45,25 +46,53 @@ def _remember(key: tuple[str, ...], compute: Callable[[], Kept | None]) -> Kept 
 
 
 class Examples:
-    """The examples of one party, ready for a learner. Sized; its content is secret."""
+    """The examples of one party, ready for a learner. Sized; its content is secret.
+
+    Args:
+        learner: the network that reads them.
+        tokens: of each row.
+        targets: what the task's loss reads of each row's label.
+        longest: tokens that the job keeps of a row.
+        patients: whose each row is, where patients are the unit of privacy.
+        keep: whether what frozen layers make of the rows is kept for the next time.
+    """
 
     def __init__(
         self,
+        learner: Learner,
         tokens: list[NDArray[np.int64]],
         targets: Tensor,
-        pad_id: int,
-        device: torch.device,
+        longest: int,
+        *,
         patients: Sequence[str] | None = None,
+        keep: bool = True,
     ) -> None:
+        self._learner = learner
         self._tokens = tokens
-        self._targets = targets.to(device)
-        self._pad_id = pad_id
-        self._device = device
+        self._targets = targets.to(learner.device)
+        self._longest, self._patients = longest, patients
+        self._keep = keep
+        self._frozen_run = False
         self._features: Tensor | None = None
         self._hidden: list[Tensor] | None = None
-        self._pending: tuple[Learner, str] | None = None
         self.lengths = np.array([len(t) for t in tokens], dtype=np.int64)
-        self.units = Units(self.lengths, patients)
+        self.own_widths = widths(self.lengths, longest)
+        # A linear head on vectors reads nothing that is padded.
+        flat = learner.head is not None
+        self.widths = np.ones_like(self.own_widths) if flat else self.own_widths
+        self.units = Units(self.widths, patients)
+
+    def without(self, rows: NDArray[np.int64]) -> "Examples":
+        """Return the same examples but for some rows, by number. Nothing kept is handed on."""
+        left = np.setdiff1d(np.arange(len(self)), rows)
+        return Examples(
+            self._learner,
+            [self._tokens[i] for i in left],
+            self._targets[torch.from_numpy(left).to(self._targets.device)],
+            self._longest,
+            patients=None if self._patients is None else [self._patients[i] for i in left],
+            keep=self._keep,
+        )
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -73,92 +102,125 @@ class Examples:
 
     def labels(self, indices: NDArray[np.int64]) -> Tensor:
         """Return some rows' labels as the task encodes them, ``[B, …]``."""
-        return self._targets[torch.from_numpy(indices).to(self._device)]
+        return self._targets[torch.from_numpy(indices).to(self._targets.device)]
 
-    def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Return the model's input for some rows (see :class:`~.learner.Learner`)."""
+    def batch(
+        self, indices: NDArray[np.int64], width: int | None = None, size: int | None = None
+    ) -> dict[str, Tensor]:
+        """Return the model's input for some rows (see :class:`~.learner.Learner`).
+
+        Args:
+            indices: int64 ``[B]``: which rows.
+            width: tokens to pad each row to; ``None``: as the longest of them needs.
+            size: rows to fill up to with rows of no text; ``None``: none are added.
+        """
         self.run_frozen()
+        size = len(indices) if size is None else size
         if self._features is not None:
-            return {"features": self._features[torch.from_numpy(indices).to(self._device)]}
-        tokens = self._pad([self._tokens[i] for i in indices])
+            found = self._features[torch.from_numpy(indices).to(self._features.device)]
+            return {"features": functional.pad(found, (0, 0, 0, size - len(indices)))}
+        width = int(self.lengths[indices].max()) if width is None else width
+        inputs = self._pad(indices, width, size)
+        if self._learner.frozen is None:
+            return inputs
         if self._hidden is None:
-            return tokens
-        hidden = pad_sequence([self._hidden[i] for i in indices], batch_first=True)
-        return {**tokens, "hidden": hidden}
+            rows = self._frozen_rows(indices)
+        else:
+            rows = [self._hidden[i] for i in indices]
+        hidden = rows[0].new_zeros(size, width, rows[0].shape[-1])
+        for place, row in zip(hidden, rows, strict=False):
+            place[: len(row)] = row
+        return {**inputs, "hidden": hidden}
 
-    def _pad(self, rows: Sequence[NDArray[np.int64]]) -> dict[str, Tensor]:
-        width = max(len(r) for r in rows)
-        ids = np.full((len(rows), width), self._pad_id, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
-        for i, row in enumerate(rows):
+    def _pad(self, indices: NDArray[np.int64], width: int, size: int) -> dict[str, Tensor]:
+        pad_id = self._learner.tokenizer.pad_token_id or 0
+        ids = np.full((size, width), pad_id, dtype=np.int64)
+        mask = np.zeros((size, width), dtype=np.int64)
+        mask[len(indices) :, 0] = 1  # attention to nothing at all isn't a number
+        for i, index in enumerate(indices):
+            row = self._tokens[index]
             ids[i, : len(row)] = row
             mask[i, : len(row)] = 1
+        device = self._learner.device
         return {
-            "input_ids": torch.from_numpy(ids).to(self._device),
-            "attention_mask": torch.from_numpy(mask).to(self._device),
+            "input_ids": torch.from_numpy(ids).to(device),
+            "attention_mask": torch.from_numpy(mask).to(device),
         }
 
     def chunks(self, indices: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-        """Cut rows into physical batches of similar length, so that little is padding."""
+        """Cut rows into physical batches of similar length, so that little is padding.
+
+        For what nothing private rests on: a row's numbers hang on who else is in its batch.
+        """
         ordered = indices[np.argsort(self.lengths[indices], kind="stable")]
         for start in range(0, len(ordered), size):
             yield ordered[start : start + size]
 
-    def embed(self, learner: Learner, texts_digest: str, uses: int | None) -> None:
-        """Have the frozen part of the network run once per row, when the first batch is asked for.
+    def passes(
+        self, indices: NDArray[np.int64], own: NDArray[np.int64], shapes: Shapes
+    ) -> Iterator[tuple[NDArray[np.int64], int, int]]:
+        """Cut rows into passes of proven shapes: row numbers, width and size of each.
 
         Args:
-            learner: the network.
-            texts_digest: names these rows' tokens in the cache.
-            uses: how many rows will be asked for in all; fewer than there are rows isn't worth
-                keeping hidden states for. ``None``: many.
+            indices: int64: which rows.
+            own: int64 ``[rows]``: the width of each row there is.
+            shapes: what a pass may look like.
         """
-        if learner.head is not None or (
-            learner.frozen is not None and (uses is None or uses >= len(self))
-        ):
-            self._pending = (learner, texts_digest)
+        for width in np.unique(own[indices]):
+            rows, done = indices[own[indices] == width], 0
+            for count, size in shapes.cut(int(width), len(rows)):
+                yield rows[done : done + count], int(width), size
+                done += count
 
     def run_frozen(self) -> None:
         """Run the frozen part of the network over the rows, unless that is done or not wanted.
 
-        The first batch does it otherwise. A learner's first time checks on a batch that skipping
-        changes nothing, for which it sets parameters and resets them.
+        The first batch does it otherwise. What is kept is, bit for bit, what would be computed
+        again. A learner's first time checks that skipping changes nothing, for which it sets
+        parameters and resets them.
         """
-        if self._pending is None:
+        if self._frozen_run:
             return
-        (learner, texts), self._pending = self._pending, None
+        self._frozen_run = True
+        learner = self._learner
+        learner.settle()
+        if learner.head is None and (learner.frozen is None or not self._keep):
+            return
         frozen = "" if learner.frozen is None else learner.frozen.digest
-        weights = frozen or learner.digest
+        digest = hashlib.sha256()
+        for ids in self._tokens:
+            digest.update(len(ids).to_bytes(4, "big") + ids.tobytes())
+        weights, longest = frozen or learner.digest, str(self.own_widths.max(initial=0))
         kept = _remember(
-            (learner.reading, weights, texts, learner.precision),
-            lambda: self._compute_hidden(learner) if frozen else self._compute_features(learner),
+            (learner.reading, weights, digest.hexdigest(), learner.precision, longest),
+            self._compute,
         )
         if isinstance(kept, Tensor):
-            self._features = kept.to(self._device)
+            self._features = kept.to(learner.device)
         else:
             self._hidden = kept
 
-    def _compute_features(self, learner: Learner) -> Tensor:
-        head = learner.head
-        if head is None:
-            raise DataError("features exist only for a linear head on a frozen body")
-        out: Tensor | None = None
-        for part in self.chunks(np.arange(len(self)), _EMBED_BATCH):
-            features = head.features(self.batch(part)).float()
-            if out is None:
-                out = torch.empty(len(self), features.shape[1], device=features.device)
-            out[torch.from_numpy(part)] = features
-        return torch.zeros(0, 0) if out is None else out
-
-    def _compute_hidden(self, learner: Learner) -> list[Tensor] | None:
-        rows: dict[int, Tensor] = {}
-        for part in self.chunks(np.arange(len(self)), _EMBED_BATCH):
-            hidden = learner.hidden(self.batch(part))
-            if hidden is None or int(self.lengths.sum()) * hidden.shape[-1] * 4 > _LARGEST:
+    def _compute(self) -> Kept | None:
+        everybody = np.arange(len(self))
+        if self._learner.head is None:
+            inner = unwrap(self._learner.module).config
+            if int(self.lengths.sum()) * 4 * getattr(inner, "hidden_size", 1) > _LARGEST:
                 return None
-            for i, row in zip(part, hidden.float(), strict=True):
-                rows[int(i)] = row[: self.lengths[i]].clone()
-        return [rows[i] for i in range(len(self))]
+            return self._frozen_rows(everybody)
+        return torch.stack(rows) if (rows := self._frozen_rows(everybody)) else torch.zeros(0, 0)
+
+    def _frozen_rows(self, indices: NDArray[np.int64]) -> list[Tensor]:
+        """Return what the frozen part makes of rows: ``[H]`` each, or ``[tokens, H]``."""
+        kinds, counts = np.unique(self.own_widths[indices], return_counts=True)
+        for width, count in zip(kinds, counts, strict=True):
+            self._learner.prove_frozen(int(width), int(count), EMBED_BATCH)
+        shapes = self._learner.steady.shapes("frozen", EMBED_BATCH)
+        found: dict[int, Tensor] = {}
+        for rows, width, size in self.passes(indices, self.own_widths, shapes):
+            made = self._learner.frozen_output(self._pad(rows, width, size))
+            for i, row in zip(rows, made, strict=False):
+                found[int(i)] = (row if row.dim() == 1 else row[: self.lengths[i]]).clone()
+        return [found[int(i)] for i in indices]
 
 
 def prepare(
@@ -178,7 +240,8 @@ def prepare(
         labels: of each row, of the kind that the learner's task has.
         names: the job's labels in the order of the logits.
         max_length: tokens kept of each text.
-        uses: see :meth:`Examples.embed`.
+        uses: how many rows will be asked for in all; fewer than there are rows isn't worth
+            keeping hidden states for. ``None``: many. It decides time and memory alone.
         patients: whose each row is, where patients are the unit of privacy.
 
     Raises:
@@ -189,15 +252,5 @@ def prepare(
         list(texts), truncation=True, max_length=max_length, return_attention_mask=False
     )["input_ids"]
     tokens = [np.asarray(ids, dtype=np.int64) for ids in encoded]
-    digest = hashlib.sha256()
-    for ids in tokens:
-        digest.update(len(ids).to_bytes(4, "big") + ids.tobytes())
-    examples = Examples(
-        tokens,
-        targets,
-        learner.tokenizer.pad_token_id or 0,
-        learner.device,
-        patients,
-    )
-    examples.embed(learner, digest.hexdigest(), uses)
-    return examples
+    keep = uses is None or uses >= len(tokens)
+    return Examples(learner, tokens, targets, max_length, patients=patients, keep=keep)

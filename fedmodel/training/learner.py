@@ -2,17 +2,21 @@
 
 import functools
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedmodel import config, models, tasks
 from fedmodel.errors import ConfigError, ModelError
 from fedmodel.job import Job, Model, Performance, Train
 from fedmodel.seeds import Seed
+from fedmodel.training import made_up
+from fedmodel.training.steady import ROWS, Bits, Steady, Witness
 from fedmodel.update import Vector
 
 __all__ = ["Learner", "network", "pick_device", "resident"]
@@ -77,7 +81,10 @@ class Learner:
         self.device = device
         self.initial = self.flatten()
         self.preflights_passed: set[tuple[str, bool]] = set()  # engine, whether units have rows
-        self._frozen_checked = False
+        self.steady = Steady(device.type)
+        self.padding_seen: bool | None = None  # see :mod:`.padding`
+        self.longest = model.max_length
+        self._settled = False
 
     @property
     def trained(self) -> nn.Module:
@@ -98,32 +105,76 @@ class Learner:
                 out = self.module(**self._inputs(batch)).logits
         return out.float()
 
+    def whole_logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return float32 logits of token inputs, with no layer skipped and nothing in bf16."""
+        logits: Tensor = self.module(**self._inputs(batch)).logits
+        return logits.float()
+
     def _inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         tokens = {name: value for name, value in batch.items() if name != "hidden"}
         return models.with_positions(self.module, tokens)
 
-    def hidden(self, batch: dict[str, Tensor]) -> Tensor | None:
-        """Return what the lowest trained layer reads for a batch, where that can be kept.
+    def settle(self) -> None:
+        """Check, once, that skipping the frozen layers changes nothing; else they aren't skipped.
 
-        The first call checks on its batch that skipping the frozen layers changes nothing.
+        On made-up rows, so that every site comes to the same end.
         """
-        if self.frozen is None:
-            return None
-        inputs = self._inputs(batch)
-        if not self._frozen_checked:
-            self._frozen_checked = True
-            if not self._skipping_agrees(inputs):
-                self.frozen = None
-                return None
-        return self.frozen.hidden(inputs)
+        if self._settled:
+            return
+        self._settled = True
+        if self.frozen is not None and not self._skipping_agrees(self._made_up((9, 16, 5), 16)):
+            self.frozen = None
 
-    def _skipping_agrees(self, inputs: dict[str, Tensor]) -> bool:
+    def frozen_output(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return what the frozen part makes of token inputs, float32.
+
+        That is ``[B, H]`` for a linear head, else what the lowest trained layer reads,
+        ``[B, T, H]``.
+        """
+        if self.head is not None:
+            return self.head.features(batch).float()
+        if self.frozen is None:
+            raise ModelError("this network has no layers that are run once and then skipped")
+        return self.frozen.hidden(self._inputs(batch)).float()
+
+    def prove_frozen(self, width: int, count: int, size: int) -> None:
+        """Find which shapes of the frozen part's passes are steady (see :class:`.Steady`).
+
+        Args:
+            width: tokens of each row.
+            count: rows there are of it.
+            size: rows in one pass at most.
+        """
+        if not self.steady.due("frozen", width, size, count):
+            return
+        rows = self._made_up([max(1, width - i) for i in range(ROWS)], width)
+
+        def run(indices: NDArray[np.int64], filled: int) -> Bits:
+            some = {name: value[torch.from_numpy(indices)] for name, value in rows.items()}
+            idle = {n: v[:1].expand(filled - len(indices), -1) for n, v in some.items()}
+            batch = {n: torch.cat([v, idle[n]]) for n, v in some.items()}
+            with Witness(self.module, filled, len(indices)) as seen:
+                seen.note("output", self.frozen_output(batch))
+            return seen.bits
+
+        self.steady.prove("frozen", width, size, count, run)
+
+    def _made_up(self, lengths: Sequence[int], width: int) -> dict[str, Tensor]:
+        width = min(width, self.longest)
+        lengths = [min(length, width) for length in lengths]
+        ids = torch.full((len(lengths), width), self.tokenizer.pad_token_id or 0)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(made_up.texts(self.tokenizer, lengths, f"frozen {width}")):
+            ids[i, : len(row)], mask[i, : len(row)] = torch.from_numpy(row), 1
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def _skipping_agrees(self, batch: dict[str, Tensor]) -> bool:
         # A head of zeros would answer zero to anything; the weights are nudged for the comparison.
         before = self.flatten()
         noise = Seed(0).child("skipping").numpy().standard_normal(before.size)
         self.load_vector((self.initial + NUDGE * noise).astype(np.float32))
         try:
-            return self.frozen is not None and self.frozen.agrees(inputs)
+            return self.frozen is not None and self.frozen.agrees(self._inputs(batch))
         finally:
             self.load_vector(before)
 

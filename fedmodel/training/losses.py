@@ -12,7 +12,7 @@ def example_losses(learner: Learner, batch: dict[str, Tensor], targets: Tensor) 
 
     Args:
         learner: the network, and the task it is trained for.
-        batch: the network's input.
-        targets: the batch's labels as the task encodes them.
+        batch: the network's input. It may have rows at its end that only fill it up.
+        targets: the other rows' labels as the task encodes them.
     """
-    return learner.task.losses(learner.logits(batch), targets)
+    return learner.task.losses(learner.logits(batch)[: len(targets)], targets)

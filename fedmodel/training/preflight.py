@@ -12,15 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedmodel import models
 from fedmodel.errors import PrivacyError
 from fedmodel.gradients.engines import Engine, make_engine
 from fedmodel.gradients.fastclip import Groups
-from fedmodel.seeds import Seed
+from fedmodel.job import Performance
+from fedmodel.training import replay
 from fedmodel.training.examples import Examples
-from fedmodel.training.learner import NUDGE, Learner
+from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
+from fedmodel.training.padding import reads_padding
 
-__all__ = ["preflight"]
+__all__ = ["compare_gradients", "preflight"]
 
 # Of a parameter's own largest gradient, and of the largest of all parameters: what rounding may do
 # to a parameter whose true gradient is zero (measured: below 1e-6, and below 2e-3 in bf16).
@@ -30,7 +33,38 @@ _TOLERANCE = {"float32": (1e-3, 1e-5), "bf16": (5e-2, 1e-2)}
 _FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 
-def preflight(learner: Learner, examples: Examples, engine: str) -> None:
+def preflight(learner: Learner, examples: Examples, performance: Performance) -> None:
+    """Check, before a network's first private step, that clipping will bound what a unit can do.
+
+    That no layer looks at padding, before anything is kept of the frozen part; that per-unit
+    gradients are right (:func:`compare_gradients`); that one unit more moves the clipped sum by no
+    more than its share (:mod:`.replay`); and, for every new set of rows, in which shapes of a pass
+    a row keeps its bits (:mod:`.steady`).
+
+    Args:
+        learner: the network.
+        examples: the site's rows.
+        performance: which engine, and how many rows fit into a pass.
+
+    Raises:
+        PrivacyError: saying what isn't so.
+    """
+    if len(examples) == 0:
+        return
+    engine, grouped = performance.engine, len(examples.units) < len(examples)
+    if (engine, grouped) not in learner.preflights_passed:
+        if reads_padding(learner):
+            raise PrivacyError(
+                f"'{models.family(learner.module)}' looks at padding: what it makes of a text "
+                "changes with how far the text is padded, so rows of one batch change each other; "
+                "use another model (BERT, RoBERTa, ModernBERT and most others don't)"
+            )
+        compare_gradients(learner, examples, engine)
+        replay.check(learner, performance, grouped)
+    replay.prove_steps(learner, examples, performance)
+
+
+def compare_gradients(learner: Learner, examples: Examples, engine: str) -> None:
     """Compare an engine's per-unit gradients and norms with plain autograd, on a few real rows.
 
     Three rows of different lengths in a batch, against the same rows alone, for every trainable
@@ -42,27 +76,21 @@ def preflight(learner: Learner, examples: Examples, engine: str) -> None:
     is run as in training, with checkpointing and dropout: some layers fail only then. A network
     that has passed isn't checked again in the same process, with the same engine and kind of unit.
 
+    Args:
+        learner: the network.
+        examples: the site's rows.
+        engine: its name.
+
     Raises:
         PrivacyError: naming the parameter, if any differs by more than 0.1 % (5 % in bf16).
     """
-    grouped = len(examples.units) < len(examples)
-    if (engine, grouped) in learner.preflights_passed or len(examples) == 0:
-        return
-    if engine == "ghost" and learner.precision == "bf16":
-        raise PrivacyError(
-            "privacy.engine=ghost computes norms in bf16 under train.precision=bf16, which lets "
-            "rows past the bound; use privacy.engine=fast"
-        )
     _refuse_running_statistics(learner)
+    grouped = len(examples.units) < len(examples)
     rows = _pick(examples)
     examples.run_frozen()  # now: it would undo the settings made below
-    before, precision = learner.flatten(), learner.precision
-    try:
-        nudge = Seed(0).child("preflight").numpy().standard_normal(before.size) * NUDGE
-        # From where the job starts: what a coordinator sent may not decide what is refused here.
-        learner.load_vector((learner.initial + nudge).astype(np.float32))
-        _dropout_off(learner)
-        checks: tuple[Literal["float32"], Literal["float32", "bf16"]] = ("float32", precision)
+    precision = learner.precision
+    checks: tuple[Literal["float32"], Literal["float32", "bf16"]] = ("float32", precision)
+    with replay.borrowed(learner):
         for learner.precision in dict.fromkeys(checks):
             _check(learner, examples, rows, engine)
         expected = [_alone(learner, examples, row) for row in rows] if learner.dropout == 0 else []
@@ -70,12 +98,6 @@ def preflight(learner: Learner, examples: Examples, engine: str) -> None:
         with torch.random.fork_rng(devices=[]):
             groups = Groups.records(len(rows), learner.device)
             _compare_all(learner, examples, rows, groups, engine, expected)
-    finally:
-        learner.precision = precision
-        learner.module.zero_grad(set_to_none=True)
-        for p in learner.module.parameters():
-            p.summed_grad = None  # type: ignore[attr-defined]
-        learner.load_vector(before)
     # One row alone can't show that rows mix; then the next site's rows are checked too.
     if len(rows) > 1:
         learner.preflights_passed.add((engine, grouped))
@@ -111,13 +133,6 @@ def _pick(examples: Examples) -> NDArray[np.int64]:
     if int(examples.lengths.max()) == len(places) > 1:
         places = places[1:]
     return np.sort(order[places])
-
-
-def _dropout_off(learner: Learner) -> None:
-    # Attention draws its dropout in a function, asking its own `training`, so switching off the
-    # Dropout modules isn't enough; Opacus's hooks on a layer ask that layer's.
-    for module in learner.module.modules():
-        module.training = any(p.requires_grad for p in module.parameters(recurse=False))
 
 
 def _check_rows_stay_apart(learner: Learner, examples: Examples, rows: NDArray[np.int64]) -> None:

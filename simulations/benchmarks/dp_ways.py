@@ -20,6 +20,7 @@ from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import optim
 from fedmodel.training.dpsgd import PrivateOptimizer
 from fedmodel.training.learner import Learner
+from simulations.benchmarks.opacus_ghost import Ghost
 
 __all__ = ["ACCUMULATED", "Method", "Step", "Work", "peak_memory"]
 
@@ -107,7 +108,7 @@ class Work:
         groups = Groups.records(self._ids.shape[1], self.device)
 
         def step() -> None:
-            engine = make_engine(name, trained)
+            engine = Ghost(trained) if name == "ghost" else make_engine(name, trained)
             with engine.attached():
                 private.zero_grad(set_to_none=True)
                 for number in range(len(self._ids)):

@@ -287,12 +287,12 @@ def test_a_site_lowers_its_physical_batch_without_making_it_another_job(
 def test_an_engine_that_cannot_keep_the_promise_is_refused_whoever_chose_it(
     tmp_path: Path,
 ) -> None:
-    ghost = Performance(device="cpu", engine="ghost")
-    offer = Offer(job=PATIENT, performance=ghost)
+    hooks = Performance(device="cpu", engine="hooks", gradient_checkpointing=True)
+    offer = Offer(job=PATIENT, performance=hooks)
     with pytest.raises(ConfigError, match=r"privacy\.engine=fast"):
         SiteRun(offer, make_site(tmp_path, rows(20, 5), performance=None))
     with pytest.raises(ConfigError, match=r"privacy\.engine=fast"):
-        SiteRun(Offer(job=PATIENT), make_site(tmp_path, rows(20, 5), performance=ghost))
+        SiteRun(Offer(job=PATIENT), make_site(tmp_path, rows(20, 5), performance=hooks))
 
 
 def test_an_offer_that_is_refused_leaves_the_run_that_was_joined(tmp_path: Path) -> None:

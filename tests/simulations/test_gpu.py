@@ -11,8 +11,7 @@ import torch
 from rich.console import Console
 
 from fedmodel import cli
-from fedmodel.errors import PrivacyError
-from fedmodel.job import Model, Train
+from fedmodel.job import Model, Performance, Train
 from fedmodel.mechanisms import noise
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training.examples import prepare
@@ -38,23 +37,19 @@ def test_a_private_run_on_the_gpu_keeps_its_promise(
     assert 0 < summary["privacy"]["epsilon"] <= 8
 
 
-@pytest.mark.parametrize("engine", ["fast", "hooks", "ghost"])
+@pytest.mark.parametrize("engine", ["fast", "hooks"])
 @pytest.mark.parametrize("method", ["head", "lora", "ffa", "full"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_per_row_gradients_on_the_gpu_are_those_of_rows_alone(
-    method: Any, precision: Any, engine: str
+    method: Any, precision: Any, engine: Any
 ) -> None:
     names, texts = ("a", "b"), ["chest pain and fever since monday", "cough", "no acute distress"]
     train = Train(method=method, precision=precision)
     model = Model(labels=names, max_length=16)
     learner = Learner(model, train, Seed(0), torch.device("cuda"))
     rows = prepare(learner, texts, ["a", "b", "a"], names, 16)
-    if engine == "ghost" and precision == "bf16":
-        with pytest.raises(PrivacyError, match="norms in bf16"):
-            preflight(learner, rows, engine)
-    else:
-        preflight(learner, rows, engine)
-        assert (engine, False) in learner.preflights_passed
+    preflight(learner, rows, Performance(engine=engine, device="cuda"))
+    assert (engine, False) in learner.preflights_passed
 
 
 def test_noise_on_the_gpu_has_its_size() -> None:

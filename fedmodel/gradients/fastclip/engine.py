@@ -23,7 +23,7 @@ def wide(parameters: Sequence[nn.Parameter]) -> torch.dtype:
 
     One unit more changes how all sums after it round. In float64 that is nothing. A large model's
     sum stays float32, for its memory: measured with every gradient alike, the worst there is, the
-    sum then moves by up to 1.5e-4 of C beyond C with 4,096 units in a step.
+    sum then moves by up to 1.5e-4 of C beyond C with 4,096 units in a step; clipping allows for it.
     """
     return torch.float64 if sum(p.numel() for p in parameters) <= _WIDE_UP_TO else torch.float32
 
@@ -52,7 +52,7 @@ class FastClip:
         PrivacyError: naming a layer that can't be clipped per unit.
     """
 
-    drops = True
+    name = "fast"
 
     def __init__(self, module: nn.Module) -> None:
         self._names = {p: n for n, p in module.named_parameters() if p.requires_grad}

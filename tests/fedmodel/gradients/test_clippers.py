@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedmodel.gradients.clippers import Adaptive, Flat, PerLayer, make_clipper
+from fedmodel.gradients.fastclip import engine as fastclip
 from fedmodel.job import Privacy
 from fedmodel.mechanisms import noise
 from fedmodel.seeds import Entropy
@@ -180,3 +181,19 @@ def test_the_job_chooses(clipping: Any, kind: type, plan_of: Any) -> None:
     assert made.clip == 0.4
     kept = make_clipper(privacy, plan, three(), Entropy(), 0.1)
     assert kept.clip == (0.1 if clipping == "adaptive" else 0.4)
+
+
+@pytest.mark.parametrize("clipping", ["flat", "per-layer", "adaptive"])
+def test_where_the_sum_is_float32_units_are_clipped_further(
+    clipping: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = torch.nn.Linear(2, 1, bias=False)
+    plan = plan_of(clipping=clipping, clip=1.0)
+    found = []
+    for most in (5, 1):
+        monkeypatch.setattr(fastclip, "_WIDE_UP_TO", most)
+        clipper = make_clipper(Privacy(clipping=clipping), plan, module, Entropy(), None)
+        factors = clipper.factors({module.weight: torch.tensor([4.0], dtype=torch.float64)})
+        own = factors[module.weight] if isinstance(factors, dict) else factors
+        found.append(2 * float(own[0]))
+    assert found == pytest.approx([1 - 1e-5, 1 - 1e-3], abs=1e-6)

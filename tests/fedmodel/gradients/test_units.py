@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedmodel.gradients.units import Units
 from fedmodel.seeds import Entropy
+from tests.fedmodel.gradients.shapes import any_shape
 
 KEEP = settings(max_examples=80, deadline=None, derandomize=True)
 
@@ -32,7 +33,9 @@ def test_a_patient_is_in_one_batch_whole(
     units = Units(np.array(lengths), patients)
     names = list(dict.fromkeys(patients))
     assert len(units) == len(names)
-    batches = list(units.batches(np.array(drawn, dtype=np.int64), size, limit, Entropy()))
+    batches = list(
+        units.batches(np.array(drawn, dtype=np.int64), limit, Entropy(), any_shape(size))
+    )
     seen: list[str] = []
     for batch in batches:
         assert batch.count == len(set(batch.unit)) == int(batch.unit.max()) + 1
@@ -52,7 +55,7 @@ def test_a_row_is_in_one_batch(lengths: list[int], size: int, data: Any) -> None
     units = Units(np.array(lengths), None)
     rows = st.lists(st.integers(0, len(lengths) - 1), unique=True)
     drawn = np.array(sorted(data.draw(rows)), dtype=np.int64)
-    batches = list(units.batches(drawn, size, 1, Entropy()))
+    batches = list(units.batches(drawn, 1, Entropy(), any_shape(size)))
     joined = [int(i) for batch in batches for i in batch.rows]
     assert sorted(joined) == drawn.tolist()
     assert [lengths[i] for i in joined] == sorted(lengths[i] for i in drawn)
@@ -66,7 +69,7 @@ def test_a_patients_rows_all_have_their_turn() -> None:
     units = Units(np.full(6, 3), ["a", "b", "a", "a", "a", "a"])
     seen = np.zeros(6)
     for _ in range(400):
-        for batch in units.batches(np.array([0, 1]), 8, 2, Entropy()):
+        for batch in units.batches(np.array([0, 1]), 2, Entropy(), any_shape(8)):
             seen[batch.rows] += 1
     assert seen[1] == 400
     assert (np.abs(seen[[0, 2, 3, 4, 5]] - 160) < 50).all()  # 400 · 2/5; five standard errors
@@ -75,5 +78,5 @@ def test_a_patients_rows_all_have_their_turn() -> None:
 @pytest.mark.parametrize("patients", [None, ["a", "b"]])
 def test_nobody_drawn_is_no_batch_and_nothing_shows_in_a_repr(patients: Any) -> None:
     units = Units(np.array([3, 4]), patients)
-    assert list(units.batches(np.array([], dtype=np.int64), 4, 2, Entropy())) == []
+    assert list(units.batches(np.array([], dtype=np.int64), 2, Entropy(), any_shape(4))) == []
     assert repr(units) == "Units(…)"

@@ -12,7 +12,7 @@ tf: Any = transformers  # its configurations' arguments come from untyped tables
 
 CPU = torch.device("cpu")
 METHODS = ("lora", "head", "full")
-ENGINES = ("fast", "hooks", "ghost")
+ENGINES = ("fast", "hooks")
 DROPOUT = 0.1
 
 

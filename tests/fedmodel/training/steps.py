@@ -19,7 +19,7 @@ from fedmodel.training.round import Round
 
 F = NDArray[np.float64]
 METHODS = ["head", "lora", "full"]
-ENGINES = ["fast", "hooks", "ghost"]
+ENGINES = ["fast", "hooks"]
 
 
 class Noise:

@@ -18,7 +18,6 @@ METHODS = ["head", "ffa", "lora"]
 WAYS = [  # engine, unit, clipping
     ("fast", "record", "flat"),
     ("hooks", "record", "flat"),
-    ("ghost", "record", "flat"),
     ("fast", "patient", "flat"),
     ("hooks", "patient", "flat"),
     ("fast", "record", "per-layer"),

@@ -51,7 +51,7 @@ def test_evaluation_over_several_batches_changes_nothing(
     learner.load_vector(start_of(learner))
     before = learner.flatten()
     whole = evaluate(learner, examples_of(learner))
-    monkeypatch.setattr(module, "_BATCH", 3)
+    monkeypatch.setattr(module, "SIZE", 3)
     parts = evaluate(learner, examples_of(learner))
     assert parts == pytest.approx(whole, rel=1e-5)
     assert (learner.flatten() == before).all()

@@ -22,7 +22,7 @@ from fedmodel.errors import PrivacyError
 from fedmodel.gradients.engines import make_engine
 from fedmodel.gradients.fastclip import Groups
 from fedmodel.training.losses import example_losses
-from fedmodel.training.preflight import preflight
+from fedmodel.training.preflight import compare_gradients
 from tests.fedmodel.training.families import (
     CPU,
     ENGINES,
@@ -148,7 +148,7 @@ def _verdicts(row: Row, method: str) -> tuple[str, ...]:
     for engine in ENGINES:
         learner.load_vector(start)
         try:
-            preflight(learner, examples, engine)
+            compare_gradients(learner, examples, engine)
         except PrivacyError as error:
             found.append(_refusal(learner, str(error)))
         else:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmodel.job import Lora, Model, Train
+from fedmodel.job import Lora, Model, Performance, Train
 from fedmodel.seeds import Seed
 from fedmodel.training import local
 from fedmodel.training.examples import prepare
@@ -28,8 +28,8 @@ def test_a_round_is_the_same_with_and_without(method: Any, texts: list[str], fak
     kept = prepare(learner, texts, labels, NAMES, 16)
     assert "hidden" in kept.batch(np.array([0, 1]))
     plain = copy.copy(kept)
-    plain._hidden = None
-    preflight(learner, kept, "fast")
+    plain._hidden = None  # computed again for each batch
+    preflight(learner, kept, Performance(engine="fast"))
     nudge = np.random.default_rng(5).standard_normal(learner.initial.size) * 0.02
     vector = (learner.initial + nudge).astype(np.float32)
 
@@ -57,6 +57,15 @@ def test_dropout_or_too_little_memory_runs_the_whole_network(
     wet = Learner(Model(labels=NAMES, dropout=0.1), train, Seed(0), torch.device("cpu"))
     dry = Learner(Model(labels=NAMES), train, Seed(9), torch.device("cpu"))
     monkeypatch.setattr("fedmodel.training.examples._LARGEST", 1000)
-    for learner in (wet, dry):
-        examples = prepare(learner, texts, ["a"] * len(texts), NAMES, 16)
-        assert set(examples.batch(np.array([0]))) == {"input_ids", "attention_mask"}
+    examples = prepare(wet, texts, ["a"] * len(texts), NAMES, 16)
+    assert set(examples.batch(np.array([0]))) == {"input_ids", "attention_mask"}
+    # What there is no room for is computed again, the same to the last bit.
+    again = prepare(dry, texts, ["a"] * len(texts), NAMES, 16)
+    everybody = np.arange(len(texts))
+    again._keep = False
+    found = again.batch(everybody)["hidden"]
+    assert again._hidden is None
+    monkeypatch.undo()
+    kept = prepare(dry, texts, ["a"] * len(texts), NAMES, 16)
+    assert torch.equal(kept.batch(everybody)["hidden"], found)
+    assert kept._hidden is not None

@@ -21,7 +21,7 @@ from tests.fedmodel.training.sums import METHODS, sum_of
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("engine", ["fast", "hooks", "ghost"])
+@pytest.mark.parametrize("engine", ["fast", "hooks"])
 @pytest.mark.parametrize("method", [*METHODS, "full"])
 def test_nothing_moves_and_nothing_is_left(
     method: str,

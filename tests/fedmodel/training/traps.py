@@ -1,6 +1,5 @@
 """Clipped sums for the traps."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,12 +8,13 @@ from torch import Tensor
 
 from fedmodel.gradients import clippers
 from fedmodel.gradients.engines import make_engine
+from fedmodel.gradients.units import Batch
 from fedmodel.training import dpsgd
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
 
 CPU = torch.device("cpu")
-ENGINES = ["fast", "hooks", "ghost"]
+ENGINES = ["fast", "hooks"]
 NAMES = ("a", "b", "c")
 
 
@@ -25,8 +25,9 @@ def clipped(
     engine, clipper = make_engine(name, learner.trained), clippers.Flat(clip)
     with engine.attached():
         for part in parts:
-            batch = SimpleNamespace(rows=np.array(part), unit=np.arange(len(part)), count=len(part))
-            dpsgd._accumulate(learner, examples, batch, engine, clipper)  # type: ignore[arg-type]
+            rows, count = np.array(part), len(part)
+            batch = Batch(rows, np.arange(count), count, int(examples.widths[rows].max()), count)
+            dpsgd.accumulate(learner, examples, batch, engine, clipper)
     named: dict[str, Any] = {n: p for n, p in learner.module.named_parameters() if p.requires_grad}
     sums = {n: p.summed_grad for n, p in named.items()}
     for p in named.values():

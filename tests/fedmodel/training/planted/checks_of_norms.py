@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fedmodel.gradients.fastclip import FastClip, Groups
+from fedmodel.job import Performance
 from fedmodel.training import preflight
 from tests.fedmodel.training.planted.world import TWICE, World
 
@@ -15,7 +16,7 @@ from tests.fedmodel.training.planted.world import TWICE, World
 def the_preflight_is_passed(world: World) -> None:
     for examples in (world.rows, world.patients):
         world.learner.preflights_passed.clear()
-        preflight.preflight(world.learner, examples, "fast")
+        preflight.preflight(world.learner, examples, Performance(engine="fast"))
 
 
 def the_preflight_of_a_layer_used_twice_is_passed(world: World) -> None:

@@ -56,7 +56,7 @@ def a_broken_row_adds_nothing(world: World) -> None:
 
     def losses(learner: Learner, batch: dict[str, Tensor], labels: Tensor) -> Tensor:
         found = real(learner, batch, labels)
-        broken = (batch["input_ids"] == unique).any(1)
+        broken = (batch["input_ids"][: len(labels)] == unique).any(1)
         return found * torch.ones_like(found).masked_fill(broken, torch.inf)
 
     found = []

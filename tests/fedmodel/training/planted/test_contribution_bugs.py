@@ -47,7 +47,7 @@ def clipping_after_averaging(patch: pytest.MonkeyPatch, world: World) -> None:
         clip.backward(losses / len(losses), one)
         clip.add(clipper.factors(clip.squares()) * batch.count)
 
-    patch.setattr(dpsgd, "_accumulate", accumulate)
+    patch.setattr(dpsgd, "accumulate", accumulate)
 
 
 @BUGS.checked(SUM, the_clipped_sum_is_the_oracles)
@@ -71,13 +71,13 @@ def _shorten(params: Iterable[Any], clip: float) -> None:
 
 @BUGS.checked(SUM, the_clipped_sum_is_the_oracles)
 def the_sum_is_clipped_after_every_batch(patch: pytest.MonkeyPatch, world: World) -> None:
-    real = dpsgd._accumulate
+    real = dpsgd.accumulate
 
     def accumulate(learner: Learner, *rest: Any) -> None:
         real(learner, *rest)
         _shorten([p for p in learner.module.parameters() if p.requires_grad], rest[-1].clip)
 
-    patch.setattr(dpsgd, "_accumulate", accumulate)
+    patch.setattr(dpsgd, "accumulate", accumulate)
 
 
 @BUGS.checked(SUM, the_clipped_sum_is_the_oracles)

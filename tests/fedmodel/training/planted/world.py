@@ -14,7 +14,7 @@ from fedmodel.accounting.plan import Plan
 from fedmodel.job import Model, Performance, Privacy, Train
 from fedmodel.mechanisms import sampling
 from fedmodel.seeds import Entropy
-from fedmodel.training import dpsgd, optim
+from fedmodel.training import dpsgd, optim, replay
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
 from fedmodel.training.round import Round
@@ -86,6 +86,8 @@ class World:
             The noised sum of the clipped gradients, as the change of the weights tells it.
         """
         examples, learner, left = examples or self.rows, self.learner, iter(draws)
+        performance = Performance(physical_batch=physical)
+        replay.prove_steps(learner, examples, performance)  # so that units share their passes
         learner.load_vector(self.start)
         with pytest.MonkeyPatch.context() as patch:
             if draws:
@@ -98,7 +100,7 @@ class World:
                 optim.make(learner.module, TRAIN),
                 Round(
                     entropy=entropy or self.entropy,
-                    performance=Performance(physical_batch=physical),
+                    performance=performance,
                     **more,
                 ),
                 steps=len(draws) or 1 if steps is None else steps,

@@ -1,0 +1,70 @@
+"""Bodies that look at padding are known before anything is kept of them, and refused with DP."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from fedmodel.errors import PrivacyError
+from fedmodel.job import Lora, Model, Performance, Train
+from fedmodel.models import tiny
+from fedmodel.seeds import Seed
+from fedmodel.training.examples import prepare
+from fedmodel.training.learner import Learner
+from fedmodel.training.padding import reads_padding
+from fedmodel.training.preflight import preflight
+
+tf: Any = transformers
+SMALL: dict[str, Any] = {
+    "vocab_size": 1100,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+LOOK = {
+    "fnet": {},
+    "convbert": {"embedding_size": 32, "head_ratio": 1},
+    "nystromformer": {"segment_means_seq_len": 8, "num_landmarks": 4},
+    "yoso": {},
+}
+DONT: dict[str, Any] = {
+    "bert": {},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "roberta": {},
+    "squeezebert": {"embedding_size": 32},
+}
+
+
+def learner_of(family: str, more: Any, folder: Path, method: Any = "head") -> Learner:
+    words = tiny.tokenizer(64)
+    torch.manual_seed(0)
+    config = tf.AutoConfig.for_model(family, **SMALL | {"vocab_size": len(words)} | more)
+    tf.AutoModel.from_config(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    model = Model(source="hub", path=str(folder), labels=("a", "b"), max_length=32)
+    train = Train(method=method, lora=Lora(layers=(-1,)))
+    return Learner(model, train, Seed(0), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("family", LOOK)
+def test_a_body_that_looks_at_padding_is_refused(family: str, tmp_path: Path) -> None:
+    learner = learner_of(family, LOOK[family], tmp_path)
+    texts = ["chest pain and fever since monday", "cough", "no acute distress"]
+    examples = prepare(learner, texts, ["a", "b", "a"], ("a", "b"), 32)
+    before = learner.flatten()
+    with pytest.raises(PrivacyError, match=f"'{family}' looks at padding"):
+        preflight(learner, examples, Performance(device="cpu"))
+    assert examples._features is None  # nothing was kept before
+    assert (learner.flatten() == before).all()
+
+
+@pytest.mark.parametrize("method", ["head", "lora", "full"])
+@pytest.mark.parametrize("family", DONT)
+def test_others_pass(family: str, method: str, tmp_path: Path) -> None:
+    if method == "lora" and family == "squeezebert":
+        pytest.skip("its layers aren't linear ones")
+    assert not reads_padding(learner_of(family, DONT[family], tmp_path, method))
