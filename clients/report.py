@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clients.site import Site
 from fedmodel.accounting.spends import Spend
-from fedmodel.errors import PrivacyError
+from fedmodel.errors import PrivacyError, RollbackError
 from fedmodel.job import Job
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.caps import Charge, total
@@ -80,15 +80,23 @@ def report_of(site: Site, job: Job, work: SiteWork) -> SiteReport:
     Raises:
         LedgerError: when its ledger can't be read or isn't valid.
         RollbackError: when it is gone, or older than the site's own tree head, and the site took
-            part: what a run has cost isn't told from half a ledger.
+            part, or when it has no step of a run in which this process trained: what a run has
+            cost isn't told from half a ledger.
     """
     # A site that wouldn't join, perhaps for this very reason, says so; the others' run stands.
-    aside = work.refusal is not None and work.seconds == 0.0
-    written = site.ledger_file.exists() if aside else site.has_ledger
+    trained = work.seconds > 0.0  # each step is in the ledger before it is taken
+    aside = work.refusal is not None and not trained
+    written = site.ledger_file.exists() if aside else trained or site.has_ledger
     if not (job.privacy.private and written):
         return SiteReport(site=site.name, work=work)
     ledger = Ledger(site.ledger_file) if aside else site.open_ledger()
-    return SiteReport(site=site.name, work=work, ledger=_ledger(ledger, site, job))
+    found = _ledger(ledger, site, job)
+    if trained and not found.spent:
+        raise RollbackError(
+            f"{found.path} says nothing of the run {site.run!r}, in which the site trained: it is "
+            "gone or an old copy, and so is the tree head beside it. Restore the newest of both"
+        )
+    return SiteReport(site=site.name, work=work, ledger=found)
 
 
 def _ledger(ledger: Ledger, site: Site, job: Job) -> LedgerReport:

@@ -152,6 +152,25 @@ def test_what_a_run_has_cost_is_not_told_from_half_a_ledger(
     assert (aside.ledger is None) == (lines is None)
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_a_site_that_trained_has_spent_though_its_tree_head_is_gone_too(
+    tmp_path: Path, before: bool
+) -> None:
+    if before:
+        trained(tmp_path, JOB, 1, run="before")
+    site = make_site(tmp_path, ROWS)
+    files = [site.ledger_file, site.state.head_path(site.dataset)]
+    old = {path: path.read_bytes() for path in files if path.exists()}
+    talk = trained(tmp_path, JOB, 1)
+    for path in files:
+        if path in old:
+            path.write_bytes(old[path])
+        else:
+            path.unlink()
+    with pytest.raises(RollbackError, match="nothing of the run 'test', in which the site trained"):
+        report_of(talk.site, JOB, talk.app.work(RUN, NODE))
+
+
 def test_a_ledger_that_is_gone_is_not_one_that_holds_nothing(tmp_path: Path) -> None:
     talk = trained(tmp_path, JOB, 1)
     talk.site.ledger_file.unlink()

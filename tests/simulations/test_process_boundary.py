@@ -17,6 +17,7 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.run import Run
 
 import clients.assemble
+from clients.assemble import RunPlace
 from clients.site import Site
 from fedmodel.job import ProposedPrivacy
 from fedmodel.training.learner import resident
@@ -83,10 +84,12 @@ def split(lab: Any, monkeypatch: pytest.MonkeyPatch, folder: Path, **job: Any) -
     made: list[Site] = []
     real = clients.assemble.make_site
 
-    def make_site(config: Any, state: Any, *rest: Any, **named: Any) -> Site:
-        if len(made) + 2 == NODE:  # its key is the other process's own
-            config = replace(config, home=folder / "home")
-        made.append(real(config, state, *rest, **named))
+    def make_site(
+        config: Any, state: Any, rows: Any, test: Any, place: RunPlace, **named: Any
+    ) -> Site:
+        if len(made) + 2 == NODE:  # its key and its ledger are the other process's own
+            config, place = replace(config, home=folder / "home"), replace(place, ledger=None)
+        made.append(real(config, state, rows, test, place, **named))
         return made[-1]
 
     def states(config: Any, *rest: Any) -> Any:
@@ -153,6 +156,11 @@ def test_a_private_site_in_another_process_keeps_its_own_ledger(
     assert 0 < report["epsilon"] <= 8.0
     (ledger,) = (tmp_path / "apart" / "home").rglob("*.jsonl")
     assert ledger.read_bytes().count(b'"type":"spend"') == 2
+    # Whoever may read that file, and its tree head, finds in it what the process has told.
+    read = played.reports[NODE].ledger
+    assert read is not None
+    assert (read.path, read.text) == (ledger, ledger.read_bytes())
+    assert (read.epsilon, read.steps) == (report["epsilon"], report["steps"])
 
 
 def test_what_parties_are_and_tell_cannot_be_written_into(lab: Any) -> None:
