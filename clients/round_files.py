@@ -75,8 +75,8 @@ class ClosedRounds:
             return 0
         except (OSError, ValueError) as error:
             raise RunFolderError(
-                f"{self._path} can't be read as a round's number; restore the site's state from a "
-                "copy. Without it a sum could be unmasked twice"
+                f"{self._path} can't be read as a round's number. By an older copy of it a sum "
+                "could be unmasked twice: leave this run, and let another be started"
             ) from error
 
     def close(self, round_: int) -> None:

@@ -1,5 +1,7 @@
 """The verb ``simulate``: from a composed configuration to a finished run folder."""
 
+import re
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -37,6 +39,7 @@ from simulations.scenario import Asked, Homes, Scenario
 __all__ = ["main", "simulate"]
 
 _CAPS = ("epsilon", "delta", "run_epsilon", "unit")
+_FLOORS = ("cohort", "survivors", "honest", "threshold", "colluders")
 _MACHINE = ("device", "train.physical_batch", "train.gradient_checkpointing", "privacy.engine")
 # What a resume may set anew: where and how it runs, and what the sites allow.
 _OF_THE_PROCESS = {
@@ -45,6 +48,7 @@ _OF_THE_PROCESS = {
     "federation.exclude",
     *_MACHINE,
     *(f"budget.{key}" for key in _CAPS),
+    *(f"floors.{key}" for key in _FLOORS),
 }
 
 
@@ -266,9 +270,17 @@ def _summarise(parties: Parties, played: Played, total: float) -> Summary:
 def _blamed(played: Played) -> tuple[str, ...]:
     return tuple(
         f"Site {played.reports[node].site} was named in a secure sum: {why}. Look at its log; "
-        f"federation.exclude=[{played.reports[node].site}] leaves it out."
+        f"{_without(played.reports[node].site)} leaves it out."
         for node, why in sorted(played.result.blamed.items())
     )
+
+
+def _without(site: str) -> str:
+    """Return what leaves a site out, as it is typed into a shell."""
+    if re.fullmatch(r"[\w.-]+", site):
+        return f"federation.exclude=[{site}]"
+    quoted = site.replace('"', '\\"')
+    return "federation.exclude=" + shlex.quote(f'["{quoted}"]')
 
 
 def _published(found: Published, reports: Mapping[int, SiteReport]) -> ReleasedAccuracy:

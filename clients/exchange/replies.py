@@ -109,8 +109,11 @@ def _digest(buffers: Sequence[memoryview]) -> str:
 def _parts(data: bytes, first: bytes) -> tuple[bytes, ...] | None:
     """Return the parts in a file; ``None``: a power cut has left only some of it."""
     head, _, rest = data.partition(b"\n")
-    digest, *sizes = head[len(first) :].decode("ascii", "replace").split()
-    if hashlib.sha256(rest).hexdigest() != digest:
+    words = head[len(first) :].decode("ascii", "replace").split()
+    digest, sizes = "".join(words[:1]), words[1:]
+    if hashlib.sha256(rest).hexdigest() != digest or not all(s.isdecimal() for s in sizes):
+        return None
+    if sum(map(int, sizes)) != len(rest):
         return None
     parts = []
     for size in map(int, sizes):

@@ -2,6 +2,6 @@
 
 from fedmodel.cli.composing import as_typed, compose, expand
 from fedmodel.cli.entry import main
-from fedmodel.cli.verbs import TEXTS, VERBS
+from fedmodel.cli.verbs import LISTS, TEXTS, VERBS
 
-__all__ = ["TEXTS", "VERBS", "as_typed", "compose", "expand", "main"]
+__all__ = ["LISTS", "TEXTS", "VERBS", "as_typed", "compose", "expand", "main"]

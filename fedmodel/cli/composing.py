@@ -20,7 +20,7 @@ def as_typed(overrides: Sequence[str], texts: Collection[str]) -> list[str]:
 
     Args:
         overrides: of the command line.
-        texts: keys whose values are text.
+        texts: keys whose values are text, or lists of texts.
 
     Raises:
         ConfigError: where a sweep over such a key has a value that isn't text.
@@ -39,10 +39,26 @@ def as_typed(overrides: Sequence[str], texts: Collection[str]) -> list[str]:
                 parsed = None  # `expand` says what is wrong with it
             if parsed is not None and parsed.is_sweep_override():
                 _check_sweep(name, parsed)
-            elif parsed is not None and isinstance(parsed.value(), bool | int | float):
-                override = f"{key}='{value.strip()}'"
+            elif parsed is not None:
+                held = parsed.value()
+                if isinstance(held, bool | int | float):
+                    override = f"{key}='{value.strip()}'"
+                elif isinstance(held, list):
+                    override = f"{key}={_texts_as_typed(value.strip(), held)}"
         found.append(override)
     return found
+
+
+def _texts_as_typed(value: str, parsed: list[Any]) -> str:
+    """Return a list in which what reads as numbers or switches is text, unless some is quoted."""
+    if set(value[1:-1]) & set("'\"[]{}()\\$"):
+        return value
+    parts = [part.strip() for part in value[1:-1].split(",")]
+    odd = [isinstance(each, bool | int | float) for each in parsed]
+    if len(parts) != len(odd):
+        return value
+    texts = (f"'{part}'" if is_odd else part for part, is_odd in zip(parts, odd, strict=True))
+    return f"[{','.join(texts)}]"
 
 
 def _check_sweep(name: str, parsed: Any) -> None:

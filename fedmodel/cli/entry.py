@@ -10,7 +10,7 @@ from fedmodel._escape import escaped
 from fedmodel._paths import conf_dir, use_apps
 from fedmodel.cli import help as texts
 from fedmodel.cli.composing import as_typed, compose, expand
-from fedmodel.cli.verbs import OPTIONS, TEXTS, VERBS
+from fedmodel.cli.verbs import LISTS, OPTIONS, TEXTS, VERBS
 from fedmodel.errors import ConfigError, FedmodelError
 
 __all__ = ["main"]
@@ -82,7 +82,7 @@ def _run(verb: str, rest: list[str]) -> int:
     use_apps()
     rest = _without_options(verb, rest)
     sweep = bool(rest) and rest[0] in {"-m", "--multirun"}
-    overrides = as_typed(rest[1:] if sweep else rest, TEXTS[verb])
+    overrides = as_typed(rest[1:] if sweep else rest, TEXTS[verb] | LISTS[verb])
     combinations = expand(overrides)
     if not sweep and combinations != [overrides]:
         raise ConfigError("several values for a key make a sweep: put -m right after the verb")

@@ -1,6 +1,6 @@
 """The table of verbs: each with the principal who runs it."""
 
-__all__ = ["OPTIONS", "TEXTS", "VERBS"]
+__all__ = ["LISTS", "OPTIONS", "TEXTS", "VERBS"]
 
 # verb → module:function, and what it does. The module is imported only when the verb runs.
 VERBS: dict[str, tuple[str, str]] = {
@@ -29,4 +29,17 @@ TEXTS: dict[str, frozenset[str]] = {
     ),
     "export": frozenset(["run", "to"]),
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
+}
+# Keys whose value is a list of such texts.
+LISTS: dict[str, frozenset[str]] = {
+    "simulate": frozenset(
+        [
+            "data.labels",
+            "federation.exclude",
+            "model.labels",
+            *("train.frozen", "train.lora.target_modules"),
+        ]
+    ),
+    "export": frozenset(),
+    "budget": frozenset(),
 }

@@ -1,6 +1,7 @@
 """Agreement and floors: what secure sums are bound to, and what a site never goes below."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedmodel.errors import ConfigError, FloorError
@@ -89,6 +90,10 @@ class Agreement:
 
 
 _LEAST = {"cohort": 3, "survivors": 3, "threshold": 2, "colluders": 0}
+_WORDS = {
+    **{name: name for name in ("cohort", "survivors", "threshold", "colluders")},
+    "honest": "survivors less colluders",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +179,7 @@ class Floors:
             colluders: that are tolerated.
 
         Raises:
-            FloorError: naming what is below which floor.
+            FloorError: naming what is below which floor, and what would allow it.
         """
         found = {
             "cohort": cohort,
@@ -183,15 +188,9 @@ class Floors:
             "colluders": colluders,
             "honest": survivors - colluders,
         }
-        for name, value in found.items():
-            least = self.least(name)
-            if value < least:
-                what = "survivors less colluders" if name == "honest" else name
-                raise FloorError(
-                    f"this site's floor for {what} in secure aggregation is {least}, it was asked "
-                    f"for {value}; take part with more sites, or let the operators of the sites "
-                    f"agree on other floors (floors.{name})"
-                )
+        below = {name: value for name, value in found.items() if value < self.least(name)}
+        if below:
+            raise FloorError(self._below(below))
         if 2 * threshold <= cohort + colluders:
             raise FloorError(
                 f"a threshold of {threshold} among {cohort} sites with {colluders} colluders lets "
@@ -203,3 +202,18 @@ class Floors:
                 f"a threshold of {threshold} can't be met by {survivors} survivors; nothing "
                 "would ever be unmasked"
             )
+
+    def _below(self, below: Mapping[str, int]) -> str:
+        """Return what is asked below which floor, and by which settings an operator allows it."""
+        # Those that aren't set follow from it.
+        named = {"colluders": below["colluders"]} if "colluders" in below else below
+        (first, value), *others = named.items()
+        rest = "; ".join(f"{_WORDS[n]} {self.least(n)}, asked for {v}" for n, v in others)
+        told = (
+            f"this site's floor for {_WORDS[first]} in secure aggregation is {self.least(first)}, "
+            f"it was asked for {value}{f' ({rest})' if rest else ''}; take part with more sites"
+        )
+        if any(n < _LEAST.get(name, 3) for name, n in below.items()):
+            return f"{told}: no floor can be set so low"
+        settings = " ".join(f"floors.{name}={n}" for name, n in named.items())
+        return f"{told}, or let the operators of the sites agree on {settings}"

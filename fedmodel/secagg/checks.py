@@ -12,7 +12,8 @@ vector ends in
   attempt. It is linear, so the sites' add up to that of the sum. What is wrong in some elements
   only (a stream that goes astray after a while, a bit that flips in somebody's memory) isn't seen
   in the ones: here an error in one element always shows, for an odd number times it isn't 0, and
-  another error with a probability of a half at least, nearly always of 1 - 2**-bits.
+  errors at random in several but for about 2**-bits. Not seen is 2**(bits - 1) in an even number
+  of elements, whatever the weights: each odd number times it is itself.
 
 Both are functions of the sum that the coordinator learns anyhow, and tell it nothing else. A site
 that lies about its own numbers isn't found out by them: it can make them fit.

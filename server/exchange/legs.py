@@ -23,15 +23,23 @@ class Legs:
     Args:
         channel: to the sites.
         numbers: node → the site's number in the roster.
+        roster: so many sites are in it: of an earlier joining's attempt there may be more than now.
         check: what the answers to ``train`` must pass besides.
         blame: takes who is wrong, and who accuses whom.
     """
 
     def __init__(
-        self, channel: Channel, numbers: Mapping[int, int], check: Check, blame: Blame
+        self,
+        channel: Channel,
+        numbers: Mapping[int, int],
+        roster: int,
+        *,
+        check: Check,
+        blame: Blame,
     ) -> None:
         self._channel = channel
         self._numbers = numbers
+        self._roster = roster
         self._of_number = {number: node for node, number in numbers.items()}
         self._check = check
         self._group = ""
@@ -80,7 +88,7 @@ class Legs:
             return wire.add_parcel(wire.encode_reply(), "secagg", message(member))
 
         def read(member: int, reply: Content) -> None:
-            most = largest(_ANSWERS[kind], len(self._numbers))
+            most = largest(_ANSWERS[kind], self._roster)
             take(member, wire.parcel(reply, "secagg", most=most).tobytes())
 
         self.ask(kind, nodes, content, read)

@@ -115,7 +115,9 @@ class Summed:
             The mean, and who failed at which leg. Without a sum, why.
         """
         blame, numbers = self._aggregator.blame, self._roll.numbers
-        legs = Legs(channel, numbers, invitation.check, blame)
+        legs = Legs(
+            channel, numbers, len(self._keys.roster.members), check=invitation.check, blame=blame
+        )
         blame.begin_round()
         model = vector_sha256(invitation.vector)
         attempts = self._job.secagg.masked.attempts
@@ -207,7 +209,9 @@ class Summed:
         attempt = None if data is None else restored(data, keys.roster.keys, blame)
         if attempt is None or not self._continues(attempt.manifest, round_, vector):
             return None
-        legs = Legs(channel, self._roll.numbers, nothing, blame)
+        legs = Legs(
+            channel, self._roll.numbers, len(keys.roster.members), check=nothing, blame=blame
+        )
         legs.begin(round_, attempt.manifest.attempt, lambda: attempt.short)
         here = set(attempt.survivors) & set(self._roll.numbers.values())
         left = legs.nodes(here)

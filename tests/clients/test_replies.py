@@ -56,6 +56,20 @@ def test_a_file_that_a_power_cut_has_left_in_parts_is_no_reply(tmp_path: Path, c
     assert kept.find("reveal", b"?") is None
 
 
+def test_a_file_that_ends_or_errs_anywhere_is_no_reply(tmp_path: Path) -> None:
+    kept = Replies(tmp_path, JOB)
+    kept.keep("reveal", b"?", (b"one", b"two!"))
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at])
+        assert kept.find("reveal", b"?") is None
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert kept.find("reveal", b"?") is None or whole[at : at + 1] == b" "
+    path.write_bytes(whole)
+    assert kept.find("reveal", b"?") == (b"one", b"two!")
+
+
 def test_a_reply_that_cannot_be_kept_does_not_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,29 @@ def test_the_list_of_texts_is_that_of_the_types(verb: str) -> None:
     assert found == cli.TEXTS[verb]
 
 
+def test_the_list_of_lists_of_texts_is_that_of_the_types() -> None:
+    assert cli.LISTS["simulate"] == LISTS | text_fields(Source, "data.", lists=True)
+    assert not cli.LISTS["export"] | cli.LISTS["budget"]
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("[2]", ("2",)),
+        ("[2, 1_0,a b,on]", ("2", "1_0", "a b", "on")),
+        ("[2024_01,site-2]", ("2024_01", "site-2")),
+        ("['1,5',\"2\"]", ("1,5", "2")),
+        ("[]", ()),
+    ],
+)
+def test_a_list_of_names_is_taken_as_typed(value: str, names: tuple[str, ...]) -> None:
+    # Hospitals have numbers, and a shell takes quotes off.
+    typed = cli.as_typed([f"federation.exclude={value}"], cli.LISTS["simulate"])
+    (overrides,) = cli.expand(typed)
+    mapping = cli.compose("simulate", overrides)
+    assert Scenario.from_mapping(mapping).homes.exclude == names
+
+
 @pytest.mark.parametrize("verb", list(cli.VERBS))
 def test_a_text_is_taken_as_typed(verb: str) -> None:
     keys = sorted(cli.TEXTS[verb])

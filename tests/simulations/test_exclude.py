@@ -1,5 +1,6 @@
 """Sites that the coordinator's operator leaves out, at the start or when a run is resumed."""
 
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -7,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from fedmodel import cli
 from fedmodel.cli import main
 from fedmodel.errors import ConfigError
 from fedmodel.runs import RunFolder, Traffic
@@ -58,3 +60,13 @@ def test_the_summary_says_who_was_named_and_how_to_leave_it_out() -> None:
     (note,) = run._blamed(played)
     assert note.startswith("Site site-2 was named in a secure sum: upload: malformed answer.")
     assert "federation.exclude=[site-2]" in note
+
+
+@pytest.mark.parametrize(
+    "site", ["site-2", "7", "St. Mary, East", "Sant'Anna", 'the "old" one', "a\\b"]
+)
+def test_what_a_note_says_leaves_a_site_out_as_it_stands(site: str) -> None:
+    (typed,) = shlex.split(run._without(site))
+    (overrides,) = cli.expand(cli.as_typed([typed], cli.LISTS["simulate"]))
+    mapping = cli.compose("simulate", overrides)
+    assert mapping["federation"]["exclude"] == [site]

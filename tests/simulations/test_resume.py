@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fedmodel import cli
 from fedmodel.accounting.claims import epsilon
 from fedmodel.errors import ConfigError
 from fedmodel.ledger import Ledger, SpendEntry
+from fedmodel.secagg.agreement import Floors
 from simulations import run as run_verb
 from tests.conftest import new_run
 
@@ -224,3 +226,14 @@ def test_a_resume_compares_groups_without_what_a_machine_decides(tmp_path: Path)
         other = cli.compose("simulate", [*args, change])
         with pytest.raises(ConfigError, match=f"but {key} would change it"):
             run_verb._reopen(folder.path, other, ["train", "privacy"])
+
+
+def test_a_run_that_the_sites_floors_refused_goes_on_by_the_settings_that_they_named(
+    tmp_path: Path,
+) -> None:
+    begun = cli.compose("simulate", ["secagg=on"])
+    folder = new_run(tmp_path / "run", config=begun)
+    for floor in fields(Floors):
+        again = cli.compose("simulate", ["secagg=on", f"floors.{floor.name}=7"])
+        _, scenario = run_verb._reopen(folder.path, again, ["secagg", f"floors.{floor.name}"])
+        assert getattr(scenario.homes.policy.floors, floor.name) == 7

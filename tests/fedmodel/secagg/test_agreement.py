@@ -1,5 +1,6 @@
 """What a session is bound to, and what a site never goes below."""
 
+import re
 from dataclasses import FrozenInstanceError, replace
 from typing import TYPE_CHECKING, Any
 
@@ -109,9 +110,30 @@ def test_floors_that_are_not_set_follow_from_the_roster_as_a_proposal_does() -> 
 
 def test_of_three_sites_none_is_safe_from_the_coordinator_and_another() -> None:
     three = {"cohort": 3, "survivors": 3, "threshold": 2, "colluders": 0}
-    with pytest.raises(FloorError, match=r"it was asked for 3.*floors\.cohort"):
+    with pytest.raises(FloorError, match=r"agree on floors\.colluders=0$"):
         Floors().of_roster(3).check(**three)
     Floors(colluders=0).of_roster(3).check(**three)
+
+
+@pytest.mark.parametrize("sites", [3, 12, 20])
+def test_what_a_refusal_says_is_all_that_has_to_be_set(sites: int) -> None:
+    # Of three sites; of half of the others in a round.
+    among = max(3, sites // 2)
+    job = masked_sums(ProposedSecAgg(mode="on"), sites=among)
+    asked = {n: getattr(job, n) for n in ("survivors", "threshold", "colluders")}
+    with pytest.raises(FloorError) as refused:
+        Floors().of_roster(sites).check(cohort=among, **asked)
+    assert len(str(refused.value)) <= 400  # or it is cut on its way to the coordinator
+    settings = dict(re.findall(r"floors\.(\w+)=(\d+)", str(refused.value)))
+    mended = Floors(**{name: int(value) for name, value in settings.items()})
+    mended.of_roster(sites).check(cohort=among, **asked)
+
+
+@pytest.mark.parametrize("asked", [{"cohort": 2}, {"survivors": 3, "threshold": 3, "cohort": 4}])
+def test_nobody_is_told_to_set_a_floor_that_there_cannot_be(asked: dict[str, int]) -> None:
+    with pytest.raises(FloorError, match="no floor can be set so low") as refused:
+        Floors().check(**GOOD | asked)
+    assert "floors." not in str(refused.value)
 
 
 def test_no_two_sets_of_a_roster_reach_the_threshold_of_the_default_floors() -> None:

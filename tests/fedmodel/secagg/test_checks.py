@@ -1,6 +1,7 @@
 """A sum that isn't that of the survivors' vectors is refused, whoever has spoiled it and how."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,18 @@ def test_an_error_in_any_single_element_shows(bits: int) -> None:
             check_total(total, survivors, bits, DIGEST)
     with pytest.raises(ProtocolError, match="by their weighted sum"):
         check_total(total, sites, bits, b"e" * 32)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_what_the_weighted_sum_is_blind_to(bits: int) -> None:
+    # Half the ring, in an even number of elements: docs/secure-aggregation.md says so.
+    total = elements(np.arange(12, dtype=np.uint32), bits, TILE).astype(np.int64)
+    half = 1 << (bits - 1)
+    for errors, passes in (([half] * 2, True), ([half] * 3, False), ([half, half + 1], False)):
+        wrong = total.copy()
+        wrong[: len(errors)] += errors
+        with nullcontext() if passes else pytest.raises(ProtocolError, match="weighted sum"):
+            check_total(wrong, 1, bits, DIGEST)
 
 
 # -- what spoils a sum ---------------------------------------------------------------------------

@@ -5,9 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedmodel import wire
 from fedmodel.errors import QuorumError
 from fedmodel.runs import RunFolder
+from fedmodel.secagg.blame import Blame
+from fedmodel.secagg.messages import Reveal, Share, encode
 from server import rounds
+from server.answers import nothing
+from server.exchange.legs import Legs
 from server.optimizer import ServerOptimizer
 from tests.conftest import new_run
 from tests.server.exchange.masked import (
@@ -20,6 +25,7 @@ from tests.server.exchange.masked import (
     mean_of,
     play,
 )
+from tests.server.exchange.replies import channel_of, reply
 
 
 @pytest.mark.parametrize("begun", [0, 1])
@@ -88,3 +94,19 @@ def test_a_coordinator_that_dies_between_sum_and_checkpoint_has_the_sum(
     np.testing.assert_allclose(result.vector, mean_of(*NODES, rounds=3), atol=2e-5)
     assert [row["updates"] for row in folder.metrics()] == [COUNT] * 3
     assert result.updates == dict.fromkeys(NODES, 3)
+
+
+def test_an_answer_of_an_attempt_with_more_sites_than_are_here_now_is_taken() -> None:
+    # Of 50 that had agreed 26 have joined again: that is enough, and what each reveals is of all.
+    shares = tuple(Share(owner=n, share="0" * 66) for n in range(1, 51))
+    told = Reveal(manifest="a" * 64, member=50, self_seeds=shares, recovery_keys=())
+    content = wire.add_parcel(wire.encode_reply(), "secagg", encode(told))
+    taken: list[bytes] = []
+    blame, numbers = Blame(1), {n: n for n in range(25, 51)}
+    come = channel_of([reply(50, content, "query.reveal", "1.1")])
+    legs = Legs(come, numbers, 50, check=nothing, blame=blame)
+    legs.begin(1, 1, lambda: False)
+    legs.play("query.reveal", [50], lambda member: b"", lambda member, data: taken.append(data))
+    assert taken == [encode(told)]
+    assert not legs.failures
+    assert not blame.wrong()
