@@ -29,7 +29,7 @@ demo: $(STAMP)  ## the main job on made-up notes: five hospitals, ε = 8
 quick: $(STAMP)  ## the tests that take no time, of every room: while you work
 	$(PYTEST) $(PARALLEL) -m "not long and not slow and not gpu"
 
-test: $(STAMP)  ## all tests that take less than a minute each; TESTS=word: those of that name
+test: $(STAMP)  ## all tests but the slow ones; TESTS=word: those of that name
 	$(PYTEST) $(PARALLEL) -m "not slow and not gpu"
 
 test-all: $(STAMP)  ## the slow ones and those for a GPU too

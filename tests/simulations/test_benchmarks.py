@@ -52,7 +52,7 @@ def test_each_is_a_program(name: str, args: tuple[str, ...], tmp_path: Path) -> 
     assert json.loads(out.read_text())["figures"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_quick_engine_benchmark_keeps_the_contract(run: Run) -> None:
     report, printed = run(engine, "--quick")
     if find_spec("ray") is None:
@@ -68,7 +68,7 @@ def test_the_quick_engine_benchmark_keeps_the_contract(run: Run) -> None:
     assert goals["start-up to first round"] == 3.0
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_quick_benchmark_of_a_private_step_keeps_the_contract(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
