@@ -16,7 +16,9 @@ _STEP_INTERVAL = 0.1  # seconds between redraws, so that tiny steps don't pay fo
 
 def say(console: Console, text: str, style: str | None = None, *, wrap: bool = True) -> None:
     """Print a text as it stands: no markup is read in it, and what isn't printable is escaped."""
-    console.print(escaped(text), style=style, markup=False, highlight=False, soft_wrap=not wrap)
+    console.print(
+        escaped(text), style=style, markup=False, highlight=False, emoji=False, soft_wrap=not wrap
+    )
 
 
 class Display:

@@ -68,7 +68,7 @@ def main(
     Returns:
         The exit code.
     """
-    console = Console()
+    console = Console(emoji=False)
     if labels is None:
         simulate(mappings[0], console, given=given[0])
         return 0

@@ -118,7 +118,7 @@ def _show(ask: Ask, shown: Sequence[Statement], costs: Sequence[WhatIf]) -> None
         return
     from rich.console import Console
 
-    console = Console()
+    console = Console(emoji=False)
     for table in tables(shown, costs):
         console.print(table)
 

@@ -19,7 +19,7 @@ def report_page(summary: Summary, name: str) -> str:
         summary: what came of the run.
         name: of the run, for the heading.
     """
-    recorder = Console(record=True, file=io.StringIO(), width=100)
+    recorder = Console(record=True, file=io.StringIO(), width=100, emoji=False)
     for table in summary_tables(summary):
         recorder.print(table)
     for note in summary.notes:

@@ -28,7 +28,7 @@ from fedmodel.report.tables import summary_tables, sweep_table
 from fedmodel.wire import Failure
 from server.answers import Answer
 from server.collect import read_all
-from simulations.display import Display
+from simulations.display import Display, say
 from tests.fedmodel.report.conftest import private
 from tests.jobs import make_job
 
@@ -109,6 +109,22 @@ def test_a_reason_that_looks_like_markup_doesnt_end_the_run() -> None:
     assert f"refused: {SEEN}" in shown
     assert "[/nothing] [link=file:///]" in shown
     require_safe(shown, lines=True)
+
+
+def test_a_name_that_looks_like_a_picture_stays_a_name() -> None:
+    """``rich`` makes pictures of ``:x:``, where nobody tells it not to."""
+    found = private()
+    site = next(iter(found.privacy.sites.values()))
+    found = replace(
+        found, privacy=replace(found.privacy, sites={":x:": site}), notes=("of a:skull:b",)
+    )
+    console = Console(file=io.StringIO(), width=200)
+    say(console, "site a:skull:b")
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    page = report_page(found, "r")
+    assert "a:skull:b" in shown
+    assert "a:skull:b" in page
+    assert ":x:" in page
 
 
 @pytest.mark.parametrize("build", [Privacy, Proposal])
