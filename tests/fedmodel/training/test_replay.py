@@ -13,6 +13,7 @@ from fedmodel.job import Model, Performance, Train
 from fedmodel.seeds import Seed
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training import replay
+from fedmodel.training.evaluate import count
 from fedmodel.training.learner import Learner
 
 NAMES = ("a", "b", "c", "d")
@@ -116,3 +117,34 @@ def test_a_patients_batch_holds_patients_of_as_many_rows_and_one_width() -> None
         for batch in own.batches(np.arange(4), 8, None, alike)  # type: ignore[arg-type]
     }
     assert found == {(8, 2, 4), (16, 1, 2), (8, 1, 1)}
+
+
+def test_what_is_kept_of_a_row_is_made_as_wide_as_its_own_length_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner = learner_of()
+    examples = replay._examples(learner, [24, 3, 9, 4], "kept")
+    seen, padded = dict[int, int](), examples._pad
+
+    def noting(rows: Any, width: int, size: int) -> Any:
+        seen.update(dict.fromkeys(rows.tolist(), width))
+        return padded(rows, width, size)
+
+    monkeypatch.setattr(examples, "_pad", noting)
+    rows_as_tensors._kept.clear()
+    examples.run_frozen()
+    assert seen == {0: 24, 1: 8, 2: 16, 3: 8}
+
+
+def test_counted_rows_are_as_wide_as_their_own_length_says() -> None:
+    learner = learner_of("full")
+    examples = replay._examples(learner, [3, 9, 20, 4], "counted")
+    seen, logits = list[Any](), learner.logits
+
+    def noting(batch: Any) -> torch.Tensor:
+        seen.append(batch["input_ids"].shape[1])
+        return logits(batch)
+
+    learner.logits = noting  # type: ignore[method-assign]
+    count(learner, examples, np.arange(4))
+    assert seen == [8, 8, 16, 20]  # nothing was proven, so each is alone
