@@ -11,11 +11,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Shapes", "ladder", "power_above", "widths"]
+__all__ = ["Shapes", "ladder", "power_above", "tokens_of", "widths"]
 
 _FINEST = 8  # tokens from one width to the next, below 64
 _PARTS = 8  # widths between a power of two and the next
 _TOKENS = {"cpu": 1 << 9, "cuda": 1 << 14}  # of one pass; more is hardly faster
+_SMALL = 384  # numbers of a token; with fewer it is the calls that cost, so passes are longer
+_MOST = 1 << 12
 _IDLE = 64  # tokens that fill a pass up rather than make two of it
 
 
@@ -46,18 +48,34 @@ def power_above(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-def ladder(width: int, size: int, device: str) -> tuple[int, ...]:
+def tokens_of(device: str, hidden: int | None) -> int:
+    """Return how many tokens a pass may have: a public number, by machine and network.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        hidden: numbers that the network has of a token, where that is known.
+
+    >>> [tokens_of("cpu", hidden) for hidden in (64, 128, 384, 768, None)]
+    [4096, 2048, 512, 512, 512]
+    """
+    most = _TOKENS.get(device, _TOKENS["cpu"])
+    while hidden is not None and hidden < _SMALL and most < _MOST:
+        most, hidden = 2 * most, 2 * hidden
+    return most
+
+
+def ladder(width: int, size: int, tokens: int = 1 << 9) -> tuple[int, ...]:
     """Return the numbers of rows that a pass of a width may have: 1, 2, 4, … .
 
     Args:
         width: tokens of each row.
         size: rows in one pass at most (``train.physical_batch``).
-        device: ``cpu`` or ``cuda``.
+        tokens: in one pass at most (:func:`tokens_of`).
 
-    >>> ladder(32, 100, "cpu")
+    >>> ladder(32, 100)
     (1, 2, 4, 8, 16)
     """
-    most = max(1, min(size, _TOKENS.get(device, 1 << 9) // max(width, 1)))
+    most = max(1, min(size, tokens // max(width, 1)))
     return tuple(1 << i for i in range(most.bit_length()))
 
 
@@ -70,13 +88,13 @@ class Shapes:
             Where fewer rows are left, rows of weight 0 fill the pass up. A width of which nothing
             is proven is computed one unit at a time, which is always right.
         size: rows in one pass at most.
-        device: ``cpu`` or ``cuda``.
+        tokens: in one pass at most.
     """
 
     def __init__(
-        self, proven: Mapping[int, tuple[int, int]], size: int, device: str = "cpu"
+        self, proven: Mapping[int, tuple[int, int]], size: int, tokens: int = 1 << 9
     ) -> None:
-        self._proven, self._size, self._device = proven, size, device
+        self._proven, self._size, self._tokens = proven, size, tokens
 
     def cut(self, width: int, units: int, rows: int = 1) -> list[tuple[int, int]]:
         """Return how many units each pass takes, and how many rows it is filled up to.
@@ -87,7 +105,7 @@ class Shapes:
             rows: of each unit; they are never parted.
         """
         least, most = self._proven.get(width, (1, 1))
-        most = min(most, ladder(width, self._size, self._device)[-1])
+        most = min(most, ladder(width, self._size, self._tokens)[-1])
         if rows > most or least > most:
             return [(1, max(least, power_above(rows)))] * units
         each = most // rows

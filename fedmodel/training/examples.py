@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from fedmodel.gradients.shapes import Shapes, widths
 from fedmodel.gradients.units import Units
-from fedmodel.models import unwrap
 from fedmodel.tasks import Label
 from fedmodel.training.learner import Learner
 
@@ -203,8 +202,7 @@ class Examples:
     def _compute(self) -> Kept | None:
         everybody = np.arange(len(self))
         if self._learner.head is None:
-            inner = unwrap(self._learner.module).config
-            if int(self.lengths.sum()) * 4 * getattr(inner, "hidden_size", 1) > _LARGEST:
+            if int(self.lengths.sum()) * 4 * (self._learner.hidden_size or 1024) > _LARGEST:
                 return None
             return self._frozen_rows(everybody)
         return torch.stack(rows) if (rows := self._frozen_rows(everybody)) else torch.zeros(0, 0)

@@ -81,7 +81,10 @@ class Learner:
         self.device = device
         self.initial = self.flatten()
         self.preflights_passed: set[tuple[str, bool]] = set()  # engine, whether units have rows
-        self.steady = Steady(device.type)
+        whole = models.unwrap(self.module).config
+        own = getattr(whole, "encoder", whole)
+        self.hidden_size: int | None = getattr(own, "hidden_size", None)
+        self.steady = Steady(device.type, self.hidden_size)
         self.padding_seen: bool | None = None  # see :mod:`.padding`
         self.longest = model.max_length
         self._settled = False

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedmodel.gradients.shapes import Shapes, ladder, power_above
+from fedmodel.gradients.shapes import Shapes, ladder, power_above, tokens_of
 
 __all__ = ["LEAST", "ROWS", "Bits", "Run", "Steady", "Witness"]
 
@@ -33,10 +33,12 @@ class Steady:
 
     Args:
         device: ``cpu`` or ``cuda``.
+        hidden: numbers that the network has of a token, where that is known.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, hidden: int | None = None) -> None:
         self._device = device
+        self._tokens = tokens_of(device, hidden)
         self._proven: dict[str, dict[int, tuple[int, int]]] = {}
         self._failed: set[tuple[str, int]] = set()
 
@@ -47,7 +49,7 @@ class Steady:
             kind: of pass: ``frozen``, ``evaluation``, or an engine's name.
             size: rows in one pass at most.
         """
-        return Shapes(self._proven.setdefault(kind, {}), size, self._device)
+        return Shapes(self._proven.setdefault(kind, {}), size, self._tokens)
 
     def due(self, kind: str, width: int, size: int, count: int) -> bool:
         """Return whether :meth:`prove` would have anything to try."""
@@ -85,11 +87,11 @@ class Steady:
             self._failed.add((kind, width))
 
     def _wanted(self, width: int, size: int, count: int) -> int:
-        least, largest = self._least(width, size), ladder(width, size, self._device)[-1]
+        least, largest = self._least(width, size), ladder(width, size, self._tokens)[-1]
         return max(least, min(largest, power_above(count)))
 
     def _least(self, width: int, size: int) -> int:
-        largest = ladder(width, size, self._device)[-1]
+        largest = ladder(width, size, self._tokens)[-1]
         return largest if self._device == "cuda" else min(largest, LEAST)
 
 

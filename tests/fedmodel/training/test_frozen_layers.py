@@ -62,7 +62,6 @@ def test_dropout_or_too_little_memory_runs_the_whole_network(
     # What there is no room for is computed again, the same to the last bit.
     again = prepare(dry, texts, ["a"] * len(texts), NAMES, 16)
     everybody = np.arange(len(texts))
-    again._keep = False
     found = again.batch(everybody)["hidden"]
     assert again._hidden is None
     monkeypatch.undo()

@@ -45,10 +45,8 @@ def test_one_padded_row_changes_nothing_of_rows_as_long_as_the_job_keeps(decoder
     more = replay._examples(decoder, [WIDTH - 1, *[WIDTH] * 8], "full")
     fewer = more.without(more.units.rows_of(0))
     name, _ = replay._last_linear(decoder) or ("", None)
-    begin, shape = (
-        values[decoder.layout.names.index(name)]
-        for values in (decoder.layout.offsets, decoder.layout.shapes)
-    )
+    place = decoder.layout.names.index(name)
+    begin, shape = decoder.layout.offsets[place], decoder.layout.shapes[place]
     with replay.borrowed(decoder):
         for examples in (more, fewer):
             replay.prove_steps(decoder, examples, performance)
