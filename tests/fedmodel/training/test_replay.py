@@ -148,3 +148,15 @@ def test_counted_rows_are_as_wide_as_their_own_length_says() -> None:
     learner.logits = noting  # type: ignore[method-assign]
     count(learner, examples, np.arange(4))
     assert seen == [8, 8, 16, 20]  # nothing was proven, so each is alone
+
+
+def test_a_trial_compares_layers_there_and_back_losses_and_norms() -> None:
+    learner = learner_of("lora")
+    rows = replay._stand_ins(learner, 16)
+    with replay.borrowed(learner):
+        bits = replay._Step(learner, rows, 16, "fast")(np.array([0, 1]), 4)
+    for what in ("losses", "norms", "classifier", "lora_A", "'s gradient"):
+        assert any(what in name for name in bits), what
+    trained = sum(p.requires_grad for p in learner.module.parameters())
+    assert sum(name.startswith("norms") for name in bits) == trained
+    assert all(len(found) == 2 for found in bits.values())
