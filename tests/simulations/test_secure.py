@@ -283,7 +283,7 @@ def test_too_few_sites_for_a_secure_sum_are_named_before_anything_runs(lab: Any)
     assert (job.secagg.masked.survivors, job.secagg.masked.colluders) == (3, 0)
     # Of three sites none is safe from the coordinator with another: their operators must agree.
     ran = lab.run(job, lab.sites(3), error=QuorumError)
-    assert "floors.cohort" in str(ran.error)
+    assert "agree on floors.colluders=0" in str(ran.error)
     agreed = Policy(floors=Floors(colluders=0))
     lab.changed = lambda node, site: replace(site, policy=agreed)
     assert lab.run(job, lab.sites(3)).rows[-1]["updates"] == 3
