@@ -14,6 +14,7 @@ from fedmodel.gradients.shapes import Shapes, widths
 from fedmodel.gradients.units import Units
 from fedmodel.tasks import Label
 from fedmodel.training.learner import Learner
+from fedmodel.training.padded import padded
 
 __all__ = ["EMBED_BATCH", "Examples", "prepare"]
 
@@ -132,19 +133,9 @@ class Examples:
         return {**inputs, "hidden": hidden}
 
     def _pad(self, indices: NDArray[np.int64], width: int, size: int) -> dict[str, Tensor]:
+        rows = [self._tokens[i] for i in indices]
         pad_id = self._learner.tokenizer.pad_token_id or 0
-        ids = np.full((size, width), pad_id, dtype=np.int64)
-        mask = np.zeros((size, width), dtype=np.int64)
-        mask[len(indices) :, 0] = 1  # attention to nothing at all isn't a number
-        for i, index in enumerate(indices):
-            row = self._tokens[index]
-            ids[i, : len(row)] = row
-            mask[i, : len(row)] = 1
-        device = self._learner.device
-        return {
-            "input_ids": torch.from_numpy(ids).to(device),
-            "attention_mask": torch.from_numpy(mask).to(device),
-        }
+        return padded(rows, width, pad_id, self._learner.device, size)
 
     def chunks(self, indices: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
         """Cut rows into physical batches of similar length, so that little is padding.

@@ -16,6 +16,7 @@ from fedmodel.errors import ConfigError, ModelError
 from fedmodel.job import Job, Model, Performance, Train
 from fedmodel.seeds import Seed
 from fedmodel.training import made_up
+from fedmodel.training.padded import padded
 from fedmodel.training.steady import ROWS, Bits, Steady, Witness
 from fedmodel.update import Vector
 
@@ -165,11 +166,8 @@ class Learner:
     def _made_up(self, lengths: Sequence[int], width: int) -> dict[str, Tensor]:
         width = min(width, self.longest)
         lengths = [min(length, width) for length in lengths]
-        ids = torch.full((len(lengths), width), self.tokenizer.pad_token_id or 0)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(made_up.texts(self.tokenizer, lengths, f"frozen {width}")):
-            ids[i, : len(row)], mask[i, : len(row)] = torch.from_numpy(row), 1
-        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        rows = made_up.texts(self.tokenizer, lengths, f"frozen {width}")
+        return padded(rows, width, self.tokenizer.pad_token_id or 0, self.device)
 
     def _skipping_agrees(self, batch: dict[str, Tensor]) -> bool:
         # A head of zeros would answer zero to anything; the weights are nudged for the comparison.

@@ -16,6 +16,7 @@ from fedmodel import models
 from fedmodel.seeds import Seed
 from fedmodel.training import made_up
 from fedmodel.training.learner import NUDGE, Learner
+from fedmodel.training.padded import padded
 
 __all__ = ["reads_padding"]
 
@@ -63,9 +64,9 @@ def _differs(learner: Learner) -> bool:
         except RuntimeError:
             return True  # it can't even be padded to any width (Nyströmformer: its landmarks)
         for other in found[1:]:
-            for one, padded in zip(found[0], other, strict=True):
+            for one, further in zip(found[0], other, strict=True):
                 scale = float(one.abs().max()) or 1.0
-                if not float((one - padded).abs().max()) <= _TOLERANCE * scale:
+                if not float((one - further).abs().max()) <= _TOLERANCE * scale:
                     return True
     return False
 
@@ -73,9 +74,7 @@ def _differs(learner: Learner) -> bool:
 def _layers(learner: Learner, row: Ids, width: int) -> list[Tensor]:
     """Return what every layer makes of a row's own tokens, and the logits."""
     row = row[:width]
-    ids = torch.full((1, width), learner.tokenizer.pad_token_id or 0)
-    mask = torch.zeros_like(ids)
-    ids[0, : len(row)], mask[0, : len(row)] = torch.from_numpy(row), 1
+    batch = padded([row], width, learner.tokenizer.pad_token_id or 0, learner.device)
     seen: list[Tensor] = []
 
     def note(_: nn.Module, inputs: Any, output: Any) -> None:
@@ -86,9 +85,7 @@ def _layers(learner: Learner, row: Ids, width: int) -> list[Tensor]:
     stacks = [m for m in learner.module.modules() if isinstance(m, nn.ModuleList)]
     handles = [layer.register_forward_hook(note) for layers in stacks for layer in layers]
     try:
-        logits = learner.whole_logits(
-            {"input_ids": ids.to(learner.device), "attention_mask": mask.to(learner.device)}
-        )
+        logits = learner.whole_logits(batch)
     finally:
         for handle in handles:
             handle.remove()

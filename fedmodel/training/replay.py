@@ -4,7 +4,7 @@ What sensitivity means is tried, on made-up rows, where a real fault would show:
 a coordinator could choose so that a number's last bit decides a whole gradient.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,7 +23,7 @@ from fedmodel.training.dpsgd import accumulate, backward
 from fedmodel.training.evaluate import EVALUATION, SIZE
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import NUDGE, Learner
-from fedmodel.training.steady import ROWS, Bits, Witness
+from fedmodel.training.steady import ROWS, Bits, Run, Witness
 from fedmodel.update import Vector
 
 __all__ = [
@@ -100,17 +100,13 @@ def prove_steps(learner: Learner, examples: Examples, performance: Performance) 
         examples: the rows that there are, for their widths and how many there are of each.
         performance: which engine, and how many rows fit into a pass.
     """
-    examples.run_frozen()
+    kind = performance.engine
     grouped = len(examples.units) < len(examples)
-    kinds, counts = np.unique(examples.widths, return_counts=True)
-    kind, size = performance.engine, performance.physical_batch
-    for width, own in zip(kinds.tolist(), counts.tolist(), strict=True):
-        count = len(examples) if grouped else own  # a patient's rows are as wide as the widest
-        if learner.steady.due(kind, width, size, count):
-            rows = _stand_ins(learner, width)
-            with borrowed(learner):
-                run = _Step(learner, rows, width, kind)
-                learner.steady.prove(kind, width, size, count, run)
+
+    def run_of(rows: Examples, width: int) -> Run:
+        return _Step(learner, rows, width, kind)
+
+    _prove(learner, examples, kind, performance.physical_batch, run_of, grouped=grouped)
 
 
 def prove_evaluation(learner: Learner, examples: Examples) -> None:
@@ -120,14 +116,31 @@ def prove_evaluation(learner: Learner, examples: Examples) -> None:
         learner: the network; its parameters are set and reset.
         examples: the rows that there are.
     """
+
+    def run_of(rows: Examples, width: int) -> Run:
+        return _Evaluation(learner, rows, width)
+
+    _prove(learner, examples, EVALUATION, SIZE, run_of)
+
+
+def _prove(
+    learner: Learner,
+    examples: Examples,
+    kind: str,
+    size: int,
+    run_of: Callable[[Examples, int], Run],
+    *,
+    grouped: bool = False,
+) -> None:
+    """Try a kind of pass at each width that the examples have."""
     examples.run_frozen()
     kinds, counts = np.unique(examples.widths, return_counts=True)
-    for width, count in zip(kinds.tolist(), counts.tolist(), strict=True):
-        if learner.steady.due(EVALUATION, width, SIZE, count):
+    for width, own in zip(kinds.tolist(), counts.tolist(), strict=True):
+        count = len(examples) if grouped else own  # a patient's rows are as wide as the widest
+        if learner.steady.due(kind, width, size, count):
             rows = _stand_ins(learner, width)
             with borrowed(learner):
-                run = _Evaluation(learner, rows, width)
-                learner.steady.prove(EVALUATION, width, SIZE, count, run)
+                learner.steady.prove(kind, width, size, count, run_of(rows, width))
 
 
 def _stand_ins(learner: Learner, width: int) -> Examples:
