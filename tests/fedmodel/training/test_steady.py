@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedmodel.training.steady import Bits, Steady, Witness
+from fedmodel.training.steady import Bits, Steady, Witness, witness
 
 
 class Machine:
@@ -63,7 +63,7 @@ def test_a_gpu_has_one_shape_or_none() -> None:
     assert shapes(Machine(64, places=False), 2, device="cuda") == [(1, 1)] * 2
 
 
-def test_a_witness_sees_every_bit_of_a_row_there_and_back() -> None:
+def test_a_witness_sees_every_layer_there_and_back() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
     x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
 
@@ -76,10 +76,23 @@ def test_a_witness_sees_every_bit_of_a_row_there_and_back() -> None:
     assert len(first) == 6  # three layers, there and back
     assert all(torch.equal(first[name], again[name]) for name in first)
     other = x.detach().clone()
-    other[1, 0] = torch.nextafter(other[1, 0], torch.tensor(9.0))
+    other[1] += 1.0  # whether a layer rounds the last place away is the processor's matter
     changed = bits(other.requires_grad_())
     assert [first[n][0] == changed[n][0] for n in first] == [True] * 6
     assert first["0 0"][1] != changed["0 0"][1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_witness_sees_every_bit_of_its_own_row_only(dtype: torch.dtype) -> None:
+    values = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}[values.element_size()]
+    first = witness(values, 3, 3)
+    assert first is not None
+    last = 8 * values.element_size() - 1
+    for place in range(last + 1):
+        changed = values.clone()
+        changed.view(bits)[1, 2] ^= 1 << place if place < last else -(1 << last)
+        assert (first == witness(changed, 3, 3)).tolist() == [True, False, True]
 
 
 def test_a_pass_without_padding_is_tried_too() -> None:
