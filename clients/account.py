@@ -9,7 +9,7 @@ from fedmodel._paths import source_digest
 from fedmodel.accounting.guard import StepGuard
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.remaining import Remaining, give_up
-from fedmodel.accounting.spends import Spend
+from fedmodel.accounting.spends import Spend, without_one
 from fedmodel.data import Rows
 from fedmodel.errors import BudgetError
 from fedmodel.ledger import Ledger, Part, Request, part_of
@@ -120,11 +120,8 @@ class Account:
             BudgetError: if no step is left, or the evaluation was taken: it is the last thing.
             RefusedError: if the run's reservation was given back.
         """
+        self._check_unevaluated()
         spent = self._spent()
-        if self._evaluated():
-            raise BudgetError(
-                "this site has evaluated the job's last model; it takes no further step in it"
-            )
         possible = Remaining(self._plan, spent).affordable(round_, steps)
         if possible == 0:
             raise BudgetError(
@@ -134,6 +131,24 @@ class Account:
         part = part_of(self._plan, self._plan.spend(round_, possible))
         self._spend(part, round_, clip)
         return possible, StepGuard(self._plan, spent)
+
+    def repeat_round(self, round_: int) -> StepGuard:
+        """Write another attempt of a round to the ledger, of which at most one is ever opened.
+
+        Args:
+            round_: of the run; :meth:`spend_round` has written one step of it, by noise in shares.
+
+        Returns:
+            The guard to ask before the step. It costs what the first attempt did, and once.
+
+        Raises:
+            BudgetError: if the evaluation was taken: it is the last thing.
+            LedgerError: if the round wasn't spent.
+            RefusedError: if the run's reservation was given back.
+        """
+        self._check_unevaluated()
+        self._ledger.repeat(run=self._site.run, job=self._job, round=round_)
+        return StepGuard(self._plan, without_one(self._spent(), self._plan.spend(round_, 1)))
 
     def spend_evaluation(self, norm: float) -> None:
         """Write the evaluation to the ledger: the plan pays for one, and it is the last thing.
@@ -160,6 +175,12 @@ class Account:
         """Return what this run has spent in the job, equal steps taken together."""
         book = self._ledger.book()
         return [spend for r in book.of(self._site.run, self._job) for spend in r.done()]
+
+    def _check_unevaluated(self) -> None:
+        if self._evaluated():
+            raise BudgetError(
+                "this site has evaluated the job's last model; it takes no further step in it"
+            )
 
     def _evaluated(self) -> bool:
         book = self._ledger.book()

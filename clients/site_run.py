@@ -199,8 +199,12 @@ class SiteRun:
         metrics = {} if result.loss is None else {"train_loss": result.loss}
         return Update.of(result.change, weight, metrics)
 
-    def contribution(self, order: Order) -> NDArray[np.floating]:
+    def contribution(self, order: Order, *, paid: bool) -> NDArray[np.floating]:
         """Return what a shared sum takes of this site: bounded, and without noise. Secret.
+
+        Args:
+            order: what to do.
+            paid: see :class:`clients.exchange.work.Work`.
 
         Raises:
             BudgetError: if no step is left in the site's budget.
@@ -208,7 +212,10 @@ class SiteRun:
         if self.plan is None or self.account is None:
             raise ProtocolError("the job shares no noise")
         clip = self.plan.clip
-        _, guard = self.account.spend_round(order.round, 1, clip)
+        if paid:
+            guard = self.account.repeat_round(order.round)
+        else:
+            _, guard = self.account.spend_round(order.round, 1, clip)
         round_ = replace(self._numbered(order), before_step=guard.before_step)
         started = time.perf_counter()
         if self.job.privacy.mechanism == "distributed":

@@ -54,6 +54,9 @@ class Summed:
         self._replies = Replies(site.run_folder, job.sha256)
         # A round's update, by the round and the model it is of: for another attempt of the round.
         self._pending: tuple[tuple[int, str], Update] | None = None
+        # Where one set of survivors a round can be agreed on, its attempts are paid for once.
+        self._once = agreement.one_set_of(len(roster.members))
+        self._paid = 0  # the last round that this joining has paid
         self._plain: PlainValues | None = None
         self._said = False
         self.participant = Participant(
@@ -126,7 +129,9 @@ class Summed:
         """Return what writes this site's numbers of a secure sum."""
         if self._job.privacy.shared:
             sums = self._shared(order.round)
-            return sums.encode(work.contribution(order), self._entropy)
+            found = work.contribution(order, paid=self._once and self._paid == order.round)
+            self._paid = order.round
+            return sums.encode(found, self._entropy)
         what = (order.round, self.participant.manifest.model)
         if self._pending is None or self._pending[0] != what:
             self._pending = (what, work.train(order))

@@ -21,8 +21,13 @@ class Work(Protocol):
     def train(self, order: Order) -> Update:
         """Train one round; what it costs is in the ledger before."""
 
-    def contribution(self, order: Order) -> NDArray[np.floating]:
-        """Return what a shared sum takes of this site: bounded, and without noise. Secret."""
+    def contribution(self, order: Order, *, paid: bool) -> NDArray[np.floating]:
+        """Return what a shared sum takes of this site: bounded, and without noise. Secret.
+
+        Args:
+            order: what to do.
+            paid: this is another attempt of a round that is paid, and at most one is ever opened.
+        """
 
     def standing(self, entries: int | None = None) -> Standing | None:
         """Return where the site's ledger stands; ``None`` for a job that spends nothing."""

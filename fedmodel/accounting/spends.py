@@ -1,12 +1,21 @@
 """Spends of a budget: so many steps of the Poisson-sampled Gaussian mechanism."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fedmodel.errors import PrivacyError
 
-__all__ = ["MAX_NOISE", "MIN_NOISE", "Adjacency", "Kind", "Spend", "merge", "spends_of"]
+__all__ = [
+    "MAX_NOISE",
+    "MIN_NOISE",
+    "Adjacency",
+    "Kind",
+    "Spend",
+    "merge",
+    "spends_of",
+    "without_one",
+]
 
 Adjacency = Literal["add-remove", "replace"]
 Kind = Literal["train", "evaluate"]
@@ -69,6 +78,26 @@ def merge(spends: Iterable[Spend]) -> tuple[Spend, ...]:
         numbers = (float(spend.rate), float(spend.noise_multiplier))
         steps[numbers] = steps.get(numbers, 0) + int(spend.steps)
     return tuple(Spend(*numbers, count) for numbers, count in sorted(steps.items()))
+
+
+def without_one(spends: Iterable[Spend], step: Spend) -> list[Spend]:
+    """Return spends less one step, which is among them.
+
+    Args:
+        spends: in any order.
+        step: of one step; of which kind, at which rate and with which noise.
+
+    Raises:
+        PrivacyError: when it isn't among them.
+    """
+    kept = list(spends)
+    for place, spend in enumerate(kept):
+        if replace(spend, steps=1) == step:
+            kept[place : place + 1] = (
+                [] if spend.steps == 1 else [replace(spend, steps=spend.steps - 1)]
+            )
+            return kept
+    raise PrivacyError("no such step was spent")
 
 
 def spends_of(event: Any) -> tuple[Spend, ...]:

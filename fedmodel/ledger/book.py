@@ -15,6 +15,7 @@ from fedmodel.ledger.entries import (
     GiveBackEntry,
     OpenEntry,
     Part,
+    RepeatEntry,
     ReserveEntry,
     Schema,
     SpendEntry,
@@ -138,10 +139,10 @@ class Book:
             )
         if entry.type == "reserve" and (entry.run, entry.job) in self._open:
             raise LedgerError("its run and job have an open reservation already")
-        if entry.type in ("spend", "give-back", "abort"):
+        if entry.type in ("spend", "repeat", "give-back", "abort"):
             self._check_drawn(entry)
 
-    def _check_drawn(self, entry: SpendEntry | GiveBackEntry | AbortEntry) -> None:
+    def _check_drawn(self, entry: SpendEntry | RepeatEntry | GiveBackEntry | AbortEntry) -> None:
         if self._open.get((entry.run, entry.job)) != entry.reservation:
             raise LedgerError(
                 f"'{entry.type}' names reservation {entry.reservation}, which isn't an open one "
@@ -152,6 +153,19 @@ class Book:
             if any(getattr(entry, name) != getattr(held.entry, name) for name in _SHARED):
                 raise LedgerError(f"a spend and its reservation must agree on {', '.join(_SHARED)}")
             held.check(entry)
+        elif entry.type == "repeat":
+            self._check_repeat(entry)
+
+    def _check_repeat(self, entry: RepeatEntry) -> None:
+        mechanism = self.reservations[entry.reservation].mechanism("train")
+        if mechanism is None or not mechanism.shared:
+            raise LedgerError("only a round of noise in shares is repeated at no cost")
+        before = self.attempts(entry.run, entry.job, "train", entry.round)
+        if before < 1 or entry.attempt != before + 1:
+            raise LedgerError(
+                f"round {entry.round} was spent on {before} times, so attempt {entry.attempt} "
+                "isn't the one that follows a spend"
+            )
 
     def count(self, entry: Entry) -> None:
         """Count an entry that was checked."""
@@ -166,6 +180,8 @@ class Book:
         elif entry.type == "spend":
             self.reservations[entry.reservation].draw(entry)
             self._attempts[entry.run, entry.job, entry.kind, entry.round] += 1
+        elif entry.type == "repeat":
+            self._attempts[entry.run, entry.job, "train", entry.round] += 1
         elif entry.type in ("give-back", "abort"):
             self.reservations[entry.reservation].end = entry
             del self._open[entry.run, entry.job]

@@ -26,6 +26,7 @@ __all__ = [
     "GiveBackEntry",
     "OpenEntry",
     "Part",
+    "RepeatEntry",
     "ReserveEntry",
     "Schema",
     "SpendEntry",
@@ -243,6 +244,37 @@ class SpendEntry(_Line):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatEntry(_Line):
+    """Another attempt of a round whose steps are spent, by noise in shares: it costs nothing.
+
+    Each attempt is masked anew, and its sum is opened only when enough sites have consented. So
+    many must that two attempts of a round would share an honest site, which consents once
+    (:meth:`fedmodel.secagg.agreement.Agreement.one_set_of`): of all attempts together at most one
+    is ever opened, whichever it is.
+
+    Args:
+        type: ``repeat``.
+        reservation: ``seq`` of the reservation that the round was drawn on.
+        run: name of the run.
+        job: SHA-256 (hex) of the job.
+        round: of the run.
+        attempt: 2 or more.
+    """
+
+    type: Literal["repeat"] = "repeat"
+    reservation: int
+    run: str
+    job: str
+    round: int
+    attempt: int
+
+    def __post_init__(self) -> None:
+        _Line.__post_init__(self)
+        config.require_hex("job", self.job, 64)
+        require_counts(self, "reservation", "round", "attempt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _End(_Line):
     """The end of a reservation: what it still held is free again.
 
@@ -307,7 +339,14 @@ class TornEntry(_Line):
 
 
 Entry: TypeAlias = (
-    OpenEntry | DatasetEntry | ReserveEntry | SpendEntry | GiveBackEntry | AbortEntry | TornEntry
+    OpenEntry
+    | DatasetEntry
+    | ReserveEntry
+    | SpendEntry
+    | RepeatEntry
+    | GiveBackEntry
+    | AbortEntry
+    | TornEntry
 )
 
 

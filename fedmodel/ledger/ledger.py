@@ -15,6 +15,7 @@ from fedmodel.ledger.entries import (
     Entry,
     GiveBackEntry,
     Part,
+    RepeatEntry,
     SpendEntry,
 )
 from fedmodel.ledger.fields import real
@@ -228,13 +229,7 @@ class Ledger:
         """
         with self._writing() as writer:
             book = self._journal.book
-            held = book.open_one(run, job)
-            if held is None:
-                raise RefusedError(
-                    "the run holds no reservation in this site's ledger: it was given back, or "
-                    "never made. Nothing may be spent; continue the run with resume=true to "
-                    "reserve anew"
-                )
+            held = _drawn_on(book, run, job)
             given_up = self._check_beyond(held, part, within)
             entry = SpendEntry(
                 reservation=held.entry.seq,
@@ -252,6 +247,33 @@ class Ledger:
                 adjacency=held.entry.adjacency,
                 delta=held.entry.delta,
                 given_up=given_up,
+            )
+            return writer.append(entry)
+
+    def repeat(self, *, run: str, job: str, round: int) -> RepeatEntry:
+        """Write down another attempt of a round of noise in shares; return once that is on disk.
+
+        Args:
+            run: name of the run; it has spent the round.
+            job: SHA-256 (hex) of the job.
+            round: of the run.
+
+        Returns:
+            The entry as written.
+
+        Raises:
+            RefusedError: when the run holds no reservation (any more).
+            LedgerError: when the round wasn't spent, the ledger can't be read, isn't valid or
+                can't be written.
+        """
+        with self._writing() as writer:
+            book = self._journal.book
+            entry = RepeatEntry(
+                reservation=_drawn_on(book, run, job).entry.seq,
+                run=run,
+                job=job,
+                round=round,
+                attempt=1 + book.attempts(run, job, "train", round),
             )
             return writer.append(entry)
 
@@ -343,3 +365,13 @@ class Ledger:
         self._head = owner.sign(self._journal, self._clock())
         owner.write_head(self._head)
         return self._head
+
+
+def _drawn_on(book: Book, run: str, job: str) -> Reservation:
+    held = book.open_one(run, job)
+    if held is None:
+        raise RefusedError(
+            "the run holds no reservation in this site's ledger: it was given back, or never made. "
+            "Nothing may be spent; continue the run with resume=true to reserve anew"
+        )
+    return held

@@ -55,6 +55,11 @@ class Mechanism:
                 f"got {self.honest} and {self.survivors}"
             )
 
+    @property
+    def shared(self) -> bool:
+        """Whether the noise is made of the shares of many sites."""
+        return self.name in _SHARED
+
     @classmethod
     def of(cls, plan: Plan, kind: Kind) -> "Mechanism":
         """Return the mechanism of a plan's steps of a kind."""

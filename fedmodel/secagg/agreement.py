@@ -72,6 +72,18 @@ class Agreement:
             count=count,
         )
 
+    def one_set_of(self, sites: int) -> bool:
+        """Return whether of all sums of a round at most one can be opened.
+
+        That takes as many consents as the threshold. Two sets of so many of the roster's sites
+        have more in common than may collude, so an honest one, and it consents once a round,
+        whatever cohort, attempt or joining it is asked in.
+
+        Args:
+            sites: members of the roster.
+        """
+        return 2 * self.threshold > sites + self.colluders
+
     @classmethod
     def of_keys(cls, *, session: str, job: str, roster: str, rounds: int) -> "Agreement":
         """Return an agreement on who is who, and on no sum: for updates that are sealed only."""

@@ -62,12 +62,20 @@ WHOLE = ProposedPrivacy(
 
 
 class Talk(Speaker):
-    """Says things to site 1 of four, as a coordinator would; the other three are played here."""
+    """Says things to site 1 of four, as a coordinator would; the other three are played here.
 
-    def __init__(self, folder: Path, **changed: Any) -> None:
+    Args:
+        folder: of the site's state.
+        bystanders: sites that are on the roster as well, and take no part.
+        changed: of the site.
+    """
+
+    def __init__(self, folder: Path, bystanders: int = 0, **changed: Any) -> None:
         site = make_site(folder, ROWS)
         members = [Member(name="north", key=site.state.key.public.hex())]
         members += [Member(name=f"s{n}", key=k.public.hex()) for n, k in OTHERS.items()]
+        idle = (SigningKey(bytes([100 + n]) * 32) for n in range(bystanders))
+        members += [Member(name=f"idle{n}", key=k.public.hex()) for n, k in enumerate(idle)]
         self.roster = Roster(
             coordinator=SIGNER.public.hex(),
             seal=x25519_public(PRIVATE).hex(),

@@ -82,3 +82,7 @@ class Speaker:
     def spent(self) -> int:
         ledger = self.site.ledger_file
         return sum(s.steps for s in Ledger(ledger).spends()) if ledger.exists() else 0
+
+    def repeated(self) -> int:
+        """Return how many attempts the ledger has that cost nothing."""
+        return sum(entry.type == "repeat" for entry in Ledger(self.site.ledger_file).entries())

@@ -48,3 +48,22 @@ def test_the_charge_is_on_disk_before_the_sum_and_before_the_noise(
         reply = talk.send("train", talk.order(talk.open(protocol, round_), round_))
         assert not reply.has_error()
         assert seen == {name: round_ for _, name in watching}
+
+
+@pytest.mark.parametrize("way", ["distributed", "site"])
+def test_another_attempt_is_on_disk_before_its_noise_too(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = Talk(tmp_path)
+    protocol = talk.begin(job_of(privacy=WAYS[way][0]))
+    talk.send("train", talk.order(talk.open(protocol)))
+    seen: list[tuple[int, int]] = []
+    real = shares.noised
+
+    def noised(*args: Any, **named: Any) -> Any:
+        seen.append((talk.spent(), talk.repeated()))
+        return real(*args, **named)
+
+    monkeypatch.setattr(shares, "noised", noised)
+    talk.send("train", talk.order(talk.open(protocol, 1, 2)))
+    assert set(seen) == {(1, 1)}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clients.policy import Policy
 from fedmodel import wire
 from fedmodel.accounting.guard import StepGuard
 from fedmodel.errors import BudgetError, ProtocolError
@@ -16,6 +17,7 @@ from fedmodel.job import (
     SecAgg,
 )
 from fedmodel.secagg.aggregator import Aggregator
+from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.messages import Request, decode, encode
 from fedmodel.secagg.sums import PlainSum
 from tests.clients.four_sites import (
@@ -27,6 +29,9 @@ from tests.clients.four_sites import (
     job_of,
     nothing,
 )
+
+# A threshold of 3: of five sites with a colluder two sets can have that one alone in common.
+LOW = Floors(cohort=4, survivors=4, threshold=3, colluders=1)
 
 
 @pytest.fixture
@@ -74,9 +79,9 @@ def test_a_private_attempt_spends_one_step_and_only_when_it_masks(
     assert talk.spent() == 1
 
 
-@pytest.mark.parametrize(("privacy", "charges"), [(RECORD, 1), (POOLED, 2), (WHOLE, 2)])
-def test_a_second_attempt_repeats_or_draws_anew(
-    talk: Talk, privacy: ProposedPrivacy, charges: int
+@pytest.mark.parametrize(("privacy", "repeats"), [(RECORD, 0), (POOLED, 1), (WHOLE, 1)])
+def test_a_second_attempt_repeats_or_draws_anew_and_is_paid_once(
+    talk: Talk, privacy: ProposedPrivacy, repeats: int
 ) -> None:
     protocol = talk.begin(job_of(privacy=privacy))
     totals = []
@@ -85,7 +90,7 @@ def test_a_second_attempt_repeats_or_draws_anew(
         talk.upload(attempt, talk.send("train", talk.order(attempt)), nothing)
         if number == 2:
             totals.append(talk.reveal(attempt))
-    assert talk.spent() == charges
+    assert (talk.spent(), talk.repeated()) == (1, repeats)
     pending = talk.summed._pending
     if privacy is RECORD:
         assert pending is not None
@@ -96,6 +101,32 @@ def test_a_second_attempt_repeats_or_draws_anew(
         np.testing.assert_allclose(found, pending[1].vector, atol=1e-4)
     else:
         assert pending is None
+
+
+@pytest.mark.parametrize(("bystanders", "charges"), [(0, 1), (1, 2), (4, 2)])
+def test_where_two_sets_of_sites_could_consent_each_attempt_is_paid(
+    tmp_path: Path, bystanders: int, charges: int
+) -> None:
+    talk = Talk(tmp_path, bystanders, policy=Policy(floors=LOW))
+    protocol = talk.begin(job_of(privacy=POOLED))
+    for number in (1, 2):
+        attempt = talk.open(protocol, 1, number)
+        talk.upload(attempt, talk.send("train", talk.order(attempt)), nothing)
+    assert (talk.spent(), talk.repeated()) == (charges, 2 - charges)
+
+
+def test_a_round_is_paid_again_in_another_joining_and_the_next_round_in_any(talk: Talk) -> None:
+    # What an earlier joining was about (its roster, say) isn't known any more.
+    job = job_of(privacy=POOLED)
+    attempt = talk.open(talk.begin(job))
+    assert not talk.send("train", talk.order(attempt)).has_error()
+    assert talk.spent() == 1
+    protocol = talk.begin(job)
+    for round_, charges in ((1, 2), (2, 3)):
+        for number in (1, 2):
+            attempt = talk.open(protocol, round_, number)
+            assert not talk.send("train", talk.order(attempt, round_)).has_error()
+            assert talk.spent() == charges
 
 
 def test_a_kept_update_is_not_used_for_another_model_of_the_round(talk: Talk) -> None:
@@ -169,7 +200,8 @@ def test_nothing_is_spent_on_what_the_protocol_refuses(talk: Talk, privacy: Any)
     assert talk.spent() == (0 if privacy is None else 1)
 
 
-def test_a_step_that_is_refused_for_its_budget_masks_nothing(talk: Talk) -> None:
+def test_a_step_that_is_refused_for_its_budget_masks_nothing(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, bystanders=4, policy=Policy(floors=LOW))
     protocol = talk.begin(job_of(privacy=POOLED))
     for round_ in (1, 2, 3):
         assert not talk.send("train", talk.order(talk.open(protocol, round_), round_)).has_error()

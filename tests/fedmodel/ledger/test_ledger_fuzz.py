@@ -14,6 +14,7 @@ from fedmodel.ledger.entries import (
     Entry,
     GiveBackEntry,
     OpenEntry,
+    RepeatEntry,
     SpendEntry,
     TornEntry,
 )
@@ -101,6 +102,7 @@ EXAMPLES: dict[str, Entry] = {
         adjacency="add-remove",
         delta="1e-05",
     ),
+    "repeat": RepeatEntry(reservation=1, run="r", job=JOB, round=1, attempt=2),
     "give-back": GiveBackEntry(reservation=1, run="r", job=JOB, by="operator"),
     "torn": TornEntry.of(b"{"),
 }

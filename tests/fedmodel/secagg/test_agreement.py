@@ -1,5 +1,6 @@
 """What a session is bound to, and what a site never goes below."""
 
+import itertools
 import re
 from dataclasses import FrozenInstanceError, replace
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,18 @@ def test_no_two_sets_of_a_roster_reach_the_threshold_of_the_default_floors() -> 
         asked = {"survivors": floors.least("survivors"), "colluders": colluders}
         with pytest.raises(FloorError, match="floor for threshold"):
             floors.check(cohort=floors.least("cohort"), threshold=threshold - 1, **asked)
+
+
+@pytest.mark.parametrize("sites", range(3, 8))
+def test_one_set_of_a_roster_can_consent_exactly_where_two_share_an_honest_site(
+    worlds: "type[World]", sites: int
+) -> None:
+    agreement = worlds(5).agreement
+    for threshold, colluders in itertools.product(range(1, sites + 1), range(3)):
+        sets = [set(chosen) for chosen in itertools.combinations(range(sites), threshold)]
+        overlap = min(len(one & other) for one in sets for other in sets)
+        found = replace(agreement, threshold=threshold, colluders=colluders).one_set_of(sites)
+        assert found == (overlap > colluders)
 
 
 @pytest.mark.parametrize(
