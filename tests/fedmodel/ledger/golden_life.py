@@ -1,8 +1,9 @@
-"""A site's life with fixed entropy and clock, which has written ``vectors/ledger_v3.jsonl``."""
+"""A site's life with fixed entropy and clock: it has written ``vectors/ledger_v3*.jsonl``."""
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fedmodel.accounting.spends import Spend
 from fedmodel.ledger import Ledger, Mechanism, Part, Request
@@ -10,7 +11,7 @@ from fedmodel.ledger.mechanism import COUNTS, DPSGD
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.seeds import Entropy
 
-__all__ = ["Fixed", "live"]
+__all__ = ["Fixed", "live", "live_on"]
 
 CODE = "fedmodel 0.1.0 " + "5" * 64
 FALLING = [Spend(0.1, noise, 2) for noise in (1.75, 1.25, 0.875)]
@@ -50,7 +51,7 @@ def asked(unit: str, adjacency: str, epsilon: float, delta: float, *parts: Part)
 
 
 def live(folder: Path) -> Ledger:
-    """Write a ledger with every type of entry, and return it."""
+    """Write a ledger with every type of entry that schema 3 began with, and return it."""
     entropy, clock = Fixed("golden 3"), Clock()
     state = SiteState(folder, "north", entropy)
 
@@ -104,3 +105,19 @@ def live(folder: Path) -> Ledger:
     spend(ledger_, whole, SITES, "third", THREE, 1, 0.25)
     ledger_.give_back_run("third")
     return ledger_
+
+
+def live_on(folder: Path) -> Ledger:
+    """Write what :func:`live` does, and then a run whose second round is begun three times."""
+    ledger = live(folder)
+    step = Part.of(Spend(0.1, 1.5, 1), SHARED)
+    names: dict[str, Any] = {"run": "fourth", "job": "4" * 64}
+    wanted = asked("record", "add-remove", 3.0, 1e-6, Part.of(Spend(0.1, 1.5, 3), SHARED))
+    ledger.reserve(wanted, **names, code=CODE)
+    for round_ in (1, 2):
+        ledger.spend(step, **names, round=round_, clip=1.0)
+    for _ in range(2):
+        ledger.repeat(**names, round=2)
+    ledger.spend(step, **names, round=3, clip=1.0)
+    ledger.give_back(**names)
+    return ledger

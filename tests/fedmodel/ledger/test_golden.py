@@ -5,7 +5,7 @@ When one of these fails, don't write the file anew: what others have on disk doe
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -16,15 +16,17 @@ from fedmodel.errors import ConfigError, LedgerError, ProtocolError, RollbackErr
 from fedmodel.identity import Roster
 from fedmodel.ledger import Ledger, Mechanism, Part, Request, SpendEntry
 from fedmodel.ledger.caps import total
+from fedmodel.ledger.entries import Entry
 from fedmodel.ledger.lines import decode, encode
 from fedmodel.ledger.mechanism import DPSGD, require_fits
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.ledger.tree_head import TreeHead
-from tests.fedmodel.ledger.golden_life import live
+from tests.fedmodel.ledger.golden_life import live, live_on
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 ROWS = ["cough", "fever", "rash", "fall"], ["a", "b", "a", "b"]
-TWO, THREE = (VECTORS / f"ledger_v{n}.jsonl" for n in (2, 3))
+TWO, THREE, REPEATS = (VECTORS / f"ledger_{n}.jsonl" for n in ("v2", "v3", "v3_repeats"))
+FIRST_TYPES = {"open", "dataset", "reserve", "spend", "abort", "torn"}
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,16 @@ def test_a_ledger_of_schema_3_is_written_to_the_same_bytes(tmp_path: Path) -> No
     assert written.decode().splitlines() == THREE.read_text().splitlines()
 
 
+def test_repeats_are_written_to_the_same_bytes_and_cost_nothing(tmp_path: Path) -> None:
+    written = live_on(tmp_path / "north").path.read_bytes()
+    assert written.decode().splitlines() == REPEATS.read_text().splitlines()
+    assert written.startswith(THREE.read_bytes())
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [e["attempt"] for e in lines if e["type"] == "repeat"] == [2, 3]
+    (run,) = Ledger(REPEATS).book().of("fourth")
+    assert run.done() == [Spend(0.1, 1.5, 3)]
+
+
 def test_a_ledger_of_schema_3_can_be_accounted_from_the_file_alone() -> None:
     """As a stranger would: JSON, and what docs/ledger.md says of it."""
     lines = [json.loads(line) for line in THREE.read_bytes().splitlines()]
@@ -164,10 +176,14 @@ def test_a_ledger_of_schema_3_can_be_accounted_from_the_file_alone() -> None:
 
 
 def test_every_type_of_line_is_in_the_golden_files() -> None:
-    for path, given_back in ((TWO, "release"), (THREE, "give-back")):
+    three = {"give-back"}
+    for path, more in ((TWO, {"release"}), (THREE, three), (REPEATS, three | {"repeat"})):
         types = {json.loads(line)["type"] for line in path.read_bytes().splitlines()}
-        assert types == {"open", "dataset", "reserve", "spend", given_back, "abort", "torn"}
-    for path in (TWO, THREE):
+        assert types == FIRST_TYPES | more
+    assert {e["type"] for e in map(json.loads, REPEATS.read_bytes().splitlines())} == {
+        get_args(get_type_hints(e)["type"])[0] for e in get_args(Entry)
+    }
+    for path in (TWO, THREE, REPEATS):
         for line in path.read_bytes().splitlines():
             assert encode(decode(line)) == line
 
