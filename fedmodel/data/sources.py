@@ -20,7 +20,7 @@ from fedmodel.data.synthetic import clinical_notes
 from fedmodel.data.table import Columns, problem, shown
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.seeds import Seed
-from fedmodel.tasks import Task
+from fedmodel.tasks import Task, in_order
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def load(source: Source, seed: Seed, sites: int, task: Task) -> Tables:
 
 
 def labels_of(train: Rows, task: Task, *, name: str = "the training rows") -> tuple[str, ...]:
-    """Return the names that rows are labelled with, sorted: a job's labels.
+    """Return the names that rows are labelled with, in order: a job's labels.
 
     Args:
         train: the training rows.
@@ -163,7 +163,7 @@ def labels_of(train: Rows, task: Task, *, name: str = "the training rows") -> tu
     Raises:
         DataError: if there are fewer than the task needs, or a label is of another kind.
     """
-    labels = tuple(sorted(task.vocabulary(train.labels)))
+    labels = in_order(task.vocabulary(train.labels))
     if len(labels) < task.fewest_labels:
         got = f"one class in all {len(train)} rows: {shown(labels[0])}" if labels else "no label"
         raise problem(

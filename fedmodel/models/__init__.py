@@ -6,7 +6,8 @@ from fedmodel.models.families import family, head_names, unwrap, with_positions
 from fedmodel.models.frozen import FrozenPrefix, frozen_prefix
 from fedmodel.models.head import HeadView, head_only
 from fedmodel.models.layout import Layout
-from fedmodel.models.load import digest, load, load_tokenizer
+from fedmodel.models.load import digest, load
+from fedmodel.models.tokenizer import load_tokenizer
 
 __all__ = [
     "FrozenPrefix",

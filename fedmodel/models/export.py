@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fedmodel.errors import ModelError, RunFolderError
 from fedmodel.models import modeling
+from fedmodel.models.build import READS
 from fedmodel.models.context import quiet
 from fedmodel.models.families import unwrap
 from fedmodel.models.modeling import FedmodelConfig
@@ -62,7 +63,7 @@ def export(
         if form == "adapter":
             _save_adapter(model, folder)
         else:
-            _save_model(_merged(model), folder)
+            _save_model(_merged(model), folder, reads=tokenizer.model_max_length)
         tokenizer.save_pretrained(folder)
         readme = folder / "README.md"
         readme.unlink(missing_ok=True)
@@ -77,11 +78,14 @@ def _merged(model: nn.Module) -> PreTrainedModel:
     return whole.merge_and_unload()  # type: ignore[no-any-return]
 
 
-def _save_model(net: PreTrainedModel, folder: Path) -> None:
+def _save_model(net: PreTrainedModel, folder: Path, reads: int | None = None) -> None:
     net.save_pretrained(folder)
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for part in (values, values.get("encoder", {})):
         part.pop("_name_or_path", None)  # a path on this machine, which is nobody else's business
+    values.pop(READS, None)
+    if reads is not None:
+        values[READS] = reads
     if carries_code(net):
         module = Path(CODE_FILE).stem
         values["auto_map"] = {

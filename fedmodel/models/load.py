@@ -5,38 +5,35 @@ import json
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
 from fedmodel import job, tasks
 from fedmodel.errors import ModelError
 from fedmodel.models import tiny
+from fedmodel.models.build import native, pooled
 from fedmodel.models.context import quiet, seeded
-from fedmodel.models.families import OFFSET, head_names
+from fedmodel.models.families import OFFSET
 from fedmodel.models.modeling import (
     FedmodelConfig,
-    FedmodelForSequenceClassification,
-    encoder_loader,
 )
 from fedmodel.models.source import Source, explained, find
+from fedmodel.models.tokenizer import load_tokenizer
 from fedmodel.seeds import Seed
 
-__all__ = ["digest", "load", "load_tokenizer"]
+__all__ = ["digest", "load"]
 
 
 def load(model: job.Model, seed: Seed) -> PreTrainedModel:
     """Return the model of a job on the CPU, float32, in evaluation mode.
 
     With mean pooling the linear head starts at zero; with ``cls`` the architecture's own head
-    starts from ``seed`` (a head in the checkpoint is kept if it has as many classes). The process's
-    own random generators aren't disturbed.
+    starts from ``seed``. A head in the checkpoint, or in an own export, is kept if it has a class
+    by the name of each of the job's. The process's own random generators aren't disturbed.
 
     Args:
         model: what to load; its ``labels`` must be set.
@@ -56,38 +53,11 @@ def load(model: job.Model, seed: Seed) -> PreTrainedModel:
     source = find(model)
     with quiet(), seeded(seed.child("model")):
         config = _config(model, source)
-        net: Any = (_pooled if model.pooling == "mean" else _native)(model, source, config)
+        make = pooled if model.pooling == "mean" else native
+        net: Any = make(model, source, config)
         if model.source == "tiny":
             tiny.prepare(net.eval())
     return net.eval()  # type: ignore[no-any-return]
-
-
-def load_tokenizer(model: job.Model) -> PreTrainedTokenizerBase:
-    """Return the job's tokenizer: pads on the right, truncates at ``model.max_length``.
-
-    A tokenizer without a padding token (GPT-2, Llama) pads with its end-of-text token.
-
-    Raises:
-        ModelError: if there is none, or it doesn't fit the model.
-        MissingExtraError: if ``minilm``'s package isn't installed.
-    """
-    source = find(model)
-    if source is None:
-        return tiny.tokenizer(model.max_length)
-    with quiet(), explained(source, "tokenizer"):
-        tokenizer: Any = AutoTokenizer.from_pretrained(source.name, **source.arguments)
-        # transformers makes an empty tokenizer when the files are missing.
-        if len(tokenizer) <= len(tokenizer.all_special_ids):
-            raise OSError("no vocabulary was found")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token is None:
-        raise ModelError(
-            f"the tokenizer of '{source.name}' has no padding and no end-of-text token"
-        )
-    tokenizer.padding_side = tokenizer.truncation_side = "right"
-    tokenizer.model_max_length = model.max_length
-    return tokenizer  # type: ignore[no-any-return]
 
 
 def digest(module: nn.Module) -> str:
@@ -158,108 +128,3 @@ def _set_dropout(config: PreTrainedConfig, probability: float) -> None:
             setattr(config, name, 0.0)
         elif "dropout" in name or name.endswith(("pdrop", "_drop", "drop_rate")):
             setattr(config, name, probability)
-
-
-def _labels(model: job.Model) -> dict[str, Any]:
-    return {
-        "id2label": dict(enumerate(model.labels)),
-        "label2id": {label: index for index, label in enumerate(model.labels)},
-        "problem_type": tasks.of(model.task).head.problem_type,
-    }
-
-
-def _pooled(model: job.Model, source: Source | None, config: Any) -> PreTrainedModel:
-    if isinstance(config, FedmodelConfig):
-        return _own_export(model, source, config)
-    with explained(source, "configuration"):
-        auto, arguments = encoder_loader(config)
-    encoder = _read(auto, source, config, arguments, allowed=("pooler",))
-    name = source.name if source is not None else ""
-    outer = FedmodelConfig(
-        encoder=encoder.config,
-        normalize=model.normalize,
-        head_bias=model.head_bias,
-        name_or_path=name,
-        **_labels(model),
-    )
-    with torch.device("meta"):  # the encoder it makes is replaced at once
-        net = FedmodelForSequenceClassification(outer)
-    net.encoder = encoder
-    net.classifier = _zero_head(encoder.config.hidden_size, model)
-    return net
-
-
-def _zero_head(width: int, model: job.Model) -> nn.Linear:
-    head = nn.Linear(width, len(model.labels), bias=model.head_bias)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
-    return head
-
-
-def _own_export(model: job.Model, source: Source | None, config: Any) -> PreTrainedModel:
-    same = tuple(config.id2label.values()) == model.labels and (config.head_bias == model.head_bias)
-    net = _read(FedmodelForSequenceClassification, source, config, {}, allowed=())
-    net.config.update(
-        {"normalize": model.normalize, "head_bias": model.head_bias, **_labels(model)}
-    )
-    if not same:
-        net.classifier = _zero_head(net.classifier.in_features, model)
-        net.num_labels = len(model.labels)
-    return net  # type: ignore[no-any-return]
-
-
-def _native(model: job.Model, source: Source | None, config: Any) -> PreTrainedModel:
-    if isinstance(config, FedmodelConfig):
-        raise ModelError(
-            "the folder holds a mean-pooled model exported by fedmodel; use model.pooling=mean"
-        )
-    config.update(_labels(model))
-    auto = getattr(transformers, tasks.of(model.task).head.auto_class)
-    return _read(auto, source, config, {"ignore_mismatched_sizes": True}, allowed=None)  # type: ignore[no-any-return]
-
-
-def _read(
-    auto: Any,
-    source: Source | None,
-    config: PreTrainedConfig,
-    arguments: dict[str, Any],
-    allowed: tuple[str, ...] | None,
-) -> Any:
-    """Make the model from ``source``'s weights, or from the seed when there is none.
-
-    Args:
-        auto: class whose ``from_pretrained`` or ``from_config`` is called.
-        source: where the weights are.
-        config: of the model.
-        arguments: extra ones.
-        allowed: top-level modules that the weights may lack; None: the head and a pooler.
-    """
-    if source is None:
-        arguments.pop("ignore_mismatched_sizes", None)
-        return auto.from_config(config, **arguments)
-    with explained(source, "weights"):
-        net, report = auto.from_pretrained(
-            source.name,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            **source.arguments,
-            **arguments,
-        )
-    absent = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
-    tops = allowed if allowed is not None else (*head_names(net), *_poolers(net))
-    lost = sorted(name for name in absent if not name.startswith(tuple(f"{t}." for t in tops)))
-    if lost:
-        raise ModelError(
-            f"the weights of model '{source.name}' lack {len(lost)} tensors that its config.json "
-            f"calls for, such as {lost[0]}; expected a complete checkpoint of that architecture"
-        )
-    if any(name.startswith(_poolers(net)) for name in absent):
-        # No public source has this seeded pooler, so an export must carry the base weights.
-        net.config.name_or_path = ""
-    return net
-
-
-def _poolers(net: PreTrainedModel) -> tuple[str, ...]:
-    return (f"{net.base_model_prefix}.pooler",)

@@ -6,6 +6,17 @@ measured.
 """
 
 from fedmodel.tasks.registry import TASKS, of
-from fedmodel.tasks.task import Card, Counted, Estimate, Head, Label, Task, written
+from fedmodel.tasks.task import Card, Counted, Estimate, Head, Label, Task, in_order, written
 
-__all__ = ["TASKS", "Card", "Counted", "Estimate", "Head", "Label", "Task", "of", "written"]
+__all__ = [
+    "TASKS",
+    "Card",
+    "Counted",
+    "Estimate",
+    "Head",
+    "Label",
+    "Task",
+    "in_order",
+    "of",
+    "written",
+]

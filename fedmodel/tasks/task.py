@@ -1,6 +1,7 @@
 """A task: the one object that everything asks that depends on what a network is trained for."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["Card", "Counted", "Estimate", "Head", "Label", "Task", "written"]
+__all__ = ["Card", "Counted", "Estimate", "Head", "Label", "Task", "in_order", "written"]
 
 Label: TypeAlias = str | tuple[str, ...]
 """What a row is labelled with: one name, or a set of names (sorted, perhaps empty)."""
@@ -25,6 +26,21 @@ def written(label: Label) -> str:
     ('cardiac', '["a", "b"]')
     """
     return label if isinstance(label, str) else json.dumps(label)
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return label names in the order of a job's logits, unless ``model.labels`` gives another.
+
+    Integers stand by their value, so that the class with the highest logit is the user's own
+    code; other names by their text.
+
+    >>> in_order({"10", "2", "1"}), in_order({"b", "a", "10", "2"})
+    (('1', '2', '10'), ('10', '2', 'a', 'b'))
+    """
+    found = set(names)
+    if all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in found):
+        return tuple(sorted(found, key=lambda name: (int(name), name)))
+    return tuple(sorted(found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

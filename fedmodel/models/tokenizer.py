@@ -1,0 +1,50 @@
+"""Tokenizer of a job's model: pads on the right, cuts at the job's length."""
+
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from fedmodel import job
+from fedmodel.errors import ModelError
+from fedmodel.models import tiny
+from fedmodel.models.context import quiet
+from fedmodel.models.source import Source, explained, find
+
+__all__ = ["load_tokenizer", "tokenizer_length"]
+
+
+def load_tokenizer(model: job.Model) -> PreTrainedTokenizerBase:
+    """Return the job's tokenizer: pads on the right, truncates at ``model.max_length``.
+
+    A tokenizer without a padding token (GPT-2, Llama) pads with its end-of-text token.
+
+    Raises:
+        ModelError: if there is none, or it doesn't fit the model.
+        MissingExtraError: if ``minilm``'s package isn't installed.
+    """
+    source = find(model)
+    if source is None:
+        return tiny.tokenizer(model.max_length)
+    with quiet(), explained(source, "tokenizer"):
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.name, **source.arguments)
+        # transformers makes an empty tokenizer when the files are missing.
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise OSError("no vocabulary was found")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise ModelError(
+            f"the tokenizer of '{source.name}' has no padding and no end-of-text token"
+        )
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    tokenizer.model_max_length = model.max_length
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def tokenizer_length(source: Source | None) -> int | None:
+    """Return how many tokens the tokenizer of a model's files says that it reads."""
+    if source is None:
+        return None
+    with quiet(), explained(source, "tokenizer"):
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.name, **source.arguments)
+    return int(tokenizer.model_max_length)
