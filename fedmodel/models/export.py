@@ -25,6 +25,15 @@ CODE_FILE = "modeling_fedmodel.py"
 """Name of the copy of ``modeling.py`` in an exported folder."""
 
 
+HERE = "(the folder of this adapter)"
+"""Base model of an adapter that carries it.
+
+A path would be another folder for whoever stands elsewhere. transformers takes the base from the
+adapter's own folder when ``config.json`` is there, and whatever reads this instead finds no folder
+and no hub id: it fails, and says this.
+"""
+
+
 def carries_code(model: nn.Module) -> bool:
     """Return whether an export holds Python code, so that loading it needs the user's trust."""
     return isinstance(unwrap(model).config, FedmodelConfig)
@@ -41,7 +50,7 @@ def export(
     """Write a trained model as a Hugging Face folder, whole or not at all.
 
     ``merged`` is a complete model, LoRA merged into the weights. ``adapter`` is a peft adapter with
-    its head; the base model goes into ``base/`` unless it's a hub model with all its weights. The
+    its head; the base model lies beside it unless it's a hub model with all its weights. The
     model passed in isn't changed. Weights are safetensors.
 
     Args:
@@ -106,11 +115,11 @@ def _save_adapter(model: Any, folder: Path) -> None:
     # peft keeps sets and repeats names; a list in order is the same file each time.
     for key in ("target_modules", "modules_to_save"):
         values[key] = sorted(set(values[key]))
-    values["base_model_name_or_path"] = "base" if carried else name
+    values["base_model_name_or_path"] = HERE if carried else name
     values["revision"] = None if carried else getattr(inner.config, "_commit_hash", None)
     _write(folder / "adapter_config.json", values)
     if carried:
-        _save_model(copy.deepcopy(model).unload(), folder / "base")
+        _save_model(copy.deepcopy(model).unload(), folder)
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -77,13 +77,13 @@ def _package_folder(name: str) -> Path:
 
 
 def _check_folder(folder: Path) -> None:
-    if (folder / "config.json").is_file():
-        return
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
-            f"model.path={folder} holds only a peft adapter; merge it into its base model first "
+            f"model.path={folder} holds a peft adapter; merge it into its base model first "
             "(fedmodel export writes a merged folder unless told otherwise)"
         )
+    if (folder / "config.json").is_file():
+        return
     raise ModelError(
         f"model.path={folder}: expected a Hugging Face folder with config.json, which is missing"
     )

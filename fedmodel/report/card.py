@@ -36,7 +36,7 @@ def model_card(
         summary: what came of the run.
         form: as in :func:`fedmodel.models.export`.
         carries_code: whether the folder holds ``modeling_fedmodel.py``.
-        carries_base: whether an adapter's folder holds its base model in ``base/``.
+        carries_base: whether an adapter's folder holds its base model too.
     """
     parts = [
         _front(job, form),
@@ -241,17 +241,13 @@ def _loading(job: Mapping[str, Any], form: str, code: bool, carried: bool) -> st
     auto = head.auto_class
     lines = [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += ['folder = "."  # where this file lies']
-    if form == "adapter":
-        lines.insert(0, "from peft import PeftModel")
+    if form == "adapter" and not carried:
         count = len(job["model"]["labels"])
-        where = (
-            f'folder + "/base"{trust}'
-            if carried
-            else f'{base}, num_labels={count}, problem_type="{head.problem_type}"'
-        )
+        where = f'{base}, num_labels={count}, problem_type="{head.problem_type}"'
+        lines.insert(0, "from peft import PeftModel")
         lines += [f"base = {auto}.from_pretrained({where})"]
         lines += ["model = PeftModel.from_pretrained(base, folder)"]
-    else:
+    else:  # an adapter beside its base model comes with it
         lines += [f"model = {auto}.from_pretrained(folder{trust})"]
     lines += ["tokenizer = AutoTokenizer.from_pretrained(folder)"]
     block = "\n".join(["## How to load it", "", "```python", *lines, "```"])

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from rich.console import Console
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
@@ -183,11 +182,9 @@ def test_plain_transformers_load_and_read_the_export(tmp_path: Path, pooling: st
         told = {entry["label"]: entry["score"] for entry in answer}
         assert told == pytest.approx(dict(zip(CLASSES, own, strict=True)), abs=1e-4)
     adapter = export_run(folder.path, tmp_path / "adapter", form="adapter")
-    base = AutoModelForSequenceClassification.from_pretrained(
-        adapter / "base", trust_remote_code=trust
-    )
-    assert base.config.problem_type == "multi_label_classification"
-    found = _logits(PeftModel.from_pretrained(base, adapter), adapter)
+    whole = AutoModelForSequenceClassification.from_pretrained(adapter, trust_remote_code=trust)
+    assert whole.config.problem_type == "multi_label_classification"
+    found = _logits(whole, adapter)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     card = (to / "README.md").read_text()
     for part in ("Multi-label text classifier", "sigmoid", "0.5", "micro F1", "F1 of `cardiac`"):

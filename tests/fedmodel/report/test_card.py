@@ -86,7 +86,8 @@ def test_card_without_privacy_says_so() -> None:
     assert "trust_remote_code=True" in card
     assert "No evaluation was recorded." in card
     base = model_card(mapping, PLAIN, form="adapter", carries_code=True)
-    assert 'folder + "/base", trust_remote_code=True' in base
+    assert "from_pretrained(folder, trust_remote_code=True)" in base
+    assert "peft" not in base.split("```")[1]
 
 
 def test_every_adversary_stands_in_the_card() -> None:
