@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedmodel.data.values import MissingError, as_name
+
 __all__ = ["LabelSets"]
 
-_YES = {"1", "1.0", "true"}
-_NO = {"0", "0.0", "false"}
+_YES = {"1", "1.0", "1,0", "true"}
+_NO = {"0", "0.0", "0,0", "false"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,8 @@ class LabelSets:
             values: of the columns of ``flags`` in their order, or of the one column.
 
         Raises:
-            ValueError: saying what was found instead.
+            MissingError: if a column of ``flags`` has nothing.
+            ValueError: saying what else was found instead.
 
         >>> LabelSets(separator=";").read(["b; a;b"]), LabelSets().read([["x"]])
         (('a', 'b'), ('x',))
@@ -54,7 +57,7 @@ class LabelSets:
         return tuple(sorted({_name(part) for part in self._parts(value)}))
 
     def _parts(self, value: object) -> Sequence[object]:
-        if value is None or value == "":
+        if value is None or value == "" or value != value:  # NaN is what some tools write for null
             return ()
         if isinstance(value, list | tuple):
             return value
@@ -70,22 +73,15 @@ class LabelSets:
 
 def _is_set(value: object) -> bool:
     text = str(value).strip().lower()
+    if value is None or not text or value != value:
+        raise MissingError("nothing")
     if text not in _YES | _NO:
-        # Not shown: it may be another column's text.
-        raise ValueError("nothing" if value is None or not text else "something else")
+        raise ValueError("something else")  # not shown: it may be another column's text
     return text in _YES
 
 
 def _name(part: object) -> str:
-    text = str(part) if type(part) is int else part
-    if not isinstance(text, str):
-        raise ValueError(f"a label of type {type(part).__name__}")
-    if not (text := text.strip()):
-        raise ValueError("an empty label among others")
-    if "\0" in text:
-        raise ValueError("a NUL byte")
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair (not a character)") from None
-    return text
+        return as_name(part.strip() if isinstance(part, str) else part)
+    except MissingError:
+        raise ValueError("an empty label among others") from None

@@ -1,89 +1,152 @@
 """Folders and hub names, through the ``datasets`` library.
 
-A folder is read where it stands: nothing of it is copied into a cache, since a second copy of the
-rows on a disk is one more place to guard.
+The library finds the files and their splits. Files of CSV, JSON and Parquet are then read by the
+same readers as elsewhere, for the library guesses types (``01`` becomes 1). A folder is read where
+it stands: nothing of it is copied into a cache, since a second copy of the rows on a disk is one
+more place to guard.
 """
 
 import gc
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from fedmodel.data.columns import Columns, problem
+from fedmodel.data.opened import Form
+from fedmodel.data.read_csv import read_csv
+from fedmodel.data.read_jsonl import read_jsonl
+from fedmodel.data.read_parquet import read_parquet
 from fedmodel.data.rows import Rows
-from fedmodel.data.table import Columns, Table, problem
+from fedmodel.data.table import Table
 from fedmodel.errors import DataError
 
-__all__ = ["read_folder", "read_hub"]
+__all__ = ["Found", "find_folder", "find_hub"]
 
 _BATCH = 1000
 _SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
+# What a dataset's card may say of its files and our readers know too.
+_KNOWN = {"name", "version", "data_dir", "data_files", "description", "features"}
+_KNOWN |= {"sep", "delimiter", "encoding"}
+
+logger = logging.getLogger(__name__)
 
 
-def read_folder(path: Path, name: str, split: str | None, columns: Columns) -> Rows:
-    """Read a folder written by ``save_to_disk``, or one that ``load_dataset`` understands.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A dataset that was found, by its splits; nothing of it is read yet.
+
+    Args:
+        name: what messages call it.
+        splits: name of each split → what reads it, given what messages call it; the only one of a
+            dataset without splits has the name ``""``.
+        load: reads a split by its name, where the names aren't known beforehand.
+    """
+
+    name: str
+    splits: Mapping[str, "Read"]
+    load: "Callable[[str], Read] | None" = None
+
+    def read(self, split: str | None, columns: Columns) -> Rows:
+        """Read one split.
+
+        Args:
+            split: which; ``None`` takes ``test`` or the only one.
+            columns: which columns to read.
+
+        Raises:
+            DataError: if there is no such split, or for the first row that isn't usable.
+        """
+        if "" in self.splits:
+            chosen, name = "", self.name
+        else:
+            known = list(self.splits)
+            chosen = str(split) if self.load else _split(self.name, known, split)
+            name = f"{self.name}[{chosen}]"
+        with _quiet():
+            return (self.load or self.splits.__getitem__)(chosen)(name, columns)
+
+    def others(self, *used: str | None) -> list[str]:
+        """Return the names of the splits that aren't used."""
+        return [name for name in self.splits if name and name not in used]
+
+
+Read: TypeAlias = Callable[[str, Columns], Rows]
+
+
+def find_folder(path: Path, name: str, form: Form) -> Found:
+    """Find a folder written by ``save_to_disk``, or one that ``load_dataset`` understands.
 
     Args:
         path: the folder.
         name: what messages call it.
-        split: which split to take of several; None takes ``test`` or the only one.
-        columns: which columns to read.
-
-    Returns:
-        The rows of the split.
+        form: how its files of text are written.
 
     Raises:
-        DataError: for the first thing that isn't usable, with its row.
+        DataError: if it is neither.
     """
     import datasets
 
-    saved = any((path / file).is_file() for file in _SAVED)
-
-    def opened() -> Any:
-        if saved:
-            return datasets.load_from_disk(str(path))
+    expected = "a folder of save_to_disk or of data files"
+    with _quiet():
+        if any((path / file).is_file() for file in _SAVED):
+            found = _guarded(lambda: datasets.load_from_disk(str(path)), name, expected)
+            return Found(name=name, splits=_tables(found))
         # Even a stream leaves a lock file where its cache would be.
         with tempfile.TemporaryDirectory() as nowhere:
-            return datasets.load_dataset(str(path), streaming=True, cache_dir=nowhere)
+            builder = _guarded(
+                lambda: datasets.load_dataset_builder(str(path), cache_dir=nowhere), name, expected
+            )
+            splits = _files(builder, form, str)
+            if splits is None:
+                found = _guarded(
+                    lambda: datasets.load_dataset(str(path), streaming=True, cache_dir=nowhere),
+                    name,
+                    expected,
+                )
+                splits = _tables(found)
+    return Found(name=name, splits=splits)
 
-    with _quiet():
-        found = _guarded(opened, name, "a folder of save_to_disk or of data files")
-        if isinstance(found, dict):
-            split = _split(name, list(found), split)
-            name = f"{name}[{split}]"
-            found = found[split]
-        return _collect(found, name, columns)
 
-
-def read_hub(
-    path: str, config: str | None, revision: str | None, split: str, columns: Columns
-) -> Rows:
-    """Read one split of a dataset of the Hugging Face hub (downloads it into its cache).
+def find_hub(path: str, config: str | None, revision: str | None, form: Form) -> Found:
+    """Find a dataset of the Hugging Face hub (its files are downloaded into the hub's cache).
 
     Args:
         path: hub id, such as ``org/name``.
         config: name of the configuration, where it has several.
         revision: commit, tag or branch.
-        split: name of the split.
-        columns: which columns to read.
-
-    Returns:
-        The rows of the split.
-
-    Raises:
-        DataError: if it can't be loaded, or for the first row that isn't usable.
+        form: how its files of text are written.
     """
     import datasets
 
-    def opened() -> Any:
-        return datasets.load_dataset(path, config, revision=revision, split=split)
-
-    name = f"{path}[{split}]"
+    splits = None
     with _quiet():
-        return _collect(_guarded(opened, name, "a dataset of the hub"), name, columns)
+        try:
+            builder = datasets.load_dataset_builder(path, config, revision=revision)
+        except Exception:  # a dataset that was loaded once is in a cache, with or without a network
+            builder = None
+        if builder is not None:
+            loader = datasets.DownloadManager(dataset_name=builder.dataset_name)
+            splits = _files(builder, form, loader.download)
+    if splits is not None:
+        return Found(name=path, splits=splits)
+
+    def load(split: str) -> Read:
+        def read(name: str, columns: Columns) -> Rows:
+            found = _guarded(
+                lambda: datasets.load_dataset(path, config, revision=revision, split=split),
+                name,
+                "a dataset of the hub",
+            )
+            return _collect(found, name, columns)
+
+        return read
+
+    return Found(name=path, splits={}, load=load)
 
 
 def _guarded(opened: Callable[[], Any], name: str, expected: str) -> Any:
@@ -119,6 +182,68 @@ def _split(name: str, known: list[str], wanted: str | None) -> str:
     )
 
 
+def _tables(found: Any) -> dict[str, Read]:
+    """Return the splits of what the library has opened."""
+
+    def reader(table: Any) -> Read:
+        return lambda name, columns: _collect(table, name, columns)
+
+    if isinstance(found, dict):
+        return {str(split): reader(table) for split, table in found.items()}
+    return {"": reader(found)}
+
+
+def _files(builder: Any, form: Form, local: Callable[[str], str]) -> dict[str, Read] | None:
+    """Return the splits of files that our own readers read; ``None`` where they can't."""
+    config, features = builder.config, builder.info.features
+    if builder.name not in ("csv", "json", "parquet") or not config.data_files:
+        return None
+    if unusual := _unusual(config):
+        logger.warning(
+            "%s: its card sets %s; it is read as the datasets library reads it, which may take a "
+            "text such as 01 for the number 1",
+            builder.dataset_name, ", ".join(unusual),
+        )  # fmt: skip
+        return None
+    noted = {} if features is None else features.to_dict()
+    if builder.name == "csv":
+        separator = config.delimiter or config.sep
+        form = replace(
+            form,
+            separator=form.separator or (None if separator == "," else separator),
+            encoding=form.encoding or config.encoding,
+        )
+
+    def one(file: str, name: str, columns: Columns) -> Rows:
+        path = Path(_guarded(lambda: local(file), name, "a file that can be downloaded"))
+        if builder.name == "csv":
+            return read_csv(path, name, columns, form)
+        if builder.name == "json":
+            return read_jsonl(path, name, columns, form)
+        return read_parquet(path, name, columns)
+
+    def reader(files: Sequence[str]) -> Read:
+        def read(name: str, columns: Columns) -> Rows:
+            columns = replace(columns, features=noted)
+            names = [f"{name}, {file.rpartition('/')[2]}" for file in files]
+            return Rows.concat(map(one, files, names, [columns] * len(files)))
+
+        return read
+
+    return {str(split): reader(list(map(str, f))) for split, f in config.data_files.items()}
+
+
+def _unusual(config: Any) -> list[str]:
+    """Return the settings of a dataset's card that our own readers don't know."""
+    return [
+        field.name
+        for field in fields(config)
+        if field.name not in _KNOWN
+        and field.default is not MISSING
+        and getattr(config, field.name) != field.default
+    ]
+
+
 def _collect(found: Any, name: str, columns: Columns) -> Rows:
     table = Table(name, columns)
     fault = ""
@@ -140,30 +265,17 @@ def _collect(found: Any, name: str, columns: Columns) -> Rows:
     return table.rows()
 
 
-def _values(found: Any, table: Table) -> Iterator[list[object]]:
+def _values(found: Any, table: Table) -> Iterator[Sequence[object]]:
     # Files that are streamed may not know their columns before the first row.
     features = found.features or dict.fromkeys(next(iter(found), ()))
     if not features:
         return
-    used = table.open(list(features))
-    names = [None if column in table.flags else _class_names(features[column]) for column in used]
-    found = found.with_format(None).select_columns(used)
+    used = table.open(list(features), nested=True)
+    if found.features:
+        table.name_classes(found.features.to_dict())
+    found = found.with_format(None).select_columns(list(dict.fromkeys(used)))
     for batch in found.iter(batch_size=_BATCH):
-        for row in zip(*(batch[column] for column in used), strict=True):
-            yield [_named(value, known) for value, known in zip(row, names, strict=True)]
-
-
-def _class_names(feature: Any) -> list[str] | None:
-    """Return the names that a column's numbers, or the numbers in its lists, stand for."""
-    return getattr(getattr(feature, "feature", feature), "names", None)
-
-
-def _named(value: object, names: list[str] | None) -> object:
-    if names is not None and isinstance(value, list):
-        return [_named(part, names) for part in value]
-    if names is None or not isinstance(value, int):
-        return value
-    return names[value] if 0 <= value < len(names) else None
+        yield from zip(*(batch[column] for column in used), strict=True)
 
 
 @contextmanager

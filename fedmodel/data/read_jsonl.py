@@ -1,29 +1,35 @@
-"""JSON lines: one object for each row."""
+"""JSON: one object for each row, on a line of its own or as an item of one array."""
 
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from fedmodel.data.columns import Columns, problem
+from fedmodel.data.opened import Form, opened
 from fedmodel.data.rows import Rows
-from fedmodel.data.table import Columns, Table, problem
+from fedmodel.data.table import Table
 from fedmodel.errors import DataError
 
 __all__ = ["read_jsonl"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_KIND = "a file of JSON"
 
 
 class _TwiceError(Exception):
     """A key stands twice in one object."""
 
 
-def read_jsonl(path: Path, name: str, columns: Columns) -> Rows:
-    """Read a file with one JSON object on each line.
+def read_jsonl(path: Path, name: str, columns: Columns, form: Form = Form()) -> Rows:  # noqa: B008
+    """Read a file with one JSON object on each line, or one array of objects.
 
     Args:
-        path: the file.
+        path: the file; it may be compressed (gzip, bzip2, xz).
         name: what messages call it.
-        columns: which keys to read.
+        columns: which keys to read; one with dots may lie in an object of the row.
+        form: its encoding.
 
     Returns:
         The rows; blank lines are skipped.
@@ -33,21 +39,66 @@ def read_jsonl(path: Path, name: str, columns: Columns) -> Rows:
     """
     table = Table(name, columns)
     used: list[str] = []
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            body = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-            if body.strip():
-                place = f"line {number}"
-                text = _decoded(table, body, offset + len(line) - len(body), place)
-                record = _record(table, text, place)
-                if used:
-                    table.require(list(record), table.at(len(table) + 1, place))
-                else:
-                    used = table.open(list(record), table.at(1, place))
-                table.add([record[key] for key in used], place)
-            offset += len(line)
+    with opened(path, name, _KIND) as file:
+        lines = _lines(file, table, form)
+        for record, place in _array(file, table, form) if _is_array(file, form) else lines:
+            at = table.at(len(table) + 1, place)
+            if not used:
+                used = table.open(list(record), at, nested=True)
+            elif not table.drops and any(key not in record for key in used):
+                table.require(list(record), at)
+            table.add([record.get(key) for key in used], place)
     return table.rows()
+
+
+def _is_array(file: BinaryIO, form: Form) -> bool:
+    start = file.read(256)
+    file.seek(0)
+    text = start.decode(form.encoding or "utf-8", "ignore").removeprefix("\ufeff")
+    body = text.lstrip()
+    return body.startswith("[") and body[1:].lstrip()[:1] in ("{", "]")
+
+
+def _lines(file: BinaryIO, table: Table, form: Form) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each line's object and its place."""
+    offset = 0
+    for number, line in enumerate(_bytes(file, table, form), start=1):
+        body = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+        if body.strip():
+            place = f"line {number}"
+            text = _decoded(table, body, offset + len(line) - len(body), place)
+            yield _record(table, text, place), place
+        offset += len(line)
+
+
+def _array(file: BinaryIO, table: Table, form: Form) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each object of an array and its place."""
+    body = b"".join(_bytes(file, table, form)).removeprefix(_BYTE_ORDER_MARK)
+    items = _parsed(table, _decoded(table, body, 0, "array"), "array")
+    for number, item in enumerate(items, start=1):
+        place = f"item {number}"
+        yield _checked(table, item, place), place
+
+
+def _bytes(file: BinaryIO, table: Table, form: Form) -> Iterator[bytes]:
+    """Yield a file's lines in UTF-8."""
+    if form.utf8:
+        yield from file
+        return
+    text = io.TextIOWrapper(file, encoding=form.encoding, newline="\n")
+    try:
+        for line in text:
+            yield line.removeprefix("\ufeff").encode("utf-8", "surrogatepass")
+    except UnicodeError:
+        raise problem(
+            table.name,
+            f"after row {len(table)}",
+            expected=f"{form.encoding}",
+            got="a byte that isn't",
+            fix="set data.encoding to what the file is written in",
+        ) from None
+    finally:
+        text.detach()  # the file is closed by who has opened it
 
 
 def _decoded(table: Table, line: bytes, offset: int, place: str) -> str:
@@ -60,20 +111,28 @@ def _decoded(table: Table, line: bytes, offset: int, place: str) -> str:
             expected="UTF-8",
             got=f"a byte that isn't (0x{line[error.start]:02x} at byte offset "
             f"{offset + error.start})",
-            fix="save the file as UTF-8",
+            fix="save the file as UTF-8, or set data.encoding to what it is written in",
         ) from None
 
 
 def _record(table: Table, line: str, place: str) -> dict[str, Any]:
+    return _checked(table, _parsed(table, line, place), place)
+
+
+def _parsed(table: Table, text: str, place: str) -> Any:
     try:
-        record = json.loads(line, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique)
     except _TwiceError:
         raise _malformed(table, place, "a key that stands twice in the same object") from None
     except json.JSONDecodeError as error:
-        got = f"malformed JSON ({error.msg}, column {error.colno})"
+        at = f"line {error.lineno}, " if "\n" in text.rstrip() else ""
+        got = f"malformed JSON ({error.msg}, {at}column {error.colno})"
         raise _malformed(table, place, got) from None
     except (ValueError, RecursionError):
         raise _malformed(table, place, "JSON with too long a number or too deep") from None
+
+
+def _checked(table: Table, record: Any, place: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise _malformed(table, place, f"a JSON {type(record).__name__}")
     return record
@@ -90,7 +149,7 @@ def _malformed(table: Table, place: str, got: str) -> DataError:
     return problem(
         table.name,
         table.at(len(table) + 1, place),
-        expected='one JSON object on each line, like {"text": …, "label": …}',
+        expected='one JSON object on each line, like {"text": …, "label": …}, or one array of them',
         got=got,
-        fix="correct the line, or copy the file again if it was cut off",
+        fix=f"correct the {place.split()[0]}, or copy the file again if it was cut off",
     )

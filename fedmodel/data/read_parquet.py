@@ -1,9 +1,13 @@
 """Parquet files, a batch at a time and only the columns that are wanted."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from fedmodel.data.columns import Columns, problem
 from fedmodel.data.rows import Rows
-from fedmodel.data.table import Columns, Table, problem
+from fedmodel.data.table import Table
 
 __all__ = ["read_parquet"]
 
@@ -13,10 +17,13 @@ _BATCH = 4096
 def read_parquet(path: Path, name: str, columns: Columns) -> Rows:
     """Read a Parquet file.
 
+    Numbers of a column for which the ``datasets`` library has kept names (``ClassLabel``) become
+    those names.
+
     Args:
         path: the file.
         name: what messages call it.
-        columns: which columns to read.
+        columns: which columns to read; one with dots may lie in a column of structs.
 
     Returns:
         The rows.
@@ -30,8 +37,10 @@ def read_parquet(path: Path, name: str, columns: Columns) -> Rows:
     table = Table(name, columns)
     try:
         with path.open("rb") as raw, pq.ParquetFile(raw) as file:
-            used = table.open(file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=_BATCH, columns=used):
+            schema = file.schema_arrow
+            used = table.open(schema.names, nested=True)
+            table.name_classes(_features((schema.metadata or {}).get(b"huggingface", b"{}")))
+            for batch in file.iter_batches(batch_size=_BATCH, columns=list(dict.fromkeys(used))):
                 values = [batch.column(column).to_pylist() for column in used]
                 for row in zip(*values, strict=True):
                     table.add(row)
@@ -45,3 +54,12 @@ def read_parquet(path: Path, name: str, columns: Columns) -> Rows:
             fix="copy or write the file again, or set data=csv or data=jsonl",
         ) from None
     return table.rows()
+
+
+def _features(metadata: bytes) -> Mapping[str, Any]:
+    """Return what the ``datasets`` library has noted of the columns, if it can be read."""
+    try:
+        found = json.loads(metadata)["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

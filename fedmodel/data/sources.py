@@ -5,19 +5,22 @@ header) and what to do, and never shows the text of a row.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fedmodel.data.columns import Columns, problem, shown
 from fedmodel.data.label_sets import LabelSets
+from fedmodel.data.opened import Form
 from fedmodel.data.read_csv import read_csv
-from fedmodel.data.read_datasets import read_folder, read_hub
+from fedmodel.data.read_datasets import Found, find_folder, find_hub
+from fedmodel.data.read_excel import read_excel
 from fedmodel.data.read_jsonl import read_jsonl
 from fedmodel.data.read_parquet import read_parquet
 from fedmodel.data.rows import Rows
 from fedmodel.data.synthetic import clinical_notes
-from fedmodel.data.table import Columns, problem, shown
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.seeds import Seed
 from fedmodel.tasks import Task, in_order
@@ -26,7 +29,12 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["Source", "Tables", "check_site", "check_test", "labels_of", "load"]
 
-_READERS = {"csv": read_csv, "jsonl": read_jsonl, "parquet": read_parquet}
+
+_KINDS = {
+    "separator": ("csv", "folder", "hub"),
+    "encoding": ("csv", "jsonl", "folder", "hub"),
+    "sheet": ("excel",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +42,8 @@ class Source:
     """Where the rows are.
 
     Args:
-        kind: ``csv``, ``jsonl``, ``parquet``, ``folder`` (of ``save_to_disk``, or of files that
-            ``load_dataset`` understands), ``hub``, or ``synthetic`` (made-up clinical notes).
+        kind: ``csv``, ``jsonl``, ``parquet``, ``excel``, ``folder`` (of ``save_to_disk``, or of
+            files that ``load_dataset`` understands), ``hub``, or ``synthetic`` (made-up notes).
         train: path of the file or folder, or the hub id.
         test: path of the test file or folder. Without one, each site holds out rows of its own.
         name: configuration of a hub dataset that has several.
@@ -49,12 +57,18 @@ class Source:
         labels: columns of 0 and 1, one for each label, instead of ``label``.
         site: column of the site.
         patient: column of the patient.
+        separator: between the values of a CSV file, see :class:`~fedmodel.data.opened.Form`.
+        encoding: of a file of text; ``None``: UTF-8.
+        sheet: of a workbook; ``None``: the first one that has a value.
+        missing: whether a row without a text, label, site or patient is refused, with the whole
+            file, or left out.
         test_fraction: share of its rows that a site holds out when there is no test file.
+        train_only: classes of which a site holds nothing out.
         rows: how many synthetic rows.
         test_rows: how many synthetic test rows, of other patients; 0: hold out instead.
     """
 
-    kind: Literal["csv", "jsonl", "parquet", "folder", "hub", "synthetic"] = "synthetic"
+    kind: Literal["csv", "jsonl", "parquet", "excel", "folder", "hub", "synthetic"] = "synthetic"
     train: str | None = None
     test: str | None = None
     name: str | None = None
@@ -67,7 +81,12 @@ class Source:
     labels: tuple[str, ...] = ()
     site: str | None = None
     patient: str | None = None
+    separator: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
+    missing: Literal["refuse", "drop"] = "refuse"
     test_fraction: float = 0.2
+    train_only: tuple[str, ...] = ()
     rows: int = 6000
     test_rows: int = 1500
 
@@ -78,12 +97,39 @@ class Source:
         if self.kind == "hub" and self.test:
             raise ConfigError("data=hub takes its test rows from data.test_split, not data.test")
         self._check_labels()
+        self._check_form()
         if not 0 < self.test_fraction < 1:
             raise ConfigError(f"data.test_fraction must be in (0, 1), got {self.test_fraction}")
         if self.rows < 1:
             raise ConfigError(f"data.rows must be at least 1, got {self.rows}")
         if self.test_rows < 0:
             raise ConfigError(f"data.test_rows must not be negative, got {self.test_rows}")
+
+    @property
+    def form(self) -> Form:
+        """How files of text are written."""
+        return Form(separator=self.separator, encoding=self.encoding)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether each site holds out rows of its own."""
+        if self.kind == "synthetic":
+            return not self.test_rows
+        return self.test is None and (self.kind not in ("folder", "hub") or not self.test_split)
+
+    def _check_form(self) -> None:
+        self.form  # noqa: B018 (it checks itself)
+        for key, kinds in _KINDS.items():
+            if getattr(self, key) is not None and self.kind not in kinds:
+                raise ConfigError(
+                    f"data.{key} is for data={'|'.join(kinds)} and has no effect with "
+                    f"data={self.kind}; leave it out"
+                )
+        if self.train_only and not self.holds_out:
+            raise ConfigError(
+                "data.train_only says what a site doesn't hold out, but the test rows come from "
+                "elsewhere; leave it out, or leave the test rows out"
+            )
 
     def _check_labels(self) -> None:
         if self.text in (self.labels or (self.label,)):
@@ -240,32 +286,30 @@ def check_site(name: str, rows: Rows, batch_size: int) -> None:
 def _train(source: Source, seed: Seed, sites: int, task: Task) -> Rows:
     if source.kind == "synthetic":
         return clinical_notes(source.rows, sites, seed, label_sets=task.label_sets)
-    columns = _columns(source, task, test=False)
-    where = source.train or ""
-    if source.kind == "hub":
-        return read_hub(where, source.name, source.revision, source.train_split, columns)
-    return _read(source, where, source.train_split, columns)
+    columns, where = _columns(source, task, test=False), source.train or ""
+    if source.kind not in ("hub", "folder"):
+        return _file(source, where, columns)
+    found = _find(source, where)
+    if source.holds_out and (others := found.others(source.train_split)):
+        logger.warning(
+            "%s: of its splits only '%s' is used, of which every site holds out some rows; "
+            "data.test_split=%s takes another for the test, as public rows",
+            where, source.train_split, others[0] if "test" not in others else "test",
+        )  # fmt: skip
+    return found.read(source.train_split, columns)
 
 
 def _test(source: Source, seed: Seed, sites: int, task: Task) -> Rows | None:
+    if source.holds_out:
+        return None
     if source.kind == "synthetic":
-        if not source.test_rows:
-            return None
         return clinical_notes(
             source.test_rows, sites, seed, cohort="test", label_sets=task.label_sets
         )
-    columns = _columns(source, task, test=True)
-    if source.kind == "hub":
-        if source.test_split is None:
-            return None
-        return read_hub(
-            source.train or "", source.name, source.revision, source.test_split, columns
-        )
-    if source.test:
-        return _read(source, source.test, source.test_split, columns)
-    if source.kind == "folder" and source.test_split:
-        return _read(source, source.train or "", source.test_split, columns)
-    return None
+    columns, where = _columns(source, task, test=True), source.test or source.train or ""
+    if source.kind in ("hub", "folder"):
+        return _find(source, where).read(source.test_split, columns)
+    return _file(source, where, columns)
 
 
 def _columns(source: Source, task: Task, *, test: bool) -> Columns:
@@ -276,6 +320,7 @@ def _columns(source: Source, task: Task, *, test: bool) -> Columns:
         site=source.site,
         patient=source.patient,
         optional=test,
+        missing=source.missing,
     )
 
 
@@ -288,9 +333,28 @@ def _called(source: Source, *, test: bool) -> str:
     return where or ("the synthetic test rows" if test else "the synthetic rows")
 
 
-def _read(source: Source, where: str, split: str | None, columns: Columns) -> Rows:
-    path = Path(where).expanduser()
-    folder = source.kind == "folder"
+def _find(source: Source, where: str) -> Found:
+    if source.kind == "hub":
+        return find_hub(where, source.name, source.revision, source.form)
+    with _place(source, where) as path:
+        return find_folder(path, where, source.form)
+
+
+def _file(source: Source, where: str, columns: Columns) -> Rows:
+    with _place(source, where) as path:
+        if source.kind == "csv":
+            return read_csv(path, where, columns, source.form)
+        if source.kind == "jsonl":
+            return read_jsonl(path, where, columns, source.form)
+        if source.kind == "excel":
+            return read_excel(path, where, columns, source.sheet)
+        return read_parquet(path, where, columns)
+
+
+@contextmanager
+def _place(source: Source, where: str) -> Iterator[Path]:
+    """Give the path, which is of the right kind; errors of the system become one message."""
+    path, folder = Path(where).expanduser(), source.kind == "folder"
     try:
         if not path.exists():
             raise problem(
@@ -309,9 +373,7 @@ def _read(source: Source, where: str, split: str | None, columns: Columns) -> Ro
                 got="a file" if folder else "a folder",
                 fix="set data to the kind it is" if folder else "name the file, or set data=folder",
             )
-        if folder:
-            return read_folder(path, where, split, columns)
-        return _READERS[source.kind](path, where, columns)
+        yield path
     except OSError as error:
         raise problem(
             where,

@@ -1,109 +1,94 @@
-"""Checks that every reader shares: which columns are wanted, and their names and values.
+"""Checks that every reader shares: which columns are wanted, and their names and values."""
 
-A message may show names of columns and of labels (a public vocabulary), never the text of a row.
-A long "name" is taken for data, as the first row of a file without a header would be, and hidden.
-"""
-
+import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from fedmodel._text import one_form
-from fedmodel.config import suggest
-from fedmodel.data.label_sets import LabelSets
+from fedmodel.data.columns import Columns, problem, shown
+from fedmodel.data.headers import find_columns
 from fedmodel.data.rows import Rows
+from fedmodel.data.values import MissingError, as_name, as_text, class_name
 from fedmodel.errors import DataError
 
 __all__ = ["Columns", "Table", "problem", "shown"]
 
-_LONGEST_NAME = 40
-_MOST_WORDS = 5
 _MOST_NAMES = 20
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
-    """Names of the columns to read; ``site`` and ``patient`` may be absent from a test file.
-
-    Args:
-        text: column of the text.
-        labels: column of the label, or columns of 0 and 1 for each.
-        sets: how sets of labels are written; ``None`` where a row has one label.
-        site: column of the site.
-        patient: column of the patient.
-        optional: whether the last two may be absent.
-    """
-
-    text: str
-    labels: tuple[str, ...]
-    sets: LabelSets | None = None
-    site: str | None = None
-    patient: str | None = None
-    optional: bool = False
-
-
-def problem(name: str, place: str, *, expected: str, got: str, fix: str) -> DataError:
-    """Return the error for one thing wrong in the file ``name`` at ``place`` (may be empty)."""
-    at = f"{name}, {place}" if place else name
-    return DataError(f"{at}: expected {expected}, got {got}; {fix}")
-
-
-def shown(value: str) -> str:
-    """Return a label or column name for a message; a long one is data and isn't shown.
-
-    >>> shown("cardiac"), shown("x" * 41)
-    ("'cardiac'", 'a value of 41 characters')
-    """
-    if len(value) > _LONGEST_NAME or not value.isprintable():
-        return f"a value of {len(value)} characters"
-    return repr(value)
-
-
-def _looks_like_data(name: str) -> bool:
-    return len(name) > _LONGEST_NAME or name.count(" ") >= _MOST_WORDS or not name.isprintable()
+logger = logging.getLogger(__name__)
 
 
 class Table:
-    """Collects one file's values into ``Rows``, refusing the first one that isn't usable."""
+    """Collects one file's values into ``Rows``, refusing the first one that isn't usable.
+
+    Rows that lack a value are counted over the whole file; then it is refused, or they are left
+    out. Sized: the rows it was given so far.
+    """
 
     def __init__(self, name: str, columns: Columns) -> None:
         self.name = name
         self._columns = columns
-        self._used: list[str] = []
+        self._used: list[tuple[str, str]] = []
+        self._paths: list[tuple[str, ...]] = []
+        self._names: list[Sequence[object] | None] = []
         self._values: list[list[str]] = []
         self._sets: list[tuple[str, ...]] = []
+        self._seen = 0
+        self._lacking: Counter[int] = Counter()
+        self._incomplete = 0
+        self._first: DataError | None = None
 
     def __len__(self) -> int:
-        return len(self._values[0]) if self._values else 0
+        return self._seen
 
-    def open(self, present: Sequence[str], place: str = "") -> list[str]:
-        """Check the names of the columns; return those to read, text and labels first."""
-        twice = [name for name, count in Counter(present).items() if count > 1]
-        if twice:
-            listed = ", ".join(
-                "a long name" if _looks_like_data(t) else shown(t) for t in twice[:5]
-            )
-            raise problem(
-                self.name,
-                place,
-                expected="column names that differ",
-                got=f"the same name more than once: {listed}",
-                fix="rename or remove the doubles",
-            )
-        wanted = self._columns
-        self._used = [wanted.text, *wanted.labels]
-        for extra in (wanted.site, wanted.patient):
-            if extra is not None and (extra in present or not wanted.optional):
-                self._used.append(extra)
-        self.require(present, place)
-        self._values = [[] for _ in self._used]
-        return self._used
+    @property
+    def drops(self) -> bool:
+        """Whether rows that lack a value are left out."""
+        return self._columns.missing == "drop"
+
+    def open(
+        self,
+        present: Sequence[str],
+        place: str = "",
+        *,
+        nested: bool = False,
+        is_header: Callable[[], bool] | None = None,
+    ) -> list[str]:
+        """Check the names of the columns; return those to read, text and labels first.
+
+        The same may stand there more than once, where several values lie in its objects. See
+        :func:`~fedmodel.data.headers.find_columns` for the arguments.
+        """
+        found = find_columns(
+            self.name, present, self._columns, place, nested=nested, is_header=is_header
+        )
+        roles = list(self._columns.roles())
+        if len(found) < len(roles):  # those that may be absent
+            tops = {".".join((top, *path)) for top, path in found}
+            roles = [(role, column) for role, column in roles if column in tops]
+        self._used = roles
+        self._paths = [path for _, path in found]
+        self._names = [None] * len(found)
+        self.name_classes(self._columns.features)
+        kept = len(found) if self._columns.sets is None else len(found) - len(self._columns.labels)
+        self._values = [[] for _ in range(kept)]
+        return [top for top, _ in found]
 
     def require(self, present: Sequence[str], place: str = "") -> None:
-        """Check that every column to read is among ``present``."""
-        for name in self._used:
-            if name not in present:
-                raise self._missing(name, present, place)
+        """Check that a row's own names have every column to read, as ``open`` does."""
+        find_columns(self.name, present, self._columns, place, nested=True)
+
+    def name_classes(self, features: Mapping[str, Any]) -> None:
+        """Let numbers stand for the names that the ``datasets`` library has kept for them.
+
+        Args:
+            features: of each column, as ``Features.to_dict()`` writes them.
+        """
+        for index, (_, column) in enumerate(self._used if features else ()):
+            if column not in self._columns.flags:
+                top = column.removesuffix("".join(f".{key}" for key in self._paths[index]))
+                self._names[index] = _class_names(features.get(top), self._paths[index])
 
     def add(self, values: Sequence[object], place: str = "") -> None:
         """Check one row's values, in the order ``open`` gave, and keep them.
@@ -114,124 +99,135 @@ class Table:
             values: one for each used column.
             place: words on where the row stands beside its number, such as ``line 7``.
         """
+        self._seen += 1
+        at = self.at(self._seen, place)
         sets, named = self._columns.sets, 1 + len(self._columns.labels)
-        read = range(0) if sets is None else range(1, named)
-        if sets is not None:
-            self._sets.append(self._label_set(sets, [values[i] for i in read], place))
+        several: tuple[str, ...] = ()
+        texts, lacking = [], []
         for index, value in enumerate(values):
-            if index in read:
-                continue
-            if type(value) is int and index:
-                value = str(value)
-            if not isinstance(value, str) or not value or value.isspace() or not _clean(value):
-                raise self._refusal(index, value, place)
-            # Another form of a name would make another site, with a budget of its own, or another
-            # person, who is hidden by halves.
-            self._values[index].append(one_form(value) if index >= named else value)
+            try:
+                if sets is None or not 0 < index < named:
+                    texts.append(self._text(index, value))
+                elif index == 1:
+                    several = sets.read([self._value(i, values[i]) for i in range(1, named)])
+            except MissingError as error:
+                lacking.append(index)
+                self._first = self._first or self._refusal(index, at, str(error))
+            except ValueError as error:
+                raise self._refusal(index, at, str(error)) from None
+        if lacking:
+            self._lacking.update(lacking)
+            self._incomplete += 1
+            return
+        for column, text in zip(self._values, texts, strict=True):
+            column.append(text)
+        self._sets.append(several)
 
-    def _label_set(self, sets: LabelSets, values: Sequence[object], place: str) -> tuple[str, ...]:
-        try:
-            return sets.read(values)
-        except ValueError as error:
-            got = str(error)
-        names = ", ".join(f"'{name}'" for name in self._columns.labels[:_MOST_NAMES])
-        raise problem(
-            self.name,
-            self.at(len(self) + 1, place),
-            expected=f"{sets.expected} in {'columns' if sets.flags else 'column'} {names}",
-            got=got,
-            fix="correct the row; a row without a label has an empty cell, an empty list or only 0",
-        )
+    def _text(self, index: int, value: object) -> str:
+        value = self._value(index, value)
+        text = as_text(value) if index == 0 else as_name(value)
+        # Another form of a name would make another site, with a budget of its own, or another
+        # person, who is hidden by halves.
+        return one_form(text) if self._used[index][0] in ("site", "patient") else text
 
-    @property
-    def flags(self) -> frozenset[str]:
-        """Columns of 0 and 1: their numbers are no names."""
-        sets = self._columns.sets
-        return frozenset(sets.flags if sets is not None else ())
+    def _value(self, index: int, value: object) -> object:
+        return class_name(_within(value, self._paths[index]), self._names[index])
 
     def at(self, row: int, place: str = "") -> str:
         """Return words for the place of a row (counted from 1)."""
         return f"row {row} ({place})" if place else f"row {row}"
 
     def rows(self) -> Rows:
-        """Return what was collected; a file without rows is refused."""
-        if not len(self):
+        """Return what was collected.
+
+        Raises:
+            DataError: if rows lack a value and aren't to be left out, or there is no row.
+        """
+        if self._first is not None and not self.drops:
+            raise DataError(f"{self._first}{self._how_many()}")
+        if self._incomplete:
+            logger.warning(
+                "%s: %d of %d rows are left out, for they lack a value (data.missing=drop): %s",
+                self.name, self._incomplete, self._seen, self._where(),
+            )  # fmt: skip
+        if not self._values or not self._values[0]:
+            got = f"none that is complete ({self._where()})" if self._incomplete else "none"
             raise problem(
                 self.name,
                 "",
                 expected="at least one row of data",
-                got="an empty file" if not self._values else "none",
+                got=got if self._values else "an empty file",
                 fix="give a file with rows",
             )
-        columns = dict(zip(self._used, self._values, strict=True))
-        wanted = self._columns
+        single = self._columns.sets is None
+        roles = [role for role, _ in self._used if single or role != "label"]
+        columns = dict(zip(roles, self._values, strict=True))
         return Rows(
-            self._values[0],
-            self._sets if wanted.sets is not None else self._values[1],
-            columns.get(wanted.site) if wanted.site else None,
-            columns.get(wanted.patient) if wanted.patient else None,
+            columns["text"],
+            columns["label"] if single else self._sets,
+            columns.get("site"),
+            columns.get("patient"),
         )
 
-    def _role(self, index: int) -> str:
-        name = self._used[index]
-        if index < 1 + len(self._columns.labels):
-            return "label" if index else "text"
-        return "site" if name == self._columns.site else "patient"
+    def _how_many(self) -> str:
+        rows = f"{self._incomplete} of {self._seen} rows lack a value"
+        return f", or set data.missing=drop to leave it out ({rows}: {self._where()})"
 
-    def _missing(self, name: str, present: Sequence[str], place: str) -> DataError:
-        role = self._role(self._used.index(name))
-        wanted = {c for c in (self._columns.text, *self._columns.labels, self._columns.site) if c}
-        header = any(c in present or suggest(c, present) for c in wanted)
-        if not header or any(_looks_like_data(column) for column in present):
-            # Perhaps no header at all: then these are a row's values, which are not to be shown.
-            got = f"{len(present)} columns whose names look like data"
-            fix = f"begin the file with a line of column names, or set data.{role}"
+    def _where(self) -> str:
+        return ", ".join(
+            f"{self._used[index][0]} ('{self._used[index][1]}') {count}"
+            for index, count in sorted(self._lacking.items())
+        )
+
+    def _refusal(self, index: int, at: str, got: str) -> DataError:
+        role, column = self._used[index]
+        sets = self._columns.sets
+        if sets is not None and role == "label":
+            names = ", ".join(f"'{name}'" for name in self._columns.labels[:_MOST_NAMES])
+            expected = f"{sets.expected} in {'columns' if sets.flags else 'column'} {names}"
+            fix = (
+                "correct the row; a row without a label has an empty cell, an empty list or only 0"
+            )
         else:
-            listed = ", ".join(present[:_MOST_NAMES]) + (", …" * (len(present) > _MOST_NAMES))
-            got = f"the columns: {listed or '(none)'}"
-            many = "s" if role == "label" and self.flags else ""
-            fix = f"set data.{role}{many} to the column{many} of the {role}{many}"
-            fix += suggest(name, present)
-        if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
-            fix += "; the values must be separated by commas"
-        return problem(self.name, place, expected=f"a column '{name}'", got=got, fix=fix)
-
-    def _refusal(self, index: int, value: object, place: str) -> DataError:
-        got, fix = _fault(value)
-        kind = "text" if index == 0 else "text or a whole number"
-        return problem(
-            self.name,
-            self.at(len(self._values[-1]) + 1, place),
-            expected=f"{kind} in column '{self._used[index]}' (the {self._role(index)})",
-            got=got,
-            fix=fix,
-        )
+            kind = "text" if index == 0 else "text or a whole number"
+            expected = f"{kind} in column '{column}' (the {role})"
+            fix = _FIXES.get(got, "convert the column")
+        return problem(self.name, at, expected=expected, got=got, fix=fix)
 
 
-def _clean(value: str) -> bool:
-    if "\0" in value:
-        return False
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+_FILL = "fill it in or remove the row"
+_FIXES = {
+    "nothing (null or NaN)": _FILL,
+    "an empty value": _FILL,
+    "only white space": _FILL,
+    "a NUL byte": "remove it; the file may be damaged",
+    "half of a surrogate pair (not a character)": "write the file again as UTF-8",
+}
 
 
-def _fault(value: object) -> tuple[str, str]:
-    """Say what is wrong with a value, and what to do."""
-    fill = "fill it in or remove the row"
-    # NaN is the only value that differs from itself; it stands for "missing" in most tools.
-    if value is None or (isinstance(value, float) and value != value):
-        return "nothing (null or NaN)", fill
-    if not isinstance(value, str):
-        return f"a value of type {type(value).__name__}", "convert the column"
-    if not value:
-        return "an empty value", fill
-    if value.isspace():
-        return "only white space", fill
-    if "\0" in value:
-        return "a NUL byte", "remove it; the file may be damaged"
-    return "half of a surrogate pair (not a character)", "write the file again as UTF-8"
+def _within(value: object, path: tuple[str, ...]) -> object:
+    """Return what lies in an object at a path; ``None`` where there is none."""
+    for key in path:
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise ValueError(f"a value of type {type(value).__name__} where an object belongs")
+        value = value.get(key)
+    return value
+
+
+def _class_names(feature: Any, path: Sequence[str]) -> Sequence[object] | None:
+    """Return the names that a column's numbers, or the numbers in its lists, stand for."""
+    for key in path:
+        feature = feature.get(key) if isinstance(feature, dict) else None
+    while True:
+        if isinstance(feature, list) and len(feature) == 1:  # as older versions wrote a list
+            feature = feature[0]
+        elif isinstance(feature, dict) and isinstance(feature.get("feature"), dict | list):
+            feature = feature["feature"]
+        else:
+            break
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+        return None
+    names = feature.get("names")
+    return names if isinstance(names, list) else None

@@ -18,6 +18,7 @@ NEEDS = {
     "data=csv": ["data.train=x.csv"],
     "data=jsonl": ["data.train=x.jsonl"],
     "data=parquet": ["data.train=x.parquet"],
+    "data=excel": ["data.train=x.xlsx"],
     "data=folder": ["data.train=x"],
     "data=hub": ["data.train=a/b"],
     "model=hub": ["model.path=a/b"],

@@ -7,10 +7,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from fedmodel.data.columns import Columns
+from fedmodel.data.opened import Form
 from fedmodel.data.read_csv import read_csv
+from fedmodel.data.read_excel import read_excel
 from fedmodel.data.read_jsonl import read_jsonl
-from fedmodel.data.table import Columns
+from fedmodel.data.read_parquet import read_parquet
 from fedmodel.errors import DataError
+from tests.fedmodel.data.files import write
 
 COLUMNS = Columns(text="text", labels=("label",), site="site", optional=True)
 FUZZ = settings(
@@ -25,6 +29,13 @@ PIECES = st.one_of(
     st.sampled_from(
         [
             b",",
+            b";",
+            b"\t",
+            b"|",
+            b"sep=;\n",
+            b"text;label",
+            b"\x1f\x8b\x08",
+            b"\xff\xfe",
             b'"',
             b'""',
             b"\n",
@@ -45,28 +56,39 @@ PIECES = st.one_of(
         ]
     ),
 )
+FORMS = st.sampled_from(
+    [Form(), Form(separator=";"), *(Form(encoding=e) for e in ("utf-16", "cp1252", "utf-7", "hz"))]
+)
 CONTENT = st.lists(PIECES, max_size=20).map(b"".join)
 
 
 @pytest.mark.long
 @FUZZ
-@given(start=st.sampled_from([b"", b"text,label\n", b'text,label,site\na,"b\n']), rest=CONTENT)
-@example(start=b"text,label\n", rest=b"a\rb,c")
-def test_csv(tmp_path: Path, start: bytes, rest: bytes) -> None:
+@given(
+    start=st.sampled_from([b"", b"text,label\n", b'text,label,site\na,"b\n']),
+    rest=CONTENT,
+    form=FORMS,
+)
+@example(start=b"text,label\n", rest=b"a\rb,c", form=Form())
+def test_csv(tmp_path: Path, start: bytes, rest: bytes, form: Form) -> None:
     path = tmp_path / "fuzz.csv"
     path.write_bytes(start + rest)
     with contextlib.suppress(DataError):
-        assert len(read_csv(path, "fuzz.csv", COLUMNS)) > 0
+        assert len(read_csv(path, "fuzz.csv", COLUMNS, form)) > 0
 
 
 @pytest.mark.long
 @FUZZ
-@given(start=st.sampled_from([b"", b'{"text": "a", "label": 1}\n']), rest=CONTENT)
-def test_jsonl(tmp_path: Path, start: bytes, rest: bytes) -> None:
+@given(
+    start=st.sampled_from([b"", b'{"text": "a", "label": 1}\n', b'[{"text": "a", "label": 1}']),
+    rest=CONTENT,
+    form=FORMS,
+)
+def test_jsonl(tmp_path: Path, start: bytes, rest: bytes, form: Form) -> None:
     path = tmp_path / "fuzz.jsonl"
     path.write_bytes(start + rest)
     with contextlib.suppress(DataError):
-        assert len(read_jsonl(path, "fuzz.jsonl", COLUMNS)) > 0
+        assert len(read_jsonl(path, "fuzz.jsonl", COLUMNS, form)) > 0
 
 
 @pytest.mark.long
@@ -88,6 +110,31 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     path.write_text("\n".join(lines), encoding="utf-8", newline="")
     read = read_csv(path, "round.csv", COLUMNS)
     assert list(zip(read.texts, read.labels, strict=True)) == rows
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["csv.gz", "parquet", "excel"])
+def test_damaged_files(tmp_path: Path, kind: str) -> None:
+    table = {"text": [f"note {i}" for i in range(40)], "label": list("xy") * 20}
+    path = write(kind, tmp_path, table)
+    whole = path.read_bytes()
+
+    @FUZZ
+    @given(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.binary(max_size=4)), max_size=4))
+    def check(edits: list[tuple[int, bytes]]) -> None:
+        data = bytearray(whole)
+        for place, new in edits:
+            data[place : place + 1 + len(new) // 2] = new
+        path.write_bytes(data)
+        with contextlib.suppress(DataError):
+            if kind == "excel":
+                assert len(read_excel(path, "rows", COLUMNS)) > 0
+            elif kind == "parquet":
+                assert len(read_parquet(path, "rows", COLUMNS)) > 0
+            else:
+                assert len(read_csv(path, "rows", COLUMNS)) > 0
+
+    check()
 
 
 def test_the_fuzz_reaches_rows(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""Files opened: compressed or not, in any encoding, and known by their first bytes.
+
+A name's ending is not relied on: files out of a cache have none, and people rename them.
+"""
+
+import bz2
+import codecs
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fedmodel.data.columns import problem
+from fedmodel.errors import ConfigError
+
+__all__ = ["Form", "opened"]
+
+# Each module's ``open`` reads what another file gives.
+_COMPRESSED: Mapping[bytes, tuple[str, Any]] = {
+    b"\x1f\x8b": ("gzip", gzip),
+    b"BZh": ("bzip2", bz2),
+    b"\xfd7zXZ\0": ("xz", lzma),
+}
+_OTHER = {
+    b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "set data=excel, or unpack it"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook, perhaps", "set data=excel"),
+    b"PAR1": ("a Parquet file", "set data=parquet"),
+    b"ARROW1": ("an Arrow file", "set data=folder data.train=<the folder it is in>"),
+    b"%PDF": ("a PDF file", "give a table of texts"),
+    b"\x28\xb5\x2f\xfd": ("a file compressed by zstd", "unpack it, or use gzip"),
+}
+_TABS = {"tab": "\t", "\\t": "\t"}
+# Encodings that are no way to write a file, or that don't say where they fail.
+_NO_FILES = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    r"""How a file of text is written.
+
+    Args:
+        separator: between the values of a CSV file: one character, or ``tab``; ``None``: by its
+            header.
+        encoding: by Python's name for it; ``None``: UTF-8, with or without a byte order mark.
+
+    Raises:
+        ConfigError: for a separator or an encoding that can't be one.
+
+    >>> Form(separator="tab", encoding="Latin1")
+    Form(separator='\t', encoding='iso8859-1')
+    """
+
+    separator: str | None = None
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.separator is not None:
+            separator = _TABS.get(self.separator.lower(), self.separator)
+            if len(separator) != 1 or separator in '"\r\n\0 ' or separator.isalnum():
+                raise ConfigError(
+                    "data.separator must be one character that isn't a letter, a digit, a quote, a "
+                    f"blank or a line end (or the word tab), got {self.separator!r}"
+                )
+            object.__setattr__(self, "separator", separator)
+        if self.encoding is not None:
+            object.__setattr__(self, "encoding", _encoding(self.encoding))
+
+    @property
+    def utf8(self) -> bool:
+        """Whether it is UTF-8."""
+        return self.encoding in (None, "utf-8", "utf-8-sig")
+
+
+def _encoding(name: str) -> str:
+    try:
+        found = codecs.lookup(name).name
+        b"a\0".decode(found, "replace")  # refuses what isn't about text
+    except (LookupError, ValueError):
+        found = "undefined"
+    if found.replace("-", "_") in _NO_FILES:
+        raise ConfigError(
+            "data.encoding must name an encoding of text, such as utf-8, cp1252, latin-1 or "
+            f"utf-16, got {name!r}"
+        )
+    return found
+
+
+@contextmanager
+def opened(path: Path, name: str, kind: str) -> Iterator[BinaryIO]:
+    """Open a file of text for reading, decompressed where it is compressed.
+
+    Args:
+        path: the file.
+        name: what messages call it.
+        kind: the kind of file that is expected, for messages.
+
+    Raises:
+        DataError: if it is of another kind by its first bytes, or compressed and damaged.
+    """
+    with path.open("rb") as raw:
+        start = raw.read(8)
+        raw.seek(0)
+        for magic, (got, fix) in _OTHER.items():
+            if start.startswith(magic):
+                raise problem(name, "", expected=kind, got=got, fix=fix)
+        packed = next((how for magic, how in _COMPRESSED.items() if start.startswith(magic)), None)
+        if packed is None:
+            yield raw
+            return
+        method, module = packed
+        damaged = False
+        try:
+            with module.open(raw, "rb") as file:
+                yield file
+        except (EOFError, zlib.error, lzma.LZMAError):
+            damaged = True
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            damaged = True
+        if damaged:
+            raise problem(
+                name,
+                "",
+                expected=f"a whole file compressed by {method}",
+                got="one that is damaged or cut off",
+                fix="copy or write the file again",
+            )
