@@ -65,9 +65,17 @@ class SiteApp:
         site_of: who a node is. It is asked when a node is first spoken to, and again after it has
             left; it may refuse.
         on_step: called after each local step of any of them (a progress display).
+        candid: tell the coordinator in full why a site refuses; only where it is the same person.
     """
 
-    def __init__(self, site_of: SiteOf, on_step: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        site_of: SiteOf,
+        on_step: Callable[[], None] = lambda: None,
+        *,
+        candid: bool = False,
+    ) -> None:
+        self._candid = candid
         self._site_of = site_of
         self._on_step = on_step
         self._nodes: dict[Key, _Node] = {}
@@ -144,7 +152,8 @@ class SiteApp:
                     node.name = node.site.name
                 return Message(answer(node, message.content), reply_to=message)
             except Exception as error:
-                return _refuse(error, message, node)
+                _note(error, node)
+                return wire.encode_error(error, message, candid=self._candid)
 
         return handle
 
@@ -160,7 +169,8 @@ def _run(node: _Node) -> SiteRun:
     return node.run
 
 
-def _refuse(error: Exception, message: Message, node: _Node) -> Message:
+def _note(error: Exception, node: _Node) -> None:
+    """Note why a site refuses, for its operator."""
     if isinstance(error, FedmodelError):
         node.refusal, node.rule = str(error), error.rule
         logger.warning("site %s: %s", node.name, error)
@@ -177,7 +187,6 @@ def _refuse(error: Exception, message: Message, node: _Node) -> Message:
             frame.filename,
             frame.lineno,
         )
-    return wire.encode_error(error, message)
 
 
 def _nobody(context: Context) -> Site:

@@ -1,6 +1,8 @@
 """Progress of a run on a terminal, while it goes."""
 
+import logging
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +13,9 @@ from fedmodel._escape import escaped
 
 __all__ = ["Display", "say"]
 
+logger = logging.getLogger(__name__)
+
+_NAMED = 8  # sites named for one reason
 _STEP_INTERVAL = 0.1  # seconds between redraws, so that tiny steps don't pay for the display
 
 
@@ -22,10 +27,20 @@ def say(console: Console, text: str, style: str | None = None, *, wrap: bool = T
 
 
 class Display:
-    """A progress display; on something that isn't a terminal, one line per round."""
+    """A progress display: a line for each round, and bars below them on a terminal.
 
-    def __init__(self, console: Console, rounds: int, steps: int) -> None:
+    Args:
+        console: where to.
+        rounds: of the run.
+        steps: of a site in a round.
+        names: node id → site.
+    """
+
+    def __init__(
+        self, console: Console, rounds: int, steps: int, names: Mapping[int, str] | None = None
+    ) -> None:
         self._console = console
+        self._names = names or {}
         self._rounds = rounds
         self._steps = steps
         self._live = console.is_terminal
@@ -58,10 +73,22 @@ class Display:
 
     def joined(self, sites: dict[int, str | None]) -> None:
         """Say who joined."""
-        refused = [reason for reason in sites.values() if reason]
-        say(self._console, f"{len(sites) - len(refused)} of {len(sites)} sites joined")
-        for reason in refused:
-            say(self._console, f"  refused: {reason}", style="yellow")
+        refused = {node: reason for node, reason in sites.items() if reason}
+        self._say(f"{len(sites) - len(refused)} of {len(sites)} sites joined")
+        self._say_why("refused", refused)
+
+    def _say_why(self, what: str, reasons: Mapping[int, str]) -> None:
+        """Say each reason once, with the sites that it is the reason of."""
+        by_reason: dict[str, list[str]] = {}
+        for node, reason in sorted(reasons.items()):
+            by_reason.setdefault(reason, []).append(self._names.get(node, f"node {node}"))
+        for reason, names in by_reason.items():
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            self._say(f"  {', '.join(names[:_NAMED])}{more} {what}: {reason}", "yellow")
+
+    def _say(self, text: str, style: str | None = None, *, wrap: bool = True) -> None:
+        logger.info("%s", text.strip())
+        say(self._console, text, style, wrap=wrap)
 
     def round_started(self, number: int, sites: int) -> None:
         """Begin a round's step bar."""
@@ -90,7 +117,7 @@ class Display:
             shown.append("no sum")
         if metrics.get("failures"):
             shown.append(f"{len(metrics['failures'])} site(s) gave no update")
+            self._say_why("gave no update", {int(n): w for n, w in metrics["failures"].items()})
         note = " · ".join(shown).replace("_", " ")
         self._progress.update(self._round_task, completed=number, note=note)
-        if not self._live:
-            say(self._console, f"round {number}/{self._rounds}: {note}", wrap=False)
+        self._say(f"round {number}/{self._rounds}: {note}", wrap=False)

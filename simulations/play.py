@@ -28,13 +28,18 @@ from simulations.loopback import LoopbackGrid
 from simulations.parties import Parties
 from simulations.scenario import Homes
 
-__all__ = ["Played", "excluded", "play"]
+__all__ = ["Played", "excluded", "node_names", "play"]
 
 logger = logging.getLogger(__name__)
 
 MakeGrid: TypeAlias = Callable[[ClientApp, Mapping[int, Context], Run], LoopbackGrid]
 
 _FIRST_NODE = 2
+
+
+def node_names(parties: Parties) -> dict[int, str]:
+    """Return which node is which site."""
+    return dict(enumerate(sorted(parties.sites), start=_FIRST_NODE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,8 @@ def play(
     on_step: Callable[[], None] = lambda: None,
     homes: Homes | None = None,
     grid: MakeGrid = LoopbackGrid,
+    *,
+    candid: bool = False,
 ) -> Played:
     """Run the job through the real apps.
 
@@ -70,6 +77,8 @@ def play(
         homes: what the sites have of their own.
         grid: makes what carries the messages: one that loses some, say
             (:mod:`simulations.faults`).
+        candid: let the sites tell in full why they refuse: their logs and the run's are one
+            person's.
     """
     run_id, homes = secrets.randbits(62) + 1, homes or Homes()
     configs = _configs(parties, folder, homes)
@@ -81,7 +90,7 @@ def play(
         node: _site(parties, config, states[node], places[node], roster)
         for node, config in configs.items()
     }
-    site_app = clients.app.SiteApp(lambda context: sites[context.node_id], on_step)
+    site_app = clients.app.SiteApp(lambda c: sites[c.node_id], on_step, candid=candid)
     contexts = {n: Context(run_id, n, {}, RecordDict(), {}) for n in sites}
     carrier = grid(site_app.app, contexts, Run.create_empty(run_id))
     coordinator = make_coordinator(
@@ -122,7 +131,7 @@ def _configs(parties: Parties, folder: RunFolder, homes: Homes) -> dict[int, Sit
             # Who proposes it and who decides are one person here.
             performance=parties.performance,
         )
-        for node, name in enumerate(sorted(parties.sites), start=_FIRST_NODE)
+        for node, name in node_names(parties).items()
     }
 
 
@@ -194,7 +203,7 @@ def excluded(parties: Parties, homes: Homes) -> frozenset[int]:
     Raises:
         ConfigError: for a name that no site has.
     """
-    names = {name: node for node, name in enumerate(sorted(parties.sites), start=_FIRST_NODE)}
+    names = {name: node for node, name in node_names(parties).items()}
     if unknown := sorted(set(homes.exclude) - names.keys()):
         raise ConfigError(
             f"federation.exclude names {unknown[0]!r}, which is no site of this run; its sites are "

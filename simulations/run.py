@@ -32,9 +32,11 @@ from fedmodel.runs import (
 )
 from server.publishing import Published
 from simulations.display import Display, say
+from simulations.log import kept
 from simulations.parties import Parties, gather
-from simulations.play import Played, excluded, play
+from simulations.play import Played, excluded, node_names, play
 from simulations.scenario import Asked, Homes, Scenario
+from simulations.unbegun import discard
 
 __all__ = ["main", "simulate"]
 
@@ -126,8 +128,13 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
         )
     else:
         _check_unchanged(folder, parties)
-    with folder.locked():
-        summary = _play(parties, folder, scenario, console, started)
+    with folder.locked(), kept(folder.log):
+        try:
+            summary = _play(parties, folder, scenario, console, started)
+        except FedmodelError:
+            if not asked.resume and discard(folder):
+                say(console, f"nothing was begun: {path} is free again", "yellow")
+            raise
     rows = {name: len(rows) for name, rows in parties.sites.items()}
     for table in summary_tables(summary, rows):
         console.print(table)
@@ -228,8 +235,8 @@ def _play(
     parties: Parties, folder: RunFolder, scenario: Scenario, console: Console, started: float
 ) -> Summary:
     train = parties.job.train
-    with Display(console, train.rounds, train.steps) as display:
-        played = play(parties, folder, display, display.step, scenario.homes)
+    with Display(console, train.rounds, train.steps, node_names(parties)) as display:
+        played = play(parties, folder, display, display.step, scenario.homes, candid=True)
     folder.write_model(parties.learner.layout.named(played.result.vector))
     summary = _summarise(parties, played, time.perf_counter() - started)
     folder.write_summary(summary)

@@ -33,7 +33,7 @@ RUNS = Path("runs")
 
 
 def run_path(name: str | None) -> Path:
-    """Return the folder a run's name means: ``runs/NAME``, or a path as it is.
+    """Return the folder a run's name means: ``runs/NAME``, or a path (``./NAME``) as it is.
 
     Without a name, the date and time.
 
@@ -44,8 +44,8 @@ def run_path(name: str | None) -> Path:
         return RUNS / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
     if not name.strip() or name in (".", ".."):
         raise ConfigError(f"run={name!r} names no run; give a name, or the path of a folder")
-    path = Path(name).expanduser()
-    return path if path.is_absolute() or len(path.parts) > 1 else RUNS / path
+    # What has a separator is a path, also one that Path() takes it out of: ./NAME.
+    return Path(name).expanduser() if "/" in name or name[0] == "~" else RUNS / name
 
 
 class RunFolder:
@@ -136,6 +136,11 @@ class RunFolder:
     def run(self) -> str:
         """The run's name in ledgers: unlike the folder's, it isn't used again for another run."""
         return self.manifest.run
+
+    @property
+    def log(self) -> Path:
+        """File of what was logged while the run went on."""
+        return self.path / "run.log"
 
     @property
     def heads(self) -> Path:

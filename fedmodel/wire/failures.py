@@ -54,11 +54,20 @@ class Failure:
         object.__setattr__(self, "reason", escaped(self.reason))
 
 
-def encode_error(error: Exception, reply_to: Message) -> Message:
-    """Return the reply that says why there is no update, without facts about rows."""
+def encode_error(error: Exception, reply_to: Message, *, candid: bool = False) -> Message:
+    """Return the reply that says why there is no update, without facts about rows.
+
+    Args:
+        error: what was raised at the site.
+        reply_to: what was asked.
+        candid: tell what is known of the error all the same; for a simulation, where the site's
+            log and the coordinator's are the same person's.
+    """
     for code, kind, tell in _KINDS:
         if isinstance(error, kind):
-            reason = str(error) if tell else f"{type(error).__name__}: see the site's own log"
+            reason = (
+                str(error) if tell or candid else f"{type(error).__name__}: see the site's own log"
+            )
             return Message(Error(code, reason), reply_to=reply_to)
     reason = f"unexpected {type(error).__name__}: see the site's own log"
     return Message(Error(_UNEXPECTED, reason), reply_to=reply_to)

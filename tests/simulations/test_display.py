@@ -1,0 +1,121 @@
+"""What a simulation shows and keeps of its parties' words, and what it leaves if it can't begin."""
+
+import io
+import logging
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fedmodel import cli
+from fedmodel.errors import DivergedError
+from fedmodel.runs import RunFolder, run_path
+from fedmodel.training import local
+from simulations.display import Display
+from simulations.log import kept
+
+FAST = ["simulate", "debug=fast", "train=head"]
+
+
+def test_a_reason_is_said_once_with_the_sites_it_is_the_reason_of() -> None:
+    out = io.StringIO()
+    names = {node: f"H{node}" for node in range(2, 14)}
+    display = Display(Console(file=out, width=200), 2, 1, names)
+    display.joined({n: None if n == 5 else ("late" if n == 7 else "too few") for n in names})
+    display.round_ended(1, {"accuracy": 0.5, "failures": {"3": "gone", "4": "gone"}})
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "1 of 12 sites joined",
+        "  H2, H3, H4, H6, H8, H9, H10, H11 and 2 more refused: too few",
+        "  H7 refused: late",
+        "  H3, H4 gave no update: gone",
+        "round 1/2: accuracy 0.500 · 2 site(s) gave no update",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("moved", "runs/moved"),
+        ("./moved", "moved"),
+        ("moved/", "moved"),
+        ("a/b", "a/b"),
+        ("/a/b", "/a/b"),
+    ],
+)
+def test_a_run_is_a_name_or_a_path(name: str, path: str) -> None:
+    assert run_path(name) == Path(path)
+
+
+def test_a_log_is_kept_and_leaves_loggers_as_they_were(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = logging.StreamHandler()
+    root, ours = logging.getLogger(), logging.getLogger("clients")
+    root.addHandler(shown)
+    try:
+        before = (list(root.handlers), ours.level, list(shown.filters))
+        with kept(tmp_path / "run.log"):
+            logging.getLogger("clients.app").warning("site a: no")
+            logging.getLogger("clients.exchange").warning("hardly any effect")
+            logging.getLogger("server.rounds").info("by the way")
+            logging.getLogger("urllib3").info("nobody asked")
+        assert (list(root.handlers), ours.level, list(shown.filters)) == before
+    finally:
+        root.removeHandler(shown)
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == [
+        "WARNING clients.app: site a: no",
+        "WARNING clients.exchange: hardly any effect",
+        "INFO server.rounds: by the way",
+    ]
+    assert capsys.readouterr().err.splitlines() == ["hardly any effect"]
+
+
+def test_a_run_that_could_not_begin_leaves_its_name_free(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "first"
+    assert cli.main([*FAST, f"run='{run}'", "budget.epsilon=1"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("this would exceed budget.epsilon = 1") == 1
+    assert "is free again" in out
+    assert not run.exists()
+    assert cli.main([*FAST, f"run='{run}'", "privacy=none", "train.rounds=1"]) == 0
+    log = RunFolder(run).log.read_text()
+    assert "5 of 5 sites joined" in log
+    assert "round 1/1" in log
+
+
+def test_a_run_whose_sites_share_a_state_gives_back_what_it_held(tmp_path: Path) -> None:
+    run, state = tmp_path / "first", tmp_path / "state"
+    asked = [*FAST, f"run='{run}'", f"state='{state}'", "train.rounds=1"]
+    # Two of five sites are below what the quorum needs.
+    left = "federation.exclude=[site-1,site-2,site-3]"
+    assert cli.main([*asked, left, "federation.quorum=0.9"]) == 1
+    assert not run.exists()
+    assert cli.main(asked) == 0
+
+
+def test_a_run_in_which_something_was_spent_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:  # a step is in the ledger before it is taken
+        raise DivergedError("the loss isn't finite")
+
+    monkeypatch.setattr(local, "train", fail)
+    run = tmp_path / "first"
+    assert cli.main([*FAST, f"run='{run}'"]) == 1
+    assert RunFolder.open(run).log.read_text().count("the loss isn't finite") >= 5
+    assert len(list((run / "ledger").glob("*.jsonl"))) == 5
+
+
+def test_a_sites_own_reason_is_told_where_its_log_is_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "first"
+    asked = [*FAST, f"run='{run}'", "privacy.delta=0.1"]
+    assert cli.main(asked) != 0
+    told = "".join(capsys.readouterr())
+    assert "own log" not in told
+    assert "privacy.delta" in told
