@@ -27,7 +27,10 @@ from fedmodel.job import (
 )
 from fedmodel.secagg.sums import bits_needed
 
-__all__ = ["Facts", "complete", "complete_model", "public_rate"]
+__all__ = ["Facts", "complete", "complete_model", "public_delta", "public_rate"]
+
+_LARGEST_DELTA = Fraction(1, 10_000)
+_NO_DELTA = 1e-5  # of a job that promises nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,21 +122,24 @@ def _federation(proposal: Proposal, facts: Facts) -> Federation:
 
 def _privacy(proposal: Proposal, facts: Facts) -> Privacy:
     asked, sites = proposal.privacy, len(facts.units)
-    rate = 1.0
-    if asked.mechanism == "site":
-        if asked.delta * sites >= 1:
+    rate, delta = 1.0, _NO_DELTA if asked.delta is None else asked.delta
+    if asked.private:
+        if asked.mechanism == "site":
+            whole, count = "sites, and there are", sites
+        elif asked.shared:
+            whole = f"{asked.unit}s of all sites together, for they are one pool here, of"
+            count = sum(facts.units)
+        else:
+            whole, count = f"{asked.unit}s at every site, and the largest has", max(facts.units)
+        delta = public_delta(count) if asked.delta is None else asked.delta
+        if delta * count >= 1:
             raise ConfigError(
-                f"privacy.delta={asked.delta:g} must be below 1/sites, and there are "
-                f"{sites}; lower it"
+                f"privacy.delta={delta:g} must be below 1/{whole} {count}; leave it out "
+                f"(privacy.delta=null), and it is {public_delta(count):g}"
             )
-    elif asked.private:
-        if asked.shared and asked.delta * sum(facts.units) >= 1:
-            raise ConfigError(
-                f"privacy.delta={asked.delta:g} must be below 1/{asked.unit}s of all sites "
-                "together, for they are one pool here; lower it"
-            )
-        rate = asked.rate or public_rate(proposal.train.batch_size, facts.units)
-    made: Privacy = _complete(Privacy, asked, rate=rate)
+        if asked.mechanism != "site":
+            rate = asked.rate or public_rate(proposal.train.batch_size, facts.units)
+    made: Privacy = _complete(Privacy, asked, rate=rate, delta=delta)
     return made
 
 
@@ -154,6 +160,27 @@ def _bits(proposal: Proposal, privacy: Privacy, sums: MaskedSums, federation: Fe
     evaluate = federation.test == "held-out"
     plan = plan_for(privacy, proposal.train, sums, evaluate=evaluate)
     return bits_needed(plan, federation.cohort, asked)
+
+
+def public_delta(count: int) -> float:
+    """Return the δ that sites would agree on from figures they have published.
+
+    It is the largest number of one digit below 1/(10·count), and at most 10⁻⁴: a mechanism that
+    publishes each unit with probability δ then publishes one with probability below 0.1.
+
+    Args:
+        count: units of the largest site, or of all where they are one pool.
+
+    >>> public_delta(800), public_delta(1000), public_delta(30_000)
+    (0.0001, 9e-05, 3e-06)
+    """
+    bound, power = Fraction(1, 10 * max(1, count)), 0
+    if bound > _LARGEST_DELTA:
+        return float(_LARGEST_DELTA)
+    while Fraction(1, 10**power) >= bound:
+        power += 1
+    digits = math.ceil(bound * 10**power) - 1
+    return float(f"{digits}e-{power}")
 
 
 def public_rate(batch_size: int, units: Sequence[int]) -> float:

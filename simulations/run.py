@@ -115,6 +115,7 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
         RunFolder.check_new(path)
     _say_how_far_a_cap_reaches(scenario.homes, console)
     parties = gather(scenario)
+    _say_delta(scenario, parties, console)
     excluded(parties, scenario.homes)  # a name that no site has is noticed before anything is made
     if folder is None:
         folder = RunFolder.create(
@@ -154,6 +155,13 @@ def _say_how_far_a_cap_reaches(homes: Homes, console: Console) -> None:
             "new ledgers in its folder. Give state=DIR for a cap over all runs.",
             "yellow",
         )
+
+
+def _say_delta(scenario: Scenario, parties: Parties, console: Console) -> None:
+    privacy = parties.job.privacy
+    if privacy.private and scenario.proposal.privacy.delta is None:
+        sites = "of all sites together" if privacy.shared else "of the largest site"
+        say(console, f"δ = {privacy.delta:g}: below a tenth of 1/{privacy.unit}s {sites}")
 
 
 def _absolute(mapping: dict[str, Any], asked: Asked) -> dict[str, Any]:

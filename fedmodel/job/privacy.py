@@ -26,7 +26,8 @@ class ProposedPrivacy:
         adjacency: neighbouring datasets differ by adding or removing one unit (``add-remove``), or
             by exchanging one for another (``replace``, which costs more noise at equal ε).
         epsilon: the whole run's ε at each site.
-        delta: the δ it holds at; must be below 1/units at every site.
+        delta: the δ it holds at; must be below 1/units at every site. ``None``: by the sites'
+            published sizes.
         clip: C, the L2 norm each unit's gradient is clipped to.
         rate: probability with which a unit takes part in a step, the same at every site; the noise
             is calibrated for it. ``None``: by the batch and the sites' published sizes.
@@ -48,7 +49,7 @@ class ProposedPrivacy:
     unit: Unit = "record"
     adjacency: Literal["add-remove", "replace"] = "add-remove"
     epsilon: float = 8.0
-    delta: float = 1e-5
+    delta: float | None = 1e-5
     clip: float = 1.0
     rate: float | None = None
     rows_per_patient: int = 8
@@ -66,7 +67,9 @@ class ProposedPrivacy:
             require(0 < value < math.inf, f"privacy.{name} must be > 0, got {value}")
         for name in ("delta", "clip_quantile"):
             value = getattr(self, name)
-            require(0 < value < 1, f"privacy.{name} must be in (0, 1), got {value}")
+            require(
+                value is None or 0 < value < 1, f"privacy.{name} must be in (0, 1), got {value}"
+            )
         require(
             self.rate is None or 0 < self.rate <= 1,
             f"privacy.rate must be in (0, 1], got {self.rate}",
@@ -117,8 +120,9 @@ class Privacy(ProposedPrivacy):
     """What is promised to whom, complete: see :class:`ProposedPrivacy`.
 
     Args:
-        rate: probability with which a unit takes part in a step, the same at every site; without
-            effect on ``mechanism=none``.
+        delta: the δ that ε holds at; like ``rate`` without effect on ``mechanism=none``.
+        rate: probability with which a unit takes part in a step, the same at every site.
     """
 
+    delta: float = 1e-5
     rate: float = 1.0

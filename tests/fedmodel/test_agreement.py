@@ -1,12 +1,13 @@
 """From a proposal and public facts to the one job: what is open is filled in, and nothing else."""
 
 import dataclasses
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from fedmodel import config
-from fedmodel.agreement import Facts, complete, public_rate
+from fedmodel.agreement import Facts, complete, public_delta, public_rate
 from fedmodel.errors import ConfigError, PrivacyError
 from fedmodel.job import (
     Federation,
@@ -162,6 +163,40 @@ def test_the_noise_of_a_sum_is_planned_with_the_evaluation_where_one_is_publishe
 def test_delta_of_sites_by_themselves_isnt_held_against_all_units() -> None:
     alone = Proposal(privacy=ProposedPrivacy(mechanism="dpsgd", delta=0.005))
     assert complete(alone, FACTS).privacy.delta == 0.005
+
+
+@pytest.mark.parametrize("count", [1, 7, 999, 1000, 1001, 9999, 10_000, 12_345, 10**6, 3 * 10**9])
+def test_a_delta_by_itself_is_the_largest_of_one_digit_below_a_tenth(count: int) -> None:
+    delta = public_delta(count)
+    mantissa, _, power = f"{delta:.0e}".partition("e")
+    assert float(f"{mantissa}e{power}") == delta  # one digit
+    assert Fraction(str(delta)) * 10 * count < 1
+    following = Fraction(str(delta)) + Fraction(10) ** int(power)
+    assert delta == 1e-4 or following * 10 * count >= 1
+
+
+@pytest.mark.parametrize(
+    ("privacy", "expected"),
+    [
+        ({"mechanism": "dpsgd"}, 8e-6),  # the largest site decides
+        ({"mechanism": "distributed"}, 7e-6),  # all sites are one pool
+        ({"mechanism": "site", "unit": "site", "evaluation": "suppressed"}, 1e-4),
+        ({"mechanism": "none"}, 1e-5),
+    ],
+)
+def test_a_delta_that_is_left_open_follows_from_the_sites_sizes(
+    privacy: dict[str, Any], expected: float
+) -> None:
+    units = (12_000, 300, 400, 500, 600)
+    secagg = ProposedSecAgg(mode="auto")
+    asked = Proposal(privacy=ProposedPrivacy(delta=None, **privacy), train=STEP, secagg=secagg)
+    assert complete(asked, facts(units=units, rows=12_000)).privacy.delta == expected
+
+
+def test_a_delta_too_large_for_the_largest_site_is_told_before_anything_is_loaded() -> None:
+    asked = Proposal(privacy=ProposedPrivacy(mechanism="dpsgd", delta=1e-4), train=STEP)
+    with pytest.raises(ConfigError, match=r"the largest has 12000; .*=null\), and it is 8e-06"):
+        complete(asked, facts(units=(12_000, 300, 400, 500, 600), rows=12_000))
 
 
 @pytest.mark.parametrize(
