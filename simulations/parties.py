@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,16 +10,20 @@ from dataclasses import dataclass, field, replace
 from clients.policy import count_units
 from fedmodel import tasks
 from fedmodel.agreement import Facts, complete, complete_model
-from fedmodel.data import Rows, check_test, hold_out, labels_of, load, split
+from fedmodel.data import Rows, Source, hold_out, labels_of, load, split
 from fedmodel.errors import DataError
 from fedmodel.job import Job, Performance
 from fedmodel.seeds import Seed
 from fedmodel.training.learner import Learner, network
+from simulations.notices import say_cut, say_rare
 from simulations.scenario import Scenario
 
 __all__ = ["Parties", "gather"]
 
+logger = logging.getLogger(__name__)
+
 _SITE_NAME = re.compile(r"\w[\w .'()&,-]{0,63}")
+_DRAWS = 1000  # of who is held out, of few rows
 _UNKNOWN = "0" * 64  # stands for the hash of weights that aren't loaded yet
 
 
@@ -61,22 +66,18 @@ def gather(scenario: Scenario) -> Parties:
     _check_names(sites)
     held_out: dict[str, Rows] = {}
     if tables.test is None:
-        for name, rows in sites.items():
-            fraction = scenario.source.test_fraction
-            sites[name], held_out[name] = hold_out(rows, fraction, seed.child("test", name))
+        sites, held_out = _held_out(sites, scenario.source, seed)
     test = Rows.concat(held_out.values()) if tables.test is None else tables.test
-    if not len(test):
-        raise DataError(
-            "no site has held out a row to test on (each falls there with probability "
-            f"{scenario.source.test_fraction:g}); raise data.test_fraction, give more rows, or "
-            "set data.test=FILE"
-        )
-    labels = labels_of(Rows.concat(sites.values()), task)
-    check_test(test, labels, task)
+    # Of all rows: which of them are held out is no matter of which classes there are.
+    labels = labels_of(tables.train, task)
+    say_rare(Rows.concat(sites.values()), test, task, held_out=tables.test is None)
     facts = _facts(scenario, sites, labels, public_test=tables.test is not None)
     complete(proposal, facts)  # what can't be met is refused before the model is loaded
     model = complete_model(proposal, labels)
     learner = network(model, proposal.train, Seed(proposal.seed), proposal.performance)
+    # Our own notes are made so that little is lost by the defaults.
+    least = 0.01 if scenario.source.kind == "synthetic" else 0.0
+    say_cut(learner, Rows.concat(sites.values()).texts, least)
     return Parties(
         job=complete(proposal, replace(facts, weights=learner.digest)),
         performance=proposal.performance,
@@ -85,6 +86,35 @@ def gather(scenario: Scenario) -> Parties:
         test=test,
         learner=learner,
         rows_sha256=_digest(sites, test),
+    )
+
+
+def _held_out(
+    sites: Mapping[str, Rows], source: Source, seed: Seed
+) -> tuple[dict[str, Rows], dict[str, Rows]]:
+    """Let each site hold out rows of its own: name → training rows, and name → test rows.
+
+    Of very few rows it can happen that all fall on one side. Then they are drawn again, for a seed
+    is not to decide whether rows will do; a row more or less may decide it there.
+    """
+    train: dict[str, Rows] = {}
+    test: dict[str, Rows] = {}
+    for attempt in range(_DRAWS):
+        for name, rows in sites.items():
+            own = seed.child("test", name) if not attempt else seed.child("test", name, attempt)
+            train[name], test[name] = hold_out(rows, source.test_fraction, own, source.train_only)
+        if any(map(len, train.values())) and any(map(len, test.values())):
+            if attempt:
+                logger.warning(
+                    "so few rows that all of them fell on one side when some were held out; they "
+                    "were drawn again, and one row more or less may change which are held out"
+                )
+            return train, test
+    which, fix = ("a row", "raise") if not any(map(len, test.values())) else ("all rows", "lower")
+    raise DataError(
+        f"{'no' if fix == 'raise' else 'every'} site has held out {which} to test on (each falls "
+        f"there with probability {source.test_fraction:g}, all of a patient at once); {fix} "
+        "data.test_fraction, give more rows, or set data.test=FILE"
     )
 
 

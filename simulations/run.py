@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from clients.report import SiteReport
-from fedmodel import config
+from fedmodel import config, tasks
 from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
 from fedmodel.job import Job
 from fedmodel.report.figures import hiding, privacy_summary
@@ -33,6 +34,7 @@ from fedmodel.runs import (
 from server.publishing import Published
 from simulations.display import Display, say
 from simulations.log import kept
+from simulations.notices import counts_table
 from simulations.parties import Parties, gather
 from simulations.play import Played, excluded, node_names, play
 from simulations.scenario import Asked, Homes, Scenario
@@ -116,6 +118,7 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
     _say_how_far_a_cap_reaches(scenario.homes, console)
     parties = gather(scenario)
     _say_delta(scenario, parties, console)
+    console.print(_counts(parties))
     excluded(parties, scenario.homes)  # a name that no site has is noticed before anything is made
     if folder is None:
         folder = RunFolder.create(
@@ -144,6 +147,11 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
     _say_more(summary, parties, console)
     say(console, f"run folder: {folder.path}", wrap=False)
     return summary
+
+
+def _counts(parties: Parties) -> Table:
+    task = tasks.of(parties.job.model.task)
+    return counts_table(parties.sites, parties.held_out, parties.test, task)
 
 
 def _say_how_far_a_cap_reaches(homes: Homes, console: Console) -> None:

@@ -3,9 +3,11 @@
 The library below it (``datasets``, ``pyarrow``) is imported only where rows are read or shared.
 """
 
+from fedmodel.data.checks import check_site, check_test, labels_of
 from fedmodel.data.partition import Partition, hold_out, site_names, split
 from fedmodel.data.rows import Rows
-from fedmodel.data.sources import Source, Tables, check_site, check_test, labels_of, load
+from fedmodel.data.source import Source
+from fedmodel.data.sources import Tables, load
 from fedmodel.data.synthetic import clinical_notes
 
 __all__ = [

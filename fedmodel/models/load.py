@@ -25,7 +25,7 @@ from fedmodel.models.source import Source, explained, find
 from fedmodel.models.tokenizer import load_tokenizer
 from fedmodel.seeds import Seed
 
-__all__ = ["digest", "load"]
+__all__ = ["digest", "load", "longest_input"]
 
 
 def load(model: job.Model, seed: Seed) -> PreTrainedModel:
@@ -105,15 +105,27 @@ def _match_tokenizer(body: PreTrainedConfig, tokenizer: Any) -> None:
         body.pad_token_id = tokenizer.pad_token_id
 
 
-def _check_fit(model: job.Model, body: PreTrainedConfig) -> None:
+def longest_input(config: PreTrainedConfig) -> int | None:
+    """Return how many tokens a body has positions for; ``None`` where its configuration is silent.
+
+    Args:
+        config: of the body, or of a model around it.
+    """
+    body = getattr(config, "encoder", config)
     limit = getattr(body, "max_position_embeddings", None)
-    if isinstance(limit, int) and limit > 0:
-        if body.model_type in OFFSET:
-            limit -= (getattr(body, "pad_token_id", None) or 0) + 1
-        if model.max_length > limit:
-            raise ModelError(
-                f"model.max_length={model.max_length}, but this model reads at most {limit} tokens"
-            )
+    if not isinstance(limit, int) or limit <= 0:
+        return None
+    if body.model_type in OFFSET:
+        limit -= (getattr(body, "pad_token_id", None) or 0) + 1
+    return limit
+
+
+def _check_fit(model: job.Model, body: PreTrainedConfig) -> None:
+    limit = longest_input(body)
+    if limit is not None and model.max_length > limit:
+        raise ModelError(
+            f"model.max_length={model.max_length}, but this model reads at most {limit} tokens"
+        )
     if getattr(body, "quantization_config", None) is not None:
         raise ModelError("the model is quantised; expected plain float weights")
 

@@ -193,7 +193,12 @@ def test_a_name_with_a_dot_is_first_of_all_a_name(tmp_path: Path) -> None:
 
 # -- workbooks -----------------------------------------------------------------------------------
 
-SHEET: list[list[Any]] = [["text", "label", None], ["a", "x", None], [None, None, None], ["b", 2, "a remark"]]
+SHEET: list[list[Any]] = [
+    ["text", "label", None],
+    ["a", "x", None],
+    [None, None, None],
+    ["b", 2, "a remark"],
+]
 
 
 def test_workbooks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -144,3 +144,36 @@ def test_a_side_can_be_empty() -> None:
     assert found == {(0, 1), (1, 0)}
     with pytest.raises(ConfigError, match=r"in \(0, 1\), got 1"):
         hold_out(rows(), 1, Seed(0))
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_classes_that_are_never_held_out(patients: bool) -> None:
+    table = rows(900, patients=patients)
+    train, test = hold_out(table, 0.5, Seed(5), ("class 0", "no such"))
+    assert "class 0" not in test.labels
+    assert sum(label == "class 0" for label in train.labels) == 180
+    # The others lie where they would lie anyhow.
+    plain = hold_out(table, 0.5, Seed(5))[1]
+    assert test == plain.take(i for i, label in enumerate(plain.labels) if label != "class 0")
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_one_row_more_moves_no_other_whatever_is_never_held_out(patients: bool) -> None:
+    table = rows(patients=patients)
+    # One of each text and label twice, and a text with two labels.
+    table = Rows.concat([table, table.take([0, 1]), table.take([5])])
+    for left_out in range(len(table)):
+        less = table.take(i for i in range(len(table)) if i != left_out)
+        whole, part = (hold_out(t, 0.3, Seed(5), ("class 1",)) for t in (table, less))
+        for one, other in zip(whole, part, strict=True):
+            gone = Counter(zip(one.texts, one.labels, strict=True))
+            gone.subtract(Counter(zip(other.texts, other.labels, strict=True)))
+            assert all(count >= 0 for count in gone.values())
+        assert sum(map(len, whole)) == sum(map(len, part)) + 1
+
+
+def test_sets_of_labels_with_one_that_is_never_held_out() -> None:
+    table = Rows([f"text {i}" for i in range(90)], [("a", "b"), ("b",), ()] * 30)
+    train, test = hold_out(table, 0.5, Seed(1), ("a",))
+    assert set(test.labels) == {("b",), ()}
+    assert train.labels.count(("a", "b")) == 30

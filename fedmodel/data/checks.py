@@ -1,0 +1,82 @@
+"""Checks of rows that were read: labels, test rows, and a site's number of rows."""
+
+from collections.abc import Sequence
+
+from fedmodel.data.columns import problem, shown
+from fedmodel.data.rows import Rows
+from fedmodel.errors import DataError
+from fedmodel.tasks import Task, in_order
+
+__all__ = ["check_site", "check_test", "labels_of"]
+
+
+def labels_of(train: Rows, task: Task, *, name: str = "the training rows") -> tuple[str, ...]:
+    """Return the names that rows are labelled with, in order: a job's labels.
+
+    Args:
+        train: the training rows.
+        task: says what a row's label is.
+        name: what the message calls them.
+
+    Raises:
+        DataError: if there are fewer than the task needs, or a label is of another kind.
+    """
+    labels = in_order(task.vocabulary(train.labels))
+    if len(labels) < task.fewest_labels:
+        got = f"one class in all {len(train)} rows: {shown(labels[0])}" if labels else "no label"
+        raise problem(
+            name,
+            "",
+            expected=f"at least {task.fewest_labels} class{'es' * (task.fewest_labels > 1)}",
+            got=got if len(train) else "no rows",
+            fix="set data.label to the column of the label, or give rows of other classes",
+        )
+    return labels
+
+
+def check_test(
+    test: Rows, labels: Sequence[str], task: Task, *, name: str = "the test rows"
+) -> None:
+    """Check that every label of the test rows is known from training.
+
+    Args:
+        test: the test rows.
+        labels: names that the training rows are labelled with.
+        task: says what a row's label is.
+        name: what the message calls the test rows.
+
+    Raises:
+        DataError: for the first label that isn't, with its rows.
+    """
+    known = set(labels)
+    named = [task.names(label) for label in test.labels]
+    for row, names in enumerate(named, start=1):
+        for label in (n for n in names if n not in known):
+            rows = sum(label in others for others in named)
+            vocabulary = ", ".join(shown(k) for k in list(labels)[:20])
+            raise problem(
+                name,
+                f"row {row}",
+                expected=f"a label of the training rows ({vocabulary})",
+                got=f"{shown(label)} ({rows} test rows have it)",
+                fix="correct the label, remove these rows or train on such rows too",
+            )
+
+
+def check_site(name: str, rows: Rows, batch_size: int) -> None:
+    """Check that a site has the rows for one batch.
+
+    Args:
+        name: the site.
+        rows: its training rows.
+        batch_size: rows in a step.
+
+    Raises:
+        DataError: if it has fewer.
+    """
+    if len(rows) < batch_size:
+        raise DataError(
+            f"site '{name}': expected at least {batch_size} training rows for one batch, got "
+            f"{len(rows)}; set train.batch_size={max(1, len(rows))} or lower, give the site more "
+            "rows, or take fewer sites"
+        )

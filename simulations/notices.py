@@ -1,0 +1,150 @@
+"""Notices of a simulation about its rows, before anything is trained.
+
+They are the researcher's own view: class and site counts, lengths, rare classes. In a deployment
+each site has such a view of its own rows only, and none of it leaves the site.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich.table import Table
+
+from fedmodel import models
+from fedmodel.data import Rows
+from fedmodel.data.columns import shown
+from fedmodel.models.load import longest_input
+from fedmodel.report.tables import cell
+from fedmodel.tasks import Task
+from fedmodel.training.learner import Learner
+
+__all__ = ["counts_table", "rare_classes", "say_cut", "say_rare"]
+
+logger = logging.getLogger(__name__)
+
+_PLAIN = re.compile(r"\w[\w.-]*")
+_RARE = 10  # rows of a class, below which chance decides much
+_COLUMNS = 8  # classes that have a column of their own
+_LISTED = 20
+_LOOKED_AT = 5000  # texts
+
+
+def say_cut(learner: Learner, texts: Sequence[str], least: float = 0.0) -> None:
+    """Log how many rows ``model.max_length`` cuts, and how long they are.
+
+    Args:
+        learner: the model.
+        texts: of all training rows; of many, some thousands are looked at.
+        least: share of all tokens that must be lost for a word.
+    """
+    every, longest = max(1, -(-len(texts) // _LOOKED_AT)), learner.longest
+    looked = list(texts[::every])
+    if not looked:
+        return
+    encoded = learner.tokenizer(looked, return_attention_mask=False, verbose=False)
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    cut = int((lengths > longest).sum())
+    lost = 1 - float(np.minimum(lengths, longest).sum()) / max(1, int(lengths.sum()))
+    if not cut or lost < least:
+        return
+    half, most = np.quantile(lengths, [0.5, 0.9], method="inverted_cdf")
+    limit = longest_input(models.unwrap(learner.module).config)
+    if limit is None:
+        fix = "raise model.max_length"
+    elif limit > longest:
+        fix = f"raise model.max_length (this model reads up to {limit})"
+    else:
+        fix = "shorten the texts, or take a model that reads more"
+    logger.warning(
+        "model.max_length=%d cuts %d of %d rows%s, and %s of all tokens are never read. Tokens of "
+        "a row: half have up to %d, nine in ten up to %d, all up to %d; %s",
+        longest, cut, len(looked), " looked at" if every > 1 else "",
+        "less than 1 %" if lost < 0.01 else f"{100 * lost:.0f} %",
+        half, most, lengths.max(), fix,
+    )  # fmt: skip
+
+
+def rare_classes(train: Rows, test: Rows, task: Task) -> dict[str, tuple[int, int]]:
+    """Return classes with few rows, or none to train on: name → rows to train and to test on."""
+    learned, tested = _counted(train, task), _counted(test, task)
+    both = sorted({*learned, *tested})
+    return {
+        name: (learned[name], tested[name])
+        for name in both
+        if learned[name] + tested[name] < _RARE or not learned[name]
+    }
+
+
+def say_rare(train: Rows, test: Rows, task: Task, *, held_out: bool) -> None:
+    """Log the names of classes with few rows.
+
+    Args:
+        train: rows of all sites to train on.
+        test: the test rows.
+        task: says what a row's label is.
+        held_out: whether the test rows were held out from the sites.
+    """
+    rare = rare_classes(train, test, task)
+    if not rare:
+        return
+    listed = ", ".join(
+        f"{shown(name)} ({learned} to train on, {tested} to test on)"
+        for name, (learned, tested) in list(rare.items())[:_LISTED]
+    )
+    fix, out = "", [name for name, (_, tested) in rare.items() if tested]
+    if held_out and out:
+        names = ",".join(out) if all(map(_PLAIN.fullmatch, out)) else "…"
+        fix = f"; which rows are held out is chance: data.train_only=[{names}] holds none out"
+    logger.warning(
+        "classes with fewer than %d rows, of which a model learns little and figures tell little: "
+        "%s%s%s", _RARE, listed, ", …" * (len(rare) > _LISTED), fix,
+    )  # fmt: skip
+
+
+def counts_table(
+    sites: Mapping[str, Rows], held_out: Mapping[str, Rows], test: Rows, task: Task
+) -> Table:
+    """Return a table of the rows of each site and class.
+
+    Args:
+        sites: name → training rows.
+        held_out: name → rows that the site has held out; empty with public test rows.
+        test: all test rows.
+        task: says what a row's label is.
+    """
+    whole = _counted(Rows.concat(sites.values()), task)
+    classes = [name for name, _ in whole.most_common()]
+    named = classes if len(classes) <= _COLUMNS else classes[: _COLUMNS - 1]
+    patients = all(rows.patients is not None for rows in sites.values())
+    table = Table(title="rows to train on")
+    table.add_column("site")
+    heads = ["rows", *["patients"] * patients, *["held out"] * bool(held_out), *map(_short, named)]
+    for head in [*heads, *[f"{len(classes) - len(named)} more"] * (len(named) < len(classes))]:
+        table.add_column(cell(head), justify="right")
+
+    def add(name: str, rows: Rows, out: int) -> None:
+        counts = _counted(rows, task)
+        figures = [len(rows), *[len(set(rows.patients or ()))] * patients]
+        figures += [out] * bool(held_out) + [counts[n] for n in named]
+        if len(named) < len(classes):
+            figures.append(counts.total() - sum(counts[n] for n in named))
+        table.add_row(cell(name), *map(str, figures))
+
+    for name, rows in list(sites.items())[:_LISTED]:
+        add(name, rows, len(held_out.get(name, ())))
+    if len(sites) > _LISTED:
+        table.add_row(f"… {len(sites) - _LISTED} more sites")
+    add("all", Rows.concat(sites.values()), sum(map(len, held_out.values())))
+    if not held_out:
+        table.caption = f"{len(test)} public test rows"
+    return table
+
+
+def _counted(rows: Rows, task: Task) -> Counter[str]:
+    return Counter(name for label in rows.labels for name in task.names(label))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:23]}…"
