@@ -131,9 +131,9 @@ class TreeHead:
         try:
             mapping: Any = json.loads(text)
             head = config.build(cls, mapping, "head")
+            head.verify()  # what has no canonical form can't be signed, and shows only now
         except (ValueError, RecursionError, ConfigError) as error:
-            raise ProtocolError(f"not a ledger head of this version: {error}") from error
-        head.verify()
+            raise ProtocolError(f"not a ledger head of this version: {error!s:.300}") from error
         return head
 
 

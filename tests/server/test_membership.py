@@ -1,5 +1,6 @@
 """Joining and leaving, and what the coordinator does with where ledgers stand."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -215,6 +216,30 @@ def test_an_update_whose_head_does_not_follow_is_left_out(
     assert "'3'" in seen[2]
     assert seen[1] == seen[3] == "{}"
     assert result.updates == {2: 3, 3: 2, 4: 3}
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": 2**60}, {"size": 10**400}, {"ledger": "\ud800"}, {"time": []}, {"key": 1}]
+)
+@pytest.mark.parametrize(("kind", "at"), [("query.join", 0), ("train", 2)])
+def test_no_head_that_a_site_makes_up_ends_the_run(
+    sites: Sites, kind: str, at: int, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, told = wire.decode_standing, list[bool]()
+
+    def lying(content: RecordDict) -> Standing | None:
+        record = content.config_records["config"]
+        head = json.loads(str(record["head"]))
+        if ("arrays" in content) == (kind == "train"):
+            told.append(True)
+            if len(told) == at * len(NODES) + 1:
+                record["head"] = json.dumps(head | change)
+        return read(content)
+
+    monkeypatch.setattr(wire, "decode_standing", lying)
+    result, _ = play(sites)
+    assert result.rounds == 3
+    assert sorted(result.updates.values()) == ([3, 3] if kind == "query.join" else [2, 3, 3])
 
 
 def test_a_site_that_joins_with_another_key_is_refused(sites: Sites, tmp_path: Path) -> None:
