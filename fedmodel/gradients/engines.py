@@ -83,9 +83,9 @@ class OpacusEngine:
     name: str
     kind: type[GradSampleHooks]
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, batch: int = 0) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self._wide = wide(self.parameters)
+        self._wide = wide(self.parameters, batch)
         self._module = module
         self._rows = 0
         self._groups = Groups.records(0, torch.device("cpu"))
@@ -153,8 +153,12 @@ class Hooks(OpacusEngine):
                 )
 
     def squares(self) -> dict[nn.Parameter, Tensor]:
-        """Return squared norms, float64 ``[U]``, from sums in float32."""
-        return {p: self._samples(p).square().flatten(1).sum(1).double() for p in self.parameters}
+        """Return squared norms, float64 ``[U]``: in float32 the square of 1e-23 is 0."""
+        norm = torch.linalg.vector_norm
+        return {
+            p: norm(self._samples(p).flatten(1), dim=1, dtype=torch.float64).square()
+            for p in self.parameters
+        }
 
     def add(self, factors: Factors, *, keep: bool = False) -> None:
         """Add the weighted gradients; a factor of 0 leaves a unit out."""
@@ -170,16 +174,21 @@ class Hooks(OpacusEngine):
         return self._groups.sum(p.grad_sample.float())  # type: ignore[attr-defined]
 
 
-_ENGINES: dict[str, Callable[[nn.Module], Engine]] = {
+_ENGINES: dict[str, Callable[[nn.Module, int], Engine]] = {
     "fast": FastClip,
     "hooks": Hooks,
 }
 
 
-def make_engine(name: str, module: nn.Module) -> Engine:
+def make_engine(name: str, module: nn.Module, batch: int = 0) -> Engine:
     """Return the engine of a job's choice for a module's trainable parameters.
+
+    Args:
+        name: of the engine.
+        module: whose gradients it clips.
+        batch: expected units of a step (see :func:`fedmodel.gradients.fastclip.engine.wide`).
 
     Raises:
         PrivacyError: naming a layer that it can't clip per unit.
     """
-    return _ENGINES[name](module)
+    return _ENGINES[name](module, batch)

@@ -119,7 +119,7 @@ def private_steps(
         PrivacyError: if a guard finds that the promise would not hold.
     """
     performance, entropy = round_.performance, round_.entropy
-    engine = make_engine(performance.engine, learner.trained)
+    engine = make_engine(performance.engine, learner.trained, plan.expected_batch)
     clipper = make_clipper(privacy, plan, learner.trained, entropy, clip)
     private = PrivateOptimizer(optimizer, plan, round_.number, clipper, entropy)
     guards.check_parameters(learner, private)

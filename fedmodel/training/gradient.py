@@ -49,8 +49,8 @@ def clipped_sum(
         round_: which round it is: one step, told of before anything is computed.
 
     Returns:
-        ``[trainable]`` in the order of the learner's layout, float64; float32 above 5 million
-        parameters (see :func:`fedmodel.gradients.fastclip.engine.wide`).
+        ``[trainable]`` in the order of the learner's layout, float64; float32 where the model is
+        large and steps are small (see :func:`fedmodel.gradients.fastclip.engine.wide`).
 
     Raises:
         PrivacyError: if a guard finds that the promise would not hold, or for adaptive clipping,
@@ -61,7 +61,7 @@ def clipped_sum(
             "a sum with noise in shares has one clip norm for the whole run; use "
             "privacy.clipping=flat or per-layer, got adaptive"
         )
-    engine = make_engine(round_.performance.engine, learner.trained)
+    engine = make_engine(round_.performance.engine, learner.trained, plan.expected_batch)
     clipper = make_clipper(privacy, plan, learner.trained, round_.entropy, None)
     guards.check_held(learner, engine.parameters, "engine")
     round_.before_step(plan.spend(round_.number, 1))
@@ -79,16 +79,16 @@ def clipped_sum(
                 physical_batch=round_.performance.physical_batch,
                 entropy=round_.entropy,
             )
-        total = _collect(learner, engine.parameters)
+        total = _collect(learner, wide(engine.parameters, plan.expected_batch))
     finally:
         _forget(engine.parameters)
     round_.on_step()
     return total
 
 
-def _collect(learner: Learner, parameters: Sequence[nn.Parameter]) -> NDArray[np.floating]:
+def _collect(learner: Learner, kind: torch.dtype) -> NDArray[np.floating]:
     """Return what the parameters hold in ``summed_grad``, in the layout's order; 0 without one."""
-    dtype = np.float64 if wide(parameters) == torch.float64 else np.float32
+    dtype = np.float64 if kind == torch.float64 else np.float32
     total: NDArray[np.floating] = np.zeros(learner.layout.total, dtype=dtype)
     named: dict[str, Any] = dict(learner.module.named_parameters())
     places = zip(learner.layout.names, learner.layout.offsets, learner.layout.shapes, strict=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ROUNDING", "Gram", "gram", "inner"]
+__all__ = ["ROUNDING", "Gram", "gram", "inner", "lost"]
 
 _SPLIT_ABOVE = 32  # smaller blocks cost more in calls than they save
 _MAX_SPLITS = 2
@@ -23,6 +23,27 @@ Random numbers reach a tenth of it. The worst are sums of equal numbers, which a
 way: 50 units in the last place for any length, since matrix products add up in blocks.
 """
 
+_TINY = 2.0**-126  # a float32 number below it may be taken for 0, and so may a product
+
+
+def lost(x: Tensor, squares: Tensor) -> Tensor:
+    """Return a bound on what underflow hides of an inner product with these vectors.
+
+    Without it a gradient of 1e-23 in every coordinate has a norm of 0, and a job with a tiny clip
+    norm would add it up as it is. Of what is exactly 0 nothing is hidden.
+
+    Args:
+        x: float32 ``[…, D]``.
+        squares: of their lengths, as computed, ``[…]``.
+
+    Returns:
+        float64 ``[…]``: 2·D·2**-126, or 0.
+    """
+    some = squares > 0
+    if not bool(some.all()):
+        some = (x != 0).any(-1)
+    return some.double() * (2 * x.shape[-1] * _TINY)
+
 
 @dataclass(frozen=True, slots=True)
 class Gram:
@@ -32,11 +53,15 @@ class Gram:
         blocks: how often each counts, and its entries ``[U, …]``.
         trace: Σ_t ‖x_t‖², float64 ``[U]``.
         norm: Frobenius norm of ``x xᵀ``, float64 ``[U]``.
+        hidden: what underflow may hide of each entry, float64 ``[U]``; trace and norm have it in.
+        tokens: T.
     """
 
     blocks: list[tuple[float, Tensor]]
     trace: Tensor
     norm: Tensor
+    hidden: Tensor
+    tokens: int
 
 
 def gram(x: Tensor) -> Gram:
@@ -49,16 +74,24 @@ def gram(x: Tensor) -> Gram:
     square = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     for weight, entries in blocks:
         square += weight * _dot(entries, entries)
-    return Gram(blocks, trace, square.sqrt())
+    tokens = x.shape[1]
+    hidden = lost(x.flatten(1), trace) / max(tokens, 1)
+    some = hidden > 0
+    norm = (square + some * (2 * tokens**2 * _TINY)).sqrt() + tokens * hidden
+    return Gram(blocks, trace + tokens * hidden, norm, hidden, tokens)
 
 
 def inner(first: Gram, second: Gram) -> Tensor:
     """Return a bound on ``‖Σ_t b_t a_tᵀ‖²`` of every unit, float64 ``[U]``, tight to rounding.
 
     An entry of A is wrong by at most ROUNDING·‖a_t‖‖a_s‖, which moves the result by at most
-    ROUNDING·Σ_{t,s}‖a_t‖‖a_s‖|B_{t,s}| ≤ ROUNDING·tr(A)‖B‖, and an entry of B likewise.
+    ROUNDING·Σ_{t,s}‖a_t‖‖a_s‖|B_{t,s}| ≤ ROUNDING·tr(A)‖B‖, and an entry of B likewise. What
+    underflow hides of an entry of A moves it by as much times Σ_{t,s}|B_{t,s}| ≤ T·tr(B).
     """
     total = ROUNDING * (first.trace * second.norm + second.trace * first.norm)
+    total += first.tokens * (first.hidden * second.trace + second.hidden * first.trace)
+    some = (first.hidden > 0) & (second.hidden > 0)
+    total += some * (2 * first.tokens**2 * _TINY)
     for (weight, a), (_, b) in zip(first.blocks, second.blocks, strict=True):
         total += weight * _dot(a, b)
     return total

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedmodel.gradients.fastclip.gram import ROUNDING, Gram, gram, inner
+from fedmodel.gradients.fastclip.gram import ROUNDING, Gram, gram, inner, lost
 from fedmodel.gradients.fastclip.groups import Groups
 
 __all__ = ["Direct", "Grams", "Looked", "Outer", "Part", "Scratch", "add", "squares"]
@@ -140,7 +140,7 @@ def _table_squares(part: Looked, groups: Groups) -> Tensor:
     sizes = lengths.new_zeros(len(found)).index_add_(0, place, lengths)
     # A sum of n numbers one after another is wrong by at most n - 1 roundings of all of them.
     hidden = (ROUNDING + counts * 2.0**-23) * sizes.square()
-    norms: Tensor = torch.linalg.vecdot(sums, sums).double() + hidden
+    norms: Tensor = _lengths(sums).square() + hidden
     return norms.new_zeros(groups.count).index_add_(0, found // rows, norms)
 
 
@@ -151,12 +151,13 @@ def _cross(outer: Outer, looked: Looked, groups: Groups) -> Tensor:
     products = torch.bmm(right, grad.transpose(1, 2)).double()
     at = left.gather(2, ids.unsqueeze(1).expand(-1, left.shape[1], -1))
     largest = _lengths(right).unsqueeze(2) * _lengths(grad).unsqueeze(1)
-    return (products * at + ROUNDING * largest * at.abs()).flatten(1).sum(1)
+    off = ROUNDING * largest + lost(grad, torch.linalg.vecdot(grad, grad)).unsqueeze(1)
+    return (products * at + off * at.abs()).flatten(1).sum(1)
 
 
 def _lengths(x: Tensor) -> Tensor:
     squares: Tensor = torch.linalg.vecdot(x, x)
-    return squares.double().sqrt()
+    return (squares.double() + lost(x, squares)).sqrt()
 
 
 def _direct(parameter: nn.Parameter, parts: list[Part]) -> Tensor:

@@ -44,13 +44,22 @@ def test_flat_factors_bound_every_unit(norms: list[float], clip: float) -> None:
     reached = found.double() * torch.tensor(norms, dtype=torch.float64)
     assert (reached <= clip).all()
     for factor, norm in zip(found.tolist(), norms, strict=True):
-        assert factor == 1 or norm * factor == pytest.approx(clip, rel=2e-5)
+        assert factor == 1 or norm * factor == pytest.approx(clip, rel=2e-4)
+
+
+@pytest.mark.parametrize("clip", [1e-30, 1.05e-28, 1e-3])
+def test_factors_of_few_bits_are_rounded_down(clip: float) -> None:
+    norms = clip * 10.0 ** np.linspace(38, 46, 200)
+    square = torch.from_numpy(norms**2)
+    found = Flat(clip).factors({nn.Parameter(torch.zeros(1)): square})
+    assert isinstance(found, Tensor)
+    assert (found.double().numpy() * norms <= clip).all()
 
 
 def test_the_norm_is_over_all_parameters() -> None:
     module = nn.Linear(2, 2)
     found = Flat(1.0).factors(squares_of(module, [[3.0, 0.3], [4.0, 0.4]]))
-    np.testing.assert_allclose(np.asarray(found), [0.2, 1.0], rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(found), [0.2, 1.0], rtol=2e-4)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -91,7 +100,7 @@ def test_a_layer_that_no_unit_reached_counts_all_the_same() -> None:
     del squares[list(module.parameters())[4]]
     found: Any = PerLayer(0.6, module).factors(squares)
     reached = found[next(iter(squares))].double() * math.sqrt(2e6)
-    assert float(reached) == pytest.approx(0.6 / math.sqrt(3), rel=1e-4)
+    assert float(reached) == pytest.approx(0.6 / math.sqrt(3), rel=2e-4)
 
 
 def test_a_frozen_layer_takes_no_share() -> None:
@@ -190,10 +199,11 @@ def test_where_the_sum_is_float32_units_are_clipped_further(
     module: Any = torch.nn.Linear(2, 1, bias=False)
     plan = plan_of(clipping=clipping, clip=1.0)
     found = []
-    for most in (5, 1):
+    for most, few in ((5, 99), (1, 99), (1, 0)):
         monkeypatch.setattr(fastclip, "_WIDE_UP_TO", most)
+        monkeypatch.setattr(fastclip, "_FEW_UNITS", few)
         clipper = make_clipper(Privacy(clipping=clipping), plan, module, Entropy(), None)
         factors = clipper.factors({module.weight: torch.tensor([4.0], dtype=torch.float64)})
         own = factors[module.weight] if isinstance(factors, dict) else factors
         found.append(2 * float(own[0]))
-    assert found == pytest.approx([1 - 1e-5, 1 - 1e-3], abs=1e-6)
+    assert found == pytest.approx([1 - 1e-4, 1 - 2e-3, 1 - 1e-4], abs=1e-6)

@@ -54,6 +54,27 @@ def test_equal_numbers_which_all_round_the_same_way(tokens: int) -> None:
         assert (found <= true * (1 + 2e-5)).all()
 
 
+@pytest.mark.parametrize("tokens", [1, 12, 70])
+@pytest.mark.parametrize("scale", [1e-12, 1e-19, 1e-22, 1e-24, 1e-36])
+def test_no_norm_is_lost_where_squares_underflow(scale: float, tokens: int) -> None:
+    left = scale * normal(3, tokens, 5)
+    left[1] = 0
+    ids = torch.zeros(3, tokens, dtype=torch.int64)
+    table = nn.Parameter(torch.zeros(4, 5))
+    grams = Grams(Groups.records(3, torch.device("cpu")))
+    for right in (normal(3, tokens, 8, seed=1), scale * normal(3, tokens, 8, seed=1)):
+        found = inner(gram(left), gram(right))
+        assert (found >= true_square(left, right)).all()
+        assert found[1] == 0
+    looked = squares(table, [Looked(ids, left)], grams)
+    assert (looked >= left.double().sum(1).square().sum(1)).all()
+    large = normal(3, tokens, 4, seed=2)
+    whole = torch.einsum("utp,utd->upd", large.double(), left.double())
+    whole[:, 0] += left.double().sum(1)
+    both: list[Part] = [Outer(large, left), Looked(ids, left)]
+    assert (squares(table, both, grams) >= whole.square().sum((1, 2))).all()
+
+
 def test_zeros_have_norm_zero() -> None:
     assert inner(gram(torch.zeros(2, 40, 3)), gram(normal(2, 40, 3))).tolist() == [0, 0]
 

@@ -109,7 +109,7 @@ def test_it_is_the_sum_of_the_clipped_gradients_in_the_layouts_order(
     plan = plan_of(clip=clip, unit=unit, clipping=clipping)
     found = sum_of(learner, examples, plan, job, vector, engine=engine, physical=5)
     assert found.shape == (learner.layout.total,)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -128,8 +128,8 @@ def test_a_large_models_sum_is_float32(
     monkeypatch.setattr(fast, "_WIDE_UP_TO", 1)
     found = local.gradient(learner, examples, job.privacy, vector, plan_of(), Round())
     assert found.dtype == np.float32
-    # Its units are clipped to 0.999 C, for the rounding.
-    clipped = wide * (1 - 1e-3) / (1 - 1e-5)
+    # Its units are clipped to 0.998 C, for the rounding.
+    clipped = wide * (1 - 2e-3) / (1 - 1e-4)
     np.testing.assert_allclose(found, clipped, atol=1e-5 * np.abs(wide).max())
 
 

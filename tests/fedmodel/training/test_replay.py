@@ -76,6 +76,30 @@ def test_so_it_is_with_any_physical_batch(physical: int) -> None:
     assert max(f for _, f in moved(learner_of(), "fast", False, 40, physical)) <= 1
 
 
+@pytest.mark.parametrize("engine", ["fast", "hooks"])
+@pytest.mark.parametrize("clip", [1e-20, 1e-23, 1e-26])
+def test_no_clip_norm_is_too_small_to_bound_a_row(
+    engine: Any, clip: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A head that is sure of a row leaves it a gradient whose square is 0 in float32.
+    monkeypatch.setattr(replay, "_CLIP", clip)
+    learner, performance = learner_of(), Performance(device="cpu", engine=engine)
+    more = replay._examples(learner, [9, 3, 14, 5], "sure")
+    fewer = more.without(np.array([0]))
+    found = []
+    with replay.borrowed(learner):
+        _, linear = replay._last_linear(learner) or ("", None)
+        assert linear is not None
+        own = replay._read_by(learner, linear, more)[0]
+        for margin in range(44, 62):
+            sure = np.zeros((len(NAMES), len(own)), np.float32)
+            sure[0] = margin * own / (own @ own)
+            learner.load_vector(sure.ravel())
+            one, other = (replay._sum(learner, e, performance) for e in (more, fewer))
+            found.append(float(np.linalg.norm(one - other)) / clip)
+    assert 0 < max(found) <= 1
+
+
 # -- each defence, taken out ----------------------------------------------------------------------
 
 
