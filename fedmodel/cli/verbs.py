@@ -23,6 +23,7 @@ TEXTS: dict[str, frozenset[str]] = {
                 for name in (
                     *("train", "test", "name", "revision", "train_split", "test_split"),
                     *("text", "label", "label_separator", "site", "patient"),
+                    *("separator", "encoding", "sheet"),
                 )
             ),
         ]
@@ -35,6 +36,7 @@ LISTS: dict[str, frozenset[str]] = {
     "simulate": frozenset(
         [
             "data.labels",
+            "data.train_only",
             "federation.exclude",
             "model.labels",
             *("train.frozen", "train.lora.target_modules"),

@@ -147,7 +147,7 @@ def test_a_number_from_a_file_is_refused_by_name(key: str, odd: object) -> None:
     inner = mapping
     for name in groups:
         inner = inner.setdefault(name, {})
-    lists = key in LISTS | {"data.labels"}
+    lists = key in LISTS | {"data.labels", "data.train_only"}
     inner[last] = [odd] if lists else odd
     with pytest.raises(ConfigError) as caught:
         Scenario.from_mapping(mapping)
