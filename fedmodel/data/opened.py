@@ -33,7 +33,8 @@ _OTHER = {
     b"%PDF": ("a PDF file", "give a table of texts"),
     b"\x28\xb5\x2f\xfd": ("a file compressed by zstd", "unpack it, or use gzip"),
 }
-_TABS = {"tab": "\t", "\\t": "\t"}
+# Marks that a shell, or the grammar of overrides, has other plans for.
+_WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "pipe": "|"}
 # Encodings that are no way to write a file, or that don't say where they fail.
 _NO_FILES = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"}
 
@@ -43,8 +44,8 @@ class Form:
     r"""How a file of text is written.
 
     Args:
-        separator: between the values of a CSV file: one character, or ``tab``; ``None``: by its
-            header.
+        separator: between the values of a CSV file: one character, or ``comma``, ``semicolon``,
+            ``tab``, ``bar``; ``None``: by its header.
         encoding: by Python's name for it; ``None``: UTF-8, with or without a byte order mark.
 
     Raises:
@@ -59,11 +60,12 @@ class Form:
 
     def __post_init__(self) -> None:
         if self.separator is not None:
-            separator = _TABS.get(self.separator.lower(), self.separator)
+            separator = _WORDS.get(self.separator.lower(), self.separator)
             if len(separator) != 1 or separator in '"\r\n\0 ' or separator.isalnum():
                 raise ConfigError(
                     "data.separator must be one character that isn't a letter, a digit, a quote, a "
-                    f"blank or a line end (or the word tab), got {self.separator!r}"
+                    "blank or a line end, or a word (comma, semicolon, tab, bar), got "
+                    f"{self.separator!r}"
                 )
             object.__setattr__(self, "separator", separator)
         if self.encoding is not None:

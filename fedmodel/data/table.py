@@ -34,6 +34,7 @@ class Table:
         self._names: list[Sequence[object] | None] = []
         self._values: list[list[str]] = []
         self._sets: list[tuple[str, ...]] = []
+        self._known: list[dict[str, str]] = []  # names as written → names, of each column
         self._seen = 0
         self._lacking: Counter[int] = Counter()
         self._incomplete = 0
@@ -70,6 +71,7 @@ class Table:
         self._used = roles
         self._paths = [path for _, path in found]
         self._names = [None] * len(found)
+        self._known = [{} for _ in found]
         self.name_classes(self._columns.features)
         kept = len(found) if self._columns.sets is None else len(found) - len(self._columns.labels)
         self._values = [[] for _ in range(kept)]
@@ -88,6 +90,7 @@ class Table:
         for index, (_, column) in enumerate(self._used if features else ()):
             if column not in self._columns.flags:
                 top = column.removesuffix("".join(f".{key}" for key in self._paths[index]))
+                self._known[index].clear()
                 self._names[index] = _class_names(features.get(top), self._paths[index])
 
     def add(self, values: Sequence[object], place: str = "") -> None:
@@ -100,7 +103,6 @@ class Table:
             place: words on where the row stands beside its number, such as ``line 7``.
         """
         self._seen += 1
-        at = self.at(self._seen, place)
         sets, named = self._columns.sets, 1 + len(self._columns.labels)
         several: tuple[str, ...] = ()
         texts, lacking = [], []
@@ -112,9 +114,9 @@ class Table:
                     several = sets.read([self._value(i, values[i]) for i in range(1, named)])
             except MissingError as error:
                 lacking.append(index)
-                self._first = self._first or self._refusal(index, at, str(error))
+                self._first = self._first or self._refusal(index, place, str(error))
             except ValueError as error:
-                raise self._refusal(index, at, str(error)) from None
+                raise self._refusal(index, place, str(error)) from None
         if lacking:
             self._lacking.update(lacking)
             self._incomplete += 1
@@ -124,11 +126,19 @@ class Table:
         self._sets.append(several)
 
     def _text(self, index: int, value: object) -> str:
-        value = self._value(index, value)
-        text = as_text(value) if index == 0 else as_name(value)
-        # Another form of a name would make another site, with a budget of its own, or another
-        # person, who is hidden by halves.
-        return one_form(text) if self._used[index][0] in ("site", "patient") else text
+        if index == 0:
+            return as_text(self._value(index, value))
+        known = self._known[index]
+        if type(value) is str and value in known:
+            return known[value]
+        text = as_name(self._value(index, value))
+        if self._used[index][0] in ("site", "patient"):
+            # Another form of a name would make another site, with a budget of its own, or another
+            # person, who is hidden by halves.
+            text = one_form(text)
+        if type(value) is str:
+            known[value] = text
+        return text
 
     def _value(self, index: int, value: object) -> object:
         return class_name(_within(value, self._paths[index]), self._names[index])
@@ -179,7 +189,8 @@ class Table:
             for index, count in sorted(self._lacking.items())
         )
 
-    def _refusal(self, index: int, at: str, got: str) -> DataError:
+    def _refusal(self, index: int, place: str, got: str) -> DataError:
+        at = self.at(self._seen, place)
         role, column = self._used[index]
         sets = self._columns.sets
         if sets is not None and role == "label":

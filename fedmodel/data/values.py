@@ -28,6 +28,8 @@ def as_text(value: object) -> str:
     >>> as_text("01"), as_text(7), as_text(True), as_text(0.5)
     ('01', '7', 'True', '0.5')
     """
+    if type(value) is str:
+        return _checked(value)
     # NaN is the only value that differs from itself; it stands for "missing" in most tools.
     if value is None or (isinstance(value, float | Decimal) and value != value):
         raise MissingError("nothing (null or NaN)")

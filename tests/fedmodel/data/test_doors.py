@@ -81,8 +81,11 @@ def test_wanted_columns_decide(tmp_path: Path, content: str) -> None:
 
 def test_a_separator_that_is_named(tmp_path: Path) -> None:
     assert read(tmp_path, "text~label\na~x\nb~y\n", separator="~") == Rows("ab", "xy")
-    for tab in ("tab", "\t", "\\t"):
+    for tab in ("tab", "TAB", "\t", "\\t"):
         assert read(tmp_path, "text\tlabel\na\tx\nb\ty\n", separator=tab) == Rows("ab", "xy")
+    for word, mark in (("comma", ","), ("semicolon", ";"), ("bar", "|"), ("pipe", "|")):
+        found = read(tmp_path, f"text{mark}label\na{mark}x\nb{mark}y\n", separator=word)
+        assert found == Rows("ab", "xy")
     message = refused(tmp_path, "text,label\na,x\nb,y\n", separator=";")
     assert "a column 'text' (the text) and a column 'label' (the label)" in message
     for wrong in ("", "ab", '"', "a", " ", "\n"):
