@@ -13,6 +13,7 @@ from fedmodel.data.read_csv import read_csv
 from fedmodel.data.read_excel import read_excel
 from fedmodel.data.read_jsonl import read_jsonl
 from fedmodel.data.read_parquet import read_parquet
+from fedmodel.data.values import as_name
 from fedmodel.errors import DataError
 from tests.fedmodel.data.files import write
 
@@ -109,7 +110,7 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     lines = ["text,label", *(",".join(map(quoted, row)) for row in rows)]
     path.write_text("\n".join(lines), encoding="utf-8", newline="")
     read = read_csv(path, "round.csv", COLUMNS)
-    assert list(zip(read.texts, read.labels, strict=True)) == rows
+    assert list(zip(read.texts, read.labels, strict=True)) == [(t, as_name(n)) for t, n in rows]
 
 
 @pytest.mark.long
