@@ -113,9 +113,13 @@ class _Run:
         return sorted(int(n) for n in generator.choice(nodes, size=count, replace=False))
 
     def recover(self, exchange: Exchange, nodes: list[int]) -> None:
-        """Finish the round whose reveals had been asked for when this coordinator died."""
+        """Finish the round whose reveals had been asked for when this coordinator died.
+
+        Not one whose sum had come, of fewer sites than ``federation.quorum``: that one stays lost.
+        """
         got = exchange.recover(self.channel, self.round + 1, self.vector)
-        if got is not None:
+        least = self.job.federation.quorum * len(self.sample(nodes))
+        if got is not None and got.updates >= least:
             self.keep(got, nodes)
             self.finish(got, nodes)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clients.account import Account
 from clients.policy import Policy
 from fedmodel import wire
 from fedmodel.accounting.guard import StepGuard
@@ -127,6 +128,25 @@ def test_a_round_is_paid_again_in_another_joining_and_the_next_round_in_any(talk
             attempt = talk.open(protocol, round_, number)
             assert not talk.send("train", talk.order(attempt, round_)).has_error()
             assert talk.spent() == charges
+
+
+def test_a_repeats_step_is_guarded_and_none_is_taken_after_the_evaluation(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk.begin(job_of(privacy=POOLED))
+    account, plan = talk.run.account, talk.run.plan
+    assert account is not None
+    assert plan is not None
+    for round_ in (1, 2, 3):
+        account.spend_round(round_, 1, plan.clip)
+    guard = account.repeat_round(3)
+    guard.before_step(plan.spend(3, 1))
+    with pytest.raises(BudgetError, match="isn't covered by the plan"):
+        guard.before_step(plan.spend(3, 1))
+    monkeypatch.setattr(Account, "_evaluated", lambda self: True)
+    with pytest.raises(BudgetError, match="has evaluated the job's last model"):
+        account.repeat_round(3)
+    assert (talk.spent(), talk.repeated()) == (3, 1)
 
 
 def test_a_kept_update_is_not_used_for_another_model_of_the_round(talk: Talk) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Message, RecordDict
 
 from fedmodel import wire
-from fedmodel.errors import QuorumError
+from fedmodel.errors import QuorumError, RefusedError
 from fedmodel.runs import RunFolder
 from fedmodel.secagg.blame import Blame
 from fedmodel.secagg.messages import Reveal, Share, encode
@@ -65,6 +66,35 @@ def test_a_site_cannot_end_a_run_by_what_it_says_of_closed_rounds(
     assert (4 in result.refused) == (claimed > begun)
     if claimed > begun:
         assert f"has agreed to a sum in round {claimed}" in result.refused[4]
+
+
+@pytest.mark.parametrize(("quorum", "updates"), [(1.0, [0, 5]), (0.75, [4, 5])])
+def test_a_sum_of_fewer_than_the_quorum_is_not_used_after_a_resume_either(
+    tmp_path: Path, quorum: float, updates: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[tuple[int, bytes], RecordDict] = {}
+
+    class Remembering(Sites):
+        def answer(self, kind: str, node: int, message: Message) -> RecordDict:
+            if kind != "query.reveal":
+                return super().answer(kind, node, message)
+            asked = node, wire.parcel(message.content, "secagg").tobytes()
+            if asked not in given:
+                given[asked] = super().answer(kind, node, message)
+            return given[asked]
+
+    def raising(kind: str, node: int) -> Exception | None:
+        return RefusedError("not now") if (kind, node) == ("train", 4) else None
+
+    folder, job = new_run(tmp_path / "run"), job_of(rounds=2, federation={"quorum": quorum})
+    with monkeypatch.context() as patch:
+        if quorum < 1:  # dies where the other run is ended for its quorum
+            patch.setattr(rounds._Run, "keep", lambda *_: 1 / 0)
+        with pytest.raises(QuorumError if quorum == 1 else ZeroDivisionError):
+            play(Remembering(job, raising=raising), folder=folder)
+    assert folder.kept_round() is None
+    play(Remembering(job, closed=1), folder=folder)
+    assert [row["updates"] for row in folder.metrics()] == updates
 
 
 class DiedError(RuntimeError):
