@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fedmodel.config import suggest
 from fedmodel.data.columns import problem, shown
 from fedmodel.data.rows import Rows
 from fedmodel.errors import DataError
@@ -58,7 +59,7 @@ def check_test(
                 name,
                 f"row {row}",
                 expected=f"a label of the training rows ({vocabulary})",
-                got=f"{shown(label)} ({rows} test rows have it)",
+                got=f"{shown(label)} ({rows} test rows have it){suggest(label, labels)}",
                 fix="correct the label, remove these rows or train on such rows too",
             )
 

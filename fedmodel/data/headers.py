@@ -128,7 +128,8 @@ def _find(column: str, present: Sequence[str], nested: bool) -> tuple[str, tuple
 
 
 def _check_differ(name: str, present: Sequence[str], place: str) -> None:
-    twice = [column for column, count in Counter(present).items() if count > 1]
+    # Spreadsheets write columns without a name at the end of every line.
+    twice = [column for column, count in Counter(present).items() if count > 1 and column]
     if twice:
         raise problem(
             name,

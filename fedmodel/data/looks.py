@@ -25,23 +25,40 @@ _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _NOTHING = {"nan", "null", "n/a", "na", "#n/a", "nil", "<na>", "nat"}
 _MANY = 20  # classes beyond which numbers are rather measured than named
 _FEWEST = 10  # rows below which nothing can be said
+_LONG = 40  # characters of a name
 _MOST = 5  # names in a message
 
 
-def check_looks(train: Rows, task: Task, *, name: str, column: str) -> None:
-    """Refuse labels that are numbers on a scale, or of which nearly every row has its own.
+def check_looks(train: Rows, task: Task, *, name: str, text: str, label: str) -> None:
+    """Refuse texts that are numbers, and labels that are no classes.
+
+    These are numbers on a scale, or labels of which nearly every row has its own.
 
     Args:
         train: the training rows.
         task: says what a row's label is; sets of labels are names in any case.
         name: what messages call the rows.
-        column: of the label.
+        text: column of the text.
+        label: column of the label.
 
     Raises:
-        DataError: for such labels.
+        DataError: for such rows.
     """
-    if task.label_sets or len(train) < _FEWEST:
+    if len(train) < _FEWEST:
         return
+    if all(map(_NUMBER.fullmatch, train.texts)):
+        raise problem(
+            name,
+            f"column '{text}'",
+            expected="texts",
+            got=f"{len(train)} rows of which each is a number: these look like numbers",
+            fix="set data.text to the column of the text",
+        )
+    if not task.label_sets:
+        _check_classes(train, name, label)
+
+
+def _check_classes(train: Rows, name: str, column: str) -> None:
     counts = Counter(str(label) for label in train.labels)
     numbers = all(map(_NUMBER.fullmatch, counts))
     fractions = numbers and any(map(_FRACTION.fullmatch, counts))
@@ -52,7 +69,9 @@ def check_looks(train: Rows, task: Task, *, name: str, column: str) -> None:
     if fractions:
         got, fix = "these look like numbers", "put them into classes, such as 'low' and 'high'"
     else:
-        got, fix = "these look like an id", "set data.label to the column of the label"
+        long = sum(map(len, counts)) > _LONG * len(counts)
+        got = "these look like texts" if long else "these look like an id"
+        fix = "set data.label to the column of the label"
     raise problem(
         name,
         f"column '{column}'",
@@ -74,7 +93,13 @@ def say_looks(train: Rows, test: Rows | None, task: Task, *, name: str) -> None:
     classes = Counter(n for label in train.labels for n in task.names(label))
     _say_near("classes", classes, name)
     if train.sites is not None:
-        _say_near("sites", Counter(train.sites), name)
+        sites = Counter(train.sites)
+        _say_near("sites", sites, name)
+        if len(train) >= _FEWEST and len(sites) > len(train) / 2:
+            logger.warning(
+                "%s: %d sites in %d rows: is data.site the column of the site?",
+                name, len(sites), len(train),
+            )  # fmt: skip
     if train.patients is not None and (groups := near_equal(set(train.patients))):
         logger.warning(
             "%s: %d patients go by names that others have too but for case, leading zeros or "

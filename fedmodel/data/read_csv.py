@@ -71,7 +71,7 @@ def _separator(start: str, columns: Columns, path: Path) -> str:
     for separator in _SEPARATORS:
         try:
             reader = csv.reader(io.StringIO(start, newline=""), delimiter=separator)
-            header = next((fields for fields in reader if fields), [])
+            header = next(filter(any, reader), [])
         except csv.Error:
             continue
         named = sum(column in header for column in wanted)
@@ -125,12 +125,15 @@ def _mark(separator: str) -> str:
 def _records(
     file: TextIO, table: Table, separator: str, line: int
 ) -> Iterator[tuple[list[str], int]]:
-    """Yield each record that isn't blank with the line it starts on."""
+    """Yield each record that isn't blank with the line it starts on.
+
+    Spreadsheets end a file with records of nothing but separators; these are blank too.
+    """
     reader = csv.reader(file, strict=True, delimiter=separator)
     before, first = line - 1, True
     try:
         for fields in reader:
-            if fields:
+            if any(fields):
                 first = False
                 yield fields, line
             line = before + reader.line_num + 1
@@ -172,7 +175,7 @@ def _undecodable(path: Path, table: Table, encoding: str, separator: str) -> Dat
     before = data[:offset].decode(encoding, errors="ignore")
     # One more character, so that the row of the byte counts even when it has nothing else.
     text = io.StringIO(before + "x", newline="")
-    rows = sum(1 for fields in csv.reader(text, delimiter=separator) if fields)
+    rows = sum(map(any, csv.reader(text, delimiter=separator)))
     line = f"line {sum(1 for _ in io.StringIO(before + 'x', newline=''))}"
     wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     known = encoding.removesuffix("-sig").upper()

@@ -38,17 +38,36 @@ def read_jsonl(path: Path, name: str, columns: Columns, form: Form = Form()) -> 
         DataError: for the first thing that isn't usable, with its row and line.
     """
     table = Table(name, columns)
-    used: list[str] = []
     with opened(path, name, _KIND) as file:
-        lines = _lines(file, table, form)
-        for record, place in _array(file, table, form) if _is_array(file, form) else lines:
-            at = table.at(len(table) + 1, place)
+        rows = _array(file, table, form) if _is_array(file, form) else _lines(file, table, form)
+        _fill(table, rows)
+    return table.rows()
+
+
+def _fill(table: Table, rows: Iterator[tuple[dict[str, Any], str]]) -> None:
+    used: list[str] = []
+    waiting: list[tuple[dict[str, Any], str]] = []  # rows before any that has all keys
+    fault: DataError | None = None
+    for record, place in rows:
+        at = table.at(len(table) + 1, place)
+        try:
             if not used:
                 used = table.open(list(record), at, nested=True)
+                for earlier, where in waiting:
+                    table.add([earlier.get(key) for key in used], where)
             elif not table.drops and any(key not in record for key in used):
                 table.require(list(record), at)
+        except DataError as error:
+            fault = fault or error
+            if not table.drops:
+                fix = ", or set data.missing=drop to leave such rows out" if used else ""
+                raise DataError(f"{error}{fix}") from None
+        if used:
             table.add([record.get(key) for key in used], place)
-    return table.rows()
+        else:
+            waiting.append((record, place))
+    if fault is not None and not used:
+        raise fault
 
 
 def _is_array(file: BinaryIO, form: Form) -> bool:

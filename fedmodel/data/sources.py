@@ -65,7 +65,8 @@ def load(source: Source, seed: Seed, sites: int, task: Task) -> Tables:
     labels = labels_of(train, task, name=_called(source, test=False))
     _check_all_used(source, labels)
     if source.kind != "synthetic":
-        check_looks(train, task, name=_called(source, test=False), column=source.label)
+        named = _called(source, test=False)
+        check_looks(train, task, name=named, text=source.text, label=source.label)
     unknown = [name for name in source.train_only if name not in labels]
     if unknown:
         raise ConfigError(

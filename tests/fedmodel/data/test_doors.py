@@ -79,6 +79,12 @@ def test_wanted_columns_decide(tmp_path: Path, content: str) -> None:
     assert read(tmp_path, content) == Rows("ab", "xy")
 
 
+def test_what_spreadsheets_add(tmp_path: Path) -> None:
+    content = "text;label;;\na;x;;\n;;;\nb;y;;\n;;;\n;;;\n"
+    assert read(tmp_path, content) == Rows("ab", "xy")
+    assert "row 2 (line 4)" in refused(tmp_path, content.replace("b;", ";"))
+
+
 def test_a_separator_that_is_named(tmp_path: Path) -> None:
     assert read(tmp_path, "text~label\na~x\nb~y\n", separator="~") == Rows("ab", "xy")
     for tab in ("tab", "TAB", "\t", "\\t"):
@@ -305,7 +311,12 @@ def test_an_empty_set_of_labels_is_no_gap(tmp_path: Path) -> None:
 def test_a_key_that_a_row_of_json_lacks(tmp_path: Path) -> None:
     rows = '{"text": "a", "label": "x"}\n{"text": "b"}\n{"text": "c", "label": "y"}\n'
     assert "row 2 (line 2)" in refused(tmp_path, rows, "x.jsonl")
+    assert "set data.missing=drop" in refused(tmp_path, rows, "x.jsonl")
     assert read(tmp_path, rows, "x.jsonl", missing="drop") == Rows("ac", "xy")
+    first = '{"text": "b"}\n{"label": "y"}\n' + rows
+    assert read(tmp_path, first, "x.jsonl", missing="drop") == Rows("ac", "xy")
+    message = refused(tmp_path, '{"text": "SECRET"}\n{"a": 1}\n', "x.jsonl", missing="drop")
+    assert "row 1 (line 1): expected a column 'label'" in message
 
 
 def test_parquets_missing_values_are_those_of_csv(tmp_path: Path) -> None:

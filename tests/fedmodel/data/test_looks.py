@@ -17,7 +17,7 @@ SINGLE, SEVERAL = tasks.of("sequence-classification"), tasks.of("multi-label-cla
 
 def looks(labels: list[Any], task: tasks.Task = SINGLE) -> None:
     rows = Rows([f"SECRET {i}" for i in range(len(labels))], labels)
-    check_looks(rows, task, name="rows.csv", column="dx")
+    check_looks(rows, task, name="rows.csv", text="note", label="dx")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ def looks(labels: list[Any], task: tasks.Task = SINGLE) -> None:
         ([f"P{i}" for i in range(10)], "these look like an id"),
         ([str(i) for i in range(1000)], "these look like an id"),
         ([str(i) for i in range(95)] + ["1"] * 5, "these look like an id"),
+        ([f"SECRET {i} {'word ' * 9}" for i in range(95)], "these look like texts"),
     ],
 )
 def test_labels_that_are_no_classes(labels: list[str], said: str) -> None:
@@ -53,6 +54,14 @@ def test_labels_that_are_no_classes(labels: list[str], said: str) -> None:
 def test_labels_that_are(labels: list[str], caplog: pytest.LogCaptureFixture) -> None:
     looks(labels)
     assert not caplog.records
+
+
+def test_texts_that_are_numbers() -> None:
+    for task, label in ((SINGLE, "x"), (SEVERAL, ("x",))):
+        rows = Rows([f"{i},5" for i in range(20)], [label] * 20)
+        with pytest.raises(DataError, match=r"column 'note': expected texts.*set data.text"):
+            check_looks(rows, task, name="rows.csv", text="note", label="dx")
+    check_looks(Rows(["7"] * 19 + ["a"], "xy" * 10), SINGLE, name="r", text="t", label="l")
 
 
 def test_many_classes_are_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -97,6 +106,8 @@ def test_near_equal_sites_classes_and_patients_are_said(caplog: pytest.LogCaptur
     assert "'NORD' (1 rows), 'Nord' (1 rows)" in text
     assert "2 patients go by names" in text
     assert not said(caplog, Rows("ab", "xy", "st", "pq"))
+    own = [f"p{i}" for i in range(20)]
+    assert "20 sites in 20 rows: is data.site" in said(caplog, Rows(own, "xy" * 10, own))
 
 
 def test_a_class_that_means_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -167,9 +167,9 @@ dataset_info:
 def test_a_folders_card_is_heeded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     card = CARD.replace("notes.txt", "notes.csv")
     (tmp_path / "README.md").write_text(card)
-    (tmp_path / "notes.csv").write_text("text;label;pid\n1, 2;1;01\nb;0;1\n")
+    (tmp_path / "notes.csv").write_text("text;label;pid\n1, 2;1;01\nb;0;02\n")
     found = rows_of("saved", tmp_path, patient="pid")
-    assert found == Rows(["1, 2", "b"], ["ill", "healthy"], None, ["01", "1"])
+    assert found == Rows(["1, 2", "b"], ["ill", "healthy"], None, ["01", "02"])
     assert not caplog.records
     (tmp_path / "README.md").write_text(card.replace("  sep", "  skiprows: 0\n  sep"))
     rows_of("saved", tmp_path)

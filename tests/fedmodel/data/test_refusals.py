@@ -149,7 +149,7 @@ def test_a_label_unseen_in_training(tmp_path: Path) -> None:
     message = refused(
         Source(kind="csv", train=str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv"))
     )
-    for part in ("test.csv, row 2", "'x', 'y'", "'new' (2 test rows", "correct the label"):
+    for part in ("test.csv, row 2", "'x', 'y'", "'new' (2 test rows have it)", "correct the label"):
         assert part in message
 
 
