@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,28 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedmodel.runs import Machine, Manifest, RunFolder
 from fedmodel.seeds import Entropy
+from tests.forks import Forks
 
 # Threads that wait for one another cost minutes on tiny models when cores are busy.
 torch.set_num_threads(1)
+
+
+_forks: list[Forks] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Fork the process that forks, if a test needs it, before a test has changed anything."""
+    needed = any("forks" in getattr(item, "fixturenames", ()) for item in session.items)
+    if needed and not session.config.option.collectonly:
+        _forks.append(Forks())
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Start processes that need not import everything first."""
+    yield _forks[0]
+    _forks[0].close()
 
 
 @pytest.fixture(autouse=True)

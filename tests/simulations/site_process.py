@@ -1,8 +1,7 @@
 """A site in a process of its own, spoken to in Protocol Buffers over its standard streams.
 
 Frames are a length (8 bytes, big-endian) and so many bytes; an empty one asks for the site's
-report, which is the last thing that it says. Run as: ``python -m tests.simulations.site_process
-FILE``, where the JSON file says who the site is.
+report, which is the last thing that it says.
 """
 
 import json
@@ -11,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-import torch
 from flwr.app import Context, RecordDict
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
@@ -25,7 +23,7 @@ from fedmodel.data import Rows
 from fedmodel.identity import Roster
 from fedmodel.job import Job, Performance
 
-__all__ = ["read_frame", "write_frame"]
+__all__ = ["main", "read_frame", "write_frame"]
 
 
 def write_frame(stream: IO[bytes], data: bytes) -> None:
@@ -43,7 +41,7 @@ def _pickled(*_: Any, **__: Any) -> Any:
 
 
 def main(file: str) -> None:
-    torch.set_num_threads(1)
+    """Be the site that a JSON file describes, until it has reported."""
     given: dict[str, Any] = json.loads(Path(file).read_text())
     site_config = SiteConfig(
         name=given["name"], home=Path(given["home"]), performance=Performance(device="cpu")
@@ -74,7 +72,3 @@ def main(file: str) -> None:
         "steps": None if report.ledger is None else report.ledger.steps,
     }
     write_frame(sys.stdout.buffer, config.canonical(told))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

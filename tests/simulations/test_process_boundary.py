@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -27,10 +25,11 @@ from simulations.loopback import LoopbackGrid
 from simulations.parties import Parties
 from simulations.play import Played, play
 from tests.conftest import new_run
+from tests.forks import Forks
 from tests.jobs import CPU
+from tests.simulations import site_process
 from tests.simulations.site_process import read_frame, write_frame
 
-ROOT = Path(__file__).parents[2]
 NODE = 3
 RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
 
@@ -38,7 +37,9 @@ RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
 class OtherProcess:
     """A site that lives elsewhere."""
 
-    def __init__(self, folder: Path, site: Site, parties: Parties, run_id: int) -> None:
+    def __init__(
+        self, forks: Forks, folder: Path, site: Site, parties: Parties, run_id: int
+    ) -> None:
         told = {
             "name": site.name,
             "home": str(folder / "home"),
@@ -52,18 +53,12 @@ class OtherProcess:
         }
         file = folder / "site.json"
         file.write_text(json.dumps(told))
-        command = [sys.executable, "-m", "tests.simulations.site_process", str(file)]
         self.crossed: list[bytes] = []
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._process = forks.start(f"{site_process.__name__}:main", [str(file)], folder)
 
     def ask(self, frame: bytes) -> bytes:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        write_frame(stdin, frame)
-        answer = read_frame(stdout)
+        write_frame(self._process.stdin, frame)
+        answer = read_frame(self._process.stdout)
         self.crossed += [frame, answer]
         return answer
 
@@ -72,11 +67,10 @@ class OtherProcess:
         return message_from_proto(ProtoMessage.FromString(answer))
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.communicate(timeout=30)
+        self._process.close()
 
 
-def split(lab: Any, monkeypatch: pytest.MonkeyPatch, folder: Path, **job: Any) -> Any:
+def split(forks: Forks, lab: Any, monkeypatch: pytest.MonkeyPatch, folder: Path, **job: Any) -> Any:
     """Run a job with one of five sites in another process; return what came of it."""
     parties = parties_of(lab, **job)
     folder.mkdir()
@@ -97,7 +91,7 @@ def split(lab: Any, monkeypatch: pytest.MonkeyPatch, folder: Path, **job: Any) -
         return clients.assemble.open_state(replace(config, home=at), *rest)
 
     def grid(app: Any, contexts: Mapping[int, Context], run: Run) -> LoopbackGrid:
-        others.append(OtherProcess(folder, made[NODE - 2], parties, run.run_id))
+        others.append(OtherProcess(forks, folder, made[NODE - 2], parties, run.run_id))
 
         def client(message: Message, context: Context) -> Message:
             reply: Message = (others[0] if context.node_id == NODE else app)(message, context)
@@ -131,12 +125,12 @@ def parties_of(lab: Any, **job: Any) -> Parties:
 
 @pytest.mark.parametrize("secagg", ["off", "seal", "on"])
 def test_a_site_in_another_process_gives_the_same_run(
-    lab: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secagg: str
+    forks: Forks, lab: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secagg: str
 ) -> None:
     together: Played = play(
         parties_of(lab, secagg=secagg), new_run(tmp_path / "together"), Silent()
     )
-    played, report, crossed = split(lab, monkeypatch, tmp_path / "apart", secagg=secagg)
+    played, report, crossed = split(forks, lab, monkeypatch, tmp_path / "apart", secagg=secagg)
     assert played.result.updates == together.result.updates
     tolerance = 2 * lab.bound(lab.job(secagg=secagg)) if secagg == "on" else 0.0
     np.testing.assert_allclose(played.result.vector, together.result.vector, rtol=0, atol=tolerance)
@@ -146,10 +140,10 @@ def test_a_site_in_another_process_gives_the_same_run(
 
 
 def test_a_private_site_in_another_process_keeps_its_own_ledger(
-    lab: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    forks: Forks, lab: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     played, report, _ = split(
-        lab, monkeypatch, tmp_path / "apart", secagg="on", privacy=RECORD, rounds=2, steps=1
+        forks, lab, monkeypatch, tmp_path / "apart", secagg="on", privacy=RECORD, rounds=2, steps=1
     )
     assert played.result.updates == dict.fromkeys(range(2, 7), 2)
     assert report["steps"] == 2
