@@ -10,7 +10,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(if $(TESTS),-k '$(TE
 PARALLEL = $(if $(TESTS),,-n $(WORKERS) --dist loadfile)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo quick test test-all coverage lint types imports deps check bench clean
+.PHONY: help install demo quick test test-slow test-all coverage lint types imports deps check bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -27,16 +27,19 @@ demo: $(STAMP)  ## the main job on made-up notes: five hospitals, ε = 8
 	$(BIN)/fedmodel simulate
 
 quick: $(STAMP)  ## the tests that take no time, of every room: while you work
-	$(PYTEST) $(PARALLEL) -m "not long and not slow and not gpu"
+	$(PYTEST) $(PARALLEL) -m "not long and not slow and not soak and not gpu"
 
 test: $(STAMP)  ## all tests but the slow ones; TESTS=word: those of that name
-	$(PYTEST) $(PARALLEL) -m "not slow and not gpu"
+	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not gpu"
 
-test-all: $(STAMP)  ## the slow ones and those for a GPU too
+test-slow: $(STAMP)  ## the slow ones alone, those for a GPU and the longest left out
+	$(PYTEST) $(PARALLEL) -m "slow and not gpu and not soak"
+
+test-all: $(STAMP)  ## the slow ones, the longest and those for a GPU too
 	$(PYTEST) $(PARALLEL)
 
 coverage: $(STAMP)  ## the same tests as `make test`, and which lines and branches none of them runs
-	$(PYTEST) $(PARALLEL) -m "not slow and not gpu" --cov --cov-report=term-missing
+	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not gpu" --cov --cov-report=term-missing
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedmodel.runs import Machine, Manifest, RunFolder
 from fedmodel.seeds import Entropy
 from tests.forks import Forks
+from tests.hydra_once import read_files_once
 
 # Threads that wait for one another cost minutes on tiny models when cores are busy.
 torch.set_num_threads(1)
@@ -27,6 +28,8 @@ _forks: list[Forks] = []
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Fork the process that forks, if a test needs it, before a test has changed anything."""
+    if session.items:
+        read_files_once()
     needed = any("forks" in getattr(item, "fixturenames", ()) for item in session.items)
     if needed and not session.config.option.collectonly:
         _forks.append(Forks())

@@ -99,7 +99,7 @@ class Forks:
         """
         mine, stdin = os.pipe()[::-1]
         found, stdout = os.pipe()
-        order = {"function": function, "args": list(args), "cwd": str(cwd)}
+        order: dict[str, Any] = {"function": function, "args": list(args), "cwd": str(cwd)}
         order["output"] = None if output is None else str(output)
         try:
             socket.send_fds(self._socket, [_line(order)], [stdin, stdout])

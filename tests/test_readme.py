@@ -1,5 +1,7 @@
 """The README's commands run as they stand there (made small), and its links lead somewhere."""
 
+import csv
+import itertools
 import re
 import shlex
 import tomllib
@@ -8,18 +10,37 @@ from pathlib import Path
 import pytest
 
 from fedmodel import cli
+from simulations.scenario import Scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 SECURE = (ROOT / "docs/secure-aggregation.md").read_text()
 SHARED = ROOT.parent / "shared"
 SMALL = ["debug=fast", "data.rows=200", "data.test_rows=40"]
+LARGE = re.compile("^data.rows=[0-9]+$")
+ROWS = 400  # of a file: each of its five hospitals has some
 
 
-def commands(page: str) -> list[list[str]]:
-    blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("fedmodel ")]
+def blocks(page: str) -> list[list[list[str]]]:
+    """Return the commands of every block that has some."""
+    found = []
+    for block in re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL):
+        lines = [line.split("#")[0].strip() for line in block.splitlines()]
+        found.append([shlex.split(line)[1:] for line in lines if line.startswith("fedmodel ")])
+    return [commands for commands in found if commands]
+
+
+# Choices of the README that other tests run, too; that they compose is looked at of all.
+SLOW = ("privacy=distributed", "privacy=patient")
+BLOCKS = [
+    pytest.param(
+        block,
+        id=f"{page}-{i}",
+        marks=pytest.mark.slow if page == "readme" and set(SLOW) & set(block[0]) else (),
+    )
+    for page, text in (("readme", README), ("secure", SECURE))
+    for i, block in enumerate(blocks(text))
+]
 
 
 def small(command: list[str]) -> list[str]:
@@ -27,26 +48,38 @@ def small(command: list[str]) -> list[str]:
     if command[0] != "simulate" or "resume=true" in command:
         return command
     kept = [re.sub("^model=minilm$", "model=tiny", part) for part in command]
+    kept = [LARGE.sub("data.rows=300", part) for part in kept]
     named = {part.split("=")[0] for part in kept}
     return kept + [part for part in SMALL if part.split("=")[0] not in named]
 
 
 @pytest.fixture
 def _beside_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if SHARED.exists():
-        (tmp_path / "shared").symlink_to(SHARED)
+    for path in SHARED.glob("data/medical_abstracts/*.csv"):
+        copy = tmp_path / "shared" / path.relative_to(SHARED)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, newline="", encoding="utf-8") as file, open(copy, "w", newline="") as out:
+            csv.writer(out).writerows(itertools.islice(csv.reader(file), ROWS + 1))
     (tmp_path / "checkout").mkdir()
     monkeypatch.chdir(tmp_path / "checkout")
 
 
-@pytest.mark.usefixtures("_beside_shared")
 @pytest.mark.parametrize(("page", "least"), [(README, 8), (SECURE, 5)], ids=["readme", "secure"])
-def test_every_command_of_a_page_runs(
-    page: str, least: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = commands(page)
+def test_every_command_of_a_page_composes(page: str, least: int) -> None:
+    found = [command for block in blocks(page) for command in block]
     assert len(found) >= least
-    for command in found:
+    for verb, *args in found:
+        if verb == "simulate" and "-m" not in args and "resume=true" not in args:
+            Scenario.from_mapping(cli.compose(verb, args))
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("_beside_shared")
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_command_of_a_block_runs(
+    block: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in block:
         if "../shared" in " ".join(command) and not SHARED.exists():
             continue
         code = cli.main(small(command))

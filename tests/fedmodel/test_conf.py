@@ -130,9 +130,10 @@ def test_the_table_has_every_choice_of_train_and_privacy() -> None:
 @pytest.mark.long
 def test_debug_fast_makes_any_job_small() -> None:
     for choice in CHOICES:
-        if choice.partition("=")[0] not in ("data", "noise", "privacy", "train"):
+        if choice.partition("=")[0] not in ("data", "model", "noise", "privacy", "train"):
             continue  # it shares no key with what debug=fast sets
-        assert job(choice, "debug=fast", *NEEDS.get(choice, [])).total_steps == 2
+        small = job(choice, "debug=fast", *NEEDS.get(choice, []))
+        assert (small.total_steps, small.model.max_length) == (2, 32)
 
 
 def test_there_is_no_code_in_the_configuration() -> None:

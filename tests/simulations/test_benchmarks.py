@@ -124,7 +124,7 @@ def test_the_quick_benchmark_of_secure_aggregation_keeps_the_contract(run: Run) 
         assert figure["goal"] is None  # tiny sizes have no goals
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_quick_benchmark_of_noise_in_shares_keeps_the_contract(run: Run) -> None:
     report, _ = run(distributed, *DISTRIBUTED)
     values = {figure["name"]: figure["value"] for figure in report["figures"]}

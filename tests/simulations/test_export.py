@@ -45,7 +45,7 @@ def logits_of(model: Any, folder: Path) -> torch.Tensor:
 @pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> None:
-    folder, expected = trained(tmp_path, "train=ffa", f"model.pooling={pooling}")
+    folder, expected = trained(tmp_path, "train=ffa", "privacy=none", f"model.pooling={pooling}")
     to = export_run(folder, tmp_path / "out")
     assert (to / "modeling_fedmodel.py").exists() == (pooling == "mean")
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -57,7 +57,7 @@ def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> 
 
 @pytest.mark.long
 def test_an_adapter_export_gives_the_same_logits(tmp_path: Path) -> None:
-    folder, expected = trained(tmp_path, "train=lora")
+    folder, expected = trained(tmp_path, "train=lora", "privacy=none")
     to = export_run(folder, tmp_path / "out", form="adapter")
     model = AutoModelForSequenceClassification.from_pretrained(to, trust_remote_code=True)
     torch.testing.assert_close(logits_of(model, to), expected, atol=1e-5, rtol=1e-4)

@@ -39,7 +39,8 @@ def excerpt(name: str, rows: int, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", ["head", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["head", "lora"])
 def test_five_hospitals_learn_from_abstracts_with_minilm(tmp_path: Path, method: str) -> None:
     args = [
         "data=csv",

@@ -86,7 +86,7 @@ def test_few_rows_are_lost_in_the_noise_and_that_is_said(tmp_path: Path) -> None
     ids=["plain", "suppressed", "public"],
 )
 def test_otherwise_no_site_is_asked(tmp_path: Path, choice: list[str]) -> None:
-    summary, folder, text = run(tmp_path, *choice)
+    summary, folder, text = run(tmp_path, "data.rows=300", *choice)
     assert summary["released"] is None
     assert "released" not in text
     for name in summary["privacy"]["sites"]:

@@ -38,17 +38,27 @@ def test_the_choices_are_these() -> None:
     assert set(SHARED) < set(LEVELS)
 
 
-@pytest.mark.parametrize(("method", "level"), [*itertools.product(METHODS, LEVELS)])
-def test_every_recipe_composes_with_every_way_of_hiding_that_fits(method: str, level: str) -> None:
-    for hiding in HIDING:
-        args = (f"train={method}", f"privacy={level}", f"secagg={hiding}")
-        if level in SHARED and hiding in ("off", "seal"):
-            with pytest.raises(ConfigError, match="needs secagg=on"):
-                scenario(*args)
-            continue
-        proposal = scenario(*args).proposal
-        expected = ("on" if level in SHARED else "off") if hiding == "auto" else hiding
-        assert (proposal.secrecy, proposal.train.method) == (expected, method)
+def ways() -> list[Any]:
+    """Return all of them; a recipe hangs on the method and the level, hiding on the level."""
+    every = itertools.product(METHODS, LEVELS, HIDING)
+    return [
+        pytest.param(*way, marks=() if way[0] == "head" or way[2] == "auto" else pytest.mark.slow)
+        for way in every
+    ]
+
+
+@pytest.mark.parametrize(("method", "level", "hiding"), ways())
+def test_every_recipe_composes_with_every_way_of_hiding_that_fits(
+    method: str, level: str, hiding: str
+) -> None:
+    args = (f"train={method}", f"privacy={level}", f"secagg={hiding}")
+    if level in SHARED and hiding in ("off", "seal"):
+        with pytest.raises(ConfigError, match="needs secagg=on"):
+            scenario(*args)
+        return
+    proposal = scenario(*args).proposal
+    expected = ("on" if level in SHARED else "off") if hiding == "auto" else hiding
+    assert (proposal.secrecy, proposal.train.method) == (expected, method)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -235,7 +235,9 @@ def test_every_server_optimizer_runs(tmp_path: Path, optimizer: str) -> None:
     assert summary["final"]["loss"] > 0
 
 
-@pytest.mark.parametrize("method", ["lora", "ffa", "full"])
+@pytest.mark.parametrize(
+    "method", ["lora", *(pytest.param(m, marks=pytest.mark.slow) for m in ("ffa", "full"))]
+)
 def test_every_method_trains_privately(tmp_path: Path, method: str) -> None:
     summary, _, _ = run(tmp_path, f"train={method}", "privacy=record", "data.rows=120")
     assert summary["privacy"]["epsilon"] <= 8

@@ -65,19 +65,42 @@ def _logits(net: nn.Module, model: job.Model) -> torch.Tensor:
         return net(**inputs).logits  # type: ignore[no-any-return]
 
 
-@pytest.mark.long
-def test_plain_libraries_give_the_same_logits(model_of: Any, tmp_path: Path) -> None:
-    cases = [
+Case = tuple[str, str, str, str]
+
+
+def cases() -> list[Case]:
+    """Return model, pooling, method and form."""
+    found = [
         ("tiny", pooling, method, form)
         for pooling in ("mean", "cls")
         for method in ("lora", "ffa", "head", "full")
         for form in ("merged", "adapter")
         if form == "merged" or method in ("lora", "ffa")
     ]
-    cases += [("gpt2", "cls", "lora", "merged"), ("roberta", "cls", "lora", "adapter")]
-    cases += [("t5", "mean", "lora", "merged"), ("modernbert", "mean", "ffa", "adapter")]
+    found += [("gpt2", "cls", "lora", "merged"), ("roberta", "cls", "lora", "adapter")]
+    found += [("t5", "mean", "lora", "merged"), ("modernbert", "mean", "ffa", "adapter")]
+    return found
+
+
+# Both ways of pooling, every method and both forms.
+SOME: list[Case] = [
+    ("tiny", "mean", "lora", "adapter"),
+    ("tiny", "mean", "ffa", "merged"),
+    ("tiny", "cls", "full", "merged"),
+    ("tiny", "cls", "head", "merged"),
+    ("roberta", "cls", "lora", "adapter"),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "chosen", [SOME, pytest.param(cases(), marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_plain_libraries_give_the_same_logits(
+    model_of: Any, tmp_path: Path, chosen: list[Case]
+) -> None:
     expected, lines = {}, []
-    for kind, pooling, method, form in cases:
+    for kind, pooling, method, form in chosen:
         if kind == "tiny":
             model = job.Model(labels=("a", "b", "c"), pooling=pooling, max_length=12)  # type: ignore[arg-type]
         else:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import random
 from collections import Counter
 from typing import Any
@@ -130,10 +131,18 @@ def neighbours(draw: st.DrawFn, unit: str, replace: bool) -> tuple[Site, Site]:
     return sites[0], sites[1]
 
 
+# Both adjacencies and both units with the head, and each of them with another method; all: slow.
+SOME = {("add-remove", "patient", "lora"), ("replace", "record", "full")}
+WAYS = [
+    pytest.param(*way, marks=() if way[2] == "head" or way in SOME else pytest.mark.slow)
+    for way in itertools.product(
+        ("add-remove", "replace"), ("patient", "record"), ("head", "lora", "full")
+    )
+]
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["head", "lora", "full"])
-@pytest.mark.parametrize("unit", ["patient", "record"])
-@pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
+@pytest.mark.parametrize(("adjacency", "unit", "method"), WAYS)
 def test_neighbours_clipped_sums_are_at_most_a_sensitivity_apart(
     method: str, unit: Any, adjacency: Any, learner_of: Any, start_of: Any, plan_of: Any
 ) -> None:

@@ -68,10 +68,18 @@ def clipper_of(privacy: Privacy, plan: Plan, learner: Learner) -> Clipper:
     return clippers.make_clipper(privacy, plan, learner.trained, Entropy(), None)
 
 
+METHODS = ["head", "lora", "full"]
+WAYS = [
+    pytest.param(unit, clipping, method, marks=() if (i + j + k) % 3 == 0 else pytest.mark.slow)
+    for i, unit in enumerate(["record", "patient"])
+    for j, clipping in enumerate(["flat", "per-layer", "adaptive"])
+    for k, method in enumerate(METHODS)
+]
+
+
+# Every unit with every clipping, and each with one of the methods in turns; the others are slow.
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["head", "lora", "full"])
-@pytest.mark.parametrize("clipping", ["flat", "per-layer", "adaptive"])
-@pytest.mark.parametrize("unit", ["record", "patient"])
+@pytest.mark.parametrize(("unit", "clipping", "method"), WAYS)
 @settings(
     max_examples=8,
     deadline=None,
@@ -116,7 +124,7 @@ def test_one_unit_more_changes_the_clipped_sum_by_at_most_c(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("rows", [1, 7, 40])
+@pytest.mark.parametrize("rows", [1, pytest.param(7, marks=pytest.mark.slow), 40])
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 @pytest.mark.parametrize("method", ["head", "lora", "full"])
 def test_a_patient_with_many_rows_counts_as_much_as_one_with_one(
