@@ -84,6 +84,7 @@ def cases() -> list[Case]:
 
 # Both ways of pooling, every method and both forms.
 SOME: list[Case] = [
+    ("tiny", "cls", "lora", "merged"),
     ("tiny", "mean", "lora", "adapter"),
     ("tiny", "mean", "ffa", "merged"),
     ("tiny", "cls", "full", "merged"),
