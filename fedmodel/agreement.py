@@ -117,6 +117,12 @@ def _federation(proposal: Proposal, facts: Facts) -> Federation:
         )
     test = "public" if facts.public_test else "held-out"
     made: Federation = _complete(Federation, asked, sites=sites, test=test)
+    if made.cohort < (fewest := proposal.aggregation.fewest):
+        raise ConfigError(
+            f"aggregation=krum with aggregation.malicious={proposal.aggregation.malicious} needs "
+            f"{fewest} sites in a round (2·malicious + 3), got {made.cohort}; name fewer, take "
+            "more sites, or use aggregation=fedmedian"
+        )
     return made
 
 

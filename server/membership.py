@@ -76,6 +76,8 @@ def quorum(job: Job, asked: int) -> tuple[int, str]:
     needed = max(1, math.ceil(job.federation.quorum * asked))
     if job.secagg.sums is not None and job.secagg.sums.survivors > needed:
         return job.secagg.sums.survivors, "secagg.survivors"
+    if job.aggregation.fewest > needed:
+        return job.aggregation.fewest, "2·aggregation.malicious + 3"
     return needed, "federation.quorum"
 
 

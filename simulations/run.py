@@ -33,6 +33,7 @@ from fedmodel.runs import (
 )
 from server.publishing import Published
 from simulations.display import Display, say
+from simulations.idle import check as check_given
 from simulations.log import kept
 from simulations.notices import counts_table
 from simulations.parties import Parties, gather
@@ -74,11 +75,12 @@ def main(
     """
     console = Console(emoji=False)
     if labels is None:
+        if not Asked.of(mappings[0]).resume:
+            check_given([Scenario.from_mapping(mappings[0])], given)
         simulate(mappings[0], console, given=given[0])
         return 0
     # Every job is checked before the first one runs.
-    for mapping in mappings:
-        Scenario.from_mapping(mapping)
+    check_given([Scenario.from_mapping(mapping) for mapping in mappings], given)
     results: list[tuple[str, Summary | str]] = []
     failed = 0
     base = run_path(Asked.of(mappings[0]).run)

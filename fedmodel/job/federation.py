@@ -14,8 +14,11 @@ class ProposedAggregation:
     """What the coordinator is to do with the mean of the updates.
 
     Args:
-        optimizer: ``fedavg`` (arXiv 1602.05629), ``fedavgm`` (arXiv 1909.06335) or ``fedadam``
-            (arXiv 2003.00295).
+        optimizer: ``fedavg``: the mean (arXiv 1602.05629); ``fedavgm``: momentum over the means
+            (arXiv 1909.06335); ``fedadam``: Adam with the mean for a gradient (arXiv 2003.00295),
+            as Flower has it, with the correction of its start (arXiv 1412.6980) for round + 1;
+            ``fedmedian``: the median of each coordinate (arXiv 1803.01498); ``krum``: the update
+            that is nearest to its neighbours (arXiv 1703.02757).
         weights: ``uniform``, or by the number of ``examples``. A private site doesn't tell its
             size, so only ``uniform`` goes with DP. ``auto``: by examples where that is possible.
         lr: server learning rate of ``fedavgm`` and ``fedadam``.
@@ -48,6 +51,14 @@ class ProposedAggregation:
             value = getattr(self, name)
             require(0 <= value < 1, f"aggregation.{name} must be in [0, 1), got {value}")
         require(self.tau > 0, f"aggregation.tau must be > 0, got {self.tau}")
+
+    @property
+    def fewest(self) -> int:
+        """How many updates a round needs so that its choice can withstand what it promises to.
+
+        Krum's proof takes more than 2·malicious + 2 of them (arXiv 1703.02757, proposition 1).
+        """
+        return 2 * self.malicious + 3 if self.optimizer == "krum" else 1
 
     @property
     def robust(self) -> bool:

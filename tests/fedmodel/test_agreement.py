@@ -199,6 +199,18 @@ def test_a_delta_too_large_for_the_largest_site_is_told_before_anything_is_loade
         complete(asked, facts(units=(12_000, 300, 400, 500, 600), rows=12_000))
 
 
+@pytest.mark.parametrize(("malicious", "fraction"), [(2, 1.0), (1, 0.8)])
+def test_krum_of_too_few_sites_is_refused(malicious: int, fraction: float) -> None:
+    asked = Proposal(
+        aggregation=ProposedAggregation(optimizer="krum", malicious=malicious),
+        federation=ProposedFederation(fraction=fraction),
+    )
+    with pytest.raises(ConfigError, match=r"needs \d sites in a round \(2·malicious \+ 3\), got"):
+        complete(asked, FACTS)
+    enough = ProposedAggregation(optimizer="krum", malicious=1)
+    complete(Proposal(aggregation=enough), FACTS)
+
+
 @pytest.mark.parametrize(
     ("mechanism", "optimizer", "weights"),
     [

@@ -14,7 +14,7 @@ from flwr.supercore.run import Run
 
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, LedgerError, QuorumError
-from fedmodel.job import Federation, Job, Privacy, Train
+from fedmodel.job import Aggregation, Federation, Job, Privacy, Train
 from fedmodel.ledger import DatasetEntry, Ledger
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.ledger.tree_head import Standing
@@ -263,6 +263,16 @@ def test_an_unbelievable_goodbye_changes_nothing(sites: Sites) -> None:
 def test_a_quorum_is_rounded_up_and_at_least_one(share: float, asked: int, needed: int) -> None:
     job = replace(JOB, federation=replace(JOB.federation, quorum=share))
     assert quorum(job, asked) == (needed, "federation.quorum")
+
+
+def test_krum_needs_more_than_twice_the_malicious() -> None:
+    job = make_job(
+        aggregation=Aggregation(optimizer="krum", malicious=2),
+        federation=Federation(sites=9, quorum=0.5),
+    )
+    assert quorum(job, 9) == (7, "2·aggregation.malicious + 3")
+    few = replace(job, aggregation=Aggregation(optimizer="krum", malicious=0))
+    assert quorum(few, 9) == (5, "federation.quorum")
 
 
 @pytest.mark.parametrize(
