@@ -51,7 +51,7 @@ NEEDS: dict[str, tuple[str, list[str], list[str]]] = {
     "data.test_rows": ("40", [], CSV),
     "train.lr": ("0.2", ["train=full"], ["train=head"]),
     "train.optimizer_state": ("keep", ["train.momentum=0.9"], []),
-    "train.momentum": ("0.5", [], ["train.steps=1"]),
+    "train.momentum": ("0.5", ["train.steps=2"], ["train.steps=1"]),
     "train.lora.rank": ("2", ["train=lora"], ["train=full"]),
     "train.lora.alpha": ("2", ["train=ffa"], ["train=head"]),
     "train.lora.target_modules": ("[query]", ["train=lora"], ["train=head"]),
