@@ -82,6 +82,7 @@ def every_fault(sources: Mapping[str, str]) -> list[str]:
     return [f"{name}:{fault}" for name, tree in trees.items() for fault in faults(tree, classes)]
 
 
+@pytest.mark.long
 def test_docstrings_name_the_arguments_that_there_are() -> None:
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     found = every_fault({str(p.relative_to(ROOT)): p.read_text() for p in paths})

@@ -135,6 +135,7 @@ def test_links_and_python_blocks_are_right(page: str) -> None:
         compile(block, page, "exec")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_beside_shared")
 def test_an_auditor_can_recompute_the_claim_as_the_document_says() -> None:
     args = ["simulate", *SMALL, "train=head", "privacy=record", "run=demo"]

@@ -81,6 +81,7 @@ def test_a_reply_that_cannot_be_kept_does_not_leave(
         Replies(tmp_path, JOB).keep("reveal", b"?", (b"x",))
 
 
+@pytest.mark.long
 def test_a_restarted_site_gives_the_same_replies_to_the_same_requests_only(tmp_path: Path) -> None:
     talk = Talk(tmp_path)
     job = job_of(privacy=POOLED)

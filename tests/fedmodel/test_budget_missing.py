@@ -78,6 +78,7 @@ def test_what_is_gone_is_named(
         assert "site north" in err
 
 
+@pytest.mark.long
 def test_half_a_statement_is_none(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked(capsys, f"state={state}", "format=json")[0] == 0
     (state / "north" / "ledgers" / "main.jsonl").unlink()

@@ -111,6 +111,7 @@ def test_a_job_trains_as_measured(method: str, level: str, row: tuple[Any, ...])
     }
 
 
+@pytest.mark.long
 def test_neither_the_order_nor_a_default_of_train_and_privacy_matters() -> None:
     for one, other in (
         (["privacy=none", "train=full"], ["train=full", "privacy=none"]),

@@ -125,6 +125,7 @@ def test_private_sites_without_noise_and_clip_are_plain_ones(
     assert_equal(found, plain, start)
 
 
+@pytest.mark.long
 def test_a_federation_without_privacy_repeats_bit_for_bit(tmp_path: Path) -> None:
     job = job_of(batch_size=5)
     sites = {"a": ROWS.take(range(6)), "b": ROWS.take(range(6, 12))}

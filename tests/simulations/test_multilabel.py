@@ -21,6 +21,8 @@ from fedmodel.training.learner import resident
 from server import publishing
 from simulations.run import simulate
 
+pytestmark = pytest.mark.long
+
 TASK = "model.task=multi-label-classification"
 SMALL = [
     "debug=fast",

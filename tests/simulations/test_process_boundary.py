@@ -30,6 +30,8 @@ from tests.jobs import CPU
 from tests.simulations import site_process
 from tests.simulations.site_process import read_frame, write_frame
 
+pytestmark = pytest.mark.long
+
 NODE = 3
 RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
 

@@ -19,6 +19,8 @@ from simulations import run as run_verb
 from tests.conftest import new_run
 from tests.forks import Child, Forks
 
+pytestmark = pytest.mark.long
+
 # The more kills, the more parts of a round they meet; each costs all that starting a run costs.
 KILLS = [4, pytest.param(12, marks=pytest.mark.slow)]
 _LIMIT = 120.0  # seconds: a guard against hanging, not a measurement

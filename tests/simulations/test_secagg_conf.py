@@ -83,6 +83,7 @@ def test_a_gathered_job_is_complete(level: str, hiding: str) -> None:
         assert (secagg.max_weight == 1) == job.privacy.private
 
 
+@pytest.mark.long
 def test_the_same_scenario_gives_the_same_job() -> None:
     for level in SHARED:
         args = ("debug=fast", "train=head", f"privacy={level}")
@@ -107,6 +108,7 @@ def test_what_was_given_stays() -> None:
     assert {name: getattr(found, name) for name in asked} == asked
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "why"),
     [

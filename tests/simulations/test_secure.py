@@ -20,6 +20,8 @@ from fedmodel.update import Update
 from simulations.faults import Fault
 from tests.conftest import new_run
 
+pytestmark = pytest.mark.long
+
 RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3)
 NOISELESS = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3, clip=1e6, rate=1.0)
 

@@ -19,6 +19,8 @@ from fedmodel.runs import RunFolder, Summary
 from simulations.run import _site_summary, simulate
 from tests.jobs import make_job
 
+pytestmark = pytest.mark.long
+
 FAST = ["debug=fast", "train=head"]
 
 

@@ -18,6 +18,8 @@ from fedmodel.secagg.graph import COMPLETE
 from fedmodel.secagg.messages import Shares, decode
 from simulations.faults import Fault
 
+pytestmark = pytest.mark.long
+
 SITE = ProposedPrivacy(
     mechanism="site", unit="site", epsilon=8.0, delta=1e-3, clip=0.5, evaluation="suppressed"
 )

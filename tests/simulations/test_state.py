@@ -20,6 +20,8 @@ from fedmodel.ledger.site_state import SiteState, sites_in
 from fedmodel.runs import RunFolder
 from simulations.run import simulate
 
+pytestmark = pytest.mark.long
+
 JOB = ["debug=fast", "train=head", "privacy.epsilon=2", "federation.sites=3"]
 
 

@@ -64,6 +64,7 @@ def test_lists_of_json_and_parquet(tmp_path: Path) -> None:
     assert read(tmp_path / "flags.parquet", "parquet", labels=("fever", "pain")) == SETS
 
 
+@pytest.mark.long
 def test_numbers_in_lists_stand_for_a_datasets_names(tmp_path: Path) -> None:
     import datasets
 

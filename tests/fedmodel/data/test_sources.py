@@ -96,6 +96,7 @@ def test_the_same_content_gives_the_same_rows(
     assert "note" not in repr(tables)
 
 
+@pytest.mark.long
 def test_class_labels_become_their_names(tmp_path: Path) -> None:
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
@@ -139,6 +140,7 @@ def test_folders_that_cannot_be_read(tmp_path: Path, file: str, content: str) ->
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.long
 def test_null_in_a_folder(tmp_path: Path) -> None:
     data = datasets.Dataset.from_dict({"text": ["SECRET", None], "label": ["x", "y"]})
     data.save_to_disk(tmp_path / "saved")
@@ -162,6 +164,7 @@ def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [("org/notes", "en", "abc", "train"), ("org/notes", "en", "abc", "dev")]
 
 
+@pytest.mark.long
 def test_hub_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(*_: Any, **__: Any) -> None:
         raise ConnectionError("SECRET")

@@ -209,6 +209,7 @@ def cancelling(draw: Any) -> tuple[list[Part], Groups]:
     return parts, Groups(torch.tensor(draw(st.sampled_from(list(UNITS.values())))))
 
 
+@pytest.mark.long
 @KEEP
 @given(cancelling(), st.sampled_from([1e-4, 1e-2, 1.0]))
 def test_no_unit_gets_past_the_bound_however_its_tokens_cancel(

@@ -70,6 +70,7 @@ def test_a_ledger_of_schema_2_says_what_it_said(expected: Any) -> None:
     assert [encode(e) for e in entries] == TWO.read_bytes().splitlines()
 
 
+@pytest.mark.long
 def test_epsilon_of_a_ledger_of_schema_2(expected: Any) -> None:
     book = Ledger(TWO).book()
     for made, told in zip(book.of(), expected["runs"], strict=True):

@@ -39,6 +39,7 @@ def test_reading_a_ledger_takes_no_torch_nor_an_accountant() -> None:
     assert not modules(code) & {*HEAVY, *BY_NEED}
 
 
+@pytest.mark.long
 def test_its_epsilon_takes_no_torch() -> None:
     path = REPOSITORY / "tests" / "vectors" / "ledger_v3.jsonl"
     code = (

@@ -97,6 +97,7 @@ def test_dropout_is_no_reason_to_refuse(pooling: Any, engine: Any, examples_of: 
     assert learner.preflights_passed == {(engine, False)}
 
 
+@pytest.mark.long
 def test_gradient_checkpointing_passes(examples_of: Any) -> None:
     methods: tuple[Any, ...] = ("lora", "full")
     for method in methods:
@@ -112,6 +113,7 @@ def test_it_needs_only_the_rows_there_are(count: int, learner_of: Any, examples_
     assert bool(learner.preflights_passed) == (count > 1)  # one row can't vouch for other sites
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 def test_patients_are_checked_as_patients(
     engine: Any, learner_of: Any, examples_of: Any, monkeypatch: pytest.MonkeyPatch
@@ -215,6 +217,7 @@ def test_a_weight_that_is_also_used_outside_its_layer_is_refused(
         preflight.preflight(learner, examples_of(learner), Performance(engine=engine))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_parameter_that_nothing_takes_through_a_layer_is_refused(
     engine: Any, examples_of: Any

@@ -71,6 +71,7 @@ def test_the_sum_moves_by_no_more_than_the_clip_norm(
         assert factor <= 1, name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("physical", [1, 3, 8, 100])
 def test_so_it_is_with_any_physical_batch(physical: int) -> None:
     assert max(f for _, f in moved(learner_of(), "fast", False, 40, physical)) <= 1
@@ -119,6 +120,7 @@ def _any_shape(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(shapes.Shapes, "cut", cut)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("defence", [_as_wide_as_the_batch, _any_shape])
 def test_without_it_one_row_moves_others(defence: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     defence(monkeypatch)
