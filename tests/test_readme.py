@@ -123,6 +123,7 @@ def test_the_files_that_a_page_names_exist(page: str) -> None:
         "SECURITY.md",
         "docs/architecture.md",
         "docs/threat-model.md",
+        "docs/data.md",
         "docs/run-folder.md",
         "docs/secure-aggregation.md",
     ],

@@ -1,6 +1,6 @@
 """JSON: one object for each row, on a line of its own or as an item of one array."""
 
-import io
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +15,7 @@ from fedmodel.errors import DataError
 __all__ = ["read_jsonl"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CHUNK = 1 << 16
 _KIND = "a file of JSON"
 
 
@@ -104,10 +105,14 @@ def _bytes(file: BinaryIO, table: Table, form: Form) -> Iterator[bytes]:
     if form.utf8:
         yield from file
         return
-    text = io.TextIOWrapper(file, encoding=form.encoding, newline="\n")
+    # No text layer around the file: a reader that stops early would leave it to the collector.
+    decoder, rest = codecs.getincrementaldecoder(str(form.encoding))(), ""
     try:
-        for line in text:
-            yield line.removeprefix("\ufeff").encode("utf-8", "surrogatepass")
+        while chunk := file.read(_CHUNK):
+            *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+            for line in lines:
+                yield _encoded(line + "\n")
+        yield _encoded(rest + decoder.decode(b"", final=True))
     except UnicodeError:
         raise problem(
             table.name,
@@ -116,8 +121,10 @@ def _bytes(file: BinaryIO, table: Table, form: Form) -> Iterator[bytes]:
             got="a byte that isn't",
             fix="set data.encoding to what the file is written in",
         ) from None
-    finally:
-        text.detach()  # the file is closed by who has opened it
+
+
+def _encoded(line: str) -> bytes:
+    return line.removeprefix("\ufeff").encode("utf-8", "surrogatepass")
 
 
 def _decoded(table: Table, line: bytes, offset: int, place: str) -> str:
