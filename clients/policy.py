@@ -111,9 +111,9 @@ def decide(job: Job, policy: Policy, facts: SiteFacts) -> None:
 
     Raises:
         RefusedError: for a job whose labels lack one of the site's.
-        DataError: for a site with fewer rows than the job or, without DP, a batch needs (a private
-            batch draws each unit independently, so it needs no number of them), without the
-            patients that the job protects, or without the test rows that it asks about.
+        DataError: for a site with fewer rows (held-out ones count) than the job or, without DP, a
+            batch needs (a private batch draws each unit by itself, so it needs no number of them),
+            without the patients that the job protects, or without the test rows that it asks about.
         FloorError: when secure sums are of fewer sites than the site's floors.
         PrivacyError: when δ is too large for the site.
         BudgetError: with the numbers, when the job would exceed a cap.
@@ -159,27 +159,33 @@ def _labels(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
 
 
 def _min_rows(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
-    least, rows = job.federation.min_rows, len(facts.rows)
-    if rows >= least:
+    # Which rows are held out is chance: it is not to decide whether a site takes part.
+    least, rows = job.federation.min_rows, len(facts.rows) + _tested(facts)
+    if rows >= least and len(facts.rows):
         return None
     return Broken(
         rule="federation.min_rows",
         asked=str(least),
         allowed=str(rows),
         error=DataError(
-            f"site '{facts.name}': expected at least {least} training rows "
-            f"(federation.min_rows), got {rows}; give it more rows or leave it out"
+            f"site '{facts.name}': expected at least {least} training rows, with those that are "
+            f"held out (federation.min_rows), and one to train on; got {rows}; give it more rows "
+            "or leave it out"
         ),
     )
+
+
+def _tested(facts: SiteFacts) -> int:
+    return 0 if facts.test is None else len(facts.test)
 
 
 def _batch(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
     if job.privacy.private and job.privacy.unit != "site":
         return None
     try:
-        check_site(facts.name, facts.rows, job.train.batch_size)
+        check_site(facts.name, facts.rows, job.train.batch_size, held_out=_tested(facts))
     except DataError as error:
-        asked, rows = str(job.train.batch_size), str(len(facts.rows))
+        asked, rows = str(job.train.batch_size), str(len(facts.rows) + _tested(facts))
         return Broken(rule="train.batch_size", asked=asked, allowed=rows, error=error)
     return None
 

@@ -64,20 +64,26 @@ def check_test(
             )
 
 
-def check_site(name: str, rows: Rows, batch_size: int) -> None:
+def check_site(name: str, rows: Rows, batch_size: int, *, held_out: int = 0) -> None:
     """Check that a site has the rows for one batch.
+
+    Rows that it has held out count too. Which rows these are is chance, and chance is not to decide
+    who takes part; where a few are then missing to a batch, some are in it twice.
 
     Args:
         name: the site.
         rows: its training rows.
         batch_size: rows in a step.
+        held_out: how many more rows it has held out.
 
     Raises:
-        DataError: if it has fewer.
+        DataError: if it has fewer, or none to train on.
     """
-    if len(rows) < batch_size:
+    have = len(rows) + held_out
+    if have < batch_size or not len(rows):
+        got = f"{len(rows)}{f' and {held_out} held out' * bool(held_out)}"
         raise DataError(
             f"site '{name}': expected at least {batch_size} training rows for one batch, got "
-            f"{len(rows)}; set train.batch_size={max(1, len(rows))} or lower, give the site more "
-            "rows, or take fewer sites"
+            f"{got}; set train.batch_size={max(1, have)} or lower, give the site more rows, or "
+            "take fewer sites"
         )

@@ -109,6 +109,18 @@ def test_the_least_number_of_rows_stays_one_of_rows(tmp_path: Path) -> None:
         begin(job, tmp_path, rows(15, 15))
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_chance_in_holding_out_does_not_decide_who_takes_part(private: bool) -> None:
+    job = replace(JOB if private else replace(JOB, privacy=Privacy()), federation=Federation())
+    least = max(job.federation.min_rows, 0 if private else job.train.batch_size)
+    for out in range(least):
+        assert named(job, Policy(), facts(rows(least - out), rows(out))) == []
+        assert named(job, Policy(), facts(rows(least - out), rows(max(0, out - 1)))) == (
+            ["federation.min_rows"] if out else []
+        )
+    assert "federation.min_rows" in named(job, Policy(), facts(Rows((), ()), rows(least)))
+
+
 def test_a_patient_in_training_and_test_rows_counts_once() -> None:
     privacy = PATIENT.privacy
     assert count_units(privacy, rows(10, 4), rows(6, 3)) == 4

@@ -172,6 +172,11 @@ def test_a_site_smaller_than_a_batch() -> None:
     check_site("north", rows, 5)
     with pytest.raises(DataError, match=r"'north'.*at least 6.*got 5.*train.batch_size=5"):
         check_site("north", rows, 6)
+    check_site("north", rows, 6, held_out=1)
+    with pytest.raises(DataError, match=r"at least 8.*got 5 and 2 held out; .*batch_size=7"):
+        check_site("north", rows, 8, held_out=2)
+    with pytest.raises(DataError, match=r"got 0 and 9 held out"):
+        check_site("north", Rows((), ()), 8, held_out=9)
 
 
 @pytest.mark.parametrize(
