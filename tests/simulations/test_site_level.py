@@ -14,6 +14,7 @@ from fedmodel.accounting.claims import epsilon
 from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import ConfigError, DivergedError, QuorumError, RunFolderError
 from fedmodel.job import ProposedPrivacy
+from fedmodel.ledger import Ledger
 from fedmodel.secagg.graph import COMPLETE
 from fedmodel.secagg.messages import Shares, decode
 from simulations.faults import Fault
@@ -139,10 +140,12 @@ def test_a_state_that_cannot_be_read_is_not_taken_for_divergence(lab: Any) -> No
     assert "RunFolderError" in str(ran.error)
 
 
-def test_another_attempt_draws_new_noise_and_is_charged_again(lab: Any, given: list[Any]) -> None:
+def test_another_attempt_draws_new_noise_and_is_paid_once(lab: Any, given: list[Any]) -> None:
     faults = [Fault(what="back", kind="train", node=n, times=(1, 2)) for n in (3, 5)]
     ran = lab.run(lab.job(privacy=SITE, rounds=3), faults=faults)
-    assert [e.round for e in ran.spent(2)][:2] == [1, 1]
+    assert [e.round for e in ran.spent(2)] == [1, 2, 3]
+    entries = Ledger(ran.sites[2].ledger_file).entries()
+    assert [(e.round, e.attempt) for e in entries if e.type == "repeat"] == [(1, 2)]
     np.testing.assert_array_equal(given[0], given[5])  # of one site, of one round
 
 
