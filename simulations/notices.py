@@ -28,7 +28,7 @@ _PLAIN = re.compile(r"\w[\w.-]*")
 _RARE = 10  # rows of a class, below which chance decides much
 _COLUMNS = 8  # classes that have a column of their own
 _LISTED = 20
-_LOOKED_AT = 5000  # texts
+_LOOKED_AT = 5_000_000  # characters
 
 
 def say_cut(learner: Learner, texts: Sequence[str], least: float = 0.0) -> None:
@@ -36,10 +36,10 @@ def say_cut(learner: Learner, texts: Sequence[str], least: float = 0.0) -> None:
 
     Args:
         learner: the model.
-        texts: of all training rows; of many, some thousands are looked at.
+        texts: of all training rows; of very many, evenly spaced ones are looked at.
         least: share of all tokens that must be lost for a word.
     """
-    every, longest = max(1, -(-len(texts) // _LOOKED_AT)), learner.longest
+    every, longest = 1 + sum(map(len, texts)) // _LOOKED_AT, learner.longest
     looked = list(texts[::every])
     if not looked:
         return
@@ -58,8 +58,8 @@ def say_cut(learner: Learner, texts: Sequence[str], least: float = 0.0) -> None:
     else:
         fix = "shorten the texts, or take a model that reads more"
     logger.warning(
-        "model.max_length=%d cuts %d of %d rows%s, and %s of all tokens are never read. Tokens of "
-        "a row: half have up to %d, nine in ten up to %d, all up to %d; %s",
+        "model.max_length=%d cuts %d of %d training rows%s, and %s of all tokens are never "
+        "read. Tokens of a row: half have up to %d, nine in ten up to %d, all up to %d; %s",
         longest, cut, len(looked), " looked at" if every > 1 else "",
         "less than 1 %" if lost < 0.01 else f"{100 * lost:.0f} %",
         half, most, lengths.max(), fix,

@@ -44,12 +44,14 @@ class Found:
         name: what messages call it.
         splits: name of each split → what reads it, given what messages call it; the only one of a
             dataset without splits has the name ``""``.
-        load: reads a split by its name, where the names aren't known beforehand.
+        load: reads a split by its name, where the names aren't known for sure.
+        known: names that are probably there then.
     """
 
     name: str
     splits: Mapping[str, "Read"]
     load: "Callable[[str], Read] | None" = None
+    known: tuple[str, ...] = ()
 
     def read(self, split: str | None, columns: Columns) -> Rows:
         """Read one split.
@@ -72,7 +74,7 @@ class Found:
 
     def others(self, *used: str | None) -> list[str]:
         """Return the names of the splits that aren't used."""
-        return [name for name in self.splits if name and name not in used]
+        return [name for name in self.splits or self.known if name and name not in used]
 
 
 Read: TypeAlias = Callable[[str, Columns], Rows]
@@ -123,7 +125,8 @@ def find_hub(path: str, config: str | None, revision: str | None, form: Form) ->
     """
     import datasets
 
-    splits = None
+    splits: dict[str, Read] | None = None
+    known: tuple[str, ...] = ()
     with _quiet():
         try:
             builder = datasets.load_dataset_builder(path, config, revision=revision)
@@ -132,6 +135,7 @@ def find_hub(path: str, config: str | None, revision: str | None, form: Form) ->
         if builder is not None:
             loader = datasets.DownloadManager(dataset_name=builder.dataset_name)
             splits = _files(builder, form, loader.download)
+            known = tuple(map(str, builder.config.data_files or ()))
     if splits is not None:
         return Found(name=path, splits=splits)
 
@@ -146,7 +150,7 @@ def find_hub(path: str, config: str | None, revision: str | None, form: Form) ->
 
         return read
 
-    return Found(name=path, splits={}, load=load)
+    return Found(name=path, splits={}, load=load, known=known)
 
 
 def _guarded(opened: Callable[[], Any], name: str, expected: str) -> Any:

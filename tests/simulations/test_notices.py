@@ -87,7 +87,9 @@ def test_long_names_of_rare_classes_are_not_shown(caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.long
-def test_truncation_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_truncation_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = table(tmp_path / "rows.csv", ["a", "b"] * 20, words=60)
     parties = gathered(path, "model.max_length=16")
     learner, texts = parties.learner, ["note", "note " * 14, "note " * 15, "note " * 62]
@@ -97,15 +99,16 @@ def test_truncation_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     say_cut(learner, texts)
     # Two special tokens each: 3, 16, 17 and 64 of which 16 are kept.
     lost = round(100 * (1 + 48) / (3 + 16 + 17 + 64))
-    assert f"cuts 2 of 4 rows, and {lost} % of all tokens are never read" in caplog.text
+    assert f"cuts 2 of 4 training rows, and {lost} % of all tokens are never read" in caplog.text
     assert "half have up to 16, nine in ten up to 64, all up to 64" in caplog.text
     caplog.clear()
     say_cut(learner, texts[:2])
     say_cut(learner, [])
     say_cut(learner, texts, least=0.5)
     assert not caplog.records
-    say_cut(learner, ["note"] * 9000 + ["note " * 20] * 3000)
-    assert "cuts 1000 of 4000 rows looked at" in caplog.text
+    monkeypatch.setattr("simulations.notices._LOOKED_AT", 15_000)
+    say_cut(learner, ["note"] * 3000 + ["note " * 20] * 300)  # 42,000 characters
+    assert "cuts 100 of 1100 training rows looked at" in caplog.text
 
 
 def shown(**given: Any) -> str:

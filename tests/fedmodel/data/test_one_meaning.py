@@ -200,3 +200,19 @@ def test_files_of_the_hub_are_read_alike(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
     source = Source(kind="hub", train="org/notes", revision="abc", site="site", patient="patient")
     assert load(source, Seed(0), 2, SINGLE).train == Rows(*TABLE.values())
+
+
+@pytest.mark.long
+def test_other_files_of_the_hub_are_read_by_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.txt").write_text("a\nb\n")
+    made = datasets.load_dataset_builder(str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"]})
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: made)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: table)
+    tables = load(Source(kind="hub", train="org/notes"), Seed(0), 2, SINGLE)
+    assert tables.train == Rows("ab", "xy")
+    assert tables.test is None
+    assert "only 'train' is used" in caplog.text
