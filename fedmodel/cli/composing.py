@@ -77,23 +77,48 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         ConfigError: for an override that isn't ``key=value``.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
+    from hydra.errors import HydraException, OverrideParseException
 
     if "-m" in overrides or "--multirun" in overrides:
         raise ConfigError("-m comes right after the verb: fedmodel simulate -m key=value,value")
     parser, parsed = OverridesParser.create(), []
     for override in overrides:
+        _check_key(override)
         try:
             parsed += parser.parse_overrides([override])
         except OverrideParseException as error:
             parsed.append(_as_text(parser, override, error))
-    choices = [
-        [f"{p.get_key_element()}={v}" for v in p.sweep_string_iterator()]
-        if p.is_sweep_override()
-        else [p.input_line or ""]
-        for p in parsed
-    ]
+    choices = []
+    for each in parsed:
+        try:
+            choices.append(_values(each))
+        except HydraException as error:
+            raise ConfigError(
+                f"{each.input_line}: a sweep's values are listed (KEY=A,B), chosen (choice(A,B)) "
+                "or counted (range(1,4)); quote what is meant as it stands"
+            ) from error
     return [list(combination) for combination in itertools.product(*choices)]
+
+
+def _values(parsed: Any) -> list[str]:
+    if not parsed.is_sweep_override():
+        return [parsed.input_line or ""]
+    return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+
+
+def _check_key(override: str) -> None:
+    """Check that an override begins with a key that may be set.
+
+    Raises:
+        ConfigError: when it takes a key away, has none, or is one of Hydra's own.
+    """
+    key = override.partition("=")[0]
+    if override.startswith("~"):
+        raise ConfigError(f"{override} would take a key away; leave it out, and it has its default")
+    if not key.strip("+ "):
+        raise ConfigError(f"expected key=value, got {override!r}")
+    if key.lstrip("+").partition(".")[0] == "hydra":
+        raise ConfigError(f"{key} is none of fedmodel's keys; see fedmodel <verb> --help")
 
 
 def _as_text(parser: Any, override: str, error: Exception) -> Any:
@@ -169,13 +194,36 @@ def _check_choices(overrides: Sequence[str], folder: Path) -> None:
 
 
 def _explain(error: Exception, known: Any, folder: Path) -> ConfigError:
-    from fedmodel.config import suggest
-
     found = re.search(r"full_key: (\S+)", str(error)) or re.search(
         r"Could not override '([^']+)'", str(error)
     )
-    if found:
-        keys = [*_flatten(known), *known, *(p.name for p in folder.iterdir() if p.is_dir())]
-        near = suggest(found[1], keys) or suggest(found[1], [k.rsplit(".", 1)[-1] for k in keys])
-        return ConfigError(f"unknown key '{found[1]}'{near}; see fedmodel <verb> --help")
-    return ConfigError(str(error).splitlines()[0])
+    first = str(error).splitlines()[0]
+    if not found:
+        return ConfigError(first)
+    keys = [*_flatten(known), *known, *(p.name for p in folder.iterdir() if p.is_dir())]
+    if found[1] in keys:  # it is there, and its value is what can't be read
+        return ConfigError(f"{found[1]}: expected a value, got one that stands for none ({first})")
+    near = _nearest(found[1], keys)
+    return ConfigError(f"unknown key '{found[1]}'{near}; see fedmodel <verb> --help")
+
+
+_FIRST = ("train", "privacy", "model", "data", "federation")  # whose keys are asked for most
+
+
+def _nearest(word: str, keys: Sequence[str]) -> str:
+    """Return which key may be meant: one that ends so, whatever its group, or looks like it."""
+    from fedmodel.config import suggest
+
+    def rank(key: str) -> int:
+        group = key.partition(".")[0]
+        return _FIRST.index(group) if group in _FIRST else len(_FIRST)
+
+    last = {key.rsplit(".", 1)[-1]: key for key in sorted(keys, key=rank, reverse=True)}
+    if "." not in word and word in last:
+        return f" (did you mean '{last[word]}'?)"
+    if near := suggest(word, keys):
+        return near
+    near = suggest(word, last)
+    return next(
+        (f" (did you mean '{key}'?)" for name, key in last.items() if f"'{name}'" in near), ""
+    )

@@ -84,7 +84,7 @@ def _run(verb: str, rest: list[str]) -> int:
     sweep = bool(rest) and rest[0] in {"-m", "--multirun"}
     overrides = as_typed(rest[1:] if sweep else rest, TEXTS[verb] | LISTS[verb])
     combinations = expand(overrides)
-    if not sweep and combinations != [overrides]:
+    if not sweep and len(combinations) > 1:
         raise ConfigError("several values for a key make a sweep: put -m right after the verb")
     jobs = [(combination, compose(verb, combination)) for combination in combinations]
     module, _, name = VERBS[verb][0].partition(":")

@@ -114,6 +114,7 @@ ALWAYS = {
     "model.pooling": "cls",
     "model.max_length": "6",
     "model.dropout": "0.3",
+    "model.labels": "[a, b]",
     "data.kind": "csv",
     "train.method": "full",
     "train.rounds": "3",
@@ -234,7 +235,7 @@ def outcome(tmp_path: Path, overrides: list[str]) -> dict[str, Any]:
 # Values that need more than made-up notes, a model that isn't here, or a round that fails.
 _ELSEWHERE = {
     *("model.task", "model.source", "model.path", "data.kind", "privacy.mechanism"),
-    "federation.below_quorum",
+    *("federation.below_quorum", "model.labels"),
 }
 _SHOWN_IN = {
     "train.frozen": ["train=full"],
