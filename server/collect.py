@@ -23,6 +23,9 @@ class Collected:
     Args:
         mean: weighted mean of the updates, ``None`` if there was none.
         givers: the nodes whose updates are in it.
+        absent: so many more sites' updates are in it: of a sum that was recovered, those of sites
+            that haven't joined again.
+        asked: so many sites had been asked for a sum that was recovered; 0: that isn't known.
         failures: node id → why a site gave none, or failed to do all that it was asked for.
         reason: why there is no mean although sites gave updates.
         blamed: node id → in what it is wrong; or in what it is in dispute with another site, of
@@ -36,11 +39,13 @@ class Collected:
     reason: str | None = None
     blamed: dict[int, str] = field(default_factory=dict)
     step: float | None = None
+    absent: int = 0
+    asked: int = 0
 
     @property
     def updates(self) -> int:
-        """How many sites gave an update."""
-        return len(self.givers)
+        """How many sites' updates are in the mean."""
+        return len(self.givers) + self.absent
 
     @property
     def budgets_spent(self) -> bool:

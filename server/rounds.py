@@ -115,11 +115,14 @@ class _Run:
     def recover(self, exchange: Exchange, nodes: list[int]) -> None:
         """Finish the round whose reveals had been asked for when this coordinator died.
 
-        Not one whose sum had come, of fewer sites than ``federation.quorum``: that one stays lost.
+        Not one of fewer sites than ``federation.quorum`` wants of those that were asked for it:
+        that one stays lost.
         """
         got = exchange.recover(self.channel, self.round + 1, self.vector)
-        least = self.job.federation.quorum * len(self.sample(nodes))
-        if got is not None and got.updates >= least:
+        if got is None:
+            return
+        needed, _ = quorum(self.job, got.asked or len(self.sample(nodes)))
+        if got.updates >= needed:
             self.keep(got, nodes)
             self.finish(got, nodes)
 
@@ -152,6 +155,7 @@ class _Run:
             failures=failures,
             blamed={int(n): why for n, why in kept.blamed.items()},
             step=kept.step,
+            absent=kept.absent,
         )
         self.finish(got, list(kept.asked))
 
@@ -169,6 +173,7 @@ class _Run:
                 failures={str(node): f.reason for node, f in got.failures.items()},
                 blamed={str(node): why for node, why in got.blamed.items()},
                 step=got.step,
+                absent=got.absent,
                 vector=got.mean.vector,
             )
         )
@@ -220,7 +225,9 @@ class _Run:
         self.round += 1
         for node in chosen:
             self.updates[node] = self.updates.get(node, 0) + (node in got.givers)
-        row: dict[str, Any] = {"round": self.round, "updates": got.updates, "asked": len(chosen)}
+        # Sites whose updates are in a recovered sum, and that are gone, had been asked, too.
+        asked = max(len(chosen), got.updates)
+        row: dict[str, Any] = {"round": self.round, "updates": got.updates, "asked": asked}
         if got.mean is not None:
             self.applied += 1
             self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector)

@@ -70,14 +70,12 @@ class Replies:
             parts: of the reply.
 
         Raises:
-            RunFolderError: when it can't be written; then it must not leave.
+            RunFolderError: when the disk doesn't take it; then it must not leave.
         """
         asked = hashlib.sha256(request).hexdigest()
         if leg == "open":
+            self._forget()
             self._opened = (asked, bytes(parts[0]))
-            for name in _LEGS:
-                with suppress(FileNotFoundError):
-                    self._path(name).unlink()
             return
         buffers = [memoryview(p if isinstance(p, bytes) else p.data) for p in parts]
         sizes = " ".join(str(buffer.nbytes) for buffer in buffers)
@@ -87,9 +85,20 @@ class Replies:
             _files.write_whole(self._path(leg), [head, *buffers])
         except OSError as error:
             raise RunFolderError(
-                f"can't write {self._path(leg)}: {error.strerror}; free space, and let the round "
-                "be begun again"
+                f"can't write {self._path(leg)}: {error.strerror}. This reply hasn't left the "
+                "site. Free space, and let the round be begun again"
             ) from error
+
+    def _forget(self) -> None:
+        for leg in _LEGS:
+            try:
+                with suppress(FileNotFoundError):
+                    self._path(leg).unlink()
+            except OSError as error:
+                raise RunFolderError(
+                    f"can't remove {self._path(leg)}: {error.strerror}. Nothing of this round has "
+                    "left the site. Let its folder be written to, and the round be begun again"
+                ) from error
 
     def _path(self, leg: str) -> Path:
         return self._folder / f"reply-{leg}-{self._job[:32]}.bin"

@@ -8,6 +8,9 @@ from fedmodel.job.checks import require
 
 __all__ = ["Privacy", "ProposedPrivacy", "Unit"]
 
+# In float32 a gradient's square is 0 from about 1e-23 on; nobody clips to anything near.
+_LEAST_CLIP = 1e-6
+
 # Whose presence is hidden.
 Unit: TypeAlias = Literal["record", "patient", "site"]
 
@@ -28,7 +31,7 @@ class ProposedPrivacy:
         epsilon: the whole run's ε at each site.
         delta: the δ it holds at; must be below 1/units at every site. ``None``: by the sites'
             published sizes.
-        clip: C, the L2 norm each unit's gradient is clipped to.
+        clip: C, the L2 norm each unit's gradient is clipped to; at least 1e-6.
         rate: probability with which a unit takes part in a step, the same at every site; the noise
             is calibrated for it. ``None``: by the batch and the sites' published sizes.
         rows_per_patient: at most so many rows of one patient enter a step, and an evaluation.
@@ -65,6 +68,11 @@ class ProposedPrivacy:
         for name in ("epsilon", "clip", "clip_rate", "clip_noise", "decay", "evaluation_noise"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"privacy.{name} must be > 0, got {value}")
+        require(
+            self.clip >= _LEAST_CLIP,
+            f"privacy.clip must be at least {_LEAST_CLIP:g}, got {self.clip:g}: gradients' norms "
+            "are far larger; use one of their size, such as 0.1 to 10",
+        )
         for name in ("delta", "clip_quantile"):
             value = getattr(self, name)
             require(

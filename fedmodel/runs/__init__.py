@@ -4,7 +4,7 @@ from fedmodel.runs.checkpoint import Checkpoint
 from fedmodel.runs.files import write_atomic
 from fedmodel.runs.folder import RunFolder, run_path
 from fedmodel.runs.manifest import Machine, Manifest, manifest_of
-from fedmodel.runs.pending import KeptRound
+from fedmodel.runs.pending import Begun, KeptRound
 from fedmodel.runs.summary import (
     Hiding,
     PrivacySummary,
@@ -17,6 +17,7 @@ from fedmodel.runs.summary import (
 )
 
 __all__ = [
+    "Begun",
     "Checkpoint",
     "Hiding",
     "KeptRound",

@@ -221,16 +221,20 @@ class RunFolder:
 
     # -- a round that no checkpoint has yet ------------------------------------------------------
 
-    def note_begun(self, round_: int) -> None:
+    def note_begun(self, round_: int, asked: int = 0) -> None:
         """Write down, before sites are asked to agree to a round's sum, that they are.
+
+        Args:
+            round_: of the run.
+            asked: so many sites were asked for their updates; 0: that isn't known.
 
         Raises:
             RunFolderError: if it can't be written.
         """
-        pending.note_begun(self.path / "pending", round_)
+        pending.note_begun(self.path / "pending", pending.Begun(round_, asked))
 
-    def begun(self) -> int:
-        """Return the last round in which sites were asked to agree to a sum; 0: none."""
+    def begun(self) -> pending.Begun:
+        """Return the last round in which sites were asked to agree to a sum."""
         return pending.begun(self.path / "pending")
 
     def keep_round(self, round_: KeptRound) -> None:

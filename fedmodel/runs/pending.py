@@ -1,7 +1,8 @@
 """What a coordinator has of a round that isn't in a checkpoint yet: a sum is paid for once.
 
-``begun.json``: the last round in which sites were asked to agree to a sum. From then on they may
-take part in no other attempt of it, so it is written before they are asked.
+``begun.json``: the last round in which sites were asked to agree to a sum, and how many had been
+asked for their updates. From then on they may take part in no other attempt of it, so it is written
+before they are asked.
 ``sum.json`` and ``sum.safetensors``: what a round brought in, from the moment that it is known
 until a checkpoint has it. The one names the other by its hash: of two rounds nothing is mixed.
 ``attempt.bin``: an attempt of a secure sum between consents and reveals
@@ -22,7 +23,16 @@ from fedmodel import _files, config
 from fedmodel.errors import RunFolderError
 from fedmodel.runs.files import read_json, read_record, to_json, write_atomic
 
-__all__ = ["KeptRound", "attempt", "begun", "kept", "note_begun", "write_attempt", "write_kept"]
+__all__ = [
+    "Begun",
+    "KeptRound",
+    "attempt",
+    "begun",
+    "kept",
+    "note_begun",
+    "write_attempt",
+    "write_kept",
+]
 
 _BEGUN = "fedmodel.begun/1"
 _SUM = "fedmodel.sum/1"
@@ -36,6 +46,7 @@ class KeptRound:
         round: of the run.
         asked: the nodes that were invited.
         givers: the nodes whose updates are in the mean.
+        absent: so many more sites' updates are in it, of sites that had left by then.
         metrics: of the mean.
         failures: node → why it gave none, or failed to do all that it was asked for.
         blamed: node → in what it is wrong, or in dispute.
@@ -50,6 +61,7 @@ class KeptRound:
     failures: dict[str, str]
     blamed: dict[str, str] = field(default_factory=dict)
     step: float | None = None
+    absent: int = 0
     vector: NDArray[np.float32]
 
 
@@ -64,30 +76,46 @@ class _Record:
     failures: dict[str, str] = field(default_factory=dict)
     blamed: dict[str, str] = field(default_factory=dict)
     step: float | None = None
+    absent: int = 0
 
 
-def note_begun(folder: Path, round_: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A round in which sites were asked to agree to a sum.
+
+    Args:
+        round: of the run; 0: there was none.
+        asked: so many sites had been asked for their updates; 0: that isn't known.
+    """
+
+    round: int = 0
+    asked: int = 0
+
+
+def note_begun(folder: Path, noted: Begun) -> None:
     """Write down, durably, that sites are asked to agree to a round's sum.
 
     Raises:
         RunFolderError: when it can't be written.
     """
-    write_atomic(folder / "begun.json", to_json({"schema": _BEGUN, "round": round_}))
+    told = {"schema": _BEGUN, "round": noted.round, "asked": noted.asked}
+    write_atomic(folder / "begun.json", to_json(told))
 
 
-def begun(folder: Path) -> int:
-    """Return the last round that was noted as begun; 0: none.
+def begun(folder: Path) -> Begun:
+    """Return the last round that was noted as begun.
 
     Raises:
         RunFolderError: if the file is damaged.
     """
     path = folder / "begun.json"
     if not path.exists():
-        return 0
+        return Begun()
     found = read_json(path)
-    if found.get("schema") != _BEGUN or type(found.get("round")) is not int:
+    numbers = found.get("round"), found.get("asked", 0)
+    if found.get("schema") != _BEGUN or any(type(number) is not int for number in numbers):
         raise RunFolderError(f"{path} must name a round under schema {_BEGUN!r}; restore it")
-    return int(found["round"])
+    return Begun(*map(int, numbers))
 
 
 def write_attempt(folder: Path, parts: Iterable[bytes | memoryview]) -> None:
@@ -135,6 +163,7 @@ def write_kept(folder: Path, kept_round: KeptRound) -> None:
         failures=kept_round.failures,
         blamed=kept_round.blamed,
         step=kept_round.step,
+        absent=kept_round.absent,
     )
     write_atomic(folder / "sum.safetensors", data)
     write_atomic(folder / "sum.json", to_json(config.to_mapping(record)))
@@ -165,5 +194,6 @@ def kept(folder: Path) -> KeptRound | None:
         failures=record.failures,
         blamed=record.blamed,
         step=record.step,
+        absent=record.absent,
         vector=vector,
     )

@@ -11,6 +11,7 @@ import logging
 from fedmodel import wire
 from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import ConfigError, ProtocolError, QuorumError
+from fedmodel.runs import Begun
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.checks import upload_size
@@ -79,9 +80,9 @@ class Summed:
             agreement=agreement, members=keys.roster.keys, sign=keys.signer.sign
         )
         self._folder = coordinator.folder
-        begun = self._folder.begun() if self._folder else 0
+        self._begun = self._folder.begun() if self._folder else Begun()
         # What sites say of rounds that this coordinator hasn't begun to unmask isn't believed.
-        self._latest = reached + 1 if begun == reached + 1 else reached
+        self._latest = reached + 1 if self._begun.round == reached + 1 else reached
         self._roll = Roll(self._aggregator, self._latest)
 
     def _plain(self) -> PlainSum:
@@ -177,7 +178,7 @@ class Summed:
             told = attempt.survivors_message()
             left = legs.nodes(attempt.survivors)
             if self._folder is not None:
-                self._folder.note_begun(invitation.round)
+                self._folder.note_begun(invitation.round, len(invitation.nodes))
             legs.play("query.consent", left, lambda member: told, attempt.take_consent)
             attempt.close_consents()
             if self._folder is not None:
@@ -224,6 +225,8 @@ class Summed:
         return Collected(
             mean=mean,
             givers=tuple(left),
+            absent=len(attempt.survivors) - len(left),
+            asked=self._begun.asked,
             failures=legs.failures,
             blamed=self._blamed(legs),
             step=plain_step(self._job),

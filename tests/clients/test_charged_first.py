@@ -7,7 +7,9 @@ import pytest
 
 import clients.site_run
 from fedmodel.accounting.guard import StepGuard
+from fedmodel.errors import LedgerError
 from fedmodel.job import ProposedPrivacy
+from fedmodel.ledger import Ledger
 from fedmodel.mechanisms import sampling, shares
 from fedmodel.training import local
 from tests.clients.four_sites import POOLED, RECORD, WHOLE, Talk, job_of
@@ -67,3 +69,20 @@ def test_another_attempt_is_on_disk_before_its_noise_too(
     monkeypatch.setattr(shares, "noised", noised)
     talk.send("train", talk.order(talk.open(protocol, 1, 2)))
     assert set(seen) == {(1, 1)}
+
+
+@pytest.mark.parametrize("way", ["distributed", "site"])
+def test_an_attempt_that_failed_before_its_charge_is_no_paid_one(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise LedgerError("the disk is full")
+
+    talk = Talk(tmp_path)
+    protocol = talk.begin(job_of(privacy=WAYS[way][0]))
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "spend", full)
+        assert talk.send("train", talk.order(talk.open(protocol))).has_error()
+    assert (talk.spent(), talk.repeated()) == (0, 0)
+    assert not talk.send("train", talk.order(talk.open(protocol, 1, 2))).has_error()
+    assert (talk.spent(), talk.repeated()) == (1, 0)

@@ -77,8 +77,25 @@ def test_a_reply_that_cannot_be_kept_does_not_leave(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_files, "write_whole", full)
-    with pytest.raises(RunFolderError, match="No space left"):
+    with pytest.raises(RunFolderError, match=r"No space left on device\. This reply hasn't left"):
         Replies(tmp_path, JOB).keep("reveal", b"?", (b"x",))
+
+
+def test_an_attempt_whose_last_replies_cannot_be_forgotten_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    kept = Replies(tmp_path, JOB)
+    kept.keep("train", b"?", (b"x",))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stuck)
+        with pytest.raises(RunFolderError, match=r"Read-only file system\. Nothing of this round"):
+            kept.keep("open", b"next", (b"shares",))
+    assert kept.find("open", b"next") is None
+    kept.keep("open", b"next", (b"shares",))
+    assert kept.find("train", b"?") is None
 
 
 @pytest.mark.long

@@ -148,6 +148,7 @@ def test_a_job_and_its_parts_never_change() -> None:
         ),
         ({"train": {"rounds": 0}}, "train.rounds must be at least 1, got 0"),
         ({"privacy": {"epsilon": -1}}, "privacy.epsilon must be > 0"),
+        ({"privacy": {"clip": 9e-7}}, "privacy.clip must be at least 1e-06, got 9e-07: gradients'"),
         ({"model": {"source": "hub"}}, "model.path=<hub id or folder>"),
         ({"model": {"labels": ["a", "a"]}}, "must differ"),
         ({"federation": {"quorum": 0}}, "federation.quorum must be in (0, 1]"),

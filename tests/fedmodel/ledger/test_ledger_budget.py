@@ -272,10 +272,11 @@ def test_a_job_with_a_smaller_delta_makes_the_total_one_for_it(site: Site) -> No
     reserve(site.ledger(epsilon=together.epsilon), "s", what=second)
 
 
-def test_a_round_taken_again_takes_the_place_of_later_ones(site: Site) -> None:
+@pytest.mark.parametrize("cap", ["epsilon", "run_epsilon"])
+def test_a_round_taken_again_takes_the_place_of_later_ones(site: Site, cap: str) -> None:
     early, late = (Part.of(Spend(0.1, noise, 4), DPSGD) for noise in (2.0, 1.0))
     what = terms(early, late, ASK)
-    ledger = site.ledger(epsilon=cost(what))
+    ledger = site.ledger(**{cap: cost(what)})
     reserve(ledger, what=what)
     spend(ledger, early)
     entry = spend(ledger, early, within=lambda spent, held: [Spend(0.1, 1.0, 3)])

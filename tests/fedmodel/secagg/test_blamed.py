@@ -1,15 +1,20 @@
 """Who is named when a secure sum's secrets don't fit, and how many liars a sum stands."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fedmodel.errors import AccusationError, ProtocolError
 from fedmodel.secagg import shamir
+from fedmodel.secagg.blame import Blame
+from fedmodel.secagg.keys import commitment
 from fedmodel.secagg.messages import Reveal, Share, Shares, decode, encode
 from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.peers import Peers
+from fedmodel.secagg.unmasking import Secrets
+from fedmodel.seeds import Entropy
 
 if TYPE_CHECKING:
     from fedmodel.secagg.aggregator import Attempt
@@ -92,6 +97,34 @@ def test_wrong_reveals_are_corrected_and_their_senders_named(
     # Of those whose shares weren't needed nobody looks at any.
     assert set(wrong) == set(liars) or min(liars) > world.agreement.threshold
     assert set(wrong) <= set(liars)
+
+
+def test_a_holder_that_was_found_wrong_once_is_looked_at_for_every_owner() -> None:
+    # As in a sparse graph: for one owner the liar's share is needed, for the other it isn't.
+    holders, liar, attempt = {1: range(3, 8), 2: range(1, 6)}, 4, bytes(32)
+    given: dict[int, Any] = {}
+    told: dict[int, list[Share]] = {n: [] for n in range(1, 8)}
+    for owner, held in holders.items():
+        secret = Entropy().bytes(32)
+        given[owner] = SimpleNamespace(self_commitment=commitment("self", secret, attempt, owner))
+        for n, share in shamir.split(secret, 3, held, Entropy()).items():
+            told[n].append(Share(owner=owner, share=share.hex()))
+    reveals = {
+        n: Reveal(
+            manifest="0" * 64,
+            member=n,
+            self_seeds=off(tuple(shares), n) if n == liar else tuple(shares),
+            recovery_keys=(),
+        )
+        for n, shares in told.items()
+    }
+    graph: Any = SimpleNamespace(threshold=3)
+    blame = Blame(1)
+    found = Secrets(attempt, graph, given, reveals, colluders=1, blame=blame)
+    for owner in holders:
+        found.secret("self", owner)
+    assert list(blame.wrong()) == [liar]
+    assert "2 sites are in dispute with it" in blame.wrong()[liar]
 
 
 def test_a_number_beyond_the_field_is_no_share(worlds: "type[World]") -> None:

@@ -1,6 +1,6 @@
 """Made-up sites of secure sums, and runs of the coordinator with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +83,7 @@ class Sites:
     talk: list[tuple[str, int]] = field(default_factory=list)
     participants: dict[int, Participant] = field(default_factory=dict)
     closed: int = 0  # the last round in which they signed survivors, in an earlier joining
+    left: Sequence[int] = NODES  # who is here
 
     def join(self, node: int, session: str) -> bytes:
         sums = PlainSum(self.job, SIZE)
@@ -163,7 +164,7 @@ def play(
     sites: Sites, grid: type[LoopbackGrid] = LoopbackGrid, **parts: Any
 ) -> tuple[RunResult, list[dict[str, Any]]]:
     """Play a run; return how it ended, and what was told of each round."""
-    contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in NODES}
+    contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in sites.left}
     channel, told = Channel(grid(sites.app(), contexts, Run.create_empty(1))), Rows()
     return rounds.run(channel, coordinator(sites.job, reporter=told, **parts)), told.kept
 

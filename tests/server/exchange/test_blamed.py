@@ -134,14 +134,15 @@ def test_of_a_false_accuser_and_its_victim_neither_gains_a_run_without_the_other
     np.testing.assert_allclose(result.vector, np.sum(steps, axis=0), atol=2e-5)
 
 
-def test_an_accusation_is_taken_only_for_shares_and_of_sites_that_there_are() -> None:
+@pytest.mark.parametrize(
+    ("leg", "accused"),
+    [("query.open", 1), ("query.consent", 1), ("query.reveal", 1), ("train", 77)],
+)
+def test_an_accusation_is_taken_only_for_shares_and_of_sites_that_there_are(
+    leg: str, accused: int
+) -> None:
     def raising(kind: str, node: int) -> Exception | None:
-        if node != 4:
-            return None
-        return {
-            "query.consent": AccusationError(1, "x"),
-            "train": AccusationError(77, "x"),
-        }.get(kind)
+        return AccusationError(accused, "x") if (kind, node) == (leg, 4) else None
 
     _, rows = play(Sites(job_of(), raising=raising))
     assert "blamed" not in rows[0]

@@ -1,6 +1,8 @@
 """Rounds that can be lost, and those that can't: claims of sites, and a coordinator that dies."""
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,14 +10,16 @@ from flwr.app import Message, RecordDict
 
 from fedmodel import wire
 from fedmodel.errors import QuorumError, RefusedError
-from fedmodel.runs import RunFolder
+from fedmodel.runs import Begun, RunFolder
 from fedmodel.secagg.blame import Blame
 from fedmodel.secagg.messages import Reveal, Share, encode
 from server import rounds
 from server.answers import nothing
 from server.exchange.legs import Legs
+from server.exchange.summed import Summed
 from server.optimizer import ServerOptimizer
 from tests.conftest import new_run
+from tests.server.exchange import masked
 from tests.server.exchange.masked import (
     COUNT,
     INITIAL,
@@ -68,33 +72,111 @@ def test_a_site_cannot_end_a_run_by_what_it_says_of_closed_rounds(
         assert f"has agreed to a sum in round {claimed}" in result.refused[4]
 
 
+@dataclass
+class Remembering(Sites):
+    """Sites that give the same reveal to the same request, in another joining, too."""
+
+    given: dict[tuple[int, bytes], RecordDict] = field(default_factory=dict)
+
+    def answer(self, kind: str, node: int, message: Message) -> RecordDict:
+        if kind != "query.reveal":
+            return super().answer(kind, node, message)
+        asked = node, wire.parcel(message.content, "secagg").tobytes()
+        if asked not in self.given:
+            self.given[asked] = super().answer(kind, node, message)
+        return self.given[asked]
+
+
+def refusing(kind: str, node: int) -> Any:
+    return lambda *at: RefusedError("not now") if at == (kind, node) else None
+
+
+def died_unmasking(sites: Sites, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play a run until its coordinator dies: all have revealed, and the sum isn't known yet."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Summed, "_mean", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            play(sites, folder=folder)
+
+
 @pytest.mark.parametrize(("quorum", "updates"), [(1.0, [0, 5]), (0.75, [4, 5])])
 def test_a_sum_of_fewer_than_the_quorum_is_not_used_after_a_resume_either(
     tmp_path: Path, quorum: float, updates: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: dict[tuple[int, bytes], RecordDict] = {}
-
-    class Remembering(Sites):
-        def answer(self, kind: str, node: int, message: Message) -> RecordDict:
-            if kind != "query.reveal":
-                return super().answer(kind, node, message)
-            asked = node, wire.parcel(message.content, "secagg").tobytes()
-            if asked not in given:
-                given[asked] = super().answer(kind, node, message)
-            return given[asked]
-
-    def raising(kind: str, node: int) -> Exception | None:
-        return RefusedError("not now") if (kind, node) == ("train", 4) else None
-
     folder, job = new_run(tmp_path / "run"), job_of(rounds=2, federation={"quorum": quorum})
     with monkeypatch.context() as patch:
         if quorum < 1:  # dies where the other run is ended for its quorum
             patch.setattr(rounds._Run, "keep", lambda *_: 1 / 0)
         with pytest.raises(QuorumError if quorum == 1 else ZeroDivisionError):
-            play(Remembering(job, raising=raising), folder=folder)
+            play(first := Remembering(job, raising=refusing("train", 4)), folder=folder)
     assert folder.kept_round() is None
-    play(Remembering(job, closed=1), folder=folder)
+    play(Remembering(job, closed=1, given=first.given), folder=folder)
     assert [row["updates"] for row in folder.metrics()] == updates
+
+
+def test_a_sum_of_fewer_than_the_quorum_is_not_kept_where_its_round_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(rounds=2, federation={"quorum": 1.0, "below_quorum": "skip"})
+    folder = new_run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds._Run, "finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            play(first := Remembering(job, raising=refusing("train", 4)), folder=folder)
+    assert folder.kept_round() is None
+    play(Remembering(job, closed=1, given=first.given), folder=folder)
+    assert [row["updates"] for row in folder.metrics()] == [0, COUNT]
+
+
+@pytest.mark.parametrize(("quorum", "lost"), [(1.0, True), (0.8, False)])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_recovered_sum_counts_all_that_are_in_it_and_all_that_were_asked(
+    tmp_path: Path, quorum: float, lost: bool, dies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Four of five gave. One of them is gone, and so, under the higher quorum, is who didn't give.
+    sums = {"survivors": 3, "colluders": 0, "threshold": 3}
+    job = job_of(rounds=1, federation={"quorum": quorum}, secagg=sums)
+    folder = new_run(tmp_path / "run")
+    first = Remembering(job, raising=refusing("train", 4))
+    died_unmasking(first, folder, monkeypatch)
+    assert folder.begun() == Begun(1, COUNT)
+    left = [n for n in NODES if n != (4 if lost else 6)]
+    again = Remembering(job, closed=1, given=first.given, left=left)
+    if lost:
+        with pytest.raises(QuorumError, match="sites repeat no such round"):
+            play(again, folder=folder)
+        return
+    if dies:  # between the sum and its checkpoint
+        with monkeypatch.context() as patch:
+            patch.setattr(rounds._Run, "finish", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                play(again, folder=folder)
+    result, _ = play(again, folder=folder)
+    assert [(row["updates"], row["asked"]) for row in folder.metrics()] == [(4, 4)]
+    assert result.updates == {2: 1, 3: 1, 4: 0, 5: 1}
+    np.testing.assert_allclose(result.vector, mean_of(2, 3, 5, 6), atol=2e-5)
+
+
+@pytest.mark.parametrize("other", ["", "model", "roster", "begun"])
+def test_an_attempt_is_gone_on_with_only_as_it_was(
+    tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, folder = job_of(rounds=2), new_run(tmp_path / "run")
+    parts: dict[str, Any] = {}
+    first = Remembering(job)
+    died_unmasking(first, folder, monkeypatch)
+    if other == "model":
+        parts["initial"] = INITIAL + np.float32(1)
+    elif other == "roster":
+        monkeypatch.setattr(masked, "ROSTER", replace(masked.ROSTER, seal="78" * 32))
+        parts["keys"] = replace(masked.COORDINATOR_KEYS, roster=masked.ROSTER)
+    elif other == "begun":  # from an older copy; and so are the sites' states
+        folder.note_begun(0)
+    again = Remembering(job, closed=int(other != "begun"), given=first.given)
+    play(again, folder=folder, **parts)
+    found = ["lost" if "lost" in row else row["updates"] for row in folder.metrics()]
+    assert found == ["lost" if other in ("model", "roster") else COUNT, COUNT]
+    assert again.talk.count(("train", 2)) == (2 if other == "begun" else 1)
 
 
 class DiedError(RuntimeError):
