@@ -70,7 +70,8 @@ def _dispatch(args: list[str]) -> int:
 
         raise ConfigError(f"unknown verb '{verb}'{suggest(verb, VERBS)}; see fedmodel --help")
     if any(a in {"-h", "--help"} for a in rest):
-        print(texts.verb(verb, VERBS[verb][1], conf_dir()))
+        given = [word for word in rest if "=" in word]
+        print(texts.verb(verb, VERBS[verb][1], conf_dir(), given))
         return 0
     return _run(verb, rest)
 

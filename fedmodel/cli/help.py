@@ -4,10 +4,10 @@ The first comment line of a choice says what it is; a comment behind a key says 
 Nothing heavy is imported: help must appear at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["overview", "verb"]
+__all__ = ["overview", "page", "verb"]
 
 
 def overview(verbs: Mapping[str, str]) -> str:
@@ -28,34 +28,79 @@ def overview(verbs: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def verb(name: str, text: str, conf: Path) -> str:
+def verb(name: str, text: str, conf: Path, given: Sequence[str] = ()) -> str:
     """Return the text of ``fedmodel VERB --help``.
 
     Args:
         name: the verb.
         text: what it does.
         conf: folder of the configuration.
+        given: what else stands on the command line; the choices and values among it are shown as
+            they would be taken.
     """
     primary = conf / f"{name}.yaml"
-    groups = _groups(primary)
+    groups, values = _given(_groups(primary), given, conf)
     lines = [f"usage: fedmodel {name} [group=choice ...] [key=value ...]", "", text, ""]
     if groups:
         lines[0] = f"usage: fedmodel {name} [-m] [group=choice ...] [key=value ...]"
-        lines.append("groups (* is the default):")
+        lines.append(f"groups (* is {'chosen' if given else 'the default'}):")
     chosen = _chosen(conf, groups)
     for group, default in chosen.items():
         for path in sorted((conf / group).glob("*.yaml")):
             mark = "*" if path.stem == default else " "
             choice = f"{group}={path.stem}"
             lines.append(f" {mark}{choice:<22} {_first_comment(path)}")
-    lines += ["", "keys and their defaults:"]
+    lines += ["", "keys of these choices:" if given else "keys and their defaults:"]
     for key, (value, comment) in _composed(primary, "", conf, chosen).items():
-        if comment:
-            lines.append(f"  {f'{key}={value}':<36} {comment}")
-    if groups:
+        if value or comment:
+            lines.append(f"  {f'{key}={values.get(key, value)}':<36} {comment}".rstrip())
+    if groups and not given:
         lines.append("  (other choices of train and privacy bring rates and rounds of their own)")
         lines += ["", f"  -m right after the verb sweeps: fedmodel {name} -m privacy=none,record"]
     return "\n".join(lines)
+
+
+def _given(
+    groups: Mapping[str, str], given: Sequence[str], conf: Path
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the groups' choices, and the keys' values, with what is given among them."""
+    choices, values = dict(groups), {}
+    for word in given:
+        key, _, value = word.lstrip("+").partition("=")
+        if key not in groups:
+            values[key] = value
+        elif (conf / key / f"{value}.yaml").exists():
+            choices[key] = value
+    return choices, values
+
+
+def page(conf: Path) -> str:
+    """Return the reference of ``fedmodel simulate``'s keys, in Markdown.
+
+    Args:
+        conf: folder of the configuration.
+    """
+    primary = conf / "simulate.yaml"
+    groups = _groups(primary)
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    keys = _composed(primary, "", conf, dict.fromkeys(groups, "null"))
+    for key, (value, comment) in keys.items():
+        if value:
+            lines.append(f"| `{key}` | `{value}` | {_cell(comment)} |")
+    lines += ["", "| choice | what it is | what it sets |", "|---|---|---|"]
+    for group in [*groups, "recipe"]:
+        for path in sorted((conf / group).glob("*.yaml")):
+            package = "" if group == "debug" else group
+            found = {k: v for k, (v, _) in _keys(path, package).items() if v}
+            sets = ", ".join(f"`{k}={v}`" for k, v in found.items())
+            # A recipe is taken by itself, where its train and noise are.
+            choice = "" if group == "recipe" else f"`{group}={path.stem}`"
+            lines.append(f"| {choice} | {_cell(_first_comment(path))} | {sets} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _groups(primary: Path) -> dict[str, str]:

@@ -1,0 +1,72 @@
+"""The page of all keys: written from the configuration, and complete.
+
+FEDMODEL_WRITE_DOCS=1 pytest tests/fedmodel/test_keys_page.py
+"""
+
+import os
+import re
+from pathlib import Path
+
+import yaml
+
+from fedmodel._paths import conf_dir
+from fedmodel.cli import help as texts
+from fedmodel.cli.composing import compose
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/keys.md"
+HEAD = """# Keys
+
+Every key of `fedmodel simulate`, with its default before any choice, and what each choice sets.
+`fedmodel simulate GROUP=CHOICE … --help` shows the keys with the values of *those* choices. A key
+on the command line outranks them all; one that has no effect on the job is refused.
+
+This page is written from the configuration by the test that checks it:
+
+```
+FEDMODEL_WRITE_DOCS=1 pytest tests/fedmodel/test_keys_page.py
+```
+
+"""
+
+
+def test_the_page_is_what_the_configuration_says() -> None:
+    text = HEAD + texts.page(conf_dir())
+    if os.environ.get("FEDMODEL_WRITE_DOCS"):
+        PAGE.write_text(text, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == text
+
+
+def leaves(part: object, path: str = "") -> set[str]:
+    if not isinstance(part, dict):
+        return {path[:-1]}
+    return {found for key, value in part.items() for found in leaves(value, f"{path}{key}.")}
+
+
+def test_every_key_is_there_with_its_meaning() -> None:
+    rows = re.findall(r"^\| `([a-z_0-9.]+)` \| `(.*?)` \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    found = {key: meaning for key, _, meaning in rows}
+    assert len(found) == len(rows)
+    assert found.keys() == leaves(compose("simulate", []))
+    assert [key for key, meaning in found.items() if not meaning.strip()] == []
+
+
+def test_help_of_choices_shows_their_keys_and_values() -> None:
+    given = ["data=csv", "train=full", "privacy=none", "train.rounds=7", "debug=fast"]
+    text = texts.verb("simulate", "…", conf_dir(), given)
+    assert " *train=full" in text
+    assert " *data=csv" in text
+    shown = dict(
+        re.findall(r"^  ([a-z_0-9.]+)=(\S*)", text.split("keys of these")[1], re.MULTILINE)
+    )
+    composed = compose("simulate", given)
+    assert shown["train.rounds"] == "7"
+    wrong = []
+    for key in leaves(composed):
+        value: object = composed
+        for name in key.split("."):
+            assert isinstance(value, dict)
+            value = value[name]
+        told = yaml.safe_load(shown[key]) if key in shown else "not shown"
+        if told not in (value, str(value)):
+            wrong.append((key, value, told))
+    assert wrong == []
