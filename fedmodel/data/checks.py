@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fedmodel.config import suggest
 from fedmodel.data.columns import problem, shown
+from fedmodel.data.looks import near_equal
 from fedmodel.data.rows import Rows
 from fedmodel.errors import DataError
 from fedmodel.tasks import Task, in_order
@@ -59,9 +60,15 @@ def check_test(
                 name,
                 f"row {row}",
                 expected=f"a label of the training rows ({vocabulary})",
-                got=f"{shown(label)} ({rows} test rows have it){suggest(label, labels)}",
+                got=f"{shown(label)} ({rows} test rows have it){_meant(label, labels)}",
                 fix="correct the label, remove these rows or train on such rows too",
             )
+
+
+def _meant(label: str, labels: Sequence[str]) -> str:
+    near = [other for group in near_equal({label, *labels}) if label in group for other in group]
+    found = next((other for other in near if other != label), None)
+    return suggest(label, labels) if found is None else f" (did you mean {shown(found)}?)"
 
 
 def check_site(name: str, rows: Rows, batch_size: int, *, held_out: int = 0) -> None:

@@ -5,12 +5,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from fedmodel.config import suggest
 from fedmodel.data.columns import Columns, looks_like_data, problem, shown
 from fedmodel.errors import DataError
 
-__all__ = ["find_columns", "guesses", "repeated"]
+__all__ = ["dotted", "find_columns", "guesses", "repeated"]
 
 _MOST_NAMES = 20
 _LOOKED_AT = 100  # rows
@@ -40,7 +41,7 @@ def find_columns(
     wanted: Columns,
     place: str = "",
     *,
-    nested: bool = False,
+    leaves: Callable[[], Sequence[str]] | None = None,
     is_header: Callable[[], bool] | None = None,
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Find the wanted columns among those that are there.
@@ -50,7 +51,8 @@ def find_columns(
         present: names of its columns.
         wanted: the columns to read.
         place: words on where the names stand.
-        nested: whether columns may hold objects.
+        leaves: names of what lies in columns that hold objects, with dots, for a message; ``None``:
+            none holds any.
         is_header: whether these may be names at all, and not the first row of a file without any;
             asked only where a column isn't found. ``None``: they are names.
 
@@ -63,13 +65,14 @@ def find_columns(
     _check_differ(name, present, place)
     found, absent = [], []
     for role, column in wanted.roles():
-        at = _find(column, present, nested)
+        at = _find(column, present, leaves is not None)
         if at is not None:
             found.append(at)
         elif role in ("text", "label") or not wanted.optional:
             absent.append((role, column))
     if absent:
-        raise _missing(name, present, place, wanted, absent, is_header)
+        inner = present if leaves is None else leaves()
+        raise _missing(name, inner, place, wanted, absent, is_header)
     return found
 
 
@@ -92,6 +95,23 @@ def guesses(present: Sequence[str], roles: Sequence[str], *, parts: bool = True)
             if role not in found and ranked:
                 found[role] = min(ranked, key=lambda pair: pair[0])[1]
     return {role: found[role] for role in roles if role in found}
+
+
+def dotted(record: Mapping[str, Any]) -> list[str]:
+    """Return the names of all that lies in an object, and in objects in it.
+
+    >>> dotted({"note": {"text": "a", "by": {"id": 7}}, "dx": "x"})
+    ['note.text', 'note.by.id', 'dx']
+    """
+    found: list[str] = []
+    waiting: list[tuple[str, Any]] = list(record.items())[::-1]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Mapping) and value:
+            waiting += [(f"{name}.{key}", inner) for key, inner in value.items()][::-1]
+        else:
+            found.append(name)
+    return found
 
 
 def repeated(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
@@ -155,7 +175,8 @@ def _missing(
     expected = " and ".join(f"a column '{column}' (the {role})" for role, column in absent)
     if is_header is not None and not (_could_be_names(present, wanted) and is_header()):
         # These may be a row's values, which are not to be shown.
-        got = f"{len(present)} columns whose names look like data"
+        many = "a column whose name looks" if len(present) == 1 else "columns whose names look"
+        got = f"{len(present)} {many} like data".replace("1 a", "a")
         keys = ", ".join(dict.fromkeys(_key(role, wanted) for role, _ in absent))
         fix = f"begin the file with a line of column names, or set {keys}"
         return problem(name, place, expected=expected, got=got, fix=fix)

@@ -25,7 +25,7 @@ _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _NOTHING = {"nan", "null", "n/a", "na", "#n/a", "nil", "<na>", "nat"}
 _MANY = 20  # classes beyond which numbers are rather measured than named
 _FEWEST = 10  # rows below which nothing can be said
-_LONG = 40  # characters of a name
+_WORDS = 3  # blanks in a label, beyond which it is a text
 _MOST = 5  # names in a message
 
 
@@ -69,7 +69,7 @@ def _check_classes(train: Rows, name: str, column: str) -> None:
     if fractions:
         got, fix = "these look like numbers", "put them into classes, such as 'low' and 'high'"
     else:
-        long = sum(map(len, counts)) > _LONG * len(counts)
+        long = sum(name.count(" ") for name in counts) >= _WORDS * len(counts)
         got = "these look like texts" if long else "these look like an id"
         fix = "set data.label to the column of the label"
     raise problem(

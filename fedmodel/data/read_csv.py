@@ -127,15 +127,20 @@ def _records(
 ) -> Iterator[tuple[list[str], int]]:
     """Yield each record that isn't blank with the line it starts on.
 
-    Spreadsheets end a file with records of nothing but separators; these are blank too.
+    Spreadsheets end a file with records of nothing but separators; there these are blank too.
     """
+    empty: list[tuple[list[str], int]] = []
     reader = csv.reader(file, strict=True, delimiter=separator)
     before, first = line - 1, True
     try:
         for fields in reader:
             if any(fields):
+                yield from () if first else empty
                 first = False
                 yield fields, line
+                empty.clear()
+            elif fields:
+                empty.append((fields, line))
             line = before + reader.line_num + 1
     except csv.Error as error:
         raise _malformed(table, line, str(error), first, separator) from None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fedmodel.data.columns import Columns, problem
+from fedmodel.data.headers import dotted
 from fedmodel.data.opened import Form
 from fedmodel.data.read_csv import read_csv
 from fedmodel.data.read_jsonl import read_jsonl
@@ -274,12 +275,20 @@ def _values(found: Any, table: Table) -> Iterator[Sequence[object]]:
     features = found.features or dict.fromkeys(next(iter(found), ()))
     if not features:
         return
-    used = table.open(list(features), nested=True)
-    if found.features:
-        table.name_classes(found.features.to_dict())
+    noted = found.features.to_dict() if found.features else {}
+    used = table.open(list(features), leaves=lambda: dotted(_untyped(noted)) or list(features))
+    table.name_classes(noted)
     found = found.with_format(None).select_columns(list(dict.fromkeys(used)))
     for batch in found.iter(batch_size=_BATCH):
         yield from zip(*(batch[column] for column in used), strict=True)
+
+
+def _untyped(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested columns as mappings, and ``None`` for what is no mapping but has a type."""
+    return {
+        name: _untyped(inner) if isinstance(inner, dict) and "_type" not in inner else None
+        for name, inner in features.items()
+    }
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def read_excel(path: Path, name: str, columns: Columns, sheet: str | None = None
         sheet: its name; ``None``: the first one that has a value.
 
     Returns:
-        The rows; blank ones are skipped.
+        The rows; blank ones before and after them are skipped.
 
     Raises:
         DataError: for the first thing that isn't usable, with its row.
@@ -89,10 +89,11 @@ def _chosen(sheets: dict[str, list[list[Any]]], sheet: str | None, name: str) ->
 
 
 def _fill(table: Table, rows: Sequence[Sequence[Any]]) -> None:
-    filled = [(n, row) for n, row in enumerate(rows, start=1) if _filled(row)]
+    numbered = list(enumerate(rows, start=1))
+    filled = [i for i, row in enumerate(rows) if _filled(row)]
     if not filled:
         return
-    (number, first), *rest = filled
+    (number, first), *rest = numbered[filled[0] : filled[-1] + 1]
     header = ["" if value is None else str(value).strip() for value in first]
 
     def is_header() -> bool:

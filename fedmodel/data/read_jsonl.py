@@ -3,10 +3,12 @@
 import codecs
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fedmodel.data.columns import Columns, problem
+from fedmodel.data.headers import dotted
 from fedmodel.data.opened import Form, opened
 from fedmodel.data.rows import Rows
 from fedmodel.data.table import Table
@@ -53,11 +55,11 @@ def _fill(table: Table, rows: Iterator[tuple[dict[str, Any], str]]) -> None:
         at = table.at(len(table) + 1, place)
         try:
             if not used:
-                used = table.open(list(record), at, nested=True)
+                used = table.open(list(record), at, leaves=partial(dotted, record))
                 for earlier, where in waiting:
                     table.add([earlier.get(key) for key in used], where)
             elif not table.drops and any(key not in record for key in used):
-                table.require(list(record), at)
+                table.require(record, at)
         except DataError as error:
             fault = fault or error
             if not table.drops:

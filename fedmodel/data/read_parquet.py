@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmodel.data.columns import Columns, problem
+from fedmodel.data.headers import dotted
 from fedmodel.data.rows import Rows
 from fedmodel.data.table import Table
 
@@ -38,7 +39,7 @@ def read_parquet(path: Path, name: str, columns: Columns) -> Rows:
     try:
         with path.open("rb") as raw, pq.ParquetFile(raw) as file:
             schema = file.schema_arrow
-            used = table.open(schema.names, nested=True)
+            used = table.open(schema.names, leaves=lambda: dotted(_types(schema)))
             table.name_classes(_features((schema.metadata or {}).get(b"huggingface", b"{}")))
             for batch in file.iter_batches(batch_size=_BATCH, columns=list(dict.fromkeys(used))):
                 values = [batch.column(column).to_pylist() for column in used]
@@ -54,6 +55,16 @@ def read_parquet(path: Path, name: str, columns: Columns) -> Rows:
             fix="copy or write the file again, or set data=csv or data=jsonl",
         ) from None
     return table.rows()
+
+
+def _types(fields: Any) -> dict[str, Any]:
+    """Return the types of columns by name; of a struct those of its fields."""
+    import pyarrow as pa
+
+    return {
+        field.name: _types(field.type.fields) if pa.types.is_struct(field.type) else field.type
+        for field in fields
+    }
 
 
 def _features(metadata: bytes) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedmodel._text import one_form
 from fedmodel.data.columns import Columns, problem, shown
-from fedmodel.data.headers import find_columns
+from fedmodel.data.headers import dotted, find_columns
 from fedmodel.data.rows import Rows
 from fedmodel.data.values import MissingError, as_name, as_text, class_name
 from fedmodel.errors import DataError
@@ -53,7 +53,7 @@ class Table:
         present: Sequence[str],
         place: str = "",
         *,
-        nested: bool = False,
+        leaves: Callable[[], Sequence[str]] | None = None,
         is_header: Callable[[], bool] | None = None,
     ) -> list[str]:
         """Check the names of the columns; return those to read, text and labels first.
@@ -62,7 +62,7 @@ class Table:
         :func:`~fedmodel.data.headers.find_columns` for the arguments.
         """
         found = find_columns(
-            self.name, present, self._columns, place, nested=nested, is_header=is_header
+            self.name, present, self._columns, place, leaves=leaves, is_header=is_header
         )
         roles = list(self._columns.roles())
         if len(found) < len(roles):  # those that may be absent
@@ -77,9 +77,9 @@ class Table:
         self._values = [[] for _ in range(kept)]
         return [top for top, _ in found]
 
-    def require(self, present: Sequence[str], place: str = "") -> None:
+    def require(self, record: Mapping[str, Any], place: str = "") -> None:
         """Check that a row's own names have every column to read, as ``open`` does."""
-        find_columns(self.name, present, self._columns, place, nested=True)
+        find_columns(self.name, list(record), self._columns, place, leaves=lambda: dotted(record))
 
     def name_classes(self, features: Mapping[str, Any]) -> None:
         """Let numbers stand for the names that the ``datasets`` library has kept for them.
@@ -203,6 +203,8 @@ class Table:
             kind = "text" if index == 0 else "text or a whole number"
             expected = f"{kind} in column '{column}' (the {role})"
             fix = _FIXES.get(got, "convert the column")
+            if got.endswith("dict"):
+                fix = f"name what is meant inside it (data.{role}={column}.NAME)"
         return problem(self.name, at, expected=expected, got=got, fix=fix)
 
 

@@ -80,9 +80,15 @@ def test_wanted_columns_decide(tmp_path: Path, content: str) -> None:
 
 
 def test_what_spreadsheets_add(tmp_path: Path) -> None:
-    content = "text;label;;\na;x;;\n;;;\nb;y;;\n;;;\n;;;\n"
+    content = ";;;\ntext;label;;\na;x;;\nb;y;;\n;;;\n;;;\n"
     assert read(tmp_path, content) == Rows("ab", "xy")
     assert "row 2 (line 4)" in refused(tmp_path, content.replace("b;", ";"))
+    # Between rows it is a row that lacks its values, as null is in other kinds of files.
+    between = "text;label;;\na;x;;\n;;;\n\nb;y;;\n;;;\n"
+    assert "1 of 3 rows lack a value: text ('text') 1, label ('label') 1" in refused(
+        tmp_path, between
+    )
+    assert read(tmp_path, between, missing="drop") == Rows("ab", "xy")
 
 
 def test_a_separator_that_is_named(tmp_path: Path) -> None:
@@ -165,7 +171,10 @@ def test_an_array_of_objects(tmp_path: Path, indent: int | None, start: str) -> 
         ('[{"text": "SECRET", "label": "x"}', ["malformed JSON", "cut off"]),
         ('[{"text": "SECRET", "label": "x"}, {"text": "b"}]', ["row 2 (item 2)", "'label'"]),
         ('[{"text": "SECRET",\n "text": "x"}]', ["stands twice"]),
-        ('{"text": {"0": "SECRET"}, "label": {"0": "x"}}', ["row 1 (line 1)", "type dict"]),
+        (
+            '{"text": {"0": "SECRET"}, "label": {"0": "x"}}',
+            ["row 1 (line 1)", "data.text=text.NAME"],
+        ),
     ],
 )
 def test_faults_of_arrays(tmp_path: Path, content: str, parts: list[str]) -> None:
@@ -189,7 +198,10 @@ def test_dotted_names_go_into_objects(tmp_path: Path, kind: str) -> None:
         loaded(path, kind, **{**keys, "text": "note.body"})
     with pytest.raises(DataError, match=r"row 1.*type str where an object belongs"):
         loaded(path, kind, **{**keys, "text": "note.text.x"})
-    with pytest.raises(DataError, match=r"expected a column 'other.text'.*got the columns: note"):
+    with pytest.raises(
+        DataError,
+        match=r"a column 'other.text'.*the columns: note.text, note.meta.dx, who.id; .*=note.text",
+    ):
         loaded(path, kind, **{**keys, "text": "other.text"})
 
 
@@ -205,8 +217,8 @@ def test_a_name_with_a_dot_is_first_of_all_a_name(tmp_path: Path) -> None:
 SHEET: list[list[Any]] = [
     ["text", "label", None],
     ["a", "x", None],
-    [None, None, None],
     ["b", 2, "a remark"],
+    [None, None, None],
 ]
 
 
@@ -264,9 +276,9 @@ def test_without_the_library_of_workbooks(tmp_path: Path, monkeypatch: pytest.Mo
 # -- rows that lack a value ----------------------------------------------------------------------
 
 GAPS: dict[str, list[Any]] = {
-    "text": ["a", None, "c", "d", "e", "f"],
-    "label": ["x", "y", None, "y", "y", None],
-    "patient": ["1", "2", "3", None, "5", None],
+    "text": ["a", None, "c", "d", None, "e", "f"],
+    "label": ["x", "y", None, "y", None, "y", None],
+    "patient": ["1", "2", "3", None, None, "5", None],
 }
 
 
@@ -278,12 +290,12 @@ def test_gaps_are_counted_over_the_whole_file(
     path = write(kind, tmp_path, GAPS)
     with pytest.raises(DataError) as caught:
         loaded(path, kind, patient="patient")
-    said = "4 of 6 rows lack a value: text ('text') 1, label ('label') 2, patient ('patient') 2"
+    said = "5 of 7 rows lack a value: text ('text') 2, label ('label') 3, patient ('patient') 3"
     for part in (", row 2", "'text'", "fill it in", "data.missing=drop", said):
         assert part in str(caught.value)
     left = loaded(path, kind, patient="patient", missing="drop").train
     assert left == Rows("ae", "xy", None, "15")
-    assert "4 of 6 rows are left out" in caplog.text
+    assert "5 of 7 rows are left out" in caplog.text
 
 
 def test_of_a_test_file_too_and_nothing_left(tmp_path: Path) -> None:

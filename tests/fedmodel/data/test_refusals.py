@@ -167,6 +167,15 @@ def test_one_class_and_no_rows() -> None:
     assert labels_of(Rows(["a", "b"], ["y", "x"]), SINGLE) == ("x", "y")
 
 
+@pytest.mark.parametrize(
+    ("label", "meant"), [("Benign", "benign"), ("01", "1"), ("bening", "benign"), ("zzz", None)]
+)
+def test_a_label_that_is_nearly_known(label: str, meant: str | None) -> None:
+    with pytest.raises(DataError) as caught:
+        check_test(Rows("a", [label]), ["benign", "1"], SINGLE)
+    assert (f"did you mean '{meant}'?" in str(caught.value)) == (meant is not None)
+
+
 def test_a_site_smaller_than_a_batch() -> None:
     rows = Rows(["a"] * 5, ["x"] * 5)
     check_site("north", rows, 5)
@@ -188,7 +197,10 @@ def test_a_site_smaller_than_a_batch() -> None:
         (b'{"text": "SECRET"}', ["row 2 (line 3)", "'label'", "columns: text"]),
         (b'{"text": "SECRET", "label": null}', ["row 2 (line 3)", "'label'", "null or NaN"]),
         (b'{"text": NaN, "label": "y"}', ["row 2 (line 3)", "'text'", "null or NaN"]),
-        (b'{"text": {}, "label": "y"}', ["row 2 (line 3)", "'text'", "type dict", "convert"]),
+        (
+            b'{"text": {}, "label": "y"}',
+            ["row 2 (line 3)", "type dict", "data.text=text.NAME"],
+        ),
         (b'{"text": "SECRET", "label": [1]}', ["row 2 (line 3)", "'label'", "type list"]),
         (b'{"text": "SECRET", "label": 1e999}', ["row 2 (line 3)", "'label'", "infinite"]),
         (b'{"text": "SECRET\\u0000", "label": "y"}', ["row 2 (line 3)", "NUL"]),
