@@ -16,6 +16,7 @@ from clients.report import SiteReport
 from fedmodel import config, tasks
 from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
 from fedmodel.job import Job
+from fedmodel.report.caveats import caveats
 from fedmodel.report.figures import hiding, privacy_summary
 from fedmodel.report.notes import notes
 from fedmodel.report.page import report_page
@@ -256,12 +257,15 @@ def _play(
     with Display(console, train.rounds, train.steps, node_names(parties)) as display:
         played = play(parties, folder, display, display.step, scenario.homes, candid=True)
     folder.write_model(parties.learner.layout.named(played.result.vector))
-    summary = _summarise(parties, played, time.perf_counter() - started)
+    rows = list(folder.metrics())
+    summary = _summarise(parties, played, rows, time.perf_counter() - started)
     folder.write_summary(summary)
     return summary
 
 
-def _summarise(parties: Parties, played: Played, total: float) -> Summary:
+def _summarise(
+    parties: Parties, played: Played, rows: Sequence[Mapping[str, Any]], total: float
+) -> Summary:
     job, parameters, result = parties.job, parties.learner.layout.total, played.result
     reports = played.reports
     train_s = sum(report.work.seconds for report in reports.values())
@@ -274,17 +278,25 @@ def _summarise(parties: Parties, played: Played, total: float) -> Summary:
     spent = [report.ledger.spent for report in reports.values() if report.ledger is not None]
     privacy = privacy_summary(job, sites, spent, parameters)
     hidden = hiding(job, result.update)
+    released = None if result.published is None else _published(result.published, reports)
     return Summary(
         job_sha256=job.sha256,
         rounds=result.rounds,
         stopped=result.stopped,
         test="public" if job.federation.test == "public" else "held out from the sites",
         final=result.final,
-        released=None if result.published is None else _published(result.published, reports),
+        released=released,
         privacy=privacy,
         secagg=hidden,
         notes=(
             *notes(job, privacy.noise_to_signal, hidden, skipped=result.skipped),
+            *caveats(
+                epsilon=privacy.epsilon,
+                sites=len(sites) - len(result.refused),
+                rounds=rows,
+                released=released,
+                majority=result.final.get("majority"),
+            ),
             *_blamed(played),
         ),
         time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
