@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedmodel.accounting.plan import Plan
     from fedmodel.accounting.remaining import Remaining
+    from fedmodel.cli.interface import FinishedRun, simulate
     from fedmodel.data import Partition, Rows, Source, clinical_notes
     from fedmodel.errors import (
         BudgetError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fedmodel.update import Update
 
 _HOMES = {
+    "fedmodel.cli.interface": ("FinishedRun", "simulate"),
     "fedmodel.data": ("Partition", "Rows", "Source", "clinical_notes"),
     "fedmodel.errors": (
         "BudgetError",
@@ -60,6 +62,7 @@ __all__ = [
     "DataError",
     "Entropy",
     "FedmodelError",
+    "FinishedRun",
     "Job",
     "Ledger",
     "ModelError",
@@ -78,6 +81,7 @@ __all__ = [
     "Update",
     "clinical_notes",
     "export_run",
+    "simulate",
 ]
 
 

@@ -42,7 +42,7 @@ from simulations.play import Played, excluded, node_names, play
 from simulations.scenario import Asked, Homes, Scenario
 from simulations.unbegun import discard
 
-__all__ = ["main", "simulate"]
+__all__ = ["main", "run_quietly", "simulate"]
 
 _CAPS = ("epsilon", "delta", "run_epsilon", "unit")
 _FLOORS = ("cohort", "survivors", "honest", "threshold", "colluders")
@@ -96,6 +96,28 @@ def main(
             failed = max(failed, error.exit_code)
     console.print(sweep_table(results))
     return failed
+
+
+def run_quietly(
+    mapping: dict[str, Any], given: Sequence[str], *, show: bool = False
+) -> tuple[RunFolder, Summary]:
+    """Run one job from Python, and return its folder and summary.
+
+    Args:
+        mapping: composed configuration.
+        given: keys that were given for it.
+        show: print what the command line prints.
+
+    Raises:
+        FedmodelError: if the job can't be run.
+    """
+    asked = Asked.of(mapping)
+    path = run_path(asked.run)
+    if not asked.resume:
+        check_given([Scenario.from_mapping(mapping)], [given])
+    console = Console(emoji=False, quiet=not show)
+    summary = simulate({**mapping, "run": str(path.absolute())}, console, given=given)
+    return RunFolder.open(path), summary
 
 
 def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] = ()) -> Summary:

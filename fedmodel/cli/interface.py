@@ -1,0 +1,125 @@
+"""Interface to Python: the verb ``simulate`` as a function, by the same keys and the same code."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fedmodel._paths import use_apps
+from fedmodel.cli.composing import as_typed, compose, expand
+from fedmodel.cli.verbs import LISTS, TEXTS
+from fedmodel.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fedmodel.runs import RunFolder, SiteSummary, Summary
+
+__all__ = ["FinishedRun", "simulate"]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that has come to its end.
+
+    Args:
+        folder: with all that it has written.
+        summary: as ``summary.json`` has it.
+    """
+
+    folder: "RunFolder"
+    summary: "Summary"
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """Metrics of each round, in order: what ``pandas.DataFrame`` takes as it is."""
+        return [dict(row) for row in self.folder.metrics()]
+
+    @property
+    def sites(self) -> "Mapping[str, SiteSummary]":
+        """What the run cost each site, by its name."""
+        return self.summary.privacy.sites
+
+    @property
+    def epsilon(self) -> float | None:
+        """ε that the worst site has spent in it; ``None`` without privacy."""
+        return self.summary.privacy.epsilon
+
+    def confusion(self) -> "tuple[tuple[str, ...], NDArray[np.int64]]":
+        """Return the classes, and how often rows of each were given each, ``[true, given]``.
+
+        Raises:
+            ConfigError: for a task whose rows have sets of labels.
+        """
+        found: Any = _late("simulations.confusion").confusion(self.folder)
+        return found  # type: ignore[no-any-return]
+
+    def export(self, to: str | Path, form: Literal["merged", "adapter"] = "merged") -> Path:
+        """Write the model as a folder that plain transformers loads (``fedmodel export``)."""
+        from fedmodel.export import export_run
+
+        return export_run(self.folder.path, Path(to), form)
+
+
+def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:
+    """Run several sites in this process, as ``fedmodel simulate`` does.
+
+    Args:
+        overrides: as on the command line: ``train=head``, ``privacy.epsilon=3``.
+        show: print what the command line prints.
+        values: the same by name: a choice of a group (``train="head"``), a value (``run="a"``), or
+            a mapping of a group's keys to values (``privacy={"epsilon": 3}``).
+
+    Returns:
+        The finished run.
+
+    Raises:
+        FedmodelError: as the command line would say it.
+    """
+    use_apps()
+    known = _groups()
+    chosen = [f"{key}={value}" for key, value in values.items() if key in known and _is_text(value)]
+    words = as_typed([*overrides, *chosen], TEXTS["simulate"] | LISTS["simulate"])
+    combinations = expand(words)
+    if len(combinations) != 1:
+        raise ConfigError("several values for a key make a sweep: call simulate for each of them")
+    mapping = compose("simulate", combinations[0])
+    given = [word.partition("=")[0].lstrip("+") for word in combinations[0]]
+    for key, value in values.items():
+        if key not in known or not _is_text(value):
+            given += _set(mapping, key, value)
+    run = _late("simulations.run").run_quietly(mapping, given, show=show)
+    return FinishedRun(*run)
+
+
+def _groups() -> set[str]:
+    from fedmodel._paths import conf_dir
+
+    return {path.name for path in conf_dir().iterdir() if path.is_dir()}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _set(mapping: dict[str, Any], key: str, value: Any) -> list[str]:
+    """Set a value, or those of a group, and return the dotted keys."""
+    if not isinstance(value, Mapping):
+        if key not in mapping or isinstance(mapping[key], dict):
+            raise ConfigError(
+                f"{key}={value!r}: expected one of {', '.join(sorted(mapping))}; a group takes a "
+                "choice or a mapping of its keys"
+            )
+        mapping[key] = value
+        return [key]
+    group = mapping.setdefault(key, {})
+    group |= value
+    return [f"{key}.{name}" for name in value]
+
+
+def _late(module: str) -> Any:
+    # The apps lie above this package, and inside it in a wheel.
+    use_apps()
+    return importlib.import_module(module)

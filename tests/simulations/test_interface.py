@@ -1,0 +1,81 @@
+"""The function that a notebook calls: the page's example, and that it is the command line's."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedmodel
+from fedmodel import cli
+from fedmodel.errors import ConfigError
+from fedmodel.runs import RunFolder
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/python.md"
+SMALL: dict[str, Any] = {"debug": "fast", "train": "head"}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.long
+def test_the_example_of_the_page_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    small = code.replace("fedmodel.simulate(", 'fedmodel.simulate("debug=fast", ')
+    exec(compile(small, "page", "exec"), {})
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 4  # nothing but what it prints itself: two rounds
+    assert "site-1" in out[-1]
+    assert (tmp_path / "notebook-model" / "config.json").exists()
+    assert (tmp_path / "runs/notebook/summary.json").exists()
+
+
+def test_it_is_the_command_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"data": {"rows": 200, "test_rows": 50}, "seed": 3}
+    run = fedmodel.simulate("privacy=none", **SMALL, **values, run="python")
+    assert run.epsilon is None
+    assert capsys.readouterr().out == ""
+    keys = ["data.rows=200", "data.test_rows=50", "seed=3", "privacy=none"]
+    assert cli.main(["simulate", "debug=fast", "train=head", *keys, "run=typed"]) == 0
+    typed = RunFolder.open(Path("runs/typed"))
+    assert typed.manifest.job_sha256 == run.folder.manifest.job_sha256
+    for name, value in typed.model().items():
+        assert (value == run.folder.model()[name]).all()
+    classes, counts = run.confusion()
+    assert counts.shape == (len(classes),) * 2
+    assert counts.sum() == 50
+    assert counts.trace() / 50 == pytest.approx(run.summary.final["accuracy"])
+    assert [row["round"] for row in run.rounds] == [1, 2]
+    assert set(run.sites) == {f"site-{n}" for n in range(1, 6)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "values", "says"),
+    [
+        (["train=haed"], {}, "did you mean 'head'"),
+        ([], {"train": "haed"}, "did you mean 'head'"),
+        ([], {"privacy": {"epsilom": 3}}, "epsilom"),
+        ([], {"trian": {"lr": 3}}, "trian"),
+        ([], {"rnu": "x"}, "rnu"),
+        ([], {"train": 3}, "train=3"),
+        (["seed=1,2"], {}, "call simulate for each"),
+        ([], {"train": {"rounds": 0}}, "train.rounds must be at least 1"),
+        ([], {"aggregation": {"lr": 0.5}}, "aggregation.lr has no effect"),
+    ],
+)
+def test_what_is_wrong_is_told_as_on_the_command_line(
+    overrides: list[str], values: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        fedmodel.simulate(*overrides, **{"run": "x", **values})
+    assert not list(tmp_path.iterdir())
+
+
+def test_sets_of_labels_have_no_confusion_matrix() -> None:
+    task = {"model": {"task": "multi-label-classification"}}
+    run = fedmodel.simulate("privacy=none", "data.rows=200", **SMALL, **task, run="sets")
+    with pytest.raises(ConfigError, match="any number of labels"):
+        run.confusion()
