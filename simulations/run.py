@@ -1,7 +1,5 @@
 """The verb ``simulate``: from a composed configuration to a finished run folder."""
 
-import re
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,34 +10,27 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from clients.report import SiteReport
 from fedmodel import config, tasks
 from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
 from fedmodel.job import Job
-from fedmodel.report.caveats import caveats
-from fedmodel.report.figures import hiding, privacy_summary
-from fedmodel.report.notes import notes
 from fedmodel.report.page import report_page
-from fedmodel.report.tables import cell, summary_tables, sweep_table
+from fedmodel.report.tables import summary_tables
 from fedmodel.runs import (
-    ReleasedAccuracy,
-    ReleasedScore,
     RunFolder,
-    RunTime,
-    SiteSummary,
     Summary,
     manifest_of,
     run_path,
     write_atomic,
 )
-from server.publishing import Published
 from simulations.display import Display, say
 from simulations.idle import check as check_given
 from simulations.log import kept
 from simulations.notices import counts_table
+from simulations.outcome import summarise
 from simulations.parties import Parties, gather
-from simulations.play import Played, excluded, node_names, play
+from simulations.play import excluded, node_names, play
 from simulations.scenario import Asked, Homes, Scenario
+from simulations.sweep import sweep
 from simulations.unbegun import discard
 
 __all__ = ["main", "run_quietly", "simulate"]
@@ -82,20 +73,8 @@ def main(
         return 0
     # Every job is checked before the first one runs.
     check_given([Scenario.from_mapping(mapping) for mapping in mappings], given)
-    results: list[tuple[str, Summary | str]] = []
-    failed = 0
-    base = run_path(Asked.of(mappings[0]).run)
-    for number, (mapping, label, keys) in enumerate(zip(mappings, labels, given, strict=True)):
-        console.rule(cell(f"[{number + 1}/{len(mappings)}] {label}"))
-        path = base.with_name(f"{base.name}-{number:03d}")
-        try:
-            results.append((label, simulate({**mapping, "run": str(path)}, console, given=keys)))
-        except FedmodelError as error:  # the others still run
-            say(console, f"failed: {error}", "red")
-            results.append((label, f"failed: {type(error).__name__}"))
-            failed = max(failed, error.exit_code)
-    console.print(sweep_table(results))
-    return failed
+    whole = [_absolute(dict(mapping), Asked.of(mapping)) for mapping in mappings]
+    return sweep(whole, labels, given, console, lambda m, c, keys: simulate(m, c, given=keys))
 
 
 def run_quietly(
@@ -280,95 +259,9 @@ def _play(
         played = play(parties, folder, display, display.step, scenario.homes, candid=True)
     folder.write_model(parties.learner.layout.named(played.result.vector))
     rows = list(folder.metrics())
-    summary = _summarise(parties, played, rows, time.perf_counter() - started)
+    summary = summarise(parties, played, rows, time.perf_counter() - started)
     folder.write_summary(summary)
     return summary
-
-
-def _summarise(
-    parties: Parties, played: Played, rows: Sequence[Mapping[str, Any]], total: float
-) -> Summary:
-    job, parameters, result = parties.job, parties.learner.layout.total, played.result
-    reports = played.reports
-    train_s = sum(report.work.seconds for report in reports.values())
-    sites = {
-        report.site: _site_summary(
-            job, report, result.updates.get(node, 0), refused=node in result.refused
-        )
-        for node, report in reports.items()
-    }
-    spent = [report.ledger.spent for report in reports.values() if report.ledger is not None]
-    privacy = privacy_summary(job, sites, spent, parameters)
-    hidden = hiding(job, result.update)
-    released = None if result.published is None else _published(result.published, reports)
-    return Summary(
-        job_sha256=job.sha256,
-        rounds=result.rounds,
-        stopped=result.stopped,
-        test="public" if job.federation.test == "public" else "held out from the sites",
-        final=result.final,
-        released=released,
-        privacy=privacy,
-        secagg=hidden,
-        notes=(
-            *notes(job, privacy.noise_to_signal, hidden, skipped=result.skipped),
-            *caveats(
-                epsilon=privacy.epsilon,
-                sites=len(sites) - len(result.refused),
-                rounds=rows,
-                released=released,
-                majority=result.final.get("majority"),
-            ),
-            *_blamed(played),
-        ),
-        time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
-        traffic=played.traffic,
-    )
-
-
-def _blamed(played: Played) -> tuple[str, ...]:
-    return tuple(
-        f"Site {played.reports[node].site} was named in a secure sum: {why}. Look at its log; "
-        f"{_without(played.reports[node].site)} leaves it out."
-        for node, why in sorted(played.result.blamed.items())
-    )
-
-
-def _without(site: str) -> str:
-    """Return what leaves a site out, as it is typed into a shell."""
-    if re.fullmatch(r"[\w.-]+", site):
-        return f"federation.exclude=[{site}]"
-    quoted = site.replace('"', '\\"')
-    return "federation.exclude=" + shlex.quote(f'["{quoted}"]')
-
-
-def _published(found: Published, reports: Mapping[int, SiteReport]) -> ReleasedAccuracy:
-    return ReleasedAccuracy(
-        accuracy=found.accuracy,
-        standard_error=found.standard_error,
-        rows=found.rows,
-        noise_std=found.noise_std,
-        sites=found.sites,
-        failures={reports[node].site: reason for node, reason in found.failures.items()},
-        scores={
-            name: ReleasedScore(value=e.value, standard_error=e.standard_error)
-            for name, e in found.scores.items()
-        },
-    )
-
-
-def _site_summary(job: Job, report: SiteReport, updates: int, *, refused: bool) -> SiteSummary:
-    reason, ledger = report.work.refusal if refused else None, report.ledger
-    if not job.privacy.private:
-        return SiteSummary(epsilon=None, steps=updates * job.train.steps, refused=reason)
-    if ledger is None:  # it was never asked, or refused before it wrote a line
-        return SiteSummary(epsilon=0.0, epsilon_total=0.0, steps=0, refused=reason)
-    return SiteSummary(
-        epsilon=ledger.epsilon,
-        epsilon_total=ledger.epsilon_total,
-        steps=ledger.steps,
-        refused=reason,
-    )
 
 
 def _say_more(summary: Summary, parties: Parties, console: Console) -> None:

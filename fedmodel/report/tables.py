@@ -1,6 +1,7 @@
 """Tables of a run's summary, and of a sweep's."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.markup import escape as without_markup
 from rich.table import Table
@@ -9,7 +10,7 @@ from fedmodel._escape import escaped
 from fedmodel._text import show_epsilon
 from fedmodel.runs import ReleasedAccuracy, ReleasedScore, Summary
 
-__all__ = ["cell", "summary_tables", "sweep_table"]
+__all__ = ["Spread", "cell", "spread_table", "summary_tables", "sweep_table"]
 
 _METRICS = {
     "majority": "  always the majority class",
@@ -117,6 +118,43 @@ def _margin(score: ReleasedScore) -> str:
     return f"{100 * score.value:.1f} ± {100 * score.standard_error:.1f} %"
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Figures of jobs that differ by their seed only.
+
+    Args:
+        label: what tells them from the others of the sweep; empty where nothing does.
+        runs: how many came to their end.
+        figures: name → mean, and standard deviation (n - 1) where there are two or more.
+    """
+
+    label: str
+    runs: int
+    figures: Mapping[str, tuple[float, float | None]]
+
+
+def spread_table(spreads: Sequence[Spread]) -> Table:
+    """Return one row for jobs that differ by their seed only: mean ± standard deviation."""
+    table = Table(title="over seeds: mean ± standard deviation")
+    table.add_column("job", overflow="fold")
+    for name in ("runs", "accuracy", "macro-F1", "loss"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in spreads:
+        shown = [_spread(each, name) for name in ("accuracy", "macro_f1", "loss")]
+        table.add_row(cell(each.label) or "(defaults)", str(each.runs), *shown)
+    return table
+
+
+def _spread(each: Spread, name: str) -> str:
+    if name not in each.figures:
+        return "–"
+    mean, sd = each.figures[name]
+    share = name.partition(".")[0] in _SHARES
+    scale, unit, digits = (100, " %", 1) if share else (1, "", 3)
+    spread = "" if sd is None else f" ± {scale * sd:.{digits}f}"
+    return f"{scale * mean:.{digits}f}{spread}{unit}"
+
+
 def sweep_table(results: Sequence[tuple[str, Summary | str]]) -> Table:
     """Return one row per job of a sweep.
 
@@ -128,8 +166,9 @@ def sweep_table(results: Sequence[tuple[str, Summary | str]]) -> Table:
     summaries = [found for _, found in results if isinstance(found, Summary)]
     released = any(summary.released for summary in summaries)
     names = ["job", "accuracy", *(["released"] if released else []), "macro-F1", "loss", "ε"]
-    for name in (*names, "seconds"):
-        table.add_column(name, justify="left" if name == "job" else "right")
+    table.add_column("job", overflow="fold")  # a name that is cut tells no job from another
+    for name in (*names[1:], "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
     for label, summary in results:
         if isinstance(summary, str):
             table.add_row(cell(label), cell(summary))

@@ -1,7 +1,7 @@
 """Run folders: what a run was, what it did and where it stopped, on disk."""
 
 from fedmodel.runs.checkpoint import Checkpoint
-from fedmodel.runs.files import write_atomic
+from fedmodel.runs.files import to_json, write_atomic
 from fedmodel.runs.folder import RunFolder, run_path
 from fedmodel.runs.manifest import Machine, Manifest, manifest_of
 from fedmodel.runs.pending import Begun, KeptRound
@@ -33,5 +33,6 @@ __all__ = [
     "Traffic",
     "manifest_of",
     "run_path",
+    "to_json",
     "write_atomic",
 ]

@@ -13,7 +13,7 @@ from fedmodel.cli import main
 from fedmodel.errors import ConfigError
 from fedmodel.runs import RunFolder, Traffic
 from server.coordinator import RunResult
-from simulations import run
+from simulations import outcome
 from simulations.play import Played
 from simulations.scenario import Scenario
 
@@ -57,7 +57,7 @@ def test_the_summary_says_who_was_named_and_how_to_leave_it_out() -> None:
     played = Played(
         result=result, reports=cast(Any, reports), traffic=Traffic(bytes_up=0, bytes_down=0)
     )
-    (note,) = run._blamed(played)
+    (note,) = outcome._blamed(played)
     assert note.startswith("Site site-2 was named in a secure sum: upload: malformed answer.")
     assert "federation.exclude=[site-2]" in note
 
@@ -66,7 +66,7 @@ def test_the_summary_says_who_was_named_and_how_to_leave_it_out() -> None:
     "site", ["site-2", "7", "St. Mary, East", "Sant'Anna", 'the "old" one', "a\\b"]
 )
 def test_what_a_note_says_leaves_a_site_out_as_it_stands(site: str) -> None:
-    (typed,) = shlex.split(run._without(site))
+    (typed,) = shlex.split(outcome._without(site))
     (overrides,) = cli.expand(cli.as_typed([typed], cli.LISTS["simulate"]))
     mapping = cli.compose("simulate", overrides)
     assert mapping["federation"]["exclude"] == [site]

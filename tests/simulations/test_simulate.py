@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import shutil
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from fedmodel.errors import DataError, QuorumError, RunFolderError
 from fedmodel.ledger import Ledger
 from fedmodel.report.page import report_page
 from fedmodel.runs import RunFolder, Summary
-from simulations.run import _site_summary, simulate
+from simulations.outcome import _site_summary
+from simulations.run import simulate
 from tests.jobs import make_job
 
 pytestmark = pytest.mark.long
@@ -228,7 +231,38 @@ def test_a_sweep_runs_every_job_and_shows_a_table(
     out = capsys.readouterr().out
     assert re.search(r"privacy=none.*%", out)
     assert re.search(r"privacy=record.*%", out)
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["s-000", "s-001"]
+    names = ["s-000", "s-001", "s-sweep.json"]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == names
+
+
+def test_a_sweep_over_seeds_ends_in_a_table_and_goes_on_with_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    asked = ["simulate", "-m", *FAST, "privacy=none", "train.steps=1,2", "seed=0,1,2", "run=s"]
+    assert cli.main(asked) == 0
+    assert "over seeds" in capsys.readouterr().out
+    told = json.loads((tmp_path / "runs/s-sweep.json").read_text())
+    assert told["schema"] == "fedmodel.sweep/1"
+    assert [row["seed"] for row in told["jobs"]] == [0, 1, 2] * 2
+    for steps, mean in zip((1, 2), told["over_seeds"], strict=True):
+        assert (mean["job"], mean["runs"]) == (f"train.steps={steps}", 3)
+        mine = [j["final"]["loss"] for j in told["jobs"] if f"train.steps={steps}" in j["job"]]
+        assert mean["mean"]["loss"] == pytest.approx(statistics.mean(mine))
+        assert mean["sd"]["loss"] == pytest.approx(statistics.stdev(mine))
+    # One is gone, one was never finished: only they are run.
+    shutil.rmtree(tmp_path / "runs/s-001")
+    (tmp_path / "runs/s-004/summary.json").unlink()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/summary.json")}
+    assert cli.main(asked) == 0
+    assert capsys.readouterr().out.count("is finished already") == 4
+    assert all(p.stat().st_mtime_ns == time for p, time in before.items())
+    assert json.loads((tmp_path / "runs/s-sweep.json").read_text()) == told
+    # A folder of another job isn't taken for this one's.
+    other = [word.replace("seed=0,1,2", "seed=7,1,2") for word in asked]
+    assert cli.main(other) != 0
+    assert "exists already" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("optimizer", ["fedavg", "fedavgm", "fedadam"])
