@@ -24,6 +24,7 @@ way: 50 units in the last place for any length, since matrix products add up in 
 """
 
 _TINY = 2.0**-126  # a float32 number below it may be taken for 0, and so may a product
+_LEAST = 2.0**-53  # in traces and norms for each token: see ``inner``
 
 
 def lost(x: Tensor, squares: Tensor) -> Tensor:
@@ -39,10 +40,13 @@ def lost(x: Tensor, squares: Tensor) -> Tensor:
     Returns:
         float64 ``[…]``: 2·D·2**-126, or 0.
     """
+    return _some(x, squares).double() * (2 * x.shape[-1] * _TINY)
+
+
+def _some(x: Tensor, squares: Tensor) -> Tensor:
+    """Return where not all is 0."""
     some = squares > 0
-    if not bool(some.all()):
-        some = (x != 0).any(-1)
-    return some.double() * (2 * x.shape[-1] * _TINY)
+    return some if bool(some.all()) else x.abs().flatten(squares.dim()).sum(-1) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +55,13 @@ class Gram:
 
     Args:
         blocks: how often each counts, and its entries ``[U, …]``.
-        trace: Σ_t ‖x_t‖², float64 ``[U]``.
-        norm: Frobenius norm of ``x xᵀ``, float64 ``[U]``.
-        hidden: what underflow may hide of each entry, float64 ``[U]``; trace and norm have it in.
-        tokens: T.
+        trace: at least Σ_t ‖x_t‖² but for rounding, float64 ``[U]``: underflow hides nothing of it.
+        norm: at least the Frobenius norm of ``x xᵀ``, likewise.
     """
 
     blocks: list[tuple[float, Tensor]]
     trace: Tensor
     norm: Tensor
-    hidden: Tensor
-    tokens: int
 
 
 def gram(x: Tensor) -> Gram:
@@ -70,28 +70,29 @@ def gram(x: Tensor) -> Gram:
     Args:
         x: float32 ``[U, T, D]``, contiguous.
     """
+    if x.shape[1] == 1:  # float64 costs little here, and nothing underflows in it
+        wide = x[:, 0].double()
+        trace = torch.linalg.vecdot(wide, wide)
+        return Gram([(1.0, trace.unsqueeze(1))], trace, trace)
     blocks, trace = _blocks(x)
     square = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     for weight, entries in blocks:
         square += weight * _dot(entries, entries)
-    tokens = x.shape[1]
-    hidden = lost(x.flatten(1), trace) / max(tokens, 1)
-    some = hidden > 0
-    norm = (square + some * (2 * tokens**2 * _TINY)).sqrt() + tokens * hidden
-    return Gram(blocks, trace + tokens * hidden, norm, hidden, tokens)
+    least = _some(x, trace).double() * (x.shape[1] * _LEAST)
+    return Gram(blocks, trace + least, square.sqrt() + least)
 
 
 def inner(first: Gram, second: Gram) -> Tensor:
     """Return a bound on ``‖Σ_t b_t a_tᵀ‖²`` of every unit, float64 ``[U]``, tight to rounding.
 
     An entry of A is wrong by at most ROUNDING·‖a_t‖‖a_s‖, which moves the result by at most
-    ROUNDING·Σ_{t,s}‖a_t‖‖a_s‖|B_{t,s}| ≤ ROUNDING·tr(A)‖B‖, and an entry of B likewise. What
-    underflow hides of an entry of A moves it by as much times Σ_{t,s}|B_{t,s}| ≤ T·tr(B).
+    ROUNDING·Σ_{t,s}‖a_t‖‖a_s‖|B_{t,s}| ≤ ROUNDING·tr(A)‖B‖, and an entry of B likewise.
+
+    With u = 2**-126, underflow hides up to 2Du of an entry of A, which moves the result by at most
+    2Du·Σ_{t,s}|B_{t,s}| ≤ 2DuT‖B‖, and up to 2T²u of the sum over t and s. As traces and norms
+    have T·2**-53 in them, ROUNDING allows for both: T·2**-71·‖B‖ and T²·2**-123 (and D < 2**50).
     """
     total = ROUNDING * (first.trace * second.norm + second.trace * first.norm)
-    total += first.tokens * (first.hidden * second.trace + second.hidden * first.trace)
-    some = (first.hidden > 0) & (second.hidden > 0)
-    total += some * (2 * first.tokens**2 * _TINY)
     for (weight, a), (_, b) in zip(first.blocks, second.blocks, strict=True):
         total += weight * _dot(a, b)
     return total
@@ -109,9 +110,6 @@ def _blocks(x: Tensor) -> tuple[list[tuple[float, Tensor]], Tensor]:
     found: list[tuple[float, Tensor]] = []
     trace = torch.zeros(units, dtype=torch.float64, device=x.device)
     pieces = 1
-    if tokens == 1:
-        square = torch.linalg.vecdot(x, x)
-        return [(1.0, square)], square[:, 0].double()
     if tokens % 2 and tokens > _SPLIT_ABOVE:
         # The last token against all before it, and against itself.
         last = x[:, -1:]

@@ -156,8 +156,9 @@ def _cross(outer: Outer, looked: Looked, groups: Groups) -> Tensor:
 
 
 def _lengths(x: Tensor) -> Tensor:
-    squares: Tensor = torch.linalg.vecdot(x, x)
-    return (squares.double() + lost(x, squares)).sqrt()
+    # In float32 the square of 1e-23 is 0.
+    found: Tensor = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float64)
+    return found
 
 
 def _direct(parameter: nn.Parameter, parts: list[Part]) -> Tensor:
