@@ -19,9 +19,10 @@ from fedmodel.training.learner import Learner
 NAMES = ("a", "b", "c", "d")
 
 
-def learner_of(method: Any = "head", precision: Any = "float32") -> Learner:
+def learner_of(method: Any = "head", precision: Any = "float32", **changed: Any) -> Learner:
     train = Train(method=method, precision=precision)
-    return Learner(Model(labels=NAMES, max_length=24), train, Seed(0), torch.device("cpu"))
+    model = Model(labels=NAMES, max_length=24, **changed)
+    return Learner(model, train, Seed(0), torch.device("cpu"))
 
 
 def moved(learner: Learner, engine: Any, grouped: bool, rows: int, physical: int = 32) -> list[Any]:
@@ -72,6 +73,12 @@ def test_the_sum_moves_by_no_more_than_the_clip_norm(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("changed", [{"pooling": "cls"}, {"task": "multi-label-classification"}])
+def test_so_it_is_with_other_pooling_and_several_labels_a_row(changed: dict[str, Any]) -> None:
+    found = [f for _, f in moved(learner_of(**changed), "fast", False, 24)]
+    assert 0.99 < max(found) <= 1
+
+
 @pytest.mark.parametrize("physical", [1, 3, 8, 100])
 def test_so_it_is_with_any_physical_batch(physical: int) -> None:
     assert max(f for _, f in moved(learner_of(), "fast", False, 40, physical)) <= 1
