@@ -140,9 +140,14 @@ ALWAYS = {
     "seed": "3",
 }
 # Memory and time are theirs, and where things are kept.
-MACHINE = {
-    *("device", "run", "resume", "state", "train.physical_batch", "train.gradient_checkpointing"),
-}
+MACHINE = (
+    "device",
+    "run",
+    "resume",
+    "state",
+    "train.physical_batch",
+    "train.gradient_checkpointing",
+)
 
 
 def leaves(part: Any, path: str = "") -> set[str]:
