@@ -107,12 +107,12 @@ def test_an_old_copy_of_a_ledger_is_noticed_by_the_coordinator(tmp_path: Path) -
         path.write_bytes(content)
     summary, _, text = run(tmp_path, "three")
     assert "an old copy" in summary["privacy"]["sites"]["site-1"]["refused"]
-    assert "RollbackError: see the site's own log" in text
+    assert "site-1 refused: " in text  # in full: its log and ours are one person's
     assert summary["privacy"]["sites"]["site-2"]["refused"] is None
     # Nor does it help to bring back the coordinator's memory too: the run folders are elsewhere.
     shutil.rmtree(tmp_path / "st")
     shutil.copytree(tmp_path / "backup", tmp_path / "st")
-    with pytest.raises(QuorumError, match=r"0 of 3 sites joined.*RollbackError"):
+    with pytest.raises(QuorumError, match=r"(?s)0 of 3 sites joined.*an old copy"):
         run(tmp_path, "four")
 
 

@@ -203,7 +203,7 @@ REMOTE = {"AutoConfig": "code.C", "AutoModel": "code.M"}
         (_garbage, "corrupt or truncated"),
         (_pickle_only, r"expected model\.safetensors"),
         (_no_config, r"config\.json, which is missing"),
-        (_adapter, "only a peft adapter"),
+        (_adapter, "holds a peft adapter"),
         (_no_tokenizer, r"tokenizer .*expected tokenizer\.json"),
         (_other_tokenizer, "knows 2000 tokens, but the model only 300"),
         (_config(model_type="unheard-of"), "expected a config.json of an architecture"),
