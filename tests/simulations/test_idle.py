@@ -250,7 +250,7 @@ _SHOWN_IN = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("key", sorted(ALWAYS.keys() - _ELSEWHERE))
 def test_what_counts_always_makes_a_difference(key: str, tmp_path: Path) -> None:
     base = ["privacy=none", *_SHOWN_IN.get(key, ["train=head"])]
@@ -259,7 +259,7 @@ def test_what_counts_always_makes_a_difference(key: str, tmp_path: Path) -> None
     assert outcome(tmp_path, base) != outcome(tmp_path, [*given, f"{key}={ALWAYS[key]}"])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("key", sorted(k for k in NEEDS if not k.startswith(("data", "model.rev"))))
 def test_what_is_refused_would_have_made_none(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
