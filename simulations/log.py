@@ -48,4 +48,6 @@ def kept(path: Path) -> Iterator[None]:
 
 
 def _for_stderr(record: logging.LogRecord) -> bool:
+    if record.name.partition(".")[0] not in _OURS:
+        return True  # what else a process says is none of a run's
     return record.levelno >= logging.WARNING and record.name != _SHOWN

@@ -24,7 +24,7 @@ __all__ = ["counts_table", "rare_classes", "say_cut", "say_rare"]
 
 logger = logging.getLogger(__name__)
 
-_PLAIN = re.compile(r"\w[\w.-]*")
+_PLAIN = re.compile(r"\w[\w.-]{0,39}")
 _RARE = 10  # rows of a class, below which chance decides much
 _COLUMNS = 8  # classes that have a column of their own
 _LISTED = 20

@@ -140,7 +140,7 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
         try:
             summary = _play(parties, folder, scenario, console, started)
         except FedmodelError:
-            if not asked.resume and discard(folder):
+            if not asked.resume and discard(folder, scenario.homes.state):
                 say(console, f"nothing was begun: {path} is free again", "yellow")
             raise
     rows = {name: len(rows) for name, rows in parties.sites.items()}

@@ -92,7 +92,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     for each in parsed:
         try:
             choices.append(_values(each))
-        except HydraException as error:
+        except (HydraException, ValueError) as error:
             raise ConfigError(
                 f"{each.input_line}: a sweep's values are listed (KEY=A,B), chosen (choice(A,B)) "
                 "or counted (range(1,4)); quote what is meant as it stands"
@@ -117,7 +117,7 @@ def _check_key(override: str) -> None:
         raise ConfigError(f"{override} would take a key away; leave it out, and it has its default")
     if not key.strip("+ "):
         raise ConfigError(f"expected key=value, got {override!r}")
-    if key.lstrip("+").partition(".")[0] == "hydra":
+    if re.split(r"[./@]", key.lstrip("+"))[0] == "hydra":
         raise ConfigError(f"{key} is none of fedmodel's keys; see fedmodel <verb> --help")
 
 

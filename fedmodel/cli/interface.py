@@ -114,9 +114,21 @@ def _set(mapping: dict[str, Any], key: str, value: Any) -> list[str]:
             )
         mapping[key] = value
         return [key]
-    group = mapping.setdefault(key, {})
-    group |= value
-    return [f"{key}.{name}" for name in value]
+    if not isinstance(mapping.get(key, {}), dict):
+        raise ConfigError(f"{key}={value!r}: expected a value, got a mapping; it is no group")
+    return _merge(mapping.setdefault(key, {}), value, f"{key}.")
+
+
+def _merge(group: dict[str, Any], values: Mapping[str, Any], path: str) -> list[str]:
+    """Set keys of a group, and of groups in it, and leave its others as they are."""
+    given = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and isinstance(group.get(name), dict):
+            given += _merge(group[name], value, f"{path}{name}.")
+        else:
+            group[name] = value
+            given.append(f"{path}{name}")
+    return given
 
 
 def _late(module: str) -> Any:

@@ -161,6 +161,9 @@ def native(model: job.Model, source: Source | None, config: Any) -> PreTrainedMo
             return net
     config.update(_labels(model))
     net, new = _read_native(model, source, config, len(model.labels))
+    headed = any("SequenceClassification" in each for each in config.architectures or ())
+    if source is not None and new and headed:
+        classes.say_new(name, found, model.labels)
     if source is not None and not new:
         # As many classes, but others: one more, and the library makes the last layer anew.
         classes.say_new(name, found, model.labels)

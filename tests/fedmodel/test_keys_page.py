@@ -18,7 +18,7 @@ HEAD = """# Keys
 
 Every key of `fedmodel simulate`, with its default before any choice, and what each choice sets.
 `fedmodel simulate GROUP=CHOICE … --help` shows the keys with the values of *those* choices. A key
-on the command line outranks them all; one that has no effect on the job is refused.
+on the command line outranks them all; most that have no effect on the job are refused by name.
 
 This page is written from the configuration by the test that checks it:
 

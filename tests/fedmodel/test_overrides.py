@@ -22,6 +22,8 @@ from fedmodel.errors import ConfigError
         ("~privacy.epsilon", "leave it out, and it has its default"),
         ("+foo=1", "unknown key 'foo'"),
         ("=3", "expected key=value, got '=3'"),
+        ("seed=range(1,4,0)", "a sweep's values are listed"),
+        ("hydra/job_logging=none", "none of fedmodel's keys"),
         ("hydra.run.dir=x", "none of fedmodel's keys"),
         ("epsilon=3", "did you mean 'privacy.epsilon'?"),
         ("lr=3", "did you mean 'train.lr'?"),

@@ -59,7 +59,7 @@ def test_a_log_is_kept_and_leaves_loggers_as_they_were(
             logging.getLogger("clients.app").warning("site a: no")
             logging.getLogger("clients.exchange").warning("hardly any effect")
             logging.getLogger("server.rounds").info("by the way")
-            logging.getLogger("urllib3").info("nobody asked")
+            logging.getLogger("theirs").warning("somebody else's")
         assert (list(root.handlers), ours.level, list(shown.filters)) == before
     finally:
         root.removeHandler(shown)
@@ -68,8 +68,9 @@ def test_a_log_is_kept_and_leaves_loggers_as_they_were(
         "WARNING clients.app: site a: no",
         "WARNING clients.exchange: hardly any effect",
         "INFO server.rounds: by the way",
+        "WARNING theirs: somebody else's",
     ]
-    assert capsys.readouterr().err.splitlines() == ["hardly any effect"]
+    assert capsys.readouterr().err.splitlines() == ["hardly any effect", "somebody else's"]
 
 
 def test_a_run_that_could_not_begin_leaves_its_name_free(

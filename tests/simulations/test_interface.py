@@ -9,6 +9,7 @@ import pytest
 
 import fedmodel
 from fedmodel import cli
+from fedmodel.cli.interface import _set
 from fedmodel.errors import ConfigError
 from fedmodel.runs import RunFolder
 
@@ -65,6 +66,8 @@ def test_it_is_the_command_lines_run(capsys: pytest.CaptureFixture[str]) -> None
         ([], {"train": 3}, "train=3"),
         (["seed=1,2"], {}, "call simulate for each"),
         ([], {"train": {"rounds": 0}}, "train.rounds must be at least 1"),
+        ([], {"seed": {"a": 1}}, "it is no group"),
+        ([], {"train": {"lora": {"rank": 2}}, "privacy": "record"}, "train.lora.rank has no eff"),
         ([], {"aggregation": {"lr": 0.5}}, "aggregation.lr has no effect"),
     ],
 )
@@ -72,7 +75,7 @@ def test_what_is_wrong_is_told_as_on_the_command_line(
     overrides: list[str], values: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(says)):
-        fedmodel.simulate(*overrides, **{"run": "x", **values})
+        fedmodel.simulate("train=head", *overrides, **{"run": "x", **values})
     assert not list(tmp_path.iterdir())
 
 
@@ -81,3 +84,9 @@ def test_sets_of_labels_have_no_confusion_matrix() -> None:
     run = fedmodel.simulate("privacy=none", "data.rows=200", **SMALL, **task, run="sets")
     with pytest.raises(ConfigError, match="any number of labels"):
         run.confusion()
+
+
+def test_a_mapping_in_a_mapping_leaves_the_other_keys() -> None:
+    mapping = {"train": {"lr": 1.0, "lora": {"rank": 4, "layers": [-1]}}}
+    assert _set(mapping, "train", {"lora": {"rank": 2}}) == ["train.lora.rank"]
+    assert mapping == {"train": {"lr": 1.0, "lora": {"rank": 2, "layers": [-1]}}}
