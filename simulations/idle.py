@@ -31,12 +31,6 @@ def _keys(group: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{group}.{name}" for name in names)
 
 
-def _tests_at_sites(scenario: Scenario) -> bool:
-    source = scenario.source
-    made_up = source.kind == "synthetic" and source.test_rows > 0
-    return source.test is None and source.test_split is None and not made_up
-
-
 _COLUMNS = (
     *("train", "test", "text", "label", "label_separator", "labels", "site", "patient"),
     "missing",
@@ -81,7 +75,7 @@ _RULES = (
     ),
     _Rule(
         _keys("data", "test_fraction"),
-        _tests_at_sites,
+        lambda s: s.source.holds_out,
         "there are public test rows, so the sites hold none out",
     ),
     _Rule(
@@ -121,7 +115,7 @@ _RULES = (
     ),
     _Rule(
         _keys("privacy", "evaluation", "evaluation_noise"),
-        lambda s: _tests_at_sites(s) or s.proposal.privacy.mechanism == "site",
+        lambda s: s.source.holds_out or s.proposal.privacy.mechanism == "site",
         "the test rows are public, so the sites release nothing about theirs",
     ),
     _Rule(

@@ -84,12 +84,17 @@ def _leave_head(model: job.Model, source: Source | None, config: Any) -> None:
             f"'{source.name}' was exported with model.pooling=cls, and its head reads what that "
             "gives; set model.pooling=cls"
         )
-    if any("SequenceClassification" in name for name in config.architectures or ()):
+    if _has_head(config):
         logger.warning(
             "'%s' has a head of its own, which model.pooling=mean leaves out: a new one is "
             "trained. model.pooling=cls keeps it where its classes are the job's",
             source.name,
         )
+
+
+def _has_head(config: Any) -> bool:
+    """Return whether a checkpoint is that of a classifier, by its own word."""
+    return any("SequenceClassification" in name for name in config.architectures or ())
 
 
 def _own_export(model: job.Model, source: Source | None, config: Any) -> PreTrainedModel:
@@ -161,8 +166,7 @@ def native(model: job.Model, source: Source | None, config: Any) -> PreTrainedMo
             return net
     config.update(_labels(model))
     net, new = _read_native(model, source, config, len(model.labels))
-    headed = any("SequenceClassification" in each for each in config.architectures or ())
-    if source is not None and new and headed:
+    if source is not None and new and _has_head(config):
         classes.say_new(name, found, model.labels)
     if source is not None and not new:
         # As many classes, but others: one more, and the library makes the last layer anew.

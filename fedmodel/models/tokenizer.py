@@ -25,11 +25,7 @@ def load_tokenizer(model: job.Model) -> PreTrainedTokenizerBase:
     source = find(model)
     if source is None:
         return tiny.tokenizer(model.max_length)
-    with quiet(), explained(source, "tokenizer"):
-        tokenizer: Any = AutoTokenizer.from_pretrained(source.name, **source.arguments)
-        # transformers makes an empty tokenizer when the files are missing.
-        if len(tokenizer) <= len(tokenizer.all_special_ids):
-            raise OSError("no vocabulary was found")
+    tokenizer = _read(source)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
@@ -45,6 +41,13 @@ def tokenizer_length(source: Source | None) -> int | None:
     """Return how many tokens the tokenizer of a model's files says that it reads."""
     if source is None:
         return None
+    return int(_read(source).model_max_length)
+
+
+def _read(source: Source) -> Any:
     with quiet(), explained(source, "tokenizer"):
         tokenizer: Any = AutoTokenizer.from_pretrained(source.name, **source.arguments)
-    return int(tokenizer.model_max_length)
+        # transformers makes an empty tokenizer when the files are missing.
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise OSError("no vocabulary was found")
+    return tokenizer
