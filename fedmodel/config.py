@@ -25,6 +25,7 @@ __all__ = [
     "canonical",
     "digest",
     "field_type",
+    "nearest",
     "require_hex",
     "sha256",
     "suggest",
@@ -48,10 +49,20 @@ def suggest(word: str, known: Iterable[str]) -> str:
     >>> suggest("epsilom", ["epsilon", "delta"])
     " (did you mean 'epsilon'?)"
     """
+    near = nearest(word, known)
+    return "" if near is None else f" (did you mean '{near}'?)"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word nearest to ``word``, if one is near.
+
+    >>> nearest("epsilom", ["epsilon", "delta"])
+    'epsilon'
+    """
     if len(word) > _LONGEST_WORD:
-        return ""  # it may come from outside, and looking for it takes time and memory
+        return None  # it may come from outside, and looking for it takes time and memory
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    return near[0] if near else None
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:

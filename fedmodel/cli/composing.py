@@ -212,7 +212,7 @@ _FIRST = ("train", "privacy", "model", "data", "federation")  # whose keys are a
 
 def _nearest(word: str, keys: Sequence[str]) -> str:
     """Return which key may be meant: one that ends so, whatever its group, or looks like it."""
-    from fedmodel.config import suggest
+    from fedmodel.config import nearest
 
     def rank(key: str) -> int:
         group = key.partition(".")[0]
@@ -220,10 +220,7 @@ def _nearest(word: str, keys: Sequence[str]) -> str:
 
     last = {key.rsplit(".", 1)[-1]: key for key in sorted(keys, key=rank, reverse=True)}
     if "." not in word and word in last:
-        return f" (did you mean '{last[word]}'?)"
-    if near := suggest(word, keys):
-        return near
-    near = suggest(word, last)
-    return next(
-        (f" (did you mean '{key}'?)" for name, key in last.items() if f"'{name}'" in near), ""
-    )
+        near: str | None = last[word]
+    elif (near := nearest(word, keys)) is None:
+        near = last.get(nearest(word, last) or "")
+    return "" if near is None else f" (did you mean '{near}'?)"

@@ -80,7 +80,9 @@ def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:
     """
     use_apps()
     known = _groups()
-    chosen = [f"{key}={value}" for key, value in values.items() if key in known and _is_text(value)]
+    chosen = [
+        f"{key}={value}" for key, value in values.items() if key in known and isinstance(value, str)
+    ]
     words = as_typed([*overrides, *chosen], TEXTS["simulate"] | LISTS["simulate"])
     combinations = expand(words)
     if len(combinations) != 1:
@@ -88,7 +90,7 @@ def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:
     mapping = compose("simulate", combinations[0])
     given = [word.partition("=")[0].lstrip("+") for word in combinations[0]]
     for key, value in values.items():
-        if key not in known or not _is_text(value):
+        if key not in known or not isinstance(value, str):
             given += _set(mapping, key, value)
     run = _late("simulations.run").run_quietly(mapping, given, show=show)
     return FinishedRun(*run)
@@ -98,10 +100,6 @@ def _groups() -> set[str]:
     from fedmodel._paths import conf_dir
 
     return {path.name for path in conf_dir().iterdir() if path.is_dir()}
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _set(mapping: dict[str, Any], key: str, value: Any) -> list[str]:
