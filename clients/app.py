@@ -11,7 +11,6 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
 import logging
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -66,6 +65,9 @@ class SiteApp:
             left; it may refuse.
         on_step: called after each local step of any of them (a progress display).
         candid: tell the coordinator in full why a site refuses; only where it is the same person.
+
+    Attributes:
+        surprise: the first error that nobody foresaw, for a caller that is the site's operator.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class SiteApp:
         candid: bool = False,
     ) -> None:
         self._candid = candid
+        self.surprise: Exception | None = None
         self._site_of = site_of
         self._on_step = on_step
         self._nodes: dict[Key, _Node] = {}
@@ -153,6 +156,8 @@ class SiteApp:
                 return Message(answer(node, message.content), reply_to=message)
             except Exception as error:
                 _note(error, node)
+                if self._candid and not isinstance(error, FedmodelError):
+                    self.surprise = self.surprise or error
                 return wire.encode_error(error, message, candid=self._candid)
 
         return handle
@@ -177,16 +182,8 @@ def _note(error: Exception, node: _Node) -> None:
         if error.rule is not None:
             logger.info("site %s: by its policy's rule %s", node.name, error.rule)
     else:
-        node.refusal, node.rule = f"unexpected {type(error).__name__}", None
-        # The message of an unknown error may quote a row; where it happened doesn't.
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        logger.error(
-            "site %s: unexpected %s at %s:%s",
-            node.name,
-            type(error).__name__,
-            frame.filename,
-            frame.lineno,
-        )
+        node.refusal, node.rule = wire.unexpected(error), None
+        logger.error("site %s: %s", node.name, node.refusal)
 
 
 def _nobody(context: Context) -> Site:

@@ -106,8 +106,11 @@ def play(
     work: dict[int, SiteWork] = {}
     try:
         server_app(carrier, Context(run_id, 1, {}, RecordDict(), {}))
-    except BaseException:  # an interruption too: the run goes on later, and its ledgers are read
+    except BaseException as error:  # an interruption too: it goes on later, by its ledgers
         _copy_ledgers(_reports(parties, sites, work, failed=True), folder)
+        if isinstance(error, FedmodelError) and error.__cause__ is None:
+            # Its words may quote a row, so no log has them; who called from Python is shown them.
+            error.__cause__ = site_app.surprise
         raise
     work = {node: site_app.work(run_id, node) for node in sites}
     reports = _reports(parties, sites, work)

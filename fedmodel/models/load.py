@@ -86,8 +86,7 @@ def _config(model: job.Model, source: Source | None) -> PreTrainedConfig:
     body = config.encoder if isinstance(config, FedmodelConfig) else config
     _check_fit(model, body)
     _set_dropout(body, model.dropout)
-    if hasattr(body, "use_cache"):
-        body.use_cache = False
+    _set_plain(body)
     if source is not None:
         _match_tokenizer(body, load_tokenizer(model))
     return config  # type: ignore[no-any-return]
@@ -128,6 +127,18 @@ def _check_fit(model: job.Model, body: PreTrainedConfig) -> None:
         )
     if getattr(body, "quantization_config", None) is not None:
         raise ModelError("the model is quantised; expected plain float weights")
+
+
+def _set_plain(config: PreTrainedConfig) -> None:
+    """Undo what a checkpoint's author had set for runs of their own: none of it is the model's."""
+    config.return_dict = True
+    config.output_hidden_states = False
+    config.output_attentions = False
+    config.chunk_size_feed_forward = 0  # a row's width needn't be a multiple of it
+    if hasattr(config, "use_cache"):
+        config.use_cache = False
+    if config._attn_implementation not in (None, "eager", "sdpa"):
+        config._attn_implementation = None  # torch has these two wherever it runs
 
 
 def _set_dropout(config: PreTrainedConfig, probability: float) -> None:

@@ -1,6 +1,6 @@
 """Job, updates and protocol bytes ↔ Flower records. Everything from outside is checked here."""
 
-from fedmodel.wire.failures import Failure, decode_error, encode_error
+from fedmodel.wire.failures import Failure, decode_error, encode_error, unexpected
 from fedmodel.wire.offers import Offer, decode_offer, encode_offer
 from fedmodel.wire.orders import (
     Leave,
@@ -55,6 +55,7 @@ __all__ = [
     "encode_update",
     "pack",
     "parcel",
+    "unexpected",
     "update_from_bytes",
     "update_size",
     "update_to_bytes",

@@ -1,7 +1,9 @@
 """Reasons of a site for no answer ↔ Flower errors: a kind, and a reason without a row's facts."""
 
 import re
+import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flwr.app import Error, Message
 
@@ -17,9 +19,10 @@ from fedmodel.errors import (
     RefusedError,
 )
 
-__all__ = ["Failure", "decode_error", "encode_error"]
+__all__ = ["Failure", "decode_error", "encode_error", "unexpected"]
 
 _UNEXPECTED = 200
+_ELSEWHERE = "see the site's own log"
 _ACCUSED = re.compile(r"the shares from site ([1-9]\d{0,4}): ")
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
@@ -65,12 +68,22 @@ def encode_error(error: Exception, reply_to: Message, *, candid: bool = False) -
     """
     for code, kind, tell in _KINDS:
         if isinstance(error, kind):
-            reason = (
-                str(error) if tell or candid else f"{type(error).__name__}: see the site's own log"
-            )
+            reason = str(error) if tell or candid else f"{type(error).__name__}: {_ELSEWHERE}"
             return Message(Error(code, reason), reply_to=reply_to)
-    reason = f"unexpected {type(error).__name__}: see the site's own log"
+    reason = unexpected(error) if candid else f"unexpected {type(error).__name__}: {_ELSEWHERE}"
     return Message(Error(_UNEXPECTED, reason), reply_to=reply_to)
+
+
+def unexpected(error: Exception) -> str:
+    """Return what may be told of an error that nobody foresaw: its kind, and where it happened.
+
+    Its words may quote a row; the place in the code doesn't.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return f"unexpected {type(error).__name__}"
+    place = "/".join(Path(frames[-1].filename).parts[-2:])
+    return f"unexpected {type(error).__name__} at {place}:{frames[-1].lineno}"
 
 
 def decode_error(error: Error) -> Failure:

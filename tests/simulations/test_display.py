@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import fedmodel
+from clients.site_run import SiteRun
 from fedmodel import cli
-from fedmodel.errors import DivergedError
+from fedmodel.errors import DivergedError, QuorumError
 from fedmodel.runs import RunFolder, run_path
 from fedmodel.training import local
 from simulations.display import Display
@@ -120,3 +122,23 @@ def test_a_sites_own_reason_is_told_where_its_log_is_ours(
     told = "".join(capsys.readouterr())
     assert "own log" not in told
     assert "privacy.delta" in told
+
+
+def test_an_error_that_nobody_foresaw_is_told_by_its_place_and_is_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was "see the site's own log", in a folder that had just been removed."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("a row")
+
+    monkeypatch.setattr(SiteRun, "_prepare", fail)
+    with pytest.raises(QuorumError) as raised:
+        fedmodel.simulate(*FAST[1:], run=str(tmp_path / "first"))
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert cli.main([*FAST, f"run='{tmp_path / 'second'}'"]) == 1
+    told = "".join(capsys.readouterr())
+    for text in (told, str(raised.value)):
+        assert "unexpected KeyError at simulations/test_display.py:" in "".join(text.split("\n"))
+        assert "own log" not in text
+        assert "a row" not in text

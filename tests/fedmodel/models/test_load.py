@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -227,6 +228,35 @@ def test_damaged_folders(damage: Break, message: str, model_of: Any, tmp_path: P
         )
         with pytest.raises(ModelError, match=message):
             load(model, Seed(1))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"return_dict": False},
+        {"output_attentions": True, "output_hidden_states": True},
+        {"chunk_size_feed_forward": 8},
+        {"attn_implementation": "flash_attention_2"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_what_an_author_had_set_for_runs_of_their_own_changes_nothing(
+    settings: dict[str, Any], pooling: Any, model_of: Any, batch_of: Any, tmp_path: Path
+) -> None:
+    """A body that gave tuples or wanted rows in eighths, or another attention, was no use."""
+    plain = model_of("bert", pooling)
+    folder = tmp_path / "model"
+    shutil.copytree(plain.path, folder)
+    _config(**settings)(folder)
+    made: list[Any] = [
+        load(m, Seed(1)) for m in (plain, dataclasses.replace(plain, path=str(folder)))
+    ]
+    for net in made:
+        nn.init.constant_(net.classifier.weight[0], 1.0)
+    one, other = (net(**batch_of([5, 9])).logits for net in made)
+    assert one.any()
+    assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(
