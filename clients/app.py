@@ -24,6 +24,7 @@ from clients.site import Site
 from clients.site_run import SiteRun
 from fedmodel import wire
 from fedmodel.errors import FedmodelError, ProtocolError
+from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["SiteApp", "app", "make_app"]
 
@@ -63,7 +64,7 @@ class SiteApp:
     Args:
         site_of: who a node is. It is asked when a node is first spoken to, and again after it has
             left; it may refuse.
-        on_step: called after each local step of any of them (a progress display).
+        watch: who is told what they are doing (a progress display).
         candid: tell the coordinator in full why a site refuses; only where it is the same person.
 
     Attributes:
@@ -73,14 +74,14 @@ class SiteApp:
     def __init__(
         self,
         site_of: SiteOf,
-        on_step: Callable[[], None] = lambda: None,
+        watch: Watch = UNWATCHED,
         *,
         candid: bool = False,
     ) -> None:
         self._candid = candid
         self.surprise: Exception | None = None
         self._site_of = site_of
-        self._on_step = on_step
+        self._watch = watch
         self._nodes: dict[Key, _Node] = {}
         self.app = ClientApp()
         self.app.query("join")(self._answering(self._join))
@@ -103,7 +104,7 @@ class SiteApp:
     def _join(self, node: _Node, content: RecordDict) -> RecordDict:
         """Check a job against the site's policy and prepare for it."""
         offer = wire.decode_offer(content)
-        run = SiteRun(offer, node.known_site(), self._on_step)
+        run = SiteRun(offer, node.known_site(), self._watch.of(node.name))
         node.replace_run(run)
         reply = wire.encode_reply(run.standing())
         advert = run.exchange.advert()

@@ -4,7 +4,6 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +32,7 @@ from fedmodel.training.learner import resident
 from fedmodel.training.padding import reads_padding
 from fedmodel.training.round import Round, Start
 from fedmodel.update import Update, Vector
+from fedmodel.watch import TRAINING, UNWATCHED, Watch
 from fedmodel.wire import Content, Offer, Order
 
 __all__ = ["SiteRun"]
@@ -46,7 +46,7 @@ class SiteRun:
     Args:
         offer: the job, and what the coordinator says besides.
         site: whose part it is.
-        on_step: called after each local step (a progress display).
+        watch: who is told what it is doing (a progress display).
 
     Raises:
         RefusedError: if the site's policy says no.
@@ -58,10 +58,9 @@ class SiteRun:
         PrivacyError: if per-unit gradients would be wrong for this model, or δ is too large.
     """
 
-    def __init__(
-        self, offer: Offer, site: Site, on_step: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, offer: Offer, site: Site, watch: Watch = UNWATCHED) -> None:
         job = self.job = offer.job
+        self._watch = watch
         self.site = site
 
         @functools.cache
@@ -87,7 +86,7 @@ class SiteRun:
         self.account = None if plan is None else account()
         self.held_out: Examples | None = None
         self.train_seconds = 0.0  # it stays here: it tells about the number of sampled rows
-        self._round = Round(entropy=site.entropy, performance=performance, on_step=on_step)
+        self._round = Round(entropy=site.entropy, performance=performance, on_step=watch.advance)
         self._optimizers = RoundFiles(site.run_folder, "optimizer", ".safetensors")
         self._clips = RoundFiles(site.run_folder, "clip", ".txt")
         if not self._clips_units and reads_padding(self.learner):
@@ -112,6 +111,7 @@ class SiteRun:
             model.max_length,
             uses=uses,
             patients=patients,
+            watch=self._watch,
         )
 
     def _uses(self) -> int:
@@ -131,7 +131,8 @@ class SiteRun:
         if self._clips_units:
             from fedmodel.training import preflight, replay  # Opacus is slow to import
 
-            preflight.preflight(self.learner, self.examples, self._round.performance)
+            with self._watch.stage("checking gradients"):
+                preflight.preflight(self.learner, self.examples, self._round.performance)
         # Tokenised before anything is spent on it: what can fail fails here.
         if self.job.publishes_evaluation and self.site.test:
             self.held_out = self._prepare(self.site.test, uses=len(self.site.test))
@@ -190,7 +191,8 @@ class SiteRun:
             steps, guard = self.account.spend_round(order.round, steps, clip or self.plan.clip)
             round_ = replace(round_, before_step=guard.before_step)
         started = time.perf_counter()
-        result = self._train(order, round_, steps, self.plan, clip)
+        with self._watch.stage(TRAINING, steps):
+            result = self._train(order, round_, steps, self.plan, clip)
         self.train_seconds += time.perf_counter() - started
         self._keep(order.round, result)
         # A private site tells neither its size nor its loss: each would be a release of its own.
@@ -219,12 +221,14 @@ class SiteRun:
         round_ = replace(self._numbered(order), before_step=guard.before_step)
         started = time.perf_counter()
         if self.job.privacy.mechanism == "distributed":
-            found: NDArray[np.floating] = local.gradient(
-                self.learner, self.examples, self.job.privacy, order.vector, self.plan, round_
-            )
+            with self._watch.stage(TRAINING, 1):
+                found: NDArray[np.floating] = local.gradient(
+                    self.learner, self.examples, self.job.privacy, order.vector, self.plan, round_
+                )
         else:
             guard.before_step(self.plan.spend(order.round, 1))
-            found = clip_update(self._whole_update(order), clip)
+            with self._watch.stage(TRAINING, self.job.train.steps):
+                found = clip_update(self._whole_update(order), clip)
         self.train_seconds += time.perf_counter() - started
         return found
 
@@ -290,7 +294,8 @@ class SiteRun:
                 len(self.held_out), patients, privacy.rows_per_patient, entropy
             )
             self.learner.load_vector(order.vector)
-            exact = count(self.learner, self.held_out, rows)
+            with self._watch.stage("evaluating", len(rows)):
+                exact = count(self.learner, self.held_out, rows, self._watch)
         # A site without a test row tells noise: that it has none is not for others to know.
         return counts.noised(exact, privacy, counted, entropy)
 

@@ -13,6 +13,7 @@ from fedmodel.training.evaluate import evaluate
 from fedmodel.training.learner import Learner, resident
 from fedmodel.training.optim import rates
 from fedmodel.update import Vector
+from fedmodel.watch import UNWATCHED, Watch
 from server.coordinator import Coordinator, Reporter, Silent
 from server.ledger_memory import LedgerMemory
 
@@ -46,6 +47,7 @@ def make_coordinator(
     performance: Performance,
     test: Rows | None = None,
     reporter: Reporter | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Coordinator:
     """Return a coordinator, ready for one run.
 
@@ -56,6 +58,7 @@ def make_coordinator(
         performance: of this machine, and proposed to every site.
         test: rows that it evaluates on; ``None``: none.
         reporter: who is told how it goes.
+        watch: who is told what it is doing itself.
 
     Raises:
         ModelError: if the starting weights are not the ones the job names.
@@ -71,7 +74,7 @@ def make_coordinator(
         initial=learner.initial,
         named=learner.layout.named,
         from_named=learner.layout.from_named,
-        evaluate=None if test is None else _evaluator(job, learner, test),
+        evaluate=None if test is None else _evaluator(job, learner, test, watch),
         # Without DP sites have no ledgers.
         memory=LedgerMemory(known.memory, known.site_keys, known.copies)
         if private
@@ -83,14 +86,16 @@ def make_coordinator(
     )
 
 
-def _evaluator(job: Job, learner: Learner, test: Rows) -> Callable[[Vector], dict[str, float]]:
+def _evaluator(
+    job: Job, learner: Learner, test: Rows, watch: Watch
+) -> Callable[[Vector], dict[str, float]]:
     model = job.model
     tensors = rows_as_tensors.prepare(
-        learner, test.texts, test.labels, model.labels, model.max_length
+        learner, test.texts, test.labels, model.labels, model.max_length, watch=watch
     )
 
     def on_test(vector: Vector) -> dict[str, float]:
         learner.load_vector(vector)
-        return evaluate(learner, tensors)
+        return evaluate(learner, tensors, watch)
 
     return on_test

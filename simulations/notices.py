@@ -19,6 +19,7 @@ from fedmodel.models.load import longest_input
 from fedmodel.report.tables import cell
 from fedmodel.tasks import Task
 from fedmodel.training.learner import Learner
+from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["counts_table", "rare_classes", "say_cut", "say_rare"]
 
@@ -29,22 +30,32 @@ _RARE = 10  # rows of a class, below which chance decides much
 _COLUMNS = 8  # classes that have a column of their own
 _LISTED = 20
 _LOOKED_AT = 5_000_000  # characters
+_AT_ONCE = 1000  # texts
 
 
-def say_cut(learner: Learner, texts: Sequence[str], least: float = 0.0) -> None:
+def say_cut(
+    learner: Learner, texts: Sequence[str], least: float = 0.0, watch: Watch = UNWATCHED
+) -> None:
     """Log how many rows ``model.max_length`` cuts, and how long they are.
 
     Args:
         learner: the model.
         texts: of all training rows; of very many, evenly spaced ones are looked at.
         least: share of all tokens that must be lost for a word.
+        watch: who is told how far it is.
     """
     every, longest = 1 + sum(map(len, texts)) // _LOOKED_AT, learner.longest
     looked = list(texts[::every])
     if not looked:
         return
-    encoded = learner.tokenizer(looked, return_attention_mask=False, verbose=False)
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    found: list[int] = []
+    with watch.stage("measuring the texts", len(looked)):
+        for start in range(0, len(looked), _AT_ONCE):
+            part = looked[start : start + _AT_ONCE]
+            encoded = learner.tokenizer(part, return_attention_mask=False, verbose=False)
+            found += [len(ids) for ids in encoded["input_ids"]]
+            watch.advance(len(part))
+    lengths = np.array(found)
     cut = int((lengths > longest).sum())
     lost = 1 - float(np.minimum(lengths, longest).sum()) / max(1, int(lengths.sum()))
     if not cut or lost < least:

@@ -15,6 +15,7 @@ from fedmodel.errors import DataError
 from fedmodel.job import Job, Performance
 from fedmodel.seeds import Seed
 from fedmodel.training.learner import Learner, network
+from fedmodel.watch import UNWATCHED, Watch
 from simulations.notices import say_cut, say_rare
 from simulations.scenario import Scenario
 
@@ -50,8 +51,12 @@ class Parties:
     held_out: Mapping[str, Rows] = field(default_factory=dict)
 
 
-def gather(scenario: Scenario) -> Parties:
+def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
     """Load the rows, hand them to the sites and complete the job.
+
+    Args:
+        scenario: who plays what.
+        watch: who is told how far it is.
 
     Raises:
         DataError: if the rows aren't usable.
@@ -61,7 +66,7 @@ def gather(scenario: Scenario) -> Parties:
     proposal = scenario.proposal
     seed = Seed(proposal.seed).child("data")
     task = tasks.of(proposal.model.task)
-    tables = load(scenario.source, seed, scenario.sites, task)
+    tables = load(scenario.source, seed, scenario.sites, task, watch)
     sites = split(tables.train, scenario.partition, seed.child("partition"))
     _check_names(sites)
     held_out: dict[str, Rows] = {}
@@ -74,10 +79,11 @@ def gather(scenario: Scenario) -> Parties:
     facts = _facts(scenario, sites, labels, public_test=tables.test is not None)
     complete(proposal, facts)  # what can't be met is refused before the model is loaded
     model = complete_model(proposal, labels)
-    learner = network(model, proposal.train, Seed(proposal.seed), proposal.performance)
+    with watch.stage("loading the model"):
+        learner = network(model, proposal.train, Seed(proposal.seed), proposal.performance)
     # Our own notes are made so that little is lost by the defaults.
     least = 0.01 if scenario.source.kind == "synthetic" else 0.0
-    say_cut(learner, Rows.concat(sites.values()).texts, least)
+    say_cut(learner, Rows.concat(sites.values()).texts, least, watch)
     return Parties(
         job=complete(proposal, replace(facts, weights=learner.digest)),
         performance=proposal.performance,

@@ -22,6 +22,7 @@ from fedmodel.identity.provision import CoordinatorKeys, provision
 from fedmodel.ledger.site_state import SiteState, folder_name
 from fedmodel.runs import RunFolder, Traffic, write_atomic
 from fedmodel.seeds import Entropy
+from fedmodel.watch import UNWATCHED, Watch
 from server.assemble import Known, make_coordinator
 from server.coordinator import Reporter, RunResult
 from simulations.loopback import LoopbackGrid
@@ -61,7 +62,7 @@ def play(
     parties: Parties,
     folder: RunFolder,
     reporter: Reporter,
-    on_step: Callable[[], None] = lambda: None,
+    watch: Watch = UNWATCHED,
     homes: Homes | None = None,
     grid: MakeGrid = LoopbackGrid,
     *,
@@ -73,7 +74,7 @@ def play(
         parties: who takes part.
         folder: where the run is written; a run that was begun there is continued.
         reporter: who is told how it goes.
-        on_step: called after every local step of a site.
+        watch: who is told what each party is doing.
         homes: what the sites have of their own.
         grid: makes what carries the messages: one that loses some, say
             (:mod:`simulations.faults`).
@@ -90,7 +91,7 @@ def play(
         node: _site(parties, config, states[node], places[node], roster)
         for node, config in configs.items()
     }
-    site_app = clients.app.SiteApp(lambda c: sites[c.node_id], on_step, candid=candid)
+    site_app = clients.app.SiteApp(lambda c: sites[c.node_id], watch, candid=candid)
     contexts = {n: Context(run_id, n, {}, RecordDict(), {}) for n in sites}
     carrier = grid(site_app.app, contexts, Run.create_empty(run_id))
     coordinator = make_coordinator(
@@ -100,6 +101,7 @@ def play(
         performance=parties.performance,
         test=parties.test,
         reporter=reporter,
+        watch=watch.of("coordinator"),
     )
     results: list[RunResult] = []
     server_app = server.app.make_app(lambda context: coordinator, results.append)

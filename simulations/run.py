@@ -22,16 +22,18 @@ from fedmodel.runs import (
     run_path,
     write_atomic,
 )
-from simulations.display import Display, say
+from simulations.display import Display
 from simulations.idle import check as check_given
 from simulations.log import kept
 from simulations.notices import counts_table
 from simulations.outcome import summarise
 from simulations.parties import Parties, gather
-from simulations.play import excluded, node_names, play
+from simulations.play import Played, excluded, node_names, play
+from simulations.progress import Progress
 from simulations.scenario import Asked, Homes, Scenario
 from simulations.sweep import sweep
 from simulations.unbegun import discard
+from simulations.words import say
 
 __all__ = ["main", "run_quietly", "simulate"]
 
@@ -67,9 +69,7 @@ def main(
     """
     console = Console(emoji=False)
     if labels is None:
-        if not Asked.of(mappings[0]).resume:
-            check_given([Scenario.from_mapping(mappings[0])], given)
-        simulate(mappings[0], console, given=given[0])
+        _checked(mappings[0], console, given[0])
         return 0
     # Every job is checked before the first one runs.
     check_given([Scenario.from_mapping(mapping) for mapping in mappings], given)
@@ -90,21 +90,37 @@ def run_quietly(
     Raises:
         FedmodelError: if the job can't be run.
     """
-    asked = Asked.of(mapping)
-    path = run_path(asked.run)
-    if not asked.resume:
-        check_given([Scenario.from_mapping(mapping)], [given])
+    path = run_path(Asked.of(mapping).run)
     console = Console(emoji=False, quiet=not show)
-    summary = simulate({**mapping, "run": str(path.absolute())}, console, given=given)
+    summary = _checked({**mapping, "run": str(path.absolute())}, console, given)
     return RunFolder.open(path), summary
+
+
+def _checked(mapping: dict[str, Any], console: Console, given: Sequence[str]) -> Summary:
+    """Run one job in which every key counts that was given."""
+    if not Asked.of(mapping).resume:
+        check_given([Scenario.from_mapping(mapping)], [given])
+    return simulate(mapping, console, given=given)
 
 
 def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] = ()) -> Summary:
     """Run (or resume) one job and return its summary.
 
+    Args:
+        mapping: composed configuration.
+        console: where to.
+        given: keys that were given for it.
+
     Raises:
         FedmodelError: if the job can't be run; what it had done stays in the run folder.
     """
+    with Progress(console) as progress:
+        return _simulate(mapping, console, given, progress)
+
+
+def _simulate(
+    mapping: dict[str, Any], console: Console, given: Sequence[str], progress: Progress
+) -> Summary:
     started = time.perf_counter()
     asked = Asked.of(mapping)
     mapping = _absolute(mapping, asked)
@@ -120,25 +136,20 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
         folder, scenario = None, Scenario.from_mapping(mapping)
         RunFolder.check_new(path)
     _say_how_far_a_cap_reaches(scenario.homes, console)
-    parties = gather(scenario)
+    parties = gather(scenario, progress)
     _say_delta(scenario, parties, console)
     console.print(_counts(parties))
     excluded(parties, scenario.homes)  # a name that no site has is noticed before anything is made
     if folder is None:
-        folder = RunFolder.create(
-            path,
-            manifest_of(
-                path.name,
-                parties.job,
-                rows_sha256=parties.rows_sha256,
-                configuration={**mapping, "resume": False},
-            ),
-        )
+        folder = _created(path, parties, mapping)
     else:
         _check_unchanged(folder, parties)
     with folder.locked(), kept(folder.log):
         try:
-            summary = _play(parties, folder, scenario, console, started)
+            played = _play(parties, folder, scenario, console, progress)
+            total = time.perf_counter() - started
+            summary = summarise(parties, played, list(folder.metrics()), total)
+            folder.write_summary(summary)
         except FedmodelError:
             if not asked.resume and discard(folder, scenario.homes.state):
                 say(console, f"nothing was begun: {path} is free again", "yellow")
@@ -151,6 +162,16 @@ def simulate(mapping: dict[str, Any], console: Console, *, given: Sequence[str] 
     _say_more(summary, parties, console)
     say(console, f"run folder: {folder.path}", wrap=False)
     return summary
+
+
+def _created(path: Path, parties: Parties, mapping: Mapping[str, Any]) -> RunFolder:
+    begun = manifest_of(
+        path.name,
+        parties.job,
+        rows_sha256=parties.rows_sha256,
+        configuration={**mapping, "resume": False},
+    )
+    return RunFolder.create(path, begun)
 
 
 def _counts(parties: Parties) -> Table:
@@ -252,16 +273,13 @@ def _check_unchanged(folder: RunFolder, parties: Parties) -> None:
 
 
 def _play(
-    parties: Parties, folder: RunFolder, scenario: Scenario, console: Console, started: float
-) -> Summary:
+    parties: Parties, folder: RunFolder, scenario: Scenario, console: Console, progress: Progress
+) -> Played:
     train = parties.job.train
-    with Display(console, train.rounds, train.steps, node_names(parties)) as display:
-        played = play(parties, folder, display, display.step, scenario.homes, candid=True)
+    display = Display(progress, console, train.rounds, train.steps, node_names(parties))
+    played = play(parties, folder, display, progress, scenario.homes, candid=True)
     folder.write_model(parties.learner.layout.named(played.result.vector))
-    rows = list(folder.metrics())
-    summary = summarise(parties, played, rows, time.perf_counter() - started)
-    folder.write_summary(summary)
-    return summary
+    return played
 
 
 def _say_more(summary: Summary, parties: Parties, console: Console) -> None:

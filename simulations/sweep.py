@@ -13,8 +13,8 @@ from fedmodel import config
 from fedmodel.errors import FedmodelError
 from fedmodel.report.tables import Spread, cell, spread_table, sweep_table
 from fedmodel.runs import RunFolder, Summary, run_path, to_json, write_atomic
-from simulations.display import say
 from simulations.scenario import Asked
+from simulations.words import say
 
 __all__ = ["SCHEMA", "sweep"]
 

@@ -6,6 +6,7 @@ A name's ending is not relied on: files out of a cache have none, and people ren
 import bz2
 import codecs
 import gzip
+import io
 import lzma
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 
 from fedmodel.data.columns import problem
 from fedmodel.errors import ConfigError
+from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["Form", "opened"]
 
@@ -91,19 +93,43 @@ def _encoding(name: str) -> str:
     return found
 
 
+class _Watched(io.FileIO):
+    """A file that tells how many bytes were read."""
+
+    def __init__(self, path: Path, watch: Watch) -> None:
+        super().__init__(path)
+        self._watch = watch
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Fill a buffer."""
+        count = super().readinto(buffer)
+        self._watch.advance(count or 0)
+        return count
+
+    def readall(self) -> bytes:
+        """Return all that is left."""
+        found = super().readall()
+        self._watch.advance(len(found))
+        return found
+
+
 @contextmanager
-def opened(path: Path, name: str, kind: str) -> Iterator[BinaryIO]:
+def opened(path: Path, name: str, kind: str, watch: Watch = UNWATCHED) -> Iterator[BinaryIO]:
     """Open a file of text for reading, decompressed where it is compressed.
 
     Args:
         path: the file.
         name: what messages call it.
         kind: the kind of file that is expected, for messages.
+        watch: who is told how many of its bytes are read.
 
     Raises:
         DataError: if it is of another kind by its first bytes, or compressed and damaged.
     """
-    with path.open("rb") as raw:
+    with (
+        io.BufferedReader(_Watched(path, watch)) as raw,
+        watch.stage(f"reading {name.rpartition('/')[2]}", path.stat().st_size),
+    ):
         start = raw.read(8)
         raw.seek(0)
         for magic, (got, fix) in _OTHER.items():

@@ -17,6 +17,7 @@ from fedmodel.data.opened import Form, opened
 from fedmodel.data.rows import Rows
 from fedmodel.data.table import Table
 from fedmodel.errors import DataError
+from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["read_csv"]
 
@@ -28,7 +29,13 @@ _HINT = re.compile(r"\ufeff?\"?sep=(.)\"?\r?\n")  # the first line that some spr
 _START = 1 << 18  # bytes in which a header ends
 
 
-def read_csv(path: Path, name: str, columns: Columns, form: Form = Form()) -> Rows:  # noqa: B008
+def read_csv(
+    path: Path,
+    name: str,
+    columns: Columns,
+    form: Form = Form(),  # noqa: B008
+    watch: Watch = UNWATCHED,
+) -> Rows:
     """Read a CSV file whose first line names the columns.
 
     Args:
@@ -36,6 +43,7 @@ def read_csv(path: Path, name: str, columns: Columns, form: Form = Form()) -> Ro
         name: what messages call it.
         columns: which columns to read.
         form: how it is written.
+        watch: who is told how far it is.
 
     Returns:
         The rows, values as they stand; blank lines are skipped.
@@ -53,7 +61,7 @@ def read_csv(path: Path, name: str, columns: Columns, form: Form = Form()) -> Ro
     start = start[hint.end() :] if hint else start
     separator = form.separator or (hint[1] if hint else _separator(start, columns, path))
     try:
-        with opened(path, name, "a CSV file") as file:
+        with opened(path, name, "a CSV file", watch) as file:
             text = io.TextIOWrapper(file, encoding=encoding, newline="")
             if hint:
                 text.readline()

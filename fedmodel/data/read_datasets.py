@@ -25,6 +25,7 @@ from fedmodel.data.read_parquet import read_parquet
 from fedmodel.data.rows import Rows
 from fedmodel.data.table import Table
 from fedmodel.errors import DataError
+from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["Found", "find_folder", "find_hub"]
 
@@ -81,13 +82,14 @@ class Found:
 Read: TypeAlias = Callable[[str, Columns], Rows]
 
 
-def find_folder(path: Path, name: str, form: Form) -> Found:
+def find_folder(path: Path, name: str, form: Form, watch: Watch = UNWATCHED) -> Found:
     """Find a folder written by ``save_to_disk``, or one that ``load_dataset`` understands.
 
     Args:
         path: the folder.
         name: what messages call it.
         form: how its files of text are written.
+        watch: who is told how far the reading is.
 
     Raises:
         DataError: if it is neither.
@@ -98,24 +100,30 @@ def find_folder(path: Path, name: str, form: Form) -> Found:
     with _quiet():
         if any((path / file).is_file() for file in _SAVED):
             found = _guarded(lambda: datasets.load_from_disk(str(path)), name, expected)
-            return Found(name=name, splits=_tables(found))
+            return Found(name=name, splits=_tables(found, watch))
         # Even a stream leaves a lock file where its cache would be.
         with tempfile.TemporaryDirectory() as nowhere:
             builder = _guarded(
                 lambda: datasets.load_dataset_builder(str(path), cache_dir=nowhere), name, expected
             )
-            splits = _files(builder, form, str)
+            splits = _files(builder, form, str, watch)
             if splits is None:
                 found = _guarded(
                     lambda: datasets.load_dataset(str(path), streaming=True, cache_dir=nowhere),
                     name,
                     expected,
                 )
-                splits = _tables(found)
+                splits = _tables(found, watch)
     return Found(name=name, splits=splits)
 
 
-def find_hub(path: str, config: str | None, revision: str | None, form: Form) -> Found:
+def find_hub(
+    path: str,
+    config: str | None,
+    revision: str | None,
+    form: Form,
+    watch: Watch = UNWATCHED,
+) -> Found:
     """Find a dataset of the Hugging Face hub (its files are downloaded into the hub's cache).
 
     Args:
@@ -123,6 +131,7 @@ def find_hub(path: str, config: str | None, revision: str | None, form: Form) ->
         config: name of the configuration, where it has several.
         revision: commit, tag or branch.
         form: how its files of text are written.
+        watch: who is told how far the reading is.
     """
     import datasets
 
@@ -135,7 +144,7 @@ def find_hub(path: str, config: str | None, revision: str | None, form: Form) ->
             builder = None
         if builder is not None:
             loader = datasets.DownloadManager(dataset_name=builder.dataset_name)
-            splits = _files(builder, form, loader.download)
+            splits = _files(builder, form, loader.download, watch)
             known = tuple(map(str, builder.config.data_files or ()))
     if splits is not None:
         return Found(name=path, splits=splits)
@@ -147,7 +156,7 @@ def find_hub(path: str, config: str | None, revision: str | None, form: Form) ->
                 name,
                 "a dataset of the hub",
             )
-            return _collect(found, name, columns)
+            return _collect(found, name, columns, watch)
 
         return read
 
@@ -187,18 +196,20 @@ def _split(name: str, known: list[str], wanted: str | None) -> str:
     )
 
 
-def _tables(found: Any) -> dict[str, Read]:
+def _tables(found: Any, watch: Watch) -> dict[str, Read]:
     """Return the splits of what the library has opened."""
 
     def reader(table: Any) -> Read:
-        return lambda name, columns: _collect(table, name, columns)
+        return lambda name, columns: _collect(table, name, columns, watch)
 
     if isinstance(found, dict):
         return {str(split): reader(table) for split, table in found.items()}
     return {"": reader(found)}
 
 
-def _files(builder: Any, form: Form, local: Callable[[str], str]) -> dict[str, Read] | None:
+def _files(
+    builder: Any, form: Form, local: Callable[[str], str], watch: Watch
+) -> dict[str, Read] | None:
     """Return the splits of files that our own readers read; ``None`` where they can't."""
     config, features = builder.config, builder.info.features
     if builder.name not in ("csv", "json", "parquet") or not config.data_files:
@@ -222,10 +233,10 @@ def _files(builder: Any, form: Form, local: Callable[[str], str]) -> dict[str, R
     def one(file: str, name: str, columns: Columns) -> Rows:
         path = Path(_guarded(lambda: local(file), name, "a file that can be downloaded"))
         if builder.name == "csv":
-            return read_csv(path, name, columns, form)
+            return read_csv(path, name, columns, form, watch)
         if builder.name == "json":
-            return read_jsonl(path, name, columns, form)
-        return read_parquet(path, name, columns)
+            return read_jsonl(path, name, columns, form, watch)
+        return read_parquet(path, name, columns, watch)
 
     def reader(files: Sequence[str]) -> Read:
         def read(name: str, columns: Columns) -> Rows:
@@ -249,12 +260,14 @@ def _unusual(config: Any) -> list[str]:
     ]
 
 
-def _collect(found: Any, name: str, columns: Columns) -> Rows:
+def _collect(found: Any, name: str, columns: Columns, watch: Watch) -> Rows:
     table = Table(name, columns)
     fault = ""
     try:
-        for values in _values(found, table):
-            table.add(values)
+        with watch.stage(f"reading {name.rpartition('/')[2]}", getattr(found, "num_rows", None)):
+            for values in _values(found, table):
+                table.add(values)
+                watch.advance()
     except DataError:
         raise
     except Exception as error:

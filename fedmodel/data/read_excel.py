@@ -10,6 +10,7 @@ from fedmodel.data.headers import repeated
 from fedmodel.data.rows import Rows
 from fedmodel.data.table import Table
 from fedmodel.errors import MissingExtraError
+from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["read_excel"]
 
@@ -18,7 +19,13 @@ _EXACT = 10**15  # a spreadsheet keeps 15 digits of a number
 logger = logging.getLogger(__name__)
 
 
-def read_excel(path: Path, name: str, columns: Columns, sheet: str | None = None) -> Rows:
+def read_excel(
+    path: Path,
+    name: str,
+    columns: Columns,
+    sheet: str | None = None,
+    watch: Watch = UNWATCHED,
+) -> Rows:
     """Read a sheet whose first row that isn't blank names the columns.
 
     A number that is whole becomes text without a point: in a spreadsheet all numbers are alike.
@@ -28,6 +35,7 @@ def read_excel(path: Path, name: str, columns: Columns, sheet: str | None = None
         name: what messages call it.
         columns: which columns to read.
         sheet: its name; ``None``: the first one that has a value.
+        watch: who is told that it is read.
 
     Returns:
         The rows; blank ones before and after them are skipped.
@@ -43,7 +51,10 @@ def read_excel(path: Path, name: str, columns: Columns, sheet: str | None = None
 
     fault = ""
     try:
-        with python_calamine.load_workbook(str(path)) as book:
+        with (
+            watch.stage(f"reading {name.rpartition('/')[2]}"),
+            python_calamine.load_workbook(str(path)) as book,
+        ):
             sheets = {
                 title: book.get_sheet_by_name(title).to_python() for title in book.sheet_names
             }

@@ -13,6 +13,7 @@ from fedmodel.data.opened import Form, opened
 from fedmodel.data.rows import Rows
 from fedmodel.data.table import Table
 from fedmodel.errors import DataError
+from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["read_jsonl"]
 
@@ -25,7 +26,13 @@ class _TwiceError(Exception):
     """A key stands twice in one object."""
 
 
-def read_jsonl(path: Path, name: str, columns: Columns, form: Form = Form()) -> Rows:  # noqa: B008
+def read_jsonl(
+    path: Path,
+    name: str,
+    columns: Columns,
+    form: Form = Form(),  # noqa: B008
+    watch: Watch = UNWATCHED,
+) -> Rows:
     """Read a file with one JSON object on each line, or one array of objects.
 
     Args:
@@ -33,6 +40,7 @@ def read_jsonl(path: Path, name: str, columns: Columns, form: Form = Form()) -> 
         name: what messages call it.
         columns: which keys to read; one with dots may lie in an object of the row.
         form: its encoding.
+        watch: who is told how far it is.
 
     Returns:
         The rows; blank lines are skipped.
@@ -41,7 +49,7 @@ def read_jsonl(path: Path, name: str, columns: Columns, form: Form = Form()) -> 
         DataError: for the first thing that isn't usable, with its row and line.
     """
     table = Table(name, columns)
-    with opened(path, name, _KIND) as file:
+    with opened(path, name, _KIND, watch) as file:
         rows = _array(file, table, form) if _is_array(file, form) else _lines(file, table, form)
         _fill(table, rows)
     return table.rows()

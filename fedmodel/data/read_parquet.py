@@ -9,13 +9,14 @@ from fedmodel.data.columns import Columns, problem
 from fedmodel.data.headers import dotted
 from fedmodel.data.rows import Rows
 from fedmodel.data.table import Table
+from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["read_parquet"]
 
 _BATCH = 4096
 
 
-def read_parquet(path: Path, name: str, columns: Columns) -> Rows:
+def read_parquet(path: Path, name: str, columns: Columns, watch: Watch = UNWATCHED) -> Rows:
     """Read a Parquet file.
 
     Numbers of a column for which the ``datasets`` library has kept names (``ClassLabel``) become
@@ -25,6 +26,7 @@ def read_parquet(path: Path, name: str, columns: Columns) -> Rows:
         path: the file.
         name: what messages call it.
         columns: which columns to read; one with dots may lie in a column of structs.
+        watch: who is told how far it is.
 
     Returns:
         The rows.
@@ -41,10 +43,13 @@ def read_parquet(path: Path, name: str, columns: Columns) -> Rows:
             schema = file.schema_arrow
             used = table.open(schema.names, leaves=lambda: dotted(_types(schema)))
             table.name_classes(_features((schema.metadata or {}).get(b"huggingface", b"{}")))
-            for batch in file.iter_batches(batch_size=_BATCH, columns=list(dict.fromkeys(used))):
-                values = [batch.column(column).to_pylist() for column in used]
-                for row in zip(*values, strict=True):
-                    table.add(row)
+            with watch.stage(f"reading {name.rpartition('/')[2]}", file.metadata.num_rows):
+                wanted = list(dict.fromkeys(used))
+                for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):
+                    values = [batch.column(column).to_pylist() for column in used]
+                    for row in zip(*values, strict=True):
+                        table.add(row)
+                    watch.advance(len(batch))
     # Arrow's own message may quote the bytes it stumbled over, so it isn't passed on.
     except (pa.ArrowException, OSError, ValueError, KeyError):
         raise problem(

@@ -26,6 +26,7 @@ from fedmodel.data.synthetic import clinical_notes
 from fedmodel.errors import ConfigError
 from fedmodel.seeds import Seed
 from fedmodel.tasks import Task
+from fedmodel.watch import UNWATCHED, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Tables:
     test: Rows | None
 
 
-def load(source: Source, seed: Seed, sites: int, task: Task) -> Tables:
+def load(source: Source, seed: Seed, sites: int, task: Task, watch: Watch = UNWATCHED) -> Tables:
     """Load the training rows and, where there are any, the test rows.
 
     Args:
@@ -48,6 +49,7 @@ def load(source: Source, seed: Seed, sites: int, task: Task) -> Tables:
         seed: of synthetic rows.
         sites: how many sites synthetic rows come from.
         task: says what a row's label is.
+        watch: who is told how far the reading is.
 
     Returns:
         The rows, checked.
@@ -61,7 +63,7 @@ def load(source: Source, seed: Seed, sites: int, task: Task) -> Tables:
             f"model.task={task.name} gives each row one; use "
             "model.task=multi-label-classification, or leave them out"
         )
-    train = _train(source, seed, sites, task)
+    train = _train(source, seed, sites, task, watch)
     labels = labels_of(train, task, name=_called(source, test=False))
     _check_all_used(source, labels)
     if source.kind != "synthetic":
@@ -80,7 +82,7 @@ def load(source: Source, seed: Seed, sites: int, task: Task) -> Tables:
             source.label_separator,
             source.label,
         )
-    test = _test(source, seed, sites, task)
+    test = _test(source, seed, sites, task, watch)
     if test is not None:
         check_test(test, labels, task, name=_called(source, test=True))
     if source.kind != "synthetic":
@@ -101,13 +103,13 @@ def _check_all_used(source: Source, labels: Sequence[str]) -> None:
             )
 
 
-def _train(source: Source, seed: Seed, sites: int, task: Task) -> Rows:
+def _train(source: Source, seed: Seed, sites: int, task: Task, watch: Watch) -> Rows:
     if source.kind == "synthetic":
         return clinical_notes(source.rows, sites, seed, label_sets=task.label_sets)
     columns, where = _columns(source, task, test=False), source.train or ""
     if source.kind not in ("hub", "folder"):
-        return _file(source, where, columns)
-    found = _find(source, where)
+        return _file(source, where, columns, watch)
+    found = _find(source, where, watch)
     if source.holds_out and (others := found.others(source.train_split)):
         logger.warning(
             "%s: of its splits only '%s' is used, of which every site holds out some rows; "
@@ -117,7 +119,7 @@ def _train(source: Source, seed: Seed, sites: int, task: Task) -> Rows:
     return found.read(source.train_split, columns)
 
 
-def _test(source: Source, seed: Seed, sites: int, task: Task) -> Rows | None:
+def _test(source: Source, seed: Seed, sites: int, task: Task, watch: Watch) -> Rows | None:
     if source.holds_out:
         return None
     if source.kind == "synthetic":
@@ -126,8 +128,8 @@ def _test(source: Source, seed: Seed, sites: int, task: Task) -> Rows | None:
         )
     columns, where = _columns(source, task, test=True), source.test or source.train or ""
     if source.kind in ("hub", "folder"):
-        return _find(source, where).read(source.test_split, columns)
-    return _file(source, where, columns)
+        return _find(source, where, watch).read(source.test_split, columns)
+    return _file(source, where, columns, watch)
 
 
 def _columns(source: Source, task: Task, *, test: bool) -> Columns:
@@ -151,22 +153,22 @@ def _called(source: Source, *, test: bool) -> str:
     return where or ("the synthetic test rows" if test else "the synthetic rows")
 
 
-def _find(source: Source, where: str) -> Found:
+def _find(source: Source, where: str, watch: Watch) -> Found:
     if source.kind == "hub":
-        return find_hub(where, source.name, source.revision, source.form)
+        return find_hub(where, source.name, source.revision, source.form, watch)
     with _place(source, where) as path:
-        return find_folder(path, where, source.form)
+        return find_folder(path, where, source.form, watch)
 
 
-def _file(source: Source, where: str, columns: Columns) -> Rows:
+def _file(source: Source, where: str, columns: Columns, watch: Watch) -> Rows:
     with _place(source, where) as path:
         if source.kind == "csv":
-            return read_csv(path, where, columns, source.form)
+            return read_csv(path, where, columns, source.form, watch)
         if source.kind == "jsonl":
-            return read_jsonl(path, where, columns, source.form)
+            return read_jsonl(path, where, columns, source.form, watch)
         if source.kind == "excel":
-            return read_excel(path, where, columns, source.sheet)
-        return read_parquet(path, where, columns)
+            return read_excel(path, where, columns, source.sheet, watch)
+        return read_parquet(path, where, columns, watch)
 
 
 @contextmanager

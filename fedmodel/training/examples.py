@@ -15,11 +15,13 @@ from fedmodel.gradients.units import Units
 from fedmodel.tasks import Label
 from fedmodel.training.learner import Learner
 from fedmodel.training.padded import padded
+from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["EMBED_BATCH", "Examples", "prepare"]
 
 EMBED_BATCH = 32
 _LARGEST = 2 << 30  # bytes of hidden states kept for one party; above that they're recomputed
+_TOKENISED = 1000  # rows at a time
 _CACHE = 4 << 30  # bytes kept for later runs of this process
 
 # One party's features [rows, H], or the hidden states [tokens, H] of each row.
@@ -55,6 +57,7 @@ class Examples:
         longest: tokens that the job keeps of a row.
         patients: whose each row is, where patients are the unit of privacy.
         keep: whether what frozen layers make of the rows is kept for the next time.
+        watch: who is told how far the frozen layers are.
     """
 
     def __init__(
@@ -66,12 +69,13 @@ class Examples:
         *,
         patients: Sequence[str] | None = None,
         keep: bool = True,
+        watch: Watch = UNWATCHED,
     ) -> None:
         self._learner = learner
         self._tokens = tokens
         self._targets = targets.to(learner.device)
         self._longest, self._patients = longest, patients
-        self._keep = keep
+        self._keep, self._watch = keep, watch
         self._frozen_run = False
         self._features: Tensor | None = None
         self._hidden: list[Tensor] | None = None
@@ -92,6 +96,7 @@ class Examples:
             self._longest,
             patients=None if self._patients is None else [self._patients[i] for i in left],
             keep=self._keep,
+            watch=self._watch,
         )
 
     def __len__(self) -> int:
@@ -191,14 +196,17 @@ class Examples:
             self._hidden = kept
 
     def _compute(self) -> Kept | None:
-        everybody = np.arange(len(self))
-        if self._learner.head is None:
-            if int(self.lengths.sum()) * 4 * (self._learner.hidden_size or 1024) > _LARGEST:
-                return None
-            return self._frozen_rows(everybody)
-        return torch.stack(rows) if (rows := self._frozen_rows(everybody)) else torch.zeros(0, 0)
+        tokens = int(self.lengths.sum())
+        flat = self._learner.head is not None
+        if not flat and tokens * 4 * (self._learner.hidden_size or 1024) > _LARGEST:
+            return None
+        with self._watch.stage("embedding", len(self)):
+            rows = self._frozen_rows(np.arange(len(self)), self._watch)
+        if not flat:
+            return rows
+        return torch.stack(rows) if rows else torch.zeros(0, 0)
 
-    def _frozen_rows(self, indices: NDArray[np.int64]) -> list[Tensor]:
+    def _frozen_rows(self, indices: NDArray[np.int64], watch: Watch = UNWATCHED) -> list[Tensor]:
         """Return what the frozen part makes of rows: ``[H]`` each, or ``[tokens, H]``."""
         kinds, counts = np.unique(self.own_widths[indices], return_counts=True)
         for width, count in zip(kinds, counts, strict=True):
@@ -209,6 +217,7 @@ class Examples:
             made = self._learner.frozen_output(self._pad(rows, width, size))
             for i, row in zip(rows, made, strict=False):
                 found[int(i)] = (row if row.dim() == 1 else row[: self.lengths[i]]).clone()
+            watch.advance(len(rows))
         return [found[int(i)] for i in indices]
 
 
@@ -220,6 +229,7 @@ def prepare(
     max_length: int,
     uses: int | None = None,
     patients: Sequence[str] | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Examples:
     """Tokenise rows; what a frozen body makes of them is computed once, at their first use.
 
@@ -232,14 +242,22 @@ def prepare(
         uses: how many rows will be asked for in all; fewer than there are rows isn't worth
             keeping hidden states for. ``None``: many. It decides time and memory alone.
         patients: whose each row is, where patients are the unit of privacy.
+        watch: who is told how far it is, now and when the frozen body runs.
 
     Raises:
         DataError: for a label that isn't among ``names``, or of another kind.
     """
     targets = learner.task.targets(labels, names)
-    encoded = learner.tokenizer(
-        list(texts), truncation=True, max_length=max_length, return_attention_mask=False
-    )["input_ids"]
-    tokens = [np.asarray(ids, dtype=np.int64) for ids in encoded]
+    tokens: list[NDArray[np.int64]] = []
+    with watch.stage("tokenising", len(texts)):
+        for start in range(0, len(texts), _TOKENISED):
+            part = learner.tokenizer(
+                list(texts[start : start + _TOKENISED]),
+                truncation=True,
+                max_length=max_length,
+                return_attention_mask=False,
+            )["input_ids"]
+            tokens += [np.asarray(ids, dtype=np.int64) for ids in part]
+            watch.advance(len(part))
     keep = uses is None or uses >= len(tokens)
-    return Examples(learner, tokens, targets, max_length, patients=patients, keep=keep)
+    return Examples(learner, tokens, targets, max_length, patients=patients, keep=keep, watch=watch)

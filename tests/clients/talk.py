@@ -20,6 +20,7 @@ from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.training.learner import Learner, resident
 from fedmodel.wire import Offer
 from tests.jobs import CPU
+from tests.watching import Noted
 
 __all__ = ["NODE", "RUN", "Speaker", "make_site"]
 
@@ -56,7 +57,7 @@ class Speaker:
         """Speak to a new process of the site, perhaps one in which something is different."""
         self.site = replace(self.site, **changed)
         site = self.site
-        self.app = SiteApp(lambda context: site, lambda: self.on_step())
+        self.app = SiteApp(lambda context: site, Noted(lambda: self.on_step()))
 
     @property
     def run(self) -> SiteRun:

@@ -28,7 +28,9 @@ from fedmodel.report.tables import summary_tables, sweep_table
 from fedmodel.wire import Failure
 from server.answers import Answer
 from server.collect import read_all
-from simulations.display import Display, say
+from simulations.display import Display
+from simulations.progress import Progress
+from simulations.words import say
 from tests.fedmodel.report.conftest import private
 from tests.jobs import make_job
 
@@ -102,7 +104,7 @@ def test_names_in_a_sites_answer_reach_the_coordinator_escaped() -> None:
 
 def test_a_reason_that_looks_like_markup_doesnt_end_the_run() -> None:
     console = Console(file=io.StringIO(), width=200)
-    display = Display(console, 1, 1)
+    display = Display(Progress(console), console, 1, 1)
     display.joined({2: EVIL, 3: "[/nothing] [link=file:///]", 4: None})
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1 of 3 sites joined" in shown

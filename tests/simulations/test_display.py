@@ -15,6 +15,7 @@ from fedmodel.runs import RunFolder, run_path
 from fedmodel.training import local
 from simulations.display import Display
 from simulations.log import kept
+from simulations.progress import Progress
 
 FAST = ["simulate", "debug=fast", "train=head"]
 
@@ -22,7 +23,8 @@ FAST = ["simulate", "debug=fast", "train=head"]
 def test_a_reason_is_said_once_with_the_sites_it_is_the_reason_of() -> None:
     out = io.StringIO()
     names = {node: f"H{node}" for node in range(2, 14)}
-    display = Display(Console(file=out, width=200), 2, 1, names)
+    console = Console(file=out, width=200)
+    display = Display(Progress(console), console, 2, 1, names)
     display.joined({n: None if n == 5 else ("late" if n == 7 else "too few") for n in names})
     display.round_ended(1, {"accuracy": 0.5, "failures": {"3": "gone", "4": "gone"}})
     lines = out.getvalue().splitlines()
