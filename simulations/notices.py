@@ -77,10 +77,19 @@ def say_cut(
     )  # fmt: skip
 
 
-def rare_classes(train: Rows, test: Rows, task: Task) -> dict[str, tuple[int, int]]:
-    """Return classes with few rows, or none to train on: name → rows to train and to test on."""
+def rare_classes(
+    train: Rows, test: Rows, task: Task, labels: Sequence[str] = ()
+) -> dict[str, tuple[int, int]]:
+    """Return classes with few rows, or none to train on: name → rows to train and to test on.
+
+    Args:
+        train: rows of all sites to train on.
+        test: the test rows.
+        task: says what a row's label is.
+        labels: the job's classes; there may be some without a row.
+    """
     learned, tested = _counted(train, task), _counted(test, task)
-    both = sorted({*learned, *tested})
+    both = sorted({*learned, *tested, *labels})
     return {
         name: (learned[name], tested[name])
         for name in both
@@ -88,16 +97,19 @@ def rare_classes(train: Rows, test: Rows, task: Task) -> dict[str, tuple[int, in
     }
 
 
-def say_rare(train: Rows, test: Rows, task: Task, *, held_out: bool) -> None:
+def say_rare(
+    train: Rows, test: Rows, task: Task, labels: Sequence[str] = (), *, held_out: bool
+) -> None:
     """Log the names of classes with few rows.
 
     Args:
         train: rows of all sites to train on.
         test: the test rows.
         task: says what a row's label is.
+        labels: the job's classes.
         held_out: whether the test rows were held out from the sites.
     """
-    rare = rare_classes(train, test, task)
+    rare = rare_classes(train, test, task, labels)
     if not rare:
         return
     listed = ", ".join(
@@ -109,8 +121,8 @@ def say_rare(train: Rows, test: Rows, task: Task, *, held_out: bool) -> None:
         names = ",".join(out) if all(map(_PLAIN.fullmatch, out)) else "…"
         fix = f"; which rows are held out is chance: data.train_only=[{names}] holds none out"
     logger.warning(
-        "classes with fewer than %d rows, of which a model learns little and figures tell little: "
-        "%s%s%s", _RARE, listed, ", …" * (len(rare) > _LISTED), fix,
+        "classes with fewer than %d rows, or none to train on, of which a model learns little and "
+        "figures tell little: %s%s%s", _RARE, listed, ", …" * (len(rare) > _LISTED), fix,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from clients.policy import count_units
 from fedmodel import tasks
 from fedmodel.agreement import Facts, complete, complete_model
-from fedmodel.data import Rows, Source, hold_out, labels_of, load, split
+from fedmodel.data import Rows, Source, classes_of, hold_out, labels_of, load, split
 from fedmodel.errors import DataError
 from fedmodel.job import Job, Performance
 from fedmodel.seeds import Seed
@@ -74,8 +74,9 @@ def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
         sites, held_out = _held_out(sites, scenario.source, seed)
     test = Rows.concat(held_out.values()) if tables.test is None else tables.test
     # Of all rows: which of them are held out is no matter of which classes there are.
-    labels = labels_of(tables.train, task)
-    say_rare(Rows.concat(sites.values()), test, task, held_out=tables.test is None)
+    found = classes_of if proposal.model.labels is None else labels_of
+    labels = found(tables.train, task)
+    say_rare(Rows.concat(sites.values()), test, task, labels, held_out=tables.test is None)
     facts = _facts(scenario, sites, labels, public_test=tables.test is not None)
     complete(proposal, facts)  # what can't be met is refused before the model is loaded
     model = complete_model(proposal, labels)

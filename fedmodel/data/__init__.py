@@ -3,7 +3,7 @@
 The library below it (``datasets``, ``pyarrow``) is imported only where rows are read or shared.
 """
 
-from fedmodel.data.checks import check_site, check_test, labels_of
+from fedmodel.data.checks import check_site, check_test, classes_of, labels_of
 from fedmodel.data.partition import Partition, hold_out, site_names, split
 from fedmodel.data.rows import Rows
 from fedmodel.data.source import Source
@@ -17,6 +17,7 @@ __all__ = [
     "Tables",
     "check_site",
     "check_test",
+    "classes_of",
     "clinical_notes",
     "hold_out",
     "labels_of",

@@ -1,5 +1,6 @@
 """Checks of rows that were read: labels, test rows, and a site's number of rows."""
 
+import logging
 from collections.abc import Sequence
 
 from fedmodel.config import suggest
@@ -9,7 +10,9 @@ from fedmodel.data.rows import Rows
 from fedmodel.errors import DataError
 from fedmodel.tasks import Task, in_order
 
-__all__ = ["check_site", "check_test", "labels_of"]
+__all__ = ["check_site", "check_test", "classes_of", "labels_of"]
+
+logger = logging.getLogger(__name__)
 
 
 def labels_of(train: Rows, task: Task, *, name: str = "the training rows") -> tuple[str, ...]:
@@ -34,6 +37,32 @@ def labels_of(train: Rows, task: Task, *, name: str = "the training rows") -> tu
             fix="set data.label to the column of the label, or give rows of other classes",
         )
     return labels
+
+
+def classes_of(train: Rows, task: Task) -> tuple[str, ...]:
+    """Return a job's classes: those that the rows' source has numbered, or the rows' own.
+
+    A number that stands for a class stays that of its logit. Classes of which there is no row are
+    among them: their numbers would be others' otherwise, and who has which isn't told by the job.
+
+    Args:
+        train: the training rows.
+        task: says what a row's label is.
+
+    Raises:
+        DataError: as :func:`labels_of`.
+    """
+    labels, numbered = labels_of(train, task), train.classes
+    if numbered is None:
+        return labels
+    if more := [label for label in labels if label not in numbered]:
+        logger.warning(
+            "the source numbers %d classes (ClassLabel), and rows have %s besides; so the classes "
+            "stand in order of their names, and their numbers are others than the source's",
+            len(numbered), ", ".join(map(shown, more[:5])),
+        )  # fmt: skip
+        return labels
+    return numbered
 
 
 def check_test(

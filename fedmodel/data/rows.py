@@ -1,7 +1,7 @@
 """Rows of one table, held by columns."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedmodel.errors import DataError
@@ -21,6 +21,8 @@ class Rows:
         labels: of each row, of the task's kind: a name, or a set of names (a sorted tuple).
         sites: the site each row belongs to, where known.
         patients: the patient each row is about, where known.
+        classes: names that the rows' source has numbered, in the order of their numbers; of some
+            there may be no row. ``None`` where it hasn't.
 
     Raises:
         DataError: if the columns differ in length.
@@ -33,6 +35,7 @@ class Rows:
     labels: Sequence[Label]
     sites: Sequence[str] | None = None
     patients: Sequence[str] | None = None
+    classes: tuple[str, ...] | None = field(default=None, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("texts", "labels", "sites", "patients"):
@@ -64,11 +67,14 @@ class Rows:
             [self.labels[i] for i in places],
             chosen(self.sites),
             chosen(self.patients),
+            classes=self.classes,
         )
 
     @classmethod
     def concat(cls, parts: Iterable["Rows"]) -> "Rows":
         """Return the rows of all ``parts``, one part after another.
+
+        Where they don't number the same classes alike, the whole numbers none.
 
         Raises:
             DataError: if some parts have a site or patient column and others don't.
@@ -89,4 +95,7 @@ class Rows:
         if not known:
             return cls((), ())
         texts, labels = joined("texts"), joined("labels")
-        return cls(texts or (), labels or (), joined("sites"), joined("patients"))
+        numbered = {part.classes for part in known}
+        classes = numbered.pop() if len(numbered) == 1 else None
+        sites, patients = joined("sites"), joined("patients")
+        return cls(texts or (), labels or (), sites, patients, classes=classes)

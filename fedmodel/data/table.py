@@ -177,7 +177,22 @@ class Table:
             columns["label"] if single else self._sets,
             columns.get("site"),
             columns.get("patient"),
+            classes=self._classes(),
         )
+
+    def _classes(self) -> tuple[str, ...] | None:
+        """Return the names of the label's numbers as rows have them, by number."""
+        names = self._names[1] if len(self._names) > 1 else None
+        try:
+            found = tuple(
+                as_name(name.strip() if self._columns.sets is not None else name)
+                for name in names or ()
+                if isinstance(name, str)
+            )
+        except ValueError:  # an empty one, say
+            return None
+        whole = names is not None and len(set(found)) == len(names)
+        return found if whole else None
 
     def _how_many(self) -> str:
         rows = f"{self._incomplete} of {self._seen} rows lack a value"

@@ -77,6 +77,7 @@ def test_rare_classes() -> None:
     test = Rows([""] * 31, ["b"] * 1 + ["c"] * 30)
     assert rare_classes(train, test, SINGLE) == {"c": (0, 30)}
     assert rare_classes(train, Rows((), ()), SINGLE) == {"b": (9, 0)}
+    assert rare_classes(train, Rows((), ()), SINGLE, ["z", "a"]) == {"b": (9, 0), "z": (0, 0)}
 
 
 def test_long_names_of_rare_classes_are_not_shown(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,3 +178,18 @@ def test_a_run_that_is_interrupted_has_copies_of_its_ledgers(
     with pytest.raises(KeyboardInterrupt):
         play(parties, folder, Silent(), homes=homes)
     assert copied(parties, folder) == sorted(parties.sites)
+
+
+def test_a_job_has_a_datasets_classes_by_their_numbers(tmp_path: Path) -> None:
+    names = ["none", "mild", "grave"]
+    features = datasets.Features(
+        text=datasets.Value("string"), label=datasets.ClassLabel(names=names)
+    )
+    rows = {"text": [f"note {i}" for i in range(80)], "label": [0, 2] * 40}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    args = ["privacy=none", "data=parquet", f"data.train={tmp_path / 'rows.parquet'}"]
+    args += ["federation.sites=2", "federation.partition=iid"]
+    for seed in (0, 1):
+        assert gathered(*args, f"seed={seed}").job.model.labels == tuple(names)
+    asked = gathered(*args, "model.labels=[grave,none]")  # for there is no row of the other
+    assert asked.job.model.labels == ("grave", "none")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from fedmodel import config, tasks
-from fedmodel.data import Rows, Source, load
+from fedmodel.data import Rows, Source, classes_of, load
 from fedmodel.errors import DataError
 from fedmodel.seeds import Seed
 from tests.fedmodel.data.files import KINDS, source_kind, write
@@ -113,6 +113,61 @@ def test_class_names_survive(tmp_path: Path, kind: str) -> None:
     assert list(lists.labels) == [("yes",), ()]
     with pytest.raises(DataError, match="one class in all 2 rows: 'yes'"):
         rows_of(kind, path, label="note.label")
+
+
+NUMBERED = datasets.ClassLabel(names=["mild", "none", "grave", "2", "10"])
+
+
+def numbered(folder: Path, kind: str, names: datasets.ClassLabel = NUMBERED) -> Path:
+    codes = [3, 0, 2, 3, 0, 2]
+    data = datasets.Dataset.from_dict(
+        {"text": list("abcdef"), "label": codes, "list": [[code, 0] for code in codes]},
+        features=datasets.Features(
+            text=datasets.Value("string"), label=names, list=datasets.List(names)
+        ),
+    )
+    path = folder / "rows" / "train.parquet"
+    if kind == "saved":
+        data.save_to_disk(path.parent)
+    else:
+        path.parent.mkdir(parents=True)
+        data.to_parquet(path)
+    return path if kind == "parquet" else path.parent
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved", "folder of parquet"])
+def test_classes_keep_the_numbers_that_a_dataset_gave_them(tmp_path: Path, kind: str) -> None:
+    path = numbered(tmp_path, kind)
+    found = rows_of(kind, path)
+    classes = classes_of(found, SINGLE)
+    assert classes == tuple(NUMBERED.names)  # also those of which there is no row
+    assert SINGLE.targets(found.labels, classes).tolist() == [3, 0, 2, 3, 0, 2]
+    assert classes_of(found.take([5, 0, 1]), SINGLE) == classes  # whoever has which
+    lists = rows_of(kind, path, SEVERAL, label="list")
+    assert classes_of(lists, SEVERAL) == classes
+
+
+def test_classes_are_in_order_of_their_names_where_numbers_dont_agree(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = numbered(tmp_path, "folder of parquet")
+    assert classes_of(rows_of("saved", path), SINGLE)[0] == "mild"
+    other = numbered(tmp_path / "other", "parquet", datasets.ClassLabel(names=NUMBERED.names[::-1]))
+    other.rename(path / "train-2.parquet")
+    joined = rows_of("saved", path)
+    assert (len(joined), joined.classes) == (12, None)
+    assert not caplog.records
+    own = Rows("abc", ["z", "x", "y"], classes=("y", "x"))
+    assert classes_of(own, SINGLE) == ("x", "y", "z")
+    assert "2 classes (ClassLabel), and rows have 'z' besides" in caplog.text
+    twice = datasets.ClassLabel(names=["true", "false"])
+    assert classes_of(Rows("ab", ["True", "False"]), SINGLE) == ("False", "True")
+    flags = datasets.Dataset.from_dict(
+        {"text": ["a", "b"], "label": [0, 1]},
+        features=datasets.Features(text=datasets.Value("string"), label=twice),
+    )
+    flags.to_parquet(tmp_path / "flags.parquet")
+    assert classes_of(rows_of("parquet", tmp_path / "flags.parquet"), SINGLE) == ("True", "False")
 
 
 def test_class_names_of_older_versions_and_damaged_ones(tmp_path: Path) -> None:
