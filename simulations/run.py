@@ -15,6 +15,7 @@ from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
 from fedmodel.job import Job
 from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables
+from fedmodel.report.terminal import Terminal
 from fedmodel.runs import (
     RunFolder,
     Summary,
@@ -67,7 +68,7 @@ def main(
     Returns:
         The exit code.
     """
-    console = Console(emoji=False)
+    console = Terminal()
     if labels is None:
         _checked(mappings[0], console, given[0])
         return 0
@@ -91,7 +92,7 @@ def run_quietly(
         FedmodelError: if the job can't be run.
     """
     path = run_path(Asked.of(mapping).run)
-    console = Console(emoji=False, quiet=not show)
+    console = Terminal(quiet=not show)
     summary = _checked({**mapping, "run": str(path.absolute())}, console, given)
     return RunFolder.open(path), summary
 

@@ -116,9 +116,9 @@ def _show(ask: Ask, shown: Sequence[Statement], costs: Sequence[WhatIf]) -> None
         }
         print(json.dumps(whole, indent=2, allow_nan=False))
         return
-    from rich.console import Console
+    from fedmodel.report.terminal import Terminal
 
-    console = Console(emoji=False)
+    console = Terminal()
     for table in tables(shown, costs):
         console.print(table)
 

@@ -1,6 +1,8 @@
 """Entry of the command line: which verb runs, with which configuration, and how errors end."""
 
+import contextlib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -42,17 +44,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 the job failed or was refused, 2 wrong usage or input.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    _write_anything()
     try:
-        return _dispatch(args)
+        return _finished(_dispatch(args))
     except FedmodelError as error:
         print(f"fedmodel: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("fedmodel: interrupted; a run goes on with run=NAME resume=true", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        _close_stdout()
+        print(
+            "fedmodel: nobody reads the output any more; a run that had begun goes on with "
+            "run=NAME resume=true",
+            file=sys.stderr,
+        )
+        return 1
     except OSError as error:
         print(escaped(f"fedmodel: {error}"), file=sys.stderr)
         return 1
+
+
+def _write_anything() -> None:
+    """Let a terminal that has no ε, or not a site's letters, show an escape in their place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _finished(code: int) -> int:
+    """Return an exit code, once all that was written has been taken.
+
+    Raises:
+        BrokenPipeError: if nobody takes it.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return code
+
+
+def _close_stdout() -> None:
+    """Let nothing more be written there: Python would complain of it as it ends."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(args: list[str]) -> int:
