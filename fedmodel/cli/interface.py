@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,14 +54,16 @@ class FinishedRun:
         Raises:
             ConfigError: for a task whose rows have sets of labels.
         """
-        found: Any = _late("simulations.confusion").confusion(self.folder)
+        with _usual():
+            found: Any = _late("simulations.confusion").confusion(self.folder)
         return found  # type: ignore[no-any-return]
 
     def export(self, to: str | Path, form: Literal["merged", "adapter"] = "merged") -> Path:
         """Write the model as a folder that plain transformers loads (``fedmodel export``)."""
         from fedmodel.export import export_run
 
-        return export_run(self.folder.path, Path(to), form)
+        with _usual():
+            return export_run(self.folder.path, Path(to), form)
 
 
 def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:
@@ -92,8 +95,16 @@ def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:
     for key, value in values.items():
         if key not in known or not isinstance(value, str):
             given += _set(mapping, key, value)
-    run = _late("simulations.run").run_quietly(mapping, given, show=show)
+    with _usual():
+        run = _late("simulations.run").run_quietly(mapping, given, show=show)
     return FinishedRun(*run)
+
+
+def _usual() -> AbstractContextManager[None]:
+    """Return a context in which the caller's own settings of torch have no effect."""
+    from fedmodel.models.context import usual
+
+    return usual()
 
 
 def _groups() -> set[str]:

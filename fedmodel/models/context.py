@@ -1,8 +1,8 @@
-"""Contexts for calling libraries: seeded without side effects, and without chatter."""
+"""Contexts for calling libraries: seeded without side effects, without chatter, as they come."""
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from fedmodel.seeds import Seed
 
-__all__ = ["quiet", "seeded"]
+__all__ = ["quiet", "seeded", "usual"]
 
 
 @contextmanager
@@ -27,6 +27,27 @@ def seeded(seed: Seed) -> Iterator[None]:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed.value)
+        yield
+
+
+@contextmanager
+def usual() -> Iterator[None]:
+    """Compute inside as torch does where nobody has told it otherwise; restore that after.
+
+    In float32 and without autocast, with gradients, on the CPU unless a tensor says where. A
+    notebook, or a library that it imports, may have set each of these for itself.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+        if device.type != "cpu":  # a mode of its own, which each call of torch would pay for
+            stack.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
         yield
 
 

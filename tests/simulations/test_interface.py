@@ -2,16 +2,20 @@
 
 import re
 import runpy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fedmodel
 from fedmodel import cli
 from fedmodel.cli.interface import _set
 from fedmodel.errors import ConfigError
 from fedmodel.runs import RunFolder
+from fedmodel.training import examples, learner
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/python.md"
 SMALL: dict[str, Any] = {"debug": "fast", "train": "head"}
@@ -53,6 +57,58 @@ def test_it_is_the_command_lines_run(capsys: pytest.CaptureFixture[str]) -> None
     assert counts.trace() / 50 == pytest.approx(run.summary.final["accuracy"])
     assert [row["round"] for row in run.rounds] == [1, 2]
     assert set(run.sites) == {f"site-{n}" for n in range(1, 6)}
+
+
+def _forget() -> None:
+    """Let the next run make its network and features itself."""
+    learner._resident.cache_clear()
+    examples._kept.clear()
+
+
+@contextmanager
+def _doubles() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        _doubles,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
+    ids=["doubles", "inference", "autocast", "device"],
+)
+def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any) -> None:
+    """Each ended the run, some of them after a step that had been paid for."""
+
+    def state() -> tuple[Any, ...]:
+        return (
+            torch.get_default_dtype(),
+            torch.is_inference_mode_enabled(),
+            torch.is_grad_enabled(),
+            torch.is_autocast_enabled("cpu"),
+            torch.get_default_device(),
+        )
+
+    keys = ["debug=fast", "train=lora", "train.rounds=1", "privacy=none", "data.rows=160"]
+    _forget()
+    with theirs():
+        before = state()
+        run = fedmodel.simulate(*keys, run="theirs")
+        run.confusion()
+        run.export("theirs")
+        assert state() == before
+    _forget()
+    usual = fedmodel.simulate(*keys, run="usual")
+    assert run.summary.final == usual.summary.final
+    for name, value in usual.folder.model().items():
+        assert (value == run.folder.model()[name]).all()
 
 
 @pytest.mark.parametrize(
