@@ -18,6 +18,7 @@ from fedmodel.models.build import READS
 from fedmodel.models.context import quiet
 from fedmodel.models.families import unwrap
 from fedmodel.models.modeling import FedmodelConfig
+from fedmodel.models.tokenizer import save_tokenizer
 
 __all__ = ["CODE_FILE", "carries_code", "export"]
 
@@ -73,7 +74,7 @@ def export(
             _save_adapter(model, folder)
         else:
             _save_model(_merged(model), folder, reads=tokenizer.model_max_length)
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
         readme = folder / "README.md"
         readme.unlink(missing_ok=True)
         readme.write_text(card, encoding="utf-8")

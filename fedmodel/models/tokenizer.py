@@ -1,5 +1,7 @@
 """Tokenizer of a job's model: pads on the right, cuts at the job's length."""
 
+import copy
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -10,7 +12,10 @@ from fedmodel.models import tiny
 from fedmodel.models.context import quiet
 from fedmodel.models.source import Source, explained, find
 
-__all__ = ["load_tokenizer", "tokenizer_length"]
+__all__ = ["load_tokenizer", "save_tokenizer", "tokenizer_length"]
+
+# What transformers takes from a tokenizer.json of how it was called.
+_AS_CALLED = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
 
 
 def load_tokenizer(model: job.Model) -> PreTrainedTokenizerBase:
@@ -35,6 +40,25 @@ def load_tokenizer(model: job.Model) -> PreTrainedTokenizerBase:
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     tokenizer.model_max_length = model.max_length
     return tokenizer  # type: ignore[no-any-return]
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer that cuts where the model's head was trained to, and pads nothing itself.
+
+    How it was called last, or had been called before it was published, would else stand in its
+    file; plain transformers passes that over, other readers of ``tokenizer.json`` go by it.
+
+    Args:
+        tokenizer: as :func:`load_tokenizer` returned it; it isn't changed.
+        folder: that there is.
+    """
+    made: Any = copy.deepcopy(tokenizer)
+    if made.is_fast:
+        made.backend_tokenizer.no_padding()
+        made.backend_tokenizer.enable_truncation(made.model_max_length)
+    for key in _AS_CALLED:
+        made.init_kwargs.pop(key, None)
+    made.save_pretrained(folder)
 
 
 def tokenizer_length(source: Source | None) -> int | None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -257,7 +258,17 @@ def prepare(
                 max_length=max_length,
                 return_attention_mask=False,
             )["input_ids"]
-            tokens += [np.asarray(ids, dtype=np.int64) for ids in part]
+            # Attention to nothing at all isn't a number, and whether a site can take part mustn't
+            # hang on one row: a text of which the tokenizer knows no piece is one unknown token.
+            pieces = [ids or [_unknown(learner.tokenizer)] for ids in part]
+            tokens += [np.asarray(ids, dtype=np.int64) for ids in pieces]
             watch.advance(len(part))
     keep = uses is None or uses >= len(tokens)
     return Examples(learner, tokens, targets, max_length, patients=patients, keep=keep, watch=watch)
+
+
+def _unknown(tokenizer: Any) -> int:
+    for token in (tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        if token is not None:
+            return int(token)
+    return 0

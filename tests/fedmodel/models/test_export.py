@@ -1,5 +1,7 @@
 """Exported folders are read by plain transformers and peft in a process without fedmodel."""
 
+import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import nn
 
 from fedmodel import job
@@ -211,3 +214,33 @@ def test_adapter_of_a_hub_model_refers_to_it(model_of: Any, tmp_path: Path) -> N
     assert '"base_model_name_or_path": "FacebookAI/roberta-base"' in text
     assert '"revision": "abc"' in text
     assert not (tmp_path / "m" / "config.json").exists()
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["fresh", "called"])
+def test_readers_of_the_tokenizers_file_read_what_the_head_was_trained_on(
+    called: bool, model_of: Any, tmp_path: Path
+) -> None:
+    """A published file that cuts at six tokens from the left, and pads, handed that on."""
+    folder = tmp_path / "theirs"
+    shutil.copytree(model_of("bert").path, folder)
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.enable_truncation(6, direction="left")
+    backend.enable_padding(direction="left", length=48)
+    backend.save(str(folder / "tokenizer.json"))
+    model = dataclasses.replace(model_of("bert", max_length=12), path=str(folder))
+    tokenizer: Any = load_tokenizer(model)
+    text = " ".join(TEXTS)
+    wanted = tokenizer(text, truncation=True)["input_ids"]
+    assert len(wanted) == 12
+    if called:
+        tokenizer(TEXTS, padding="max_length", max_length=32, truncation=True)
+    export(_trained(model, "head"), tokenizer, tmp_path / "m", form="merged", card="")
+    for to in (tmp_path / "m", tmp_path / "again"):
+        assert Tokenizer.from_file(str(to / "tokenizer.json")).encode(text).ids == wanted
+        written = json.loads((to / "tokenizer_config.json").read_text())
+        assert "max_length" not in written
+        assert written["model_max_length"] == 12
+        if not (tmp_path / "again").exists():
+            again = dataclasses.replace(model, path=str(to))
+            net = _trained(again, "head")
+            export(net, load_tokenizer(again), tmp_path / "again", form="merged", card="")
