@@ -130,17 +130,19 @@ def _as_text(parser: Any, override: str, error: Exception) -> Any:
     from hydra.errors import OverrideParseException
 
     key, _, value = override.partition("=")
-    if not key or not value or set(value) & set("'\"[]{}()\\"):
-        raise _not_an_override(error) from error
+    if not key or not value or set(value) & set("'\"[]{}()"):
+        raise _not_an_override(error, key) from error
+    last = len(value) - len(value.rstrip("\\"))  # a backslash would take the quote's meaning away
     try:
-        return parser.parse_overrides([f"{key}='{value}'"])[0]
+        return parser.parse_overrides([f"{key}='{value}{last * chr(92)}'"])[0]
     except OverrideParseException:
-        raise _not_an_override(error) from error
+        raise _not_an_override(error, key) from error
 
 
-def _not_an_override(error: Exception) -> ConfigError:
+def _not_an_override(error: Exception, key: str = "") -> ConfigError:
     first = str(error).splitlines()[0]
-    return ConfigError(f"expected key=value (quote spaces and commas): {first}")
+    words = f"; write {key}=semicolon, tab, bar or comma" * key.endswith("separator")
+    return ConfigError(f"expected key=value (quote spaces and commas): {first}{words}")
 
 
 def compose(verb: str, overrides: Sequence[str], conf: Path | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from fedmodel.data.columns import problem
 from fedmodel.errors import ConfigError
 from fedmodel.watch import UNWATCHED, Watch
 
-__all__ = ["Form", "opened"]
+__all__ = ["Form", "mark", "opened"]
 
 # Each module's ``open`` reads what another file gives.
 _COMPRESSED: Mapping[bytes, tuple[str, Any]] = {
@@ -36,7 +37,20 @@ _OTHER = {
     b"\x28\xb5\x2f\xfd": ("a file compressed by zstd", "unpack it, or use gzip"),
 }
 # Marks that a shell, or the grammar of overrides, has other plans for.
-_WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "pipe": "|"}
+_WORDS = {
+    "comma": ",",
+    "semicolon": ";",
+    "semi-colon": ";",
+    "tab": "\t",
+    "tabulator": "\t",
+    "t": "\t",
+    "x09": "\t",
+    "bar": "|",
+    "vertical bar": "|",
+    "pipe": "|",
+    "colon": ":",
+}
+_ESCAPED = {"t", "x09"}  # words only after a backslash
 # Encodings that are no way to write a file, or that don't say where they fail.
 _NO_FILES = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"}
 
@@ -62,12 +76,12 @@ class Form:
 
     def __post_init__(self) -> None:
         if self.separator is not None:
-            separator = _WORDS.get(self.separator.lower(), self.separator)
+            separator = mark(self.separator)
             if len(separator) != 1 or separator in '"\r\n\0 ' or separator.isalnum():
                 raise ConfigError(
-                    "data.separator must be one character that isn't a letter, a digit, a quote, a "
-                    "blank or a line end, or a word (comma, semicolon, tab, bar), got "
-                    f"{self.separator!r}"
+                    "data.separator must be a word (comma, semicolon, tab, bar), or one character "
+                    "that isn't a letter, a digit, a quote, a blank or a line end, got "
+                    f"{self.separator!r}{_cut(self.separator)}"
                 )
             object.__setattr__(self, "separator", separator)
         if self.encoding is not None:
@@ -77,6 +91,35 @@ class Form:
     def utf8(self) -> bool:
         """Whether it is UTF-8."""
         return self.encoding in (None, "utf-8", "utf-8-sig")
+
+
+def mark(value: str) -> str:
+    r"""Return the mark that a value is, or is the word for, however it came through a shell.
+
+    >>> mark(";"), mark("semicolon"), mark(r"\;"), mark("'|'"), mark(r"\t"), mark("Tabs")
+    (';', ';', ';', '|', '\t', '\t')
+    """
+    bare = value.strip(" ")
+    while len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "'\"":
+        bare = bare[1:-1]
+    if re.fullmatch(r"<\w+>", bare):
+        bare = bare[1:-1]
+    word = bare.lstrip("\\")
+    if len(word) == len(bare) and word in _ESCAPED:
+        return value
+    known = _WORDS.get(word.lower(), _WORDS.get(word.lower().removesuffix("s")))
+    if known is not None:
+        return known
+    return word if len(word) == 1 and not word.isalnum() else value
+
+
+def _cut(value: str) -> str:
+    if value:
+        return ""
+    return (
+        ". A shell ends a command at ; or | and drops a tab, unless they are in quotes: write "
+        "data.separator=semicolon, bar or tab"
+    )
 
 
 def _encoding(name: str) -> str:

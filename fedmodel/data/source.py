@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from fedmodel.data.opened import Form
+from fedmodel.data.opened import Form, mark
 from fedmodel.errors import ConfigError
 
 __all__ = ["Source"]
@@ -31,8 +31,8 @@ class Source:
         test_split: split to test on, of a folder or hub dataset.
         text: column of the text.
         label: column of the label.
-        label_separator: what stands between several labels in one cell of that column, for tasks
-            with sets of labels; a column of lists needs none.
+        label_separator: what stands between several labels in one cell of that column, or a word
+            for it, for tasks with sets of labels; a column of lists needs none.
         labels: columns of 0 and 1, one for each label, instead of ``label``.
         site: column of the site.
         patient: column of the patient.
@@ -70,13 +70,14 @@ class Source:
     test_rows: int = 1500
 
     def __post_init__(self) -> None:
+        self._check_marks()
         if self.kind != "synthetic" and not self.train:
             what = "hub id" if self.kind == "hub" else "path"
             raise ConfigError(f"data={self.kind} needs data.train=<{what}>")
         if self.kind == "hub" and self.test:
             raise ConfigError("data=hub takes its test rows from data.test_split, not data.test")
         self._check_labels()
-        self._check_form()
+        self._check_kinds()
         if not 0 < self.test_fraction < 1:
             raise ConfigError(f"data.test_fraction must be in (0, 1), got {self.test_fraction}")
         if self.rows < 1:
@@ -96,8 +97,19 @@ class Source:
             return not self.test_rows
         return self.test is None and (self.kind not in ("folder", "hub") or not self.test_split)
 
-    def _check_form(self) -> None:
+    def _check_marks(self) -> None:
+        # Before all else: where a shell has ended the command at a mark, what follows is lacking.
         self.form  # noqa: B018 (it checks itself)
+        if self.label_separator is not None:
+            if not self.label_separator:
+                raise ConfigError(
+                    "data.label_separator must be null or text, got an empty one. A shell ends a "
+                    "command at ; or |, unless they are in quotes: write "
+                    "data.label_separator=semicolon, bar, comma or tab"
+                )
+            object.__setattr__(self, "label_separator", mark(self.label_separator))
+
+    def _check_kinds(self) -> None:
         for key, kinds in _KINDS.items():
             if getattr(self, key) is not None and self.kind not in kinds:
                 raise ConfigError(
@@ -123,8 +135,6 @@ class Source:
                 "data.labels and data.label_separator say where a file has its labels; made-up "
                 "notes (data=synthetic) bring their own: leave them out"
             )
-        if self.label_separator == "":
-            raise ConfigError("data.label_separator must be null or text, got an empty one")
         if self.labels and self.label_separator is not None:
             raise ConfigError(
                 "labels stand in one column with data.label_separator, or in columns of their own "

@@ -228,6 +228,8 @@ _FIXES = {
     "nothing (null or NaN)": _FILL,
     "an empty value": _FILL,
     "only white space": _FILL,
+    "a date or a time": "keep the column as text (a spreadsheet makes one of 3-4 and of 03/04, so "
+    "two names may have become one)",
     "a NUL byte": "remove it; the file may be damaged",
     "half of a surrogate pair (not a character)": "write the file again as UTF-8",
 }

@@ -6,6 +6,7 @@ identifier that is text already stays as it is: ``01`` and ``1`` are two.
 """
 
 from collections.abc import Sequence
+from datetime import date, time
 from decimal import Decimal
 
 __all__ = ["MissingError", "as_name", "as_text", "class_name"]
@@ -41,6 +42,8 @@ def as_text(value: object) -> str:
         return f"{value:f}"
     if type(value) in (bool, int, float):
         return str(value)
+    if isinstance(value, date | time):
+        raise ValueError("a date or a time")
     raise ValueError(f"a value of type {type(value).__name__}")
 
 

@@ -1,5 +1,6 @@
-"""Files as people have them: separators, encodings, workbooks, nested objects, gaps, headers."""
+"""Files as people have them: separators, encodings, workbooks, nested objects."""
 
+import base64
 import bz2
 import gzip
 import json
@@ -8,36 +9,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from fedmodel import config, tasks
-from fedmodel.data import Rows, Source, Tables, load
-from fedmodel.data.headers import guesses
+from fedmodel.cli.composing import as_typed, compose, expand
+from fedmodel.cli.verbs import LISTS, TEXTS
+from fedmodel.data import Rows, Source
 from fedmodel.errors import ConfigError, DataError, MissingExtraError
-from fedmodel.seeds import Seed
-from tests.fedmodel.data.files import KINDS, records, source_kind, workbook, write
-
-SINGLE, SEVERAL = tasks.of("sequence-classification"), tasks.of("multi-label-classification")
+from tests.fedmodel.data.files import open_document, records, workbook, write
+from tests.fedmodel.data.reading import SEVERAL, loaded, read, refused
 
 
-def loaded(path: Path, kind: str = "csv", task: tasks.Task = SINGLE, **more: Any) -> Tables:
-    mapping = {"kind": source_kind(kind), "train": str(path), **more}
-    return load(config.build(Source, mapping), Seed(0), 2, task)
-
-
-def read(folder: Path, content: str | bytes, name: str = "rows.csv", **more: Any) -> Rows:
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return loaded(path, "jsonl" if "json" in name else "csv", **more).train
-
-
-def refused(folder: Path, content: str | bytes, name: str = "rows.csv", **more: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        read(folder, content, name, **more)
-    assert "SECRET" not in str(caught.value)
-    return str(caught.value)
+def cli_keys(*overrides: str) -> Any:
+    words = as_typed(overrides, TEXTS["simulate"] | LISTS["simulate"])
+    (combination,) = expand(words)
+    return compose("simulate", combination)["data"]
 
 
 # -- separators ----------------------------------------------------------------------------------
@@ -93,16 +78,51 @@ def test_what_spreadsheets_add(tmp_path: Path) -> None:
 
 def test_a_separator_that_is_named(tmp_path: Path) -> None:
     assert read(tmp_path, "text~label\na~x\nb~y\n", separator="~") == Rows("ab", "xy")
-    for tab in ("tab", "TAB", "\t", "\\t"):
+    for tab in ("tab", "TAB", "tabs", "<tab>", "\t", "\\t", "\\\\t", "\\x09", "Tabulator"):
         assert read(tmp_path, "text\tlabel\na\tx\nb\ty\n", separator=tab) == Rows("ab", "xy")
-    for word, mark in (("comma", ","), ("semicolon", ";"), ("bar", "|"), ("pipe", "|")):
+    words = {",": "comma", ";": "semicolon", "|": "pipe bar"}
+    more = {
+        ",": ["Commas", "\\,"],
+        ";": ["semi-colon", "\\;", "';'", "'\";\"'"],
+        "|": ["\\|", " | "],
+    }
+    for word, mark in ((w, m) for m in words for w in [m, *words[m].split(), *more[m]]):
         found = read(tmp_path, f"text{mark}label\na{mark}x\nb{mark}y\n", separator=word)
         assert found == Rows("ab", "xy")
     message = refused(tmp_path, "text,label\na,x\nb,y\n", separator=";")
     assert "a column 'text' (the text) and a column 'label' (the label)" in message
-    for wrong in ("", "ab", '"', "a", " ", "\n"):
-        with pytest.raises(ConfigError, match=r"data\.separator must be one character"):
+    for wrong in ("", "ab", '"', "a", " ", "\n", "t", "//"):
+        with pytest.raises(ConfigError, match=r"data\.separator must be a word \(comma, semicolon"):
             Source(kind="csv", train="x", separator=wrong)
+
+
+@pytest.mark.parametrize(
+    "typed", [";", "\\;", "';'", "\\\\;", "\\t", "|", "\\|", "'|'", "tab", "\\"]
+)
+def test_a_separator_comes_through_a_command_line(typed: str) -> None:
+    keys = cli_keys("data=csv", "data.train=x", f"data.separator={typed}")
+    known = {"t": "\t", "tab": "\t", "": "\\"}
+    bare = typed.strip("'").lstrip("\\")
+    source = Source(kind="csv", train="x", separator=keys["separator"])
+    assert source.form.separator == known.get(bare, bare)
+
+
+@pytest.mark.parametrize("key", ["data.separator", "data.label_separator"])
+def test_where_a_shell_has_cut_the_command(key: str) -> None:
+    # What the shell leaves of `data.separator=; data.train=x`.
+    keys = cli_keys("data=csv", f"{key}=")
+    name = key.partition(".")[2]
+    with pytest.raises(ConfigError, match=rf"in quotes: write {key}=semicolon, bar"):
+        Source(kind="csv", **{name: keys[name]})
+    with pytest.raises(ConfigError, match=rf"; write {key}=semicolon, tab, bar or comma"):
+        cli_keys("data=csv", f"{key}=$'\\t'")
+
+
+def test_words_stand_between_labels_too(tmp_path: Path) -> None:
+    content = "text,label\na,x; y\nb,\n"
+    for typed in (";", "semicolon", "\\;", "; "):
+        found = read(tmp_path, content, task=SEVERAL, label_separator=typed)
+        assert list(found.labels) == [("x", "y"), ()]
 
 
 # -- encodings and compression -------------------------------------------------------------------
@@ -266,134 +286,53 @@ def test_what_is_no_workbook(tmp_path: Path) -> None:
             loaded(path, "excel")
 
 
+# A workbook of 1997 as other tools write it (BIFF8): what SHEET97 says.
+OLD = lzma.decompress(base64.b85decode(
+    "{Wp48S^xk9=GL@E0stWa761SMbT8$j;1&M@Z(RUrGrk;#Fn3_|q=YI!3><bRg7T4u+=$92y5XR=#sm{*o6VTHX*C"
+    "rpnc)M|#puk@^h-b4s3P%T*|5j%FV#XmrK5@>cY#$Aa2quG5BsCaW&p=w%`2#&kvK33jLRL19^cVN7!7pe@YpAhl"
+    "_+DTtxO8)TRNPt)$jvGwZ=DKT9_0{g2$JZU%zO6<~VSw4G;M{w;st9r-w<b@Tc+k&|CN&3`S&;8D$H(R&1aqNjQm"
+    "I@-42P{P%Ep1#_Jhez|mhmNk05fxUyT<Aa^KHc{Jf2CWFOTK0K!iTP`pUo&aY7%^q(R%a4y1uf{b=m4j6cZ&sDRu"
+    "pE;3WR%wP?pg8(2t|!H3xC;$K%buJxABKAx#5NIR;i8;Rk}sD6KOcAHO?FIA0X3aWGzUpu<?d?L_ffL>x`ZMi6PC"
+    "C*7~vL;8&0RsxIPr(`?J7_wZJP${DND48T$viwd$-j37GoUX|dUVi<1@|gw}k!O0mFXl;!)y<joz|xc<-fQcoTCG"
+    "-SwS|!1m=qS}W-<7FI@i1pG624CD~m+mL_Db@^T0oC(Z<W2*{7{AV-64tE%~OfOczPm@<|_sAemBT^QV@u@9bUfQ"
+    "o;*jyd34Xo@z=>VlL4R94~IYAW<gcaHjC>!IfiXo%Fkj+;t@46X*IBG7XrFZIeP%l}w#arM@Vdyc@7awK65;wQR>"
+    "D0CpLf;8N!jN65+qw=5u8@4KO@zD!D^U{F4n#L}>Rjj*A@;|jUg;L~&!3_eq3{`*yBoi#<0$0a#uT^SzTgXl5K=Q"
+    "^^wX~qXABuZYbyPAI+kQVD?yZ`_Iv>W@ySnGke00D~yfGhw23AW6mvBYQl0ssI200dcD"
+))  # fmt: skip
+SHEET97: list[list[Any]] = [
+    ["text", "label", "patient"],
+    ["Größe 2,5", "x", "01"],
+    ["b", 2, 7],
+]
+
+
+@pytest.mark.parametrize("kind", ["xls", "xlsx", "ods"])
+def test_workbooks_of_every_kind(tmp_path: Path, kind: str) -> None:
+    made = {"xls": OLD, "xlsx": workbook(SHEET97), "ods": open_document(SHEET97)}
+    path = tmp_path / f"rows.{kind}"
+    path.write_bytes(made[kind])
+    found = loaded(path, "excel", patient="patient").train
+    assert found == Rows(["Größe 2,5", "b"], "x2", None, ["01", "7"])
+    renamed = path.rename(tmp_path / "rows.csv")  # people do
+    assert loaded(renamed, "excel", patient="patient").train == found
+    with pytest.raises(DataError, match="set data=excel"):
+        loaded(renamed)
+
+
+def test_a_date_is_no_identifier(tmp_path: Path) -> None:
+    path = tmp_path / "rows.xls"
+    path.write_bytes(OLD)
+    dates: list[dict[str, Any]] = [{"patient": "day"}, {"label": "day"}]
+    for keys in dates:
+        with pytest.raises(DataError, match=r"\[Daten\], row 1 .*got a date.*makes one of 3-4"):
+            loaded(path, "excel", **keys)
+
+
 def test_without_the_library_of_workbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     (tmp_path / "rows.xlsx").write_bytes(workbook(SHEET))
     with pytest.raises(MissingExtraError, match=r"data=excel needs .*pip install 'fedmodel\[excel"):
         loaded(tmp_path / "rows.xlsx", "excel")
-
-
-# -- rows that lack a value ----------------------------------------------------------------------
-
-GAPS: dict[str, list[Any]] = {
-    "text": ["a", None, "c", "d", None, "e", "f"],
-    "label": ["x", "y", None, "y", None, "y", None],
-    "patient": ["1", "2", "3", None, None, "5", None],
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", KINDS)
-def test_gaps_are_counted_over_the_whole_file(
-    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = write(kind, tmp_path, GAPS)
-    with pytest.raises(DataError) as caught:
-        loaded(path, kind, patient="patient")
-    said = "5 of 7 rows lack a value: text ('text') 2, label ('label') 3, patient ('patient') 3"
-    for part in (", row 2", "'text'", "fill it in", "data.missing=drop", said):
-        assert part in str(caught.value)
-    left = loaded(path, kind, patient="patient", missing="drop").train
-    assert left == Rows("ae", "xy", None, "15")
-    assert "5 of 7 rows are left out" in caplog.text
-
-
-def test_of_a_test_file_too_and_nothing_left(tmp_path: Path) -> None:
-    (tmp_path / "test.csv").write_text("text,label\na,x\nb,\n")
-    named: dict[str, Any] = {"test": str(tmp_path / "test.csv")}
-    content = "text,label\na,x\nb,y\n"
-    assert "test.csv, row 2" in refused(tmp_path, content, **named)
-    (tmp_path / "rows.csv").write_text(content)
-    tables = loaded(tmp_path / "rows.csv", missing="drop", **named)
-    assert tables.test == Rows("a", "x")
-    message = refused(tmp_path, "text,label\nSECRET,\n,y\n", missing="drop")
-    assert "none that is complete (text ('text') 1, label ('label') 1)" in message
-
-
-def test_an_empty_set_of_labels_is_no_gap(tmp_path: Path) -> None:
-    found = read(tmp_path, "text,label\na,x;y\nb,\n", task=SEVERAL, label_separator=";")
-    assert list(found.labels) == [("x", "y"), ()]
-    flags = "text,x,y\na,1,0\nb,0,1\nc,,1\n"
-    message = refused(tmp_path, flags, task=SEVERAL, labels=["x", "y"])
-    assert "1 of 3 rows lack a value: label ('x') 1" in message
-    left = read(tmp_path, flags, task=SEVERAL, labels=["x", "y"], missing="drop")
-    assert list(left.labels) == [("x",), ("y",)]
-
-
-def test_a_key_that_a_row_of_json_lacks(tmp_path: Path) -> None:
-    rows = '{"text": "a", "label": "x"}\n{"text": "b"}\n{"text": "c", "label": "y"}\n'
-    assert "row 2 (line 2)" in refused(tmp_path, rows, "x.jsonl")
-    assert "set data.missing=drop" in refused(tmp_path, rows, "x.jsonl")
-    assert read(tmp_path, rows, "x.jsonl", missing="drop") == Rows("ac", "xy")
-    first = '{"text": "b"}\n{"label": "y"}\n' + rows
-    assert read(tmp_path, first, "x.jsonl", missing="drop") == Rows("ac", "xy")
-    message = refused(tmp_path, '{"text": "SECRET"}\n{"a": 1}\n', "x.jsonl", missing="drop")
-    assert "row 1 (line 1): expected a column 'label'" in message
-
-
-def test_parquets_missing_values_are_those_of_csv(tmp_path: Path) -> None:
-    table = pa.table({"text": ["a", "b", "c"], "label": [1.0, float("nan"), 2.0]})
-    pq.write_table(table, tmp_path / "rows.parquet")
-    left = loaded(tmp_path / "rows.parquet", "parquet", missing="drop").train
-    assert left == read(tmp_path, "text,label\na,1.0\nb,\nc,2.0\n", missing="drop")
-
-
-# -- headers -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("header", "parts"),
-    [
-        (
-            "hospital,report,dx,pid",
-            [
-                "expected a column 'text' (the text) and a column 'label' (the label)",
-                "got the columns: hospital, report, dx, pid",
-                "perhaps data.text=report, perhaps data.label=dx",
-                "data.site=hospital data.patient=pid",
-            ],
-        ),
-        ("klinik,befund,diagnose", ["data.text=befund", "data.label=diagnose", "data.site=klinik"]),
-        ("Note Text,ICD-10 code", ["\"data.text='Note Text'\"", "\"data.label='ICD-10 code'\""]),
-        ("clinicalNote,label", ["perhaps data.text=clinicalNote"]),
-        ("txt,label", ["set data.text to the column of the text (did you mean 'txt'?)"]),
-        ("a,b", ["got the columns: a, b", "set data.text to", "set data.label to"]),
-        ("Diagnostic,Texte", ["data.text=Texte", "data.label=Diagnostic"]),
-    ],
-)
-def test_a_header_of_other_names(tmp_path: Path, header: str, parts: list[str]) -> None:
-    values = ",".join(f"SECRET{i}" for i in range(header.count(",") + 1))
-    message = refused(tmp_path, f"{header}\n{values}\n")
-    for part in parts:
-        assert part in message
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "SECRET,x\nother,x\n",  # names that come again are no names
-        "label,SECRET\nnote,x\nlabel,y\n",
-        "SECRET has pain,x\nhas cough,y\n",
-    ],
-)
-def test_the_first_row_of_a_file_without_header_is_not_shown(tmp_path: Path, content: str) -> None:
-    refused(tmp_path, content)
-
-
-def test_a_long_name_is_not_shown_among_others(tmp_path: Path) -> None:
-    message = refused(tmp_path, "age,SECRET as a whole row of a note would be long,label\n1,a,x\n")
-    assert "got the columns: age, (a long name), label; set data.text" in message
-
-
-def test_guesses() -> None:
-    roles = ["text", "label", "site", "patient"]
-    assert guesses([], roles) == {}
-    assert guesses(["age", "sex"], roles) == {}
-    assert guesses(["diagnosis_text", "diagnosis"], roles) == {
-        "text": "diagnosis_text",
-        "label": "diagnosis",
-    }
-    assert guesses(["text", "report_id"], ["text"]) == {"text": "text"}
 
 
 # -- what has no effect is refused ---------------------------------------------------------------
