@@ -21,7 +21,7 @@ __all__ = ["Coordinator", "Reporter", "RunResult", "Silent"]
 class Reporter(Protocol):
     """Who is told how a run goes (a progress display)."""
 
-    def joined(self, sites: dict[int, str | None]) -> None:
+    def sites_joined(self, sites: dict[int, str | None]) -> None:
         """All nodes were asked to join: node id → ``None``, or why not."""
 
     def round_started(self, number: int, sites: int) -> None:
@@ -34,7 +34,7 @@ class Reporter(Protocol):
 class Silent:
     """A reporter that says nothing."""
 
-    def joined(self, sites: dict[int, str | None]) -> None:
+    def sites_joined(self, sites: dict[int, str | None]) -> None:
         """Say nothing."""
 
     def round_started(self, number: int, sites: int) -> None:

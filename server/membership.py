@@ -51,7 +51,7 @@ def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict
         for node in nodes
     }
     memory.save()
-    coordinator.reporter.joined(joined)
+    coordinator.reporter.sites_joined(joined)
     return joined
 
 

@@ -40,7 +40,7 @@ class Display:
         self._rounds = rounds
         self._steps = steps
 
-    def joined(self, sites: dict[int, str | None]) -> None:
+    def sites_joined(self, sites: dict[int, str | None]) -> None:
         """Say who joined."""
         refused = {node: reason for node, reason in sites.items() if reason}
         self._say(f"{len(sites) - len(refused)} of {len(sites)} sites joined")

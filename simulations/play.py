@@ -183,13 +183,13 @@ def _known(
         return Known(keys=keys, exclude=exclude)
     # What a roster tells in the real world: which key is whose.
     public = {node: state.key.public.hex() for node, state in states.items()}
-    memory, copies = [folder.heads], []
+    memory, copies = [folder.tree_heads], []
     if homes.state is not None:
         memory.append(homes.state / "coordinator" / "heads.json")
         # A backup of the state has sites and memory of the same moment. Where runs are kept isn't
         # in it: their folders know what came later.
         found = sorted(folder.path.parent.glob("*/heads.json"))
-        copies = [path for path in found if path != folder.heads and _names_one(path, public)]
+        copies = [path for path in found if path != folder.tree_heads and _names_one(path, public)]
     return Known(keys=keys, site_keys=public, memory=memory, copies=copies, exclude=exclude)
 
 

@@ -8,7 +8,7 @@ import copy
 import functools
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["read_files_once"]
 
@@ -17,17 +17,21 @@ Folder = tuple[str, tuple[tuple[str, int, int], ...]]
 
 def read_files_once() -> None:
     """Have Hydra remember what it has read and merged, while the files stay as they are."""
-    from hydra._internal import config_loader_impl as loader
+    from hydra import version
+    from hydra._internal import config_loader_impl
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.plugins import Plugins
 
     Plugins.instance()  # registers the sources
     for scheme in ("file", "pkg"):
         _remember_files(SourcesRegistry.instance().resolve(scheme))
-    patched: Any = loader
-    patched.create_defaults_list = _remembered_list(loader.create_defaults_list)
+    loader, compared = cast(Any, config_loader_impl), cast(Any, version)
+    loader.create_defaults_list = _remembered_list(loader.create_defaults_list)
     name = "_compose_config_from_defaults_list"
-    setattr(loader.ConfigLoaderImpl, name, _remembered_merge(getattr(loader.ConfigLoaderImpl, name)))
+    setattr(
+        loader.ConfigLoaderImpl, name, _remembered_merge(getattr(loader.ConfigLoaderImpl, name))
+    )
+    compared._get_version = functools.cache(compared._get_version)  # asked 250 times each time
 
 
 def _remember_files(source: Any) -> None:
@@ -79,7 +83,9 @@ def _remembered_merge(real: Callable[..., Any]) -> Callable[..., Any]:
 def _folders(repo: Any) -> Hashable:
     """Return the folders that files come from, and how each file in them is now."""
     return tuple(
-        (source.path, _state(source.path)) for source in repo.get_sources() if source.scheme() == "file"
+        (source.path, _state(source.path))
+        for source in repo.get_sources()
+        if source.scheme() == "file"
     )
 
 

@@ -101,7 +101,7 @@ def of_run(folder: RunFolder) -> Looked:
     spenders = _spenders(folder)
     for party in sorted(kept | homes | spenders):
         look.into_run(folder, party, party in spenders)
-    look.into_memory(folder.heads)
+    look.into_memory(folder.tree_heads)
     return look.result()
 
 

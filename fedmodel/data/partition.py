@@ -83,7 +83,7 @@ def split(rows: Rows, partition: Partition, seed: Seed) -> dict[str, Rows]:
     order = [int(i) for i in seed.child("order").numpy().permutation(len(units))]
     parts = _shared([written(rows.labels[units[i][0]]) for i in order], partition, seed)
     return {
-        name: rows.take(sorted(row for place in part for row in units[order[place]]))
+        name: rows.select(sorted(row for place in part for row in units[order[place]]))
         for name, part in zip(site_names(partition.count), parts, strict=True)
     }
 
@@ -119,7 +119,7 @@ def hold_out(
     coins = {key: seed.child("held out", key).value / 2**63 for key in dict.fromkeys(keys)}
     kept = [_has(label, train_only) for label in rows.labels]
     held = [coins[key] < fraction and not stays for key, stays in zip(keys, kept, strict=True)]
-    train, test = (rows.take(i for i, out in enumerate(held) if out is on) for on in (False, True))
+    train, test = (rows.select(i for i, out in enumerate(held) if out is on) for on in (False, True))
     return train, test
 
 
@@ -141,7 +141,7 @@ def _natural(rows: Rows, sites: int | None) -> dict[str, Rows]:
             f"federation.sites={sites}, but the site column names {len(at)} sites; set "
             f"federation.sites={len(at)}, or federation.partition=iid to share the rows anew"
         )
-    return {site: rows.take(at[site]) for site in sorted(at)}
+    return {site: rows.select(at[site]) for site in sorted(at)}
 
 
 def _units(rows: Rows) -> list[list[int]]:

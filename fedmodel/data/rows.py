@@ -55,7 +55,7 @@ class Rows:
     def __repr__(self) -> str:
         return f"Rows({len(self)} rows)"
 
-    def take(self, indices: Iterable[int]) -> "Rows":
+    def select(self, indices: Iterable[int]) -> "Rows":
         """Return the rows at ``indices`` (counted from 0), in that order."""
         places = [int(i) for i in indices]
 

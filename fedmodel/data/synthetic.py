@@ -97,7 +97,7 @@ def clinical_notes(
         patients.extend(f"patient-{person.number:07d}" for person in people)
     located = [name for name, count in zip(names, counts, strict=True) for _ in repeat(0, count)]
     order = seed.child("order", cohort).numpy().permutation(rows).tolist()
-    return Rows(texts, labels, located, patients).take(order)
+    return Rows(texts, labels, located, patients).select(order)
 
 
 def _site_sizes(rows: int, sites: int, seed: Seed) -> list[int]:

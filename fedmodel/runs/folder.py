@@ -143,7 +143,7 @@ class RunFolder:
         return self.path / "run.log"
 
     @property
-    def heads(self) -> Path:
+    def tree_heads(self) -> Path:
         """File of the sites' ledger heads, as the coordinator has seen them."""
         return self.path / "heads.json"
 

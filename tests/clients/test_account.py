@@ -292,7 +292,7 @@ def test_the_rows_of_a_run_are_noted_and_may_not_be_in_two_datasets(folder: Path
     (noted,) = [e for e in talk.site.open_ledger().entries() if isinstance(e, DatasetEntry)]
     assert (noted.rows, noted.added, noted.removed) == (17, 17, 0)
     ledger = folder / "ledgers" / "other.jsonl"
-    other = Talk(folder, dataset="other", ledger_path=ledger, rows=ROWS.take(range(3, 16)))
+    other = Talk(folder, dataset="other", ledger_path=ledger, rows=ROWS.select(range(3, 16)))
     job = replace(JOB, federation=replace(JOB.federation, min_rows=1))
     assert why(other.offer(job)).reason == "DataError: see the site's own log"
     assert "budget.dataset=main" in str(other.app.work(RUN, NODE).refusal)

@@ -39,7 +39,7 @@ Begin = Callable[..., SiteRun]
 @pytest.fixture
 def begin(tmp_path: Path) -> Begin:
     def site_run(job: Job = JOB, folder: Path = tmp_path, **site: Any) -> SiteRun:
-        rows, test = site.pop("rows", ALL.take(range(20))), ALL.take(range(20, 30))
+        rows, test = site.pop("rows", ALL.select(range(20))), ALL.select(range(20, 30))
         made = make_site(folder, rows, **{"test": test} | site)
         return SiteRun(Offer(job=job), made)
 
@@ -205,7 +205,7 @@ def test_of_a_patient_no_more_rows_are_counted_than_agreed(begin: Begin) -> None
 def test_right_and_wrong_answers_are_counted_over_the_chosen_rows_alone(
     begin: Begin, label: str, counts: tuple[int, int]
 ) -> None:
-    held = ALL.take(range(20, 30))
+    held = ALL.select(range(20, 30))
     run = begin(PATIENT, test=Rows(held.texts, [label] * 10, None, held.patients))
     # A head of zeros answers "a" to everything: all ten rows are right, or all are wrong.
     asked = replace(order(run), vector=np.zeros(run.learner.layout.total, dtype=np.float32))
@@ -229,7 +229,7 @@ def test_patients_take_more_noise(begin: Begin, monkeypatch: pytest.MonkeyPatch)
 def test_a_site_whose_hold_out_is_empty_tells_noise(begin: Begin, tmp_path: Path) -> None:
     for number in range(6):
         run = begin(
-            test=ALL.take([]),
+            test=ALL.select([]),
             folder=tmp_path / f"{number}",
         )
         counts = run.evaluate(order(run))

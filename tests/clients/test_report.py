@@ -59,7 +59,7 @@ def test_its_figures_are_of_the_jobs_own_unit_and_adjacency_and_its_steps_of_tra
     job = replace(JOB, privacy=privacy, federation=federation)
     whose = [f"p{i // 2}" for i in range(16)]
     table = Rows(ROWS.texts, ROWS.labels, None, whose)
-    talk = Speaker(make_site(tmp_path, table, test=table.take(range(4))), job)
+    talk = Speaker(make_site(tmp_path, table, test=table.select(range(4))), job)
     assert not talk.join(job).has_error()
     vector = wire.pack(talk.learner.initial)
     for kind in ("train", "evaluate"):

@@ -149,7 +149,7 @@ def run(tmp_path: Path) -> RunFolder:
         ledger = SiteState(folder.site_state(name), name).ledger(path=folder.ledger(name))
         spend_some(ledger, "demo", end=True)
         heads[ledger.head().ledger] = ledger.head()
-    folder.heads.write_bytes(heads_text(heads))
+    folder.tree_heads.write_bytes(heads_text(heads))
     return folder
 
 
@@ -183,7 +183,7 @@ def test_a_runs_own_memory_knows_of_a_ledger_that_is_gone_with_its_state(
     code, _, err = asked(capsys, "run=demo")
     assert code == 1
     assert "demo/heads.json knows of 4 entries" in err
-    run.heads.unlink()
+    run.tree_heads.unlink()
     assert asked(capsys, "run=demo")[0] == 0  # nothing is left that would know
 
 

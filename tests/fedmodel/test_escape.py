@@ -105,7 +105,7 @@ def test_names_in_a_sites_answer_reach_the_coordinator_escaped() -> None:
 def test_a_reason_that_looks_like_markup_doesnt_end_the_run() -> None:
     console = Console(file=io.StringIO(), width=200)
     display = Display(Progress(console), console, 1, 1)
-    display.joined({2: EVIL, 3: "[/nothing] [link=file:///]", 4: None})
+    display.sites_joined({2: EVIL, 3: "[/nothing] [link=file:///]", 4: None})
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1 of 3 sites joined" in shown
     assert f"refused: {SEEN}" in shown

@@ -164,7 +164,7 @@ class Lab:
         """Return a few rows for each site; a site named by a letter is node 2, 3, …"""
         order = [[(each * i + j) % len(ROWS) for j in range(each)] for i in range(count)]
         names = [f"s{i:02}" for i in range(count)]
-        return {name: ROWS.take(at) for name, at in zip(names, order, strict=True)}
+        return {name: ROWS.select(at) for name, at in zip(names, order, strict=True)}
 
     def job(
         self,

@@ -25,7 +25,7 @@ def test_a_reason_is_said_once_with_the_sites_it_is_the_reason_of() -> None:
     names = {node: f"H{node}" for node in range(2, 14)}
     console = Console(file=out, width=200)
     display = Display(Progress(console), console, 2, 1, names)
-    display.joined({n: None if n == 5 else ("late" if n == 7 else "too few") for n in names})
+    display.sites_joined({n: None if n == 5 else ("late" if n == 7 else "too few") for n in names})
     display.round_ended(1, {"accuracy": 0.5, "failures": {"3": "gone", "4": "gone"}})
     lines = out.getvalue().splitlines()
     assert lines == [

@@ -108,7 +108,7 @@ def test_one_step_a_round_is_gradient_descent_on_all_rows(weights: Any, tmp_path
         job_of(rounds=3, steps=1, batch_size=4, momentum=0.0),
         aggregation=Aggregation(weights=weights),
     )
-    sites = {name: ROWS.take(range(4 * i, 4 * i + 4)) for i, name in enumerate("abc")}
+    sites = {name: ROWS.select(range(4 * i, 4 * i + 4)) for i, name in enumerate("abc")}
     start, found = run(tmp_path / "run", job, sites)
     assert_equal(found, pooled(job, start, 3), start)
 
@@ -128,7 +128,7 @@ def test_private_sites_without_noise_and_clip_are_plain_ones(
 @pytest.mark.long
 def test_a_federation_without_privacy_repeats_bit_for_bit(tmp_path: Path) -> None:
     job = job_of(batch_size=5)
-    sites = {"a": ROWS.take(range(6)), "b": ROWS.take(range(6, 12))}
+    sites = {"a": ROWS.select(range(6)), "b": ROWS.select(range(6, 12))}
     (_, one), (_, two) = (run(tmp_path / name, job, sites) for name in "12")
     assert one.tobytes() == two.tobytes()
     # Another seed is another network too.

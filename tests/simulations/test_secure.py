@@ -29,8 +29,8 @@ NOISELESS = ProposedPrivacy(mechanism="dpsgd", epsilon=8.0, delta=1e-3, clip=1e6
 def sizes(lab: Any) -> Any:
     """Return sites of different sizes."""
     rows = lab.rows
-    return {f"s{i}": rows.take(range(3 * i, 3 * i + 4 + i)) for i in range(4)} | {
-        "s9": rows.take(range(10, 20))
+    return {f"s{i}": rows.select(range(3 * i, 3 * i + 4 + i)) for i in range(4)} | {
+        "s9": rows.select(range(10, 20))
     }
 
 

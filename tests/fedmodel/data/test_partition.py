@@ -106,7 +106,7 @@ def test_one_row_more_moves_no_other(patients: bool) -> None:
     table = rows(patients=patients)
     whole = [set(part.texts) for part in hold_out(table, 0.3, Seed(5))]
     for left_out in range(len(table)):
-        less = hold_out(table.take(i for i in range(120) if i != left_out), 0.3, Seed(5))
+        less = hold_out(table.select(i for i in range(120) if i != left_out), 0.3, Seed(5))
         gone = [side - set(part.texts) for side, part in zip(whole, less, strict=True)]
         assert sorted(map(len, gone)) == [0, 1]
         assert not any(set(part.texts) - side for side, part in zip(whole, less, strict=True))
@@ -154,16 +154,16 @@ def test_classes_that_are_never_held_out(patients: bool) -> None:
     assert sum(label == "class 0" for label in train.labels) == 180
     # The others lie where they would lie anyhow.
     plain = hold_out(table, 0.5, Seed(5))[1]
-    assert test == plain.take(i for i, label in enumerate(plain.labels) if label != "class 0")
+    assert test == plain.select(i for i, label in enumerate(plain.labels) if label != "class 0")
 
 
 @pytest.mark.parametrize("patients", [False, True])
 def test_one_row_more_moves_no_other_whatever_is_never_held_out(patients: bool) -> None:
     table = rows(patients=patients)
     # One of each text and label twice, and a text with two labels.
-    table = Rows.concat([table, table.take([0, 1]), table.take([5])])
+    table = Rows.concat([table, table.select([0, 1]), table.select([5])])
     for left_out in range(len(table)):
-        less = table.take(i for i in range(len(table)) if i != left_out)
+        less = table.select(i for i in range(len(table)) if i != left_out)
         whole, part = (hold_out(t, 0.3, Seed(5), ("class 1",)) for t in (table, less))
         for one, other in zip(whole, part, strict=True):
             gone = Counter(zip(one.texts, one.labels, strict=True))

@@ -8,8 +8,8 @@ from fedmodel.errors import DataError
 def test_take_concat_and_length() -> None:
     rows = Rows(["a", "b", "c"], ["x", "y", "x"], ["s", "t", "s"], ["p", "q", "p"])
     assert len(rows) == 3
-    assert rows.take(np.array([2, 0])) == Rows(["c", "a"], ["x", "x"], ["s", "s"], ["p", "p"])
-    assert Rows.concat([rows.take([0]), rows.take([1, 2])]) == rows
+    assert rows.select(np.array([2, 0])) == Rows(["c", "a"], ["x", "x"], ["s", "s"], ["p", "p"])
+    assert Rows.concat([rows.select([0]), rows.select([1, 2])]) == rows
     assert len(Rows.concat([])) == 0
 
 
