@@ -119,8 +119,8 @@ def hold_out(
     coins = {key: seed.child("held out", key).value / 2**63 for key in dict.fromkeys(keys)}
     kept = [_has(label, train_only) for label in rows.labels]
     held = [coins[key] < fraction and not stays for key, stays in zip(keys, kept, strict=True)]
-    train, test = (rows.select(i for i, out in enumerate(held) if out is on) for on in (False, True))
-    return train, test
+    train = rows.select(i for i, out in enumerate(held) if not out)
+    return train, rows.select(i for i, out in enumerate(held) if out)
 
 
 def _has(label: Label, names: Collection[str]) -> bool:

@@ -34,14 +34,13 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return start
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "args"),
     [
-        ("engine", ("--quick",)),
-        ("dp_step", DP_STEP),
-        ("secagg", ("--quick",)),
-        ("distributed", DISTRIBUTED),
+        pytest.param("engine", ("--quick",), marks=pytest.mark.soak),
+        pytest.param("dp_step", DP_STEP, marks=pytest.mark.soak),
+        pytest.param("secagg", ("--quick",), marks=pytest.mark.slow),
+        pytest.param("distributed", DISTRIBUTED, marks=pytest.mark.soak),
     ],
 )
 def test_each_is_a_program(name: str, args: tuple[str, ...], tmp_path: Path) -> None:
@@ -72,7 +71,7 @@ def test_the_quick_engine_benchmark_keeps_the_contract(run: Run) -> None:
 def test_the_quick_benchmark_of_a_private_step_keeps_the_contract(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A process of its own for our way of one method; the slow test above starts all eight.
+    # A process of its own for our way of one method; the test above starts all eight.
     found: list[float] = []
     real = dp_step._memory
 
