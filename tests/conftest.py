@@ -27,6 +27,22 @@ _forks: list[Forks] = []
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave a test marked ``sample(n)`` n of its cases, the first and the last; others are slow."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sample") and not item.get_closest_marker("slow"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for group in cases.values():
+        marker = group[0].get_closest_marker("sample")
+        count, last = marker.args[0] if marker else 0, len(group) - 1
+        kept = {round(i * last / max(count - 1, 1)) for i in range(count)}
+        for place, item in enumerate(group):
+            if place not in kept:
+                item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Fork the process that forks, if a test needs it, before a test has changed anything."""
     if session.items:

@@ -66,6 +66,7 @@ def _beside_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "checkout")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("page", "least"), [(README, 8), (SECURE, 5)], ids=["readme", "secure"])
 def test_every_command_of_a_page_composes(page: str, least: int) -> None:
     found = [command for block in blocks(page) for command in block]
@@ -75,6 +76,7 @@ def test_every_command_of_a_page_composes(page: str, least: int) -> None:
             Scenario.from_mapping(cli.compose(verb, args))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.usefixtures("_beside_shared")
 @pytest.mark.parametrize("block", BLOCKS)

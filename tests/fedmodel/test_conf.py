@@ -35,6 +35,7 @@ def job(*overrides: str) -> Job:
     return complete(scenario.proposal, facts)
 
 
+@pytest.mark.sample(11)
 @pytest.mark.long
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes(choice: str) -> None:
@@ -88,6 +89,7 @@ TRAINED = {
 CASES = [(m, level, row) for (m, levels), row in TRAINED.items() for level in levels]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("method", "level", "row"), CASES)
 def test_a_job_trains_as_measured(method: str, level: str, row: tuple[Any, ...]) -> None:
     rounds, steps, batch_size, optimizer, lr, head_lr, layers = row
@@ -128,6 +130,7 @@ def test_the_table_has_every_choice_of_train_and_privacy() -> None:
     assert sorted(case[:2] for case in CASES) == sorted(itertools.product(methods, levels))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_debug_fast_makes_any_job_small() -> None:
     for choice in CHOICES:

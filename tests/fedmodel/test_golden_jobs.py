@@ -67,6 +67,7 @@ def test_a_job_that_was_written_is_read_and_has_its_name(name: str) -> None:
     assert job.sha256 == GOLDEN[name]["sha256"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("name", [n for n in GOLDEN if "noise_multiplier" in GOLDEN[n]])
 def test_its_plan_is_what_it_was(name: str) -> None:

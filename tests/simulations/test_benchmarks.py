@@ -95,6 +95,7 @@ def test_the_quick_benchmark_of_a_private_step_keeps_the_contract(
         assert figure["goal"] is None  # tiny shapes have no goals
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_the_quick_benchmark_of_secure_aggregation_keeps_the_contract(run: Run) -> None:
     report, _ = run(secagg, "--quick")

@@ -69,6 +69,7 @@ def gradients(lab: Any, job: Any) -> Callable[[Any], Any]:
     return change
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("method", "more"),

@@ -36,6 +36,7 @@ def patched_sites(lab: Any, node: int, change: Callable[[Site], Site]) -> None:
     lab.changed = lambda at, site: change(site) if at == node else site
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("floors", "named"),
@@ -198,6 +199,7 @@ def test_a_message_that_is_sent_again_gets_the_same_answer_and_nothing_is_spent_
 # -- interrupted runs ----------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("leg", ["query.open", "train", "query.consent", "query.reveal"])
 @pytest.mark.parametrize("privacy", [None, POOLED])

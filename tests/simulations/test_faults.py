@@ -105,6 +105,7 @@ def plain(lab: Any, *gone: int, rounds: int = 1, **more: Any) -> Any:
     return lab.run(lab.job("off", rounds=rounds, **more), faults=faults)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["there", "back", "twice", "late"])
 @pytest.mark.parametrize("leg", LEGS)
@@ -159,6 +160,7 @@ def two(what: Any, leg: str, *times: int) -> list[Fault]:
     return [Fault(what=what, kind=leg, node=node, times=times) for node in (3, 5)]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize(("what", "privacy"), [("there", None), ("back", POOLED), ("late", None)])
 @pytest.mark.parametrize("leg", LEGS)
@@ -212,6 +214,7 @@ def test_once_something_was_agreed_on_there_is_no_other_attempt(
         assert part in str(ran.error)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("leg", LEGS)
 def test_a_round_that_fails_names_legs_and_reasons_and_a_resume_goes_on(lab: Any, leg: str) -> None:
@@ -253,6 +256,7 @@ def test_a_round_below_the_quorum_is_skipped_if_the_job_says_so(lab: Any) -> Non
 # -- what it costs -------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize("privacy", [RECORD, POOLED])
 @pytest.mark.parametrize(("what", "charged"), [("there", 0), ("back", 1), ("late", 1)])

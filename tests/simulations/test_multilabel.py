@@ -46,6 +46,7 @@ def run(tmp_path: Path, *overrides: str) -> tuple[dict[str, Any], RunFolder, str
     return summary, RunFolder.open(folder), console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -80,6 +81,7 @@ def test_every_way_of_privacy(tmp_path: Path, overrides: list[str]) -> None:
         assert not private or 0 < site["epsilon"] <= 8
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("privacy", ["record", "patient"])
 def test_the_released_scores_are_the_truth_within_their_noise(tmp_path: Path, privacy: str) -> None:
     summary, folder, _ = run(
@@ -115,6 +117,7 @@ def test_the_released_scores_are_the_truth_within_their_noise(tmp_path: Path, pr
         assert 7.5 < site["epsilon"] <= 8
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("privacy", ["record", "patient", "distributed"])
 def test_without_noise_the_released_scores_are_exact(
     tmp_path: Path, privacy: str, monkeypatch: pytest.MonkeyPatch
@@ -154,6 +157,7 @@ def _expected(folder: RunFolder) -> torch.Tensor:
         return learner.module(**batch).logits  # type: ignore[no-any-return]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_plain_transformers_load_and_read_the_export(tmp_path: Path, pooling: str) -> None:
     _, folder, _ = run(

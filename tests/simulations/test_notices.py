@@ -33,6 +33,7 @@ def table(path: Path, labels: list[str], words: int = 3) -> Path:
 RARE = ["benign", "malignant"] * 30 + ["rare one", "rare-2"]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_no_seed_decides_whether_rows_of_rare_classes_will_do(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -43,6 +43,7 @@ def interrupted(lab: Any, job: Any, monkeypatch: pytest.MonkeyPatch, when: str) 
     return RunFolder.open(folder.path)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("privacy", [None, POOLED])
 @pytest.mark.parametrize("when", ["revealing", "unmasking"])

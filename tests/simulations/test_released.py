@@ -36,6 +36,7 @@ def entries(folder: Path, site: str) -> list[SpendEntry]:
     return [entry for entry in found if isinstance(entry, SpendEntry)]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("privacy", ["record", "patient"])
 def test_the_released_accuracy_is_the_truth_within_its_noise(tmp_path: Path, privacy: str) -> None:
@@ -68,6 +69,7 @@ def test_the_released_accuracy_is_the_truth_within_its_noise(tmp_path: Path, pri
         assert 7.9 < site["epsilon"] <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_few_rows_are_lost_in_the_noise_and_that_is_said(tmp_path: Path) -> None:
     summary, _, text = run(tmp_path, "privacy=record", "privacy.evaluation_noise=1000")
@@ -75,6 +77,7 @@ def test_few_rows_are_lost_in_the_noise_and_that_is_said(tmp_path: Path) -> None
     assert "lost in the noise" in text
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(
     "choice",
@@ -146,6 +149,7 @@ def test_one_sites_spent_budget_ends_the_run_and_all_release_its_last_model(
         assert site["epsilon"] <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_sweep_shows_what_was_released_where_something_was(tmp_path: Path) -> None:
     summary = Summary.from_mapping(run(tmp_path, "privacy=record")[0])

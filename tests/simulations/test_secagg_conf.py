@@ -47,6 +47,7 @@ def ways() -> list[Any]:
     ]
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize(("method", "level", "hiding"), ways())
 def test_every_recipe_composes_with_every_way_of_hiding_that_fits(
     method: str, level: str, hiding: str
@@ -61,6 +62,7 @@ def test_every_recipe_composes_with_every_way_of_hiding_that_fits(
     assert (proposal.secrecy, proposal.train.method) == (expected, method)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("hiding", ["on", "auto"])
 def test_a_gathered_job_is_complete(level: str, hiding: str) -> None:
@@ -108,6 +110,7 @@ def test_what_was_given_stays() -> None:
     assert {name: getattr(found, name) for name in asked} == asked
 
 
+@pytest.mark.sample(12)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "why"),

@@ -48,6 +48,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", CASES)
 def test_a_secure_sum_gives_the_same_model_but_for_fixed_point(lab: Any, case: str) -> None:
     sites = sizes(lab)
@@ -80,6 +81,7 @@ def test_one_round_is_as_close_as_the_rounding_allows(lab: Any) -> None:
         np.testing.assert_allclose(lab.run(job, sites).vector, plain.vector, atol=bound)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("secagg", ["on", "seal"])
 def test_private_updates_are_hidden_as_others_are(
     lab: Any, secagg: str, monkeypatch: pytest.MonkeyPatch
@@ -105,6 +107,7 @@ def pieces(data: bytes, size: int = 16) -> set[bytes]:
     return {piece for piece in found if len(set(piece)) > size // 2}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("secagg", "privacy"), [("on", None), ("on", RECORD), ("seal", None)])
 def test_no_reply_has_a_piece_of_a_plain_update(
     lab: Any, secagg: str, privacy: Any, monkeypatch: pytest.MonkeyPatch
@@ -188,6 +191,7 @@ def test_what_is_not_masked_would_not_look_like_noise(lab: Any) -> None:
 # -- sealed --------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", ["plain", "rows", "adam", "lora"])
 def test_sealed_updates_give_exactly_the_same_model(lab: Any, case: str) -> None:
     sites = sizes(lab)
@@ -234,6 +238,7 @@ CHANGES: dict[str, tuple[Callable[[dict[int, bytes], bytes], bytes | None], str]
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_envelope_that_was_meddled_with_is_its_sites_failure(lab: Any, change: str) -> None:
     meddle, why = CHANGES[change]

@@ -235,6 +235,7 @@ def test_a_sweep_runs_every_job_and_shows_a_table(
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == names
 
 
+@pytest.mark.slow
 def test_a_sweep_over_seeds_ends_in_a_table_and_goes_on_with_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -265,6 +266,7 @@ def test_a_sweep_over_seeds_ends_in_a_table_and_goes_on_with_what_is_missing(
     assert "exists already" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("optimizer", ["fedavg", "fedavgm", "fedadam"])
 def test_every_server_optimizer_runs(tmp_path: Path, optimizer: str) -> None:
     summary, _, _ = run(tmp_path, f"aggregation={optimizer}", "privacy=none")

@@ -68,6 +68,7 @@ def test_the_noise_is_the_promised_one_of_the_whole_sum(lab: Any) -> None:
     assert abs(values.mean()) < 6 * (4 / 3 / values.size) ** 0.5
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("decay", [0.1, 10.0])
 def test_noise_that_decays_is_each_rounds_own_at_the_sites_and_in_the_sum(
     lab: Any, decay: float
@@ -149,6 +150,7 @@ def test_another_attempt_draws_new_noise_and_is_paid_once(lab: Any, given: list[
     np.testing.assert_array_equal(given[0], given[5])  # of one site, of one round
 
 
+@pytest.mark.slow
 def test_sixty_sites_that_do_not_all_know_each_other(lab: Any) -> None:
     """Above 50 sites each masks with some neighbours only; a few drop out in every leg."""
     count = 60

@@ -41,6 +41,7 @@ def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
         assert inside in names
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_the_demo_job_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env" / "bin" / "python"

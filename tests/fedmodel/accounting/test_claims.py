@@ -116,6 +116,7 @@ def test_pinned_values_for_replace(
     assert found.epsilon == found.pld
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", BOTH)
 def test_equals_dp_accounting_directly(adjacency: Adjacency) -> None:
@@ -164,6 +165,7 @@ def test_empty_costs_nothing(adjacency: Adjacency) -> None:
     assert claim([], 1e-5, adjacency) == accounting.Claim(0.0, 0.0, 0.0)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("accountant", ["pld", "rdp"])
 @pytest.mark.parametrize("adjacency", BOTH)

@@ -111,6 +111,7 @@ def test_made_plan_keeps_the_promise() -> None:
     assert plan.noise_multiplier == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize("decay", [1.0, 0.5, 1.7])

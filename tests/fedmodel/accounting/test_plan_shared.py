@@ -53,6 +53,7 @@ def test_the_promise_does_not_depend_on_how_it_is_shared() -> None:
     assert alone.share_std(1) == alone.noise_std(1)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_h_shares_make_up_the_noise() -> None:
     plan = made(dataclasses.replace(UNION, decay=0.5))

@@ -36,6 +36,7 @@ PLANS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("change", PLANS)
 def test_as_planned_everything_is_affordable(
@@ -173,6 +174,7 @@ def test_guard_runs_no_accountant_as_long_as_all_is_planned(
             guard.before_step(plan.spend(round_, 1))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 def test_guard_lets_pass_what_the_budget_covers(adjacency: Any) -> None:

@@ -128,6 +128,7 @@ def test_aliases_are_bounded_as_claimed() -> None:
         assert np.max(added) <= 2.01 * math.exp(-((math.pi * std) ** 2) / 2)
 
 
+@pytest.mark.sample(11)
 @pytest.mark.long
 @pytest.mark.parametrize("std", [2.0, 3.0])
 @pytest.mark.parametrize("sites", [1, 2, 4])
@@ -170,6 +171,7 @@ def real_noise(std: float, honest: int) -> float:
     return math.sqrt(honest * shares.share_std**2 + honest * shares.grid**2 / 12)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 # The shares know nothing of the rate, nor the calibration of the shares: each once.
 @pytest.mark.parametrize(("honest", "rate"), [(1, 0.2), (3, 0.02), (8, 0.2), (40, 0.02)])

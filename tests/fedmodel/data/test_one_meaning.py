@@ -41,6 +41,7 @@ def test_identifiers_and_labels_stay_text(tmp_path: Path, kind: str) -> None:
     assert len(set(found.patients or ())) == len(TEXTS)
 
 
+@pytest.mark.sample(9)
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
@@ -60,6 +61,7 @@ def test_numbers_and_booleans_are_one_thing_everywhere(
     assert found == Rows(list("abcd"), texts * 2, None, ["1", "2", "10", "20"])
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("kind", [k for k in KINDS if "excel" not in k])
 def test_fractions_are_written_as_they_are(tmp_path: Path, kind: str) -> None:
     table: dict[str, list[Any]] = {"text": list("abcd"), "label": [0.5, 1.0, 0.5, 1.0]}
@@ -97,6 +99,7 @@ def named(**more: Any) -> datasets.Dataset:
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", ["parquet", "saved", "folder of parquet"])
 def test_class_names_survive(tmp_path: Path, kind: str) -> None:
     data = named(list=datasets.List(NAMES), note={"label": NAMES})
@@ -142,7 +145,7 @@ def test_classes_keep_the_numbers_that_a_dataset_gave_them(tmp_path: Path, kind:
     classes = classes_of(found, SINGLE)
     assert classes == tuple(NUMBERED.names)  # also those of which there is no row
     assert SINGLE.targets(found.labels, classes).tolist() == [3, 0, 2, 3, 0, 2]
-    assert classes_of(found.take([5, 0, 1]), SINGLE) == classes  # whoever has which
+    assert classes_of(found.select([5, 0, 1]), SINGLE) == classes  # whoever has which
     lists = rows_of(kind, path, SEVERAL, label="list")
     assert classes_of(lists, SEVERAL) == classes
 

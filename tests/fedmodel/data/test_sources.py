@@ -65,6 +65,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize(
     "kind",
@@ -119,6 +120,7 @@ def test_splits_of_a_folder(tmp_path: Path) -> None:
         load(Source(kind="folder", train=path, test=path), Seed(0), 2, SINGLE)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "content"),

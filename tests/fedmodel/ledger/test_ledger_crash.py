@@ -33,6 +33,7 @@ def test_kills_between_and_within_system_calls(kills: int, part: float) -> None:
     assert found["reached"] > part * found["points"]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_power_cuts_that_lose_what_was_not_synced() -> None:
     assert lives("cut", 100, 2)["cuts"] == 300

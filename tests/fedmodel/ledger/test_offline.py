@@ -25,6 +25,7 @@ def modules(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "room",
     ["fedmodel.accounting", "fedmodel.ledger", "fedmodel.ledger.site_state", "fedmodel.budget"],

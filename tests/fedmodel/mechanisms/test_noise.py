@@ -33,6 +33,7 @@ def normals() -> Floats:
     return gaussian(Counter(), N)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_normals_have_the_cdf(normals: Floats) -> None:
     assert normals.shape == (N,)
@@ -54,6 +55,7 @@ def test_normals_have_both_tails(normals: Floats, bound: float) -> None:
         assert stats.binomtest(int(found), N, expected).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_pair_is_independent(normals: Floats) -> None:
     x, y = normals[:-1:2], normals[1::2]

@@ -140,6 +140,7 @@ def test_no_ring_will_do() -> None:
 # -- one share -----------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(6)
 @pytest.mark.long
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 1000, TILE - 1, TILE, TILE + 1, 2 * TILE + 1])
@@ -236,6 +237,7 @@ def test_variances_of_shares_add_up(sites: int) -> None:
     assert abs(found.mean()) < stats.norm.isf(LEVEL / 2) * math.sqrt(variance / COUNT)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("sites", [1, 3, 5])
 def test_the_sum_is_normal_about_the_inputs(sites: int) -> None:

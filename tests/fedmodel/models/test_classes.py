@@ -55,6 +55,7 @@ def model(folder: Path, labels: tuple[str, ...], **more: Any) -> job.Model:
     return job.Model(source="hub", path=str(folder), labels=labels, **values)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("kind", list(CONFIGS))
 def test_a_published_head_is_matched_by_name(kind: str, tmp_path: Path) -> None:
     names = ("beta", "alpha", "gamma")

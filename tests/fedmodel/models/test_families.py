@@ -47,6 +47,7 @@ def _pad(net: Any) -> int:
     return int(getattr(net.config, "encoder", net.config).pad_token_id)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "pooling"), CASES)
 def test_methods(kind: str, pooling: str, model_of: Any, batch_of: Any) -> None:

@@ -46,6 +46,7 @@ def cut(worlds: "type[World]") -> "tuple[World, list[int], Vector]":
     return world, row, found
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_no_part_of_the_survivors_can_be_summed(
     worlds: "type[World]", monkeypatch: pytest.MonkeyPatch

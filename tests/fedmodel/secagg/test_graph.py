@@ -66,6 +66,7 @@ def test_large_cohorts_are_symmetric_and_of_one_degree(sites: int) -> None:
         assert all(member in around[x] for x in near)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("sites", "corrupt", "dropout", "needed"),
@@ -209,6 +210,7 @@ def test_the_order_follows_the_seed_alone() -> None:
     assert one.ring[:4] == make(100).ring[:4] == RING
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_it_stays_quick_for_thousands() -> None:
     made = make(5000)

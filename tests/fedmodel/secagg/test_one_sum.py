@@ -50,6 +50,7 @@ def first_sum(world: "World", x: "dict[int, Vector]") -> "tuple[list[int], Vecto
     return sorted(set(world.numbers) - shown), attempt.total()
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_the_many_who_have_not_revealed_make_no_second_sum(worlds: "type[World]") -> None:
     world = worlds(SITES, survivors=SURVIVORS, site_class=Late, count=8)

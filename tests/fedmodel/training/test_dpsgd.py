@@ -26,6 +26,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Noise:
     return watch(monkeypatch, adds=False)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("physical", [4, 64])

@@ -84,6 +84,7 @@ def naive(
     return np.concatenate(parts), part * np.sqrt(count)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("engine", "unit", "clipping"), WAYS)
@@ -163,6 +164,7 @@ def test_a_step_with_it_is_local_trainings(
     )
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("clipping", ["flat", "per-layer"])
 def test_sites_sums_add_up_to_that_of_all_rows(

@@ -78,6 +78,7 @@ WAYS = [
 
 
 # Every unit with every clipping, and each with one of the methods in turns; the others are slow.
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(("unit", "clipping", "method"), WAYS)
 @settings(
@@ -123,6 +124,7 @@ def test_one_unit_more_changes_the_clipped_sum_by_at_most_c(
     assert abs(counts[0] - counts[1]) == (0.5 if clipping == "adaptive" else 0.0)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("rows", [1, pytest.param(7, marks=pytest.mark.slow), 40])
 @pytest.mark.parametrize("engine", ["fast", "hooks"])

@@ -38,6 +38,7 @@ def assert_same(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
 # -- it passes -----------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("engine", ENGINES)
@@ -69,6 +70,7 @@ def test_it_passes_once_and_leaves_the_weights_bit_for_bit(
         preflight.preflight(learner, examples_of(learner), Performance(engine=another))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_it_passes_in_bf16_and_looks_in_float32_too(
@@ -87,6 +89,7 @@ def test_it_passes_in_bf16_and_looks_in_float32_too(
     assert learner.precision == "bf16"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("engine", ENGINES)
@@ -97,6 +100,7 @@ def test_dropout_is_no_reason_to_refuse(pooling: Any, engine: Any, examples_of: 
     assert learner.preflights_passed == {(engine, False)}
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_gradient_checkpointing_passes(examples_of: Any) -> None:
     methods: tuple[Any, ...] = ("lora", "full")
@@ -113,6 +117,7 @@ def test_it_needs_only_the_rows_there_are(count: int, learner_of: Any, examples_
     assert bool(learner.preflights_passed) == (count > 1)  # one row can't vouch for other sites
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 def test_patients_are_checked_as_patients(
@@ -217,6 +222,7 @@ def test_a_weight_that_is_also_used_outside_its_layer_is_refused(
         preflight.preflight(learner, examples_of(learner), Performance(engine=engine))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_parameter_that_nothing_takes_through_a_layer_is_refused(

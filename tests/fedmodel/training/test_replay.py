@@ -57,6 +57,7 @@ SOME = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("method", "precision", "engine", "grouped"),
@@ -72,6 +73,7 @@ def test_the_sum_moves_by_no_more_than_the_clip_norm(
         assert factor <= 1, name
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("changed", [{"pooling": "cls"}, {"task": "multi-label-classification"}])
 def test_so_it_is_with_other_pooling_and_several_labels_a_row(changed: dict[str, Any]) -> None:
@@ -79,11 +81,13 @@ def test_so_it_is_with_other_pooling_and_several_labels_a_row(changed: dict[str,
     assert 0.99 < max(found) <= 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("physical", [1, 3, 8, 100])
 def test_so_it_is_with_any_physical_batch(physical: int) -> None:
     assert max(f for _, f in moved(learner_of(), "fast", False, 40, physical)) <= 1
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 @pytest.mark.parametrize("clip", [1e-20, 1e-23, 1e-26])
 def test_no_clip_norm_is_too_small_to_bound_a_row(
@@ -127,6 +131,7 @@ def _any_shape(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(shapes.Shapes, "cut", cut)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("defence", [_as_wide_as_the_batch, _any_shape])
 def test_without_it_one_row_moves_others(defence: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,7 @@ CHECKS: list[Check] = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("check", [*CHECKS, the_guard_ends_it], ids=lambda check: check.__name__)
 def test_the_real_code_passes(check: Check, world: World) -> None:
