@@ -161,7 +161,7 @@ def _labels(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
 def _min_rows(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
     # Which rows are held out is chance: it is not to decide whether a site takes part.
     least, rows = job.federation.min_rows, len(facts.rows) + _tested(facts)
-    if rows >= least and len(facts.rows):
+    if rows >= least and (len(facts.rows) or _clips_units(job)):
         return None
     return Broken(
         rule="federation.min_rows",
@@ -175,12 +175,17 @@ def _min_rows(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
     )
 
 
+def _clips_units(job: Job) -> bool:
+    """Return whether a site without a training row can take part: what it gives is noise anyhow."""
+    return job.privacy.private and job.privacy.unit != "site"
+
+
 def _tested(facts: SiteFacts) -> int:
     return 0 if facts.test is None else len(facts.test)
 
 
 def _batch(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
-    if job.privacy.private and job.privacy.unit != "site":
+    if _clips_units(job):
         return None
     try:
         check_site(facts.name, facts.rows, job.train.batch_size, held_out=_tested(facts))
@@ -208,7 +213,7 @@ def _held_out(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
 def _delta(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
     if not job.privacy.private:
         return None
-    units = protected_units(job, facts)
+    units = max(1, protected_units(job, facts))  # that there is a row at all is another rule's
     try:
         check_delta(job.privacy, units)
     except (ConfigError, PrivacyError) as error:

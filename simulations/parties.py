@@ -4,13 +4,13 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from clients.policy import count_units
 from fedmodel import tasks
 from fedmodel.agreement import Facts, complete, complete_model
-from fedmodel.data import Rows, Source, classes_of, hold_out, labels_of, load, split
+from fedmodel.data import Rows, classes_of, hold_out_everywhere, labels_of, load, split
 from fedmodel.errors import DataError
 from fedmodel.job import Job, Performance
 from fedmodel.seeds import Seed
@@ -24,7 +24,7 @@ __all__ = ["Parties", "gather"]
 logger = logging.getLogger(__name__)
 
 _SITE_NAME = re.compile(r"\w[\w .'()&,-]{0,63}")
-_DRAWS = 1000  # of who is held out, of few rows
+_NAMED = 5  # sites in a message
 _UNKNOWN = "0" * 64  # stands for the hash of weights that aren't loaded yet
 
 
@@ -67,11 +67,11 @@ def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
     seed = Seed(proposal.seed).child("data")
     task = tasks.of(proposal.model.task)
     tables = load(scenario.source, seed, scenario.sites, task, watch)
-    sites = split(tables.train, scenario.partition, seed.child("partition"))
+    sites: Mapping[str, Rows] = split(tables.train, scenario.partition, seed.child("partition"))
     _check_names(sites)
-    held_out: dict[str, Rows] = {}
+    held_out: Mapping[str, Rows] = {}
     if tables.test is None:
-        sites, held_out = _held_out(sites, scenario.source, seed)
+        sites, held_out = _held_out(sites, scenario, seed)
     test = Rows.concat(held_out.values()) if tables.test is None else tables.test
     # Of all rows: which of them are held out is no matter of which classes there are.
     found = classes_of if proposal.model.labels is None else labels_of
@@ -97,32 +97,34 @@ def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
 
 
 def _held_out(
-    sites: Mapping[str, Rows], source: Source, seed: Seed
-) -> tuple[dict[str, Rows], dict[str, Rows]]:
-    """Let each site hold out rows of its own: name → training rows, and name → test rows.
-
-    Of very few rows it can happen that all fall on one side. Then they are drawn again, for a seed
-    is not to decide whether rows will do; a row more or less may decide it there.
-    """
-    train: dict[str, Rows] = {}
-    test: dict[str, Rows] = {}
-    for attempt in range(_DRAWS):
-        for name, rows in sites.items():
-            own = seed.child("test", name) if not attempt else seed.child("test", name, attempt)
-            train[name], test[name] = hold_out(rows, source.test_fraction, own, source.train_only)
-        if any(map(len, train.values())) and any(map(len, test.values())):
-            if attempt:
-                logger.warning(
-                    "so few rows that all of them fell on one side when some were held out; they "
-                    "were drawn again, and one row more or less may change which are held out"
-                )
-            return train, test
-    which, fix = ("a row", "raise") if not any(map(len, test.values())) else ("all rows", "lower")
-    raise DataError(
-        f"{'no' if fix == 'raise' else 'every'} site has held out {which} to test on (each falls "
-        f"there with probability {source.test_fraction:g}, all of a patient at once); {fix} "
-        "data.test_fraction, give more rows, or set data.test=FILE"
+    sites: Mapping[str, Rows], scenario: Scenario, seed: Seed
+) -> tuple[Mapping[str, Rows], Mapping[str, Rows]]:
+    """Let each site hold out rows of its own: name → training rows, and name → test rows."""
+    privacy, source = scenario.proposal.privacy, scenario.source
+    drawn = hold_out_everywhere(
+        sites,
+        source.test_fraction,
+        seed,
+        source.train_only,
+        each_trains=not privacy.private or privacy.unit == "site",
     )
+    if drawn.moved:
+        logger.warning(
+            "so few rows that all of them fell on one side when %s held some out; one was put on "
+            "the other, and one patient or text more or less may change which", _listed(drawn.moved)
+        )  # fmt: skip
+    if idle := [name for name, rows in drawn.train.items() if not len(rows)]:
+        logger.warning(
+            "all rows of %s fell among the test rows: nothing is trained on there, and what leaves "
+            "is noise alone. A row is not moved for that: with privacy, none may depend on others",
+            _listed(idle),
+        )
+    return drawn.train, drawn.test
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _facts(

@@ -4,7 +4,8 @@ The library below it (``datasets``, ``pyarrow``) is imported only where rows are
 """
 
 from fedmodel.data.checks import check_site, check_test, classes_of, labels_of
-from fedmodel.data.partition import Partition, hold_out, site_names, split
+from fedmodel.data.held_out import hold_out, hold_out_everywhere
+from fedmodel.data.partition import Partition, site_names, split
 from fedmodel.data.rows import Rows
 from fedmodel.data.source import Source
 from fedmodel.data.sources import Tables, load
@@ -20,6 +21,7 @@ __all__ = [
     "classes_of",
     "clinical_notes",
     "hold_out",
+    "hold_out_everywhere",
     "labels_of",
     "load",
     "site_names",

@@ -1,16 +1,16 @@
-"""Partitions: which row is at which site, and which rows a site holds out."""
+"""Partitions: which row is at which site."""
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from fedmodel.data.rows import Rows
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.seeds import Seed
-from fedmodel.tasks import Label, written
+from fedmodel.tasks import written
 
-__all__ = ["Partition", "hold_out", "site_names", "split"]
+__all__ = ["Partition", "site_names", "split"]
 
 _ATTEMPTS = 10
 
@@ -86,45 +86,6 @@ def split(rows: Rows, partition: Partition, seed: Seed) -> dict[str, Rows]:
         name: rows.select(sorted(row for place in part for row in units[order[place]]))
         for name, part in zip(site_names(partition.count), parts, strict=True)
     }
-
-
-def hold_out(
-    rows: Rows, fraction: float, seed: Seed, train_only: Collection[str] = ()
-) -> tuple[Rows, Rows]:
-    """Set aside some of one site's rows for testing, whole patients where they are known.
-
-    Each patient, or each text, falls on its side by itself: by a hash of the seed and itself.
-    So two datasets that differ in one of them differ on its side only. A shuffle of all of them, or
-    a size that must be met, would let one row decide where others fall, and a private release on
-    one side would no longer hide it. The price is a size that's only about right; a side can even
-    be empty, and all rows of a rare class can fall on one: no rule can rule that out. If a class
-    always had a training row, its only row would have to be one; then so would each row that can be
-    the only one, and as none is moved by another, all rows of all classes would.
-
-    Rows with the same text stay together, so none is trained and tested on; but for those of
-    classes that are never held out. That is decided for each row by its own label alone.
-
-    Args:
-        rows: rows of one site.
-        fraction: share of the patients or texts to set aside, in (0, 1).
-        seed: which of them.
-        train_only: classes of which nothing is held out; chosen without regard to who has them.
-
-    Returns:
-        Training rows and test rows, each in their order.
-    """
-    if not 0 < fraction < 1:
-        raise ConfigError(f"data.test_fraction must be in (0, 1), got {fraction}")
-    keys = rows.texts if rows.patients is None else rows.patients
-    coins = {key: seed.child("held out", key).value / 2**63 for key in dict.fromkeys(keys)}
-    kept = [_has(label, train_only) for label in rows.labels]
-    held = [coins[key] < fraction and not stays for key, stays in zip(keys, kept, strict=True)]
-    train = rows.select(i for i, out in enumerate(held) if not out)
-    return train, rows.select(i for i, out in enumerate(held) if out)
-
-
-def _has(label: Label, names: Collection[str]) -> bool:
-    return label in names if isinstance(label, str) else not set(names).isdisjoint(label)
 
 
 def _natural(rows: Rows, sites: int | None) -> dict[str, Rows]:

@@ -49,16 +49,16 @@ def preflight(learner: Learner, examples: Examples, performance: Performance) ->
     Raises:
         PrivacyError: saying what isn't so.
     """
+    if reads_padding(learner):
+        raise PrivacyError(
+            f"'{models.family(learner.module)}' looks at padding: what it makes of a text "
+            "changes with how far the text is padded, so rows of one batch change each other; "
+            "use another model (BERT, RoBERTa, ModernBERT and most others don't)"
+        )
     if len(examples) == 0:
         return
     engine, grouped = performance.engine, len(examples.units) < len(examples)
     if (engine, grouped) not in learner.preflights_passed:
-        if reads_padding(learner):
-            raise PrivacyError(
-                f"'{models.family(learner.module)}' looks at padding: what it makes of a text "
-                "changes with how far the text is padded, so rows of one batch change each other; "
-                "use another model (BERT, RoBERTa, ModernBERT and most others don't)"
-            )
         compare_gradients(learner, examples, engine)
         replay.check(learner, performance, grouped)
     replay.prove_steps(learner, examples, performance)

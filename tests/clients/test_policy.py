@@ -118,7 +118,10 @@ def test_chance_in_holding_out_does_not_decide_who_takes_part(private: bool) -> 
         assert named(job, Policy(), facts(rows(least - out), rows(max(0, out - 1)))) == (
             ["federation.min_rows"] if out else []
         )
-    assert "federation.min_rows" in named(job, Policy(), facts(Rows((), ()), rows(least)))
+    # What it gives is noise, with or without a row; without noise it would be nothing.
+    nothing = named(job, Policy(), facts(Rows((), ()), rows(least)))
+    assert ("federation.min_rows" in nothing) is not private
+    assert "federation.min_rows" in named(job, Policy(), facts(Rows((), ()), Rows((), ())))
 
 
 def test_a_patient_in_training_and_test_rows_counts_once() -> None:

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 import server.rounds
 from fedmodel import cli
 from fedmodel.agreement import public_rate
+from fedmodel.data import Rows, hold_out
 from fedmodel.errors import ConfigError, DataError, QuorumError
 from fedmodel.runs import RunFolder
+from fedmodel.seeds import Seed
 from server.coordinator import Silent
 from simulations.parties import Parties, gather
 from simulations.play import play
@@ -123,9 +125,35 @@ def test_early_stopping_by_the_sites_own_rows_is_refused(tmp_path: Path) -> None
         gathered("privacy=record", "federation.patience=1", *csv_args(tmp_path))
 
 
-def test_a_test_set_without_a_row_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"raise data\.test_fraction"):
-        gathered("data.test_fraction=1e-9", *csv_args(tmp_path))
+def test_a_test_set_has_a_row_whatever_the_fraction(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(gathered("data.test_fraction=1e-9", *csv_args(tmp_path)).test) == 1
+    assert "one was put on the other" in caplog.text
+
+
+def falls(seed: int) -> bool:
+    """Return whether all rows of site E fall among the test rows."""
+    (train, test) = hold_out(
+        Rows(["a"], ["x"], None, ["E"]), 0.2, Seed(seed).child("data").child("test", "E")
+    )
+    return len(test) > len(train)
+
+
+@pytest.mark.parametrize("privacy", ["none", "record", "patient", "distributed", "site"])
+def test_a_site_takes_part_wherever_its_only_patient_falls(tmp_path: Path, privacy: str) -> None:
+    rows = [f"{s} {i} cough,{'xy'[i % 2]},{s},{s}{i // 2}" for s in "ABCD" for i in range(40)]
+    rows += [f"E {i} fever,{'xy'[i % 2]},E,E" for i in range(20)]
+    (tmp_path / "rows.csv").write_text("text,label,site,pid\n" + "\n".join(rows))
+    args = [f"privacy={privacy}", "data=csv", f"data.train={tmp_path / 'rows.csv'}"]
+    args += ["data.site=site", "data.patient=pid", "federation.sites=5", "train.batch_size=4"]
+    args += ["federation.partition=natural", "federation.min_rows=1"]
+    parties = gathered(*args, f"seed={next(filter(falls, range(99)))}")
+    left = 20 if privacy in ("none", "site") else 0
+    assert (len(parties.sites["E"]), len(parties.held_out["E"])) == (left, 20 - left)
+    played = play(parties, new_run(tmp_path / "run"), Silent())
+    assert not played.result.refused
+    assert set(played.result.updates.values()) == {parties.job.train.rounds}
 
 
 def copied(parties: Parties, folder: RunFolder) -> Sequence[str]:
