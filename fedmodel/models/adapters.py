@@ -40,7 +40,7 @@ def attach(
 
     Raises:
         ModelError: if LoRA's target modules or layers, or modules to freeze, aren't in the model,
-            or its architecture is unknown and no target is named.
+            its architecture is unknown and no target is named, or what is frozen starts at zero.
     """
     if train.method in ("lora", "ffa"):
         return _freeze(_lora(model, train, seed, peft_type), train.frozen)
@@ -68,7 +68,29 @@ def _freeze(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
             module.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("train.frozen leaves nothing to train; name fewer modules")
+    if names:
+        _check_learns(model)
     return model
+
+
+def _check_learns(model: nn.Module) -> None:
+    """Check that no matrix of zeros is frozen through which the trained parameters must act.
+
+    Raises:
+        ModelError: naming it: what comes before it would get no gradient, or nothing but noise.
+    """
+    # peft keeps the head as it was beside the one that is used.
+    used = {n: p for n, p in model.named_parameters() if ".original_module." not in n}
+    heads = set(head_names(model))
+    for name, parameter in used.items():
+        if parameter.requires_grad or parameter.ndim < 2 or parameter.any():
+            continue
+        before = used.get(name.replace("lora_B", "lora_A"), parameter)
+        if heads & set(name.split(".")) or before.requires_grad:
+            raise ModelError(
+                f"train.frozen: '{name}' starts at zero, so nothing that comes before it could "
+                "learn; leave it out of train.frozen"
+            )
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -205,6 +205,36 @@ def test_full_freezes_an_unused_pooler(model_of: Any) -> None:
     assert frozen == ["encoder.pooler.weight", "encoder.pooler.bias"]
 
 
+@pytest.mark.parametrize(
+    ("method", "frozen", "named"),
+    [
+        ("full", "classifier", "classifier"),
+        ("lora", "classifier", "classifier"),
+        ("lora", "lora_B", "query.lora_B"),
+    ],
+)
+def test_zeros_that_are_frozen_are_refused(
+    method: Any, frozen: str, named: str, model_of: Any
+) -> None:
+    """The whole ε was spent on a model that always gave every class the same."""
+    train = job.Train(method=method, frozen=(frozen,))
+    with pytest.raises(ModelError, match=rf"'[\w.]*{named}[\w.]*' starts at zero"):
+        attach(load(model_of("bert"), Seed(1)), train, Seed(1))
+
+
+def test_what_can_be_frozen_still_can(model_of: Any) -> None:
+    def trained(pooling: str, method: Any, *frozen: str) -> set[str]:
+        net = load(model_of("bert", pooling), Seed(1))
+        made = attach(net, job.Train(method=method, frozen=frozen), Seed(1))
+        return {name for name, p in made.named_parameters() if p.requires_grad}
+
+    assert not any("classifier" in name for name in trained("cls", "full", "classifier"))
+    only_head = trained("mean", "lora", "query", "value")  # adapters whole, as good as none
+    assert {name.split(".")[-1] for name in only_head} == {"weight"}
+    assert not any("lora" in name for name in only_head)
+    assert any("lora_B" in name for name in trained("mean", "lora", "lora_A"))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "roberta", "electra"])
