@@ -10,6 +10,7 @@ __all__ = ["Privacy", "ProposedPrivacy", "Unit"]
 
 # In float32 a gradient's square is 0 from about 1e-23 on; nobody clips to anything near.
 _LEAST_CLIP = 1e-6
+_LEAST_DELTA = 1e-12  # that the accountant takes
 
 # Whose presence is hidden.
 Unit: TypeAlias = Literal["record", "patient", "site"]
@@ -78,6 +79,11 @@ class ProposedPrivacy:
             require(
                 value is None or 0 < value < 1, f"privacy.{name} must be in (0, 1), got {value}"
             )
+        require(
+            self.delta is None or self.delta >= _LEAST_DELTA,
+            f"privacy.delta must be at least {_LEAST_DELTA:g}, got {self.delta}: below it rounding "
+            "errors count for more than what is accounted",
+        )
         require(
             self.rate is None or 0 < self.rate <= 1,
             f"privacy.rate must be in (0, 1], got {self.rate}",

@@ -133,6 +133,11 @@ class Train:
         for name in ("lr", "head_lr", "weight_decay"):
             value = getattr(self, name)
             require(value >= 0, f"train.{name} must not be negative, got {value}")
+        rates = ("head_lr",) if self.method == "head" else ("lr", "head_lr")
+        require(
+            any(getattr(self, name) for name in rates),
+            f"nothing would be learned with {' and '.join(f'train.{name}=0' for name in rates)}",
+        )
         require(0 <= self.momentum < 1, f"train.momentum must be in [0, 1), got {self.momentum}")
 
     @property

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fedmodel import config
+from fedmodel.accounting.claims import MIN_DELTA
 from fedmodel.errors import ConfigError
 from fedmodel.job import (
     Federation,
@@ -18,6 +19,7 @@ from fedmodel.job import (
     SecAgg,
     Train,
 )
+from fedmodel.job.privacy import _LEAST_DELTA
 from fedmodel.seeds import Seed
 from tests.jobs import NO_WEIGHTS, make_job, summed
 
@@ -231,6 +233,24 @@ def test_the_numbers_of_sums_are_checked_in_a_job_too(numbers: dict[str, Any], s
     MaskedSums(**good)
     with pytest.raises(ConfigError, match=says):
         MaskedSums(**good | numbers)
+
+
+@pytest.mark.parametrize("method", ["head", "lora", "ffa", "full"])
+def test_a_job_that_learns_nothing_is_refused(method: Any) -> None:
+    """Its ε would be spent like any other's."""
+    still: dict[str, Any] = {"lr": 0.0} if method == "head" else {"head_lr": 0.0}
+    with pytest.raises(ConfigError, match=r"nothing would be learned with .*train\.head_lr=0"):
+        Train(method=method, lr=0.0, head_lr=0.0)
+    moving: dict[str, Any] = {"head_lr": 0.5} if method == "head" else {"lr": 0.5}
+    Train(method=method, **still, **moving)
+
+
+def test_a_delta_that_no_accountant_takes_is_refused_before_anything_is_loaded() -> None:
+    assert _LEAST_DELTA == MIN_DELTA
+    for kind in (Privacy, ProposedPrivacy):
+        kind(mechanism="dpsgd", delta=MIN_DELTA)
+        with pytest.raises(ConfigError, match=r"delta must be at least 1e-12, got 1e-18"):
+            kind(mechanism="dpsgd", delta=1e-18)
 
 
 @pytest.mark.parametrize(("fraction", "size"), [(1.0, 7), (0.5, 4), (0.01, 1)])

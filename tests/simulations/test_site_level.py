@@ -58,7 +58,7 @@ def test_each_site_gives_its_whole_update_clipped_to_the_norm(lab: Any, given: l
 
 
 def test_the_noise_is_the_promised_one_of_the_whole_sum(lab: Any) -> None:
-    job = lab.job(privacy=SITE, rounds=1, method="full", lr=0.0, head_lr=0.0)
+    job = lab.job(privacy=SITE, rounds=1, method="full", lr=1e-30, head_lr=1e-30)
     plan = plan_of(job)
     ran = lab.run(job, faults=[Fault(what="back", kind="train", node=4)])
     values = (ran.vector - ran.start).astype(np.float64) * 4 / plan.noise_std(1)
@@ -74,7 +74,7 @@ def test_noise_that_decays_is_each_rounds_own_at_the_sites_and_in_the_sum(
     lab: Any, decay: float
 ) -> None:
     privacy = replace(SITE, decay=decay)
-    job = lab.job(privacy=privacy, rounds=2, method="full", lr=0.0, head_lr=0.0)
+    job = lab.job(privacy=privacy, rounds=2, method="full", lr=1e-30, head_lr=1e-30)
     plan = plan_of(job)
     ran = lab.run(job)
     values = (ran.vector - ran.start).astype(np.float64) * 5
