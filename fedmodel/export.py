@@ -1,19 +1,24 @@
-"""The verb ``export``: a finished run's model as a Hugging Face folder with a model card."""
+"""The verb ``export``: a finished run's model as a folder with a model card."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from fedmodel import config
 from fedmodel._escape import escaped
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.job import Job, Performance
-from fedmodel.runs import RunFolder, run_path
+from fedmodel.report.publication import Publication
+from fedmodel.report.usage import Form
+from fedmodel.runs import Manifest, RunFolder, run_path
 
 __all__ = ["export_run", "main"]
 
-Form: TypeAlias = Literal["merged", "adapter"]
+_MADE_UP = (
+    "Clinical notes that fedmodel makes up by itself, in English: of nobody, and no evidence of "
+    "anything about real notes."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +28,14 @@ class Ask:
     Args:
         run: a run's name or folder.
         to: folder to write.
-        form: ``merged`` or ``adapter``.
+        form: as in :func:`fedmodel.models.export`.
+        card: what the model card is to say.
     """
 
     run: str | None = None
     to: str | None = None
     form: Form = "merged"
+    card: Publication = field(default_factory=Publication)
 
 
 def main(
@@ -40,7 +47,7 @@ def main(
     """Export one run.
 
     Args:
-        mappings: the composed configuration: ``run``, ``to`` and ``form``.
+        mappings: the composed configuration: ``run``, ``to``, ``form`` and ``card``.
         given: unused.
         labels: unused; a sweep makes no sense here.
 
@@ -57,25 +64,33 @@ def main(
         raise ConfigError("export needs run=<the run's name or folder>")
     if not ask.to:
         raise ConfigError("export needs to=<a folder to write>")
-    to = export_run(run_path(ask.run), Path(ask.to).expanduser(), ask.form)
+    to = export_run(run_path(ask.run), Path(ask.to).expanduser(), ask.form, ask.card)
     print(escaped(f"exported to {to}"))
     return 0
 
 
-def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
-    """Write a run's final model so that plain transformers and peft load it.
+def export_run(
+    run: Path,
+    to: Path,
+    form: Form = "merged",
+    publication: Publication = Publication(),  # noqa: B008 - frozen
+) -> Path:
+    """Write a run's final model so that others load it without fedmodel.
 
     Args:
         run: the run folder.
         to: folder to write; must not exist, or be empty.
-        form: ``merged`` or ``adapter``.
+        form: as in :func:`fedmodel.models.export`.
+        publication: what the model card is to say.
 
     Returns:
         ``to``.
 
     Raises:
         RunFolderError: if the run isn't finished, or its job is of an earlier format.
-        ModelError: if the run's base model isn't found or isn't the one it trained.
+        ModelError: if the run's base model isn't found or isn't the one it trained, or the model
+            hasn't that form.
+        MissingExtraError: for ``onnx``, if what writes it isn't installed.
     """
     folder = RunFolder.open(run)
     summary = folder.summary()
@@ -90,17 +105,30 @@ def export_run(run: Path, to: Path, form: Form = "merged") -> Path:
     from fedmodel.report.card import model_card
     from fedmodel.training.learner import resident
 
+    if form == "onnx":
+        models.onnx.check_installed()
     learner = resident(job, Performance(device="cpu"))
     learner.load_vector(learner.layout.from_named(folder.model()))
     card = model_card(
         folder.manifest.job,
         summary,
         form=form,
-        carries_code=models.carries_code(learner.module),
+        carries_code=form in ("merged", "adapter") and models.carries_code(learner.module),
         carries_base=form == "adapter" and job.model.source == "tiny",
+        publication=_described(folder.manifest, publication),
+        rounds=folder.metrics(),
+        year=folder.manifest.created[:4],
     )
     models.export(learner.module, learner.tokenizer, to, form=form, card=card)
     return to
+
+
+def _described(manifest: Manifest, publication: Publication) -> Publication:
+    """Say of made-up rows that they are."""
+    data = manifest.config.get("data")
+    made_up = isinstance(data, dict) and data.get("kind") == "synthetic"
+    known = publication.data or (_MADE_UP if made_up else None)
+    return replace(publication, data=known)
 
 
 def _job(folder: RunFolder) -> Job:

@@ -21,7 +21,7 @@ from fedmodel.tasks import Task
 from fedmodel.training.learner import Learner
 from fedmodel.watch import UNWATCHED, Watch
 
-__all__ = ["counts_table", "rare_classes", "say_cut", "say_rare"]
+__all__ = ["count_classes", "counts_table", "rare_classes", "say_cut", "say_rare"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def rare_classes(
         task: says what a row's label is.
         labels: the job's classes; there may be some without a row.
     """
-    learned, tested = _counted(train, task), _counted(test, task)
+    learned, tested = count_classes(train, task), count_classes(test, task)
     both = sorted({*learned, *tested, *labels})
     return {
         name: (learned[name], tested[name])
@@ -137,7 +137,7 @@ def counts_table(
         test: all test rows.
         task: says what a row's label is.
     """
-    whole = _counted(Rows.concat(sites.values()), task)
+    whole = count_classes(Rows.concat(sites.values()), task)
     classes = [name for name, _ in whole.most_common()]
     named = classes if len(classes) <= _COLUMNS else classes[: _COLUMNS - 1]
     patients = all(rows.patients is not None for rows in sites.values())
@@ -148,7 +148,7 @@ def counts_table(
         table.add_column(cell(head), justify="right")
 
     def add(name: str, rows: Rows, out: int) -> None:
-        counts = _counted(rows, task)
+        counts = count_classes(rows, task)
         figures = [len(rows), *[len(set(rows.patients or ()))] * patients]
         figures += [out] * bool(held_out) + [counts[n] for n in named]
         if len(named) < len(classes):
@@ -165,7 +165,8 @@ def counts_table(
     return table
 
 
-def _counted(rows: Rows, task: Task) -> Counter[str]:
+def count_classes(rows: Rows, task: Task) -> Counter[str]:
+    """Return how many rows have each class, or each label of a set."""
     return Counter(name for label in rows.labels for name in task.names(label))
 
 

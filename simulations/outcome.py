@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clients.report import SiteReport
+from fedmodel import tasks
+from fedmodel.data import Rows
 from fedmodel.job import Job
 from fedmodel.report.caveats import caveats
 from fedmodel.report.figures import hiding, privacy_summary
@@ -18,6 +20,7 @@ from fedmodel.runs import (
     Summary,
 )
 from server.publishing import Published
+from simulations.notices import count_classes
 from simulations.parties import Parties
 from simulations.play import Played
 
@@ -70,7 +73,24 @@ def summarise(
         ),
         time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
         traffic=played.traffic,
+        classes=_classes(parties, {name for name, site in sites.items() if site.steps}),
     )
+
+
+def _classes(parties: Parties, trained: set[str]) -> dict[str, dict[str, int]]:
+    """Return the class counts that may be published: of training rows, where none is private."""
+    job, task = parties.job, tasks.of(parties.job.model.task)
+    public = {}
+    if not job.privacy.private:
+        rows = [rows for name, rows in parties.sites.items() if name in trained]
+        public["train"] = Rows.concat(rows)
+    if not job.privacy.private or job.federation.test == "public":
+        public["test"] = parties.test
+    return {
+        name: {label: counts[label] for label in job.model.labels}
+        for name, rows in public.items()
+        if (counts := count_classes(rows, task)).total()
+    }
 
 
 def _blamed(played: Played) -> tuple[str, ...]:

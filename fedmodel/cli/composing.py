@@ -9,7 +9,11 @@ from typing import Any
 from fedmodel._paths import conf_dir
 from fedmodel.errors import ConfigError
 
-__all__ = ["as_typed", "compose", "expand"]
+__all__ = ["as_typed", "compose", "expand", "quoted"]
+
+_QUOTED = re.compile(r"""(['"])(?:(?!\1)[^\\]|\\.)*\1""")
+# Only there have backslashes a meaning: before a quote, an interpolation and the end.
+_BEFORE_MEANING = re.compile(r"(\\*)(\$\{|'|$)")
 
 
 def as_typed(overrides: Sequence[str], texts: Collection[str]) -> list[str]:
@@ -47,6 +51,33 @@ def as_typed(overrides: Sequence[str], texts: Collection[str]) -> list[str]:
                     override = f"{key}={_texts_as_typed(value.strip(), held)}"
         found.append(override)
     return found
+
+
+def quoted(overrides: Sequence[str], sentences: Collection[str]) -> list[str]:
+    r"""Return overrides in which sentences are in quotes, so that nothing in them has a meaning.
+
+    A value that is in quotes already stays as it is, and so does ``null``.
+
+    Args:
+        overrides: of the command line.
+        sentences: keys whose value is one.
+
+    >>> quoted(["card.data=It's a, b (c)", "to=x"], ["card.data"])
+    ["card.data='It\\'s a, b (c)'", 'to=x']
+    """
+    found = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        value = " ".join(value.split())
+        if key in sentences and value not in ("", "null") and not _QUOTED.fullmatch(value):
+            override = f"{key}='{_BEFORE_MEANING.sub(_escaped, value)}'"
+        found.append(override)
+    return found
+
+
+def _escaped(found: re.Match[str]) -> str:
+    backslashes, meant = found.groups()
+    return backslashes * 2 + (f"\\{meant}" if meant else "")
 
 
 def _texts_as_typed(value: str, parsed: list[Any]) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from fedmodel._escape import escaped
 from fedmodel._paths import conf_dir, use_apps
 from fedmodel.cli import help as texts
-from fedmodel.cli.composing import as_typed, compose, expand
-from fedmodel.cli.verbs import LISTS, OPTIONS, TEXTS, VERBS
+from fedmodel.cli.composing import as_typed, compose, expand, quoted
+from fedmodel.cli.verbs import LISTS, OPTIONS, SENTENCES, TEXTS, VERBS
 from fedmodel.errors import ConfigError, FedmodelError
 
 __all__ = ["main"]
@@ -116,7 +116,7 @@ def _run(verb: str, rest: list[str]) -> int:
     logging.setLogRecordFactory(_Record)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     use_apps()
-    rest = _without_options(verb, rest)
+    rest = quoted(_without_options(verb, rest), SENTENCES[verb])
     sweep = bool(rest) and rest[0] in {"-m", "--multirun"}
     overrides = as_typed(rest[1:] if sweep else rest, TEXTS[verb] | LISTS[verb])
     combinations = expand(overrides)

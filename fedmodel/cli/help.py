@@ -9,6 +9,8 @@ from pathlib import Path
 
 __all__ = ["overview", "page", "verb"]
 
+_OTHERS = ("export", "budget")  # verbs whose keys are in one file, without groups
+
 
 def overview(verbs: Mapping[str, str]) -> str:
     """Return the text of ``fedmodel --help``."""
@@ -75,7 +77,7 @@ def _given(
 
 
 def page(conf: Path) -> str:
-    """Return the reference of ``fedmodel simulate``'s keys, in Markdown.
+    """Return the reference of all verbs' keys, in Markdown.
 
     Args:
         conf: folder of the configuration.
@@ -96,6 +98,11 @@ def page(conf: Path) -> str:
             # A recipe is taken by itself, where its train and noise are.
             choice = "" if group == "recipe" else f"`{group}={path.stem}`"
             lines.append(f"| {choice} | {_cell(_first_comment(path))} | {sets} |")
+    lines += ["", "## Other verbs", "", "| verb | key | default | meaning |", "|---|---|---|---|"]
+    for name in _OTHERS:
+        for key, (value, comment) in _keys(conf / f"{name}.yaml", "").items():
+            if value:
+                lines.append(f"| `fedmodel {name}` | `{key}` | `{value}` | {_cell(comment)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -58,12 +58,29 @@ class FinishedRun:
             found: Any = _late("simulations.confusion").confusion(self.folder)
         return found  # type: ignore[no-any-return]
 
-    def export(self, to: str | Path, form: Literal["merged", "adapter"] = "merged") -> Path:
-        """Write the model as a folder that plain transformers loads (``fedmodel export``)."""
-        from fedmodel.export import export_run
+    def export(
+        self,
+        to: str | Path,
+        form: Literal["merged", "adapter", "sentence-transformers", "onnx"] = "merged",
+        card: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write the model as a folder that others load without fedmodel (``fedmodel export``).
 
+        Args:
+            to: folder to write; must not exist, or be empty.
+            form: as the verb has it.
+            card: what the model card is to say, by the verb's keys: ``{"license": "mit"}``.
+
+        Returns:
+            The folder.
+        """
+        from fedmodel import config
+        from fedmodel.export import export_run
+        from fedmodel.report.publication import Publication
+
+        words = config.build(Publication, card or {}, "card")
         with _usual():
-            return export_run(self.folder.path, Path(to), form)
+            return export_run(self.folder.path, Path(to), form, words)
 
 
 def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:

@@ -1,11 +1,14 @@
 """The table of verbs: each with the principal who runs it."""
 
-__all__ = ["LISTS", "OPTIONS", "TEXTS", "VERBS"]
+__all__ = ["LISTS", "OPTIONS", "SENTENCES", "TEXTS", "VERBS"]
 
 # verb → module:function, and what it does. The module is imported only when the verb runs.
 VERBS: dict[str, tuple[str, str]] = {
     "simulate": ("simulations.run:main", "run several sites on this machine → a run folder"),
-    "export": ("fedmodel.export:main", "write a run's model as a Hugging Face folder"),
+    "export": (
+        "fedmodel.export:main",
+        "write a run's model as a folder that others load",
+    ),
     "budget": ("fedmodel.budget:main", "what sites have spent, hold and have left"),
 }
 # `--what-if job=PATH` reads better than what_if=PATH, and is the same.
@@ -28,8 +31,16 @@ TEXTS: dict[str, frozenset[str]] = {
             ),
         ]
     ),
-    "export": frozenset(["run", "to"]),
+    "export": frozenset(
+        ["run", "to", *(f"card.{name}" for name in ("data", "license", "authors"))]
+    ),
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
+}
+# Of them those that hold sentences: commas, brackets and quotes stand in them for themselves.
+SENTENCES: dict[str, frozenset[str]] = {
+    "simulate": frozenset(),
+    "export": frozenset(["card.data", "card.license", "card.authors"]),
+    "budget": frozenset(),
 }
 # Keys whose value is a list of such texts.
 LISTS: dict[str, frozenset[str]] = {

@@ -1,5 +1,6 @@
 """Models: loading, what trains, the flat layout of what travels, and export."""
 
+from fedmodel.models import onnx
 from fedmodel.models.adapters import attach, parameter_groups
 from fedmodel.models.export import carries_code, export
 from fedmodel.models.families import family, head_names, unwrap, with_positions
@@ -23,6 +24,7 @@ __all__ = [
     "head_only",
     "load",
     "load_tokenizer",
+    "onnx",
     "parameter_groups",
     "unwrap",
     "with_positions",

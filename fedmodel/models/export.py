@@ -1,4 +1,4 @@
-"""A trained model as a folder that plain ``transformers`` and ``peft`` load."""
+"""A trained model as a folder that ``transformers``, ``peft`` and others load without fedmodel."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fedmodel.errors import ModelError, RunFolderError
-from fedmodel.models import modeling
+from fedmodel.models import modeling, onnx, sentences
 from fedmodel.models.build import READS
 from fedmodel.models.context import quiet
 from fedmodel.models.families import unwrap
@@ -45,14 +45,17 @@ def export(
     tokenizer: PreTrainedTokenizerBase,
     to: Path,
     *,
-    form: Literal["merged", "adapter"],
+    form: Literal["merged", "adapter", "sentence-transformers", "onnx"],
     card: str,
 ) -> None:
-    """Write a trained model as a Hugging Face folder, whole or not at all.
+    """Write a trained model as a folder, whole or not at all.
 
-    ``merged`` is a complete model, LoRA merged into the weights. ``adapter`` is a peft adapter with
-    its head; the base model lies beside it unless it's a hub model with all its weights. The
-    model passed in isn't changed. Weights are safetensors.
+    ``merged`` is a complete model for transformers, LoRA merged into the weights; with mean pooling
+    it carries code. ``adapter`` is a peft adapter with its head; the base model lies beside it
+    unless it's a hub model with all its weights. ``sentence-transformers`` is for mean pooling
+    (:mod:`fedmodel.models.sentences`), ``onnx`` for onnxruntime (:mod:`fedmodel.models.onnx`): both
+    are whole and hold no code. The model passed in isn't changed. Weights are safetensors, but in
+    ONNX.
 
     Args:
         model: as :func:`fedmodel.models.attach` returned it, with trained weights.
@@ -62,23 +65,43 @@ def export(
         card: text of ``README.md``.
 
     Raises:
-        ModelError: for ``adapter`` of a model without an adapter.
+        ModelError: if the model hasn't that form, or another one's logits came of it.
+        MissingExtraError: for ``onnx``, if what writes it isn't installed.
         RunFolderError: if ``to`` exists with something in it, or can't be written.
     """
-    if form == "adapter" and not hasattr(model, "peft_config"):
-        raise ModelError(
-            "form=adapter needs a model trained with train=lora or train=ffa; use form=merged"
-        )
+    _check_form(model, form)
     with _folder(to) as folder, quiet():
         if form == "adapter":
             _save_adapter(model, folder)
-        else:
+            save_tokenizer(tokenizer, folder)
+        elif form == "merged":
             _save_model(_merged(model), folder, reads=tokenizer.model_max_length)
-        save_tokenizer(tokenizer, folder)
+            save_tokenizer(tokenizer, folder)
+        elif form == "onnx":
+            net = _merged(model)
+            onnx.save(net, tokenizer, folder)
+            _save_config(net, folder)
+            save_tokenizer(tokenizer, folder)
+        else:
+            net = _merged(model)
+            body = sentences.save(net, folder, tokenizer.model_max_length)
+            _save_config(net, body)
+            save_tokenizer(tokenizer, body)
         readme = folder / "README.md"
         readme.unlink(missing_ok=True)
         readme.write_text(card, encoding="utf-8")
         _share_permissions(folder, readme)
+
+
+def _check_form(model: nn.Module, form: str) -> None:
+    if form == "adapter" and not hasattr(model, "peft_config"):
+        raise ModelError(
+            "form=adapter needs a model trained with train=lora or train=ffa; use form=merged"
+        )
+    if form == "sentence-transformers":
+        sentences.check(unwrap(model))
+    if form == "onnx":
+        onnx.check_installed()
 
 
 def _merged(model: nn.Module) -> PreTrainedModel:
@@ -103,6 +126,22 @@ def _save_model(net: PreTrainedModel, folder: Path, reads: int | None = None) ->
             "AutoModelForSequenceClassification": f"{module}.FedmodelForSequenceClassification",
         }
         shutil.copyfile(modeling.__file__, folder / CODE_FILE)
+    _write(folder / "config.json", values)
+
+
+def _save_config(net: PreTrainedModel, folder: Path) -> None:
+    """Write the body's configuration, of an architecture that transformers has, with the labels."""
+    outer: Any = net.config
+    config = copy.deepcopy(getattr(outer, "encoder", outer))
+    config.save_pretrained(folder)
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    values.pop("_name_or_path", None)
+    values.pop(READS, None)
+    values |= {
+        "id2label": {str(number): name for number, name in outer.id2label.items()},
+        "label2id": outer.label2id,
+        "problem_type": outer.problem_type,
+    }
     _write(folder / "config.json", values)
 
 

@@ -84,6 +84,11 @@ def _check_folder(folder: Path) -> None:
         )
     if (folder / "config.json").is_file():
         return
+    if (folder / "modules.json").is_file():
+        raise ModelError(
+            f"model.path={folder} is a folder for sentence-transformers, which holds no model that "
+            "can be gone on with; export that run with form=merged"
+        )
     raise ModelError(
         f"model.path={folder}: expected a Hugging Face folder with config.json, which is missing"
     )

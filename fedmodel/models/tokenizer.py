@@ -12,7 +12,10 @@ from fedmodel.models import tiny
 from fedmodel.models.context import quiet
 from fedmodel.models.source import Source, explained, find
 
-__all__ = ["load_tokenizer", "save_tokenizer", "tokenizer_length"]
+__all__ = ["INPUTS", "load_tokenizer", "save_tokenizer", "tokenizer_length"]
+
+INPUTS = ("input_ids", "attention_mask")
+"""What a tokenizer gives and a model is trained on, int64 ``[B, T]`` both."""
 
 # What transformers takes from a tokenizer.json of how it was called.
 _AS_CALLED = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
@@ -43,7 +46,10 @@ def load_tokenizer(model: job.Model) -> PreTrainedTokenizerBase:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a tokenizer that cuts where the model's head was trained to, and pads nothing itself.
+    """Write a tokenizer that gives what the model was trained on.
+
+    It cuts where the head was trained to, and pads nothing itself. Segment ids it doesn't give:
+    some models can't take them, and others (GPT-2) read them as tokens.
 
     How it was called last, or had been called before it was published, would else stand in its
     file; plain transformers passes that over, other readers of ``tokenizer.json`` go by it.
@@ -58,6 +64,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         made.backend_tokenizer.enable_truncation(made.model_max_length)
     for key in _AS_CALLED:
         made.init_kwargs.pop(key, None)
+    made.init_kwargs["model_input_names"] = list(INPUTS)
     made.save_pretrained(folder)
 
 

@@ -2,17 +2,20 @@
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedmodel import tasks
 from fedmodel._escape import escaped
 from fedmodel._text import show_epsilon
-from fedmodel.runs import ReleasedAccuracy, Summary
+from fedmodel.report.markdown import code, number, plain, table
+from fedmodel.report.publication import Publication
+from fedmodel.report.results import data, evaluation, misleading
+from fedmodel.report.usage import Form, library, usage
+from fedmodel.runs import Summary
 
 __all__ = ["model_card"]
 
-_NAME = re.compile(r"[\w ,'()-]+")
 _METHODS = {
     "lora": "LoRA (arXiv 2106.09685) and the classification head",
     "ffa": "LoRA with A frozen (FFA-LoRA, arXiv 2403.12313) and the classification head",
@@ -25,9 +28,12 @@ def model_card(
     job: Mapping[str, Any],
     summary: Summary,
     *,
-    form: Literal["merged", "adapter"] = "merged",
+    form: Form = "merged",
     carries_code: bool = False,
     carries_base: bool = False,
+    publication: Publication = Publication(),  # noqa: B008 - frozen
+    rounds: Sequence[Mapping[str, Any]] = (),
+    year: str | None = None,
 ) -> str:
     """Return ``README.md`` for an export: YAML front matter and Markdown.
 
@@ -37,17 +43,32 @@ def model_card(
         form: as in :func:`fedmodel.models.export`.
         carries_code: whether the folder holds ``modeling_fedmodel.py``.
         carries_base: whether an adapter's folder holds its base model too.
+        publication: what whoever publishes the model says of it.
+        rounds: metrics of the finished rounds, in order.
+        year: in which it was trained.
     """
+    task = _task(job)
+    base = None if form != "adapter" or carries_base or carries_code else _base(job)
     parts = [
-        _front(job, form),
+        _front(job, form, publication),
         _intro(job),
+        usage(
+            form,
+            task,
+            code=carries_code,
+            tokens=job["model"]["max_length"],
+            labels=job["model"]["labels"],
+            base=base,
+        ),
+        data(job, summary, publication),
         _training(job, summary),
         _privacy(job, summary),
-        _evaluation(_task(job).card, summary),
-        _loading(job, form, carries_code, carries_base or carries_code),
-        _limits(),
+        evaluation(task.card, summary, publication),
+        misleading(summary, rounds, publication),
+        _limits(publication),
+        _citing(job, summary, publication, year),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _task(job: Mapping[str, Any]) -> tasks.Task:
@@ -69,14 +90,15 @@ def _hub_id(job: Mapping[str, Any]) -> str | None:
     return name if plain and name.count("/") <= 1 else None
 
 
-def _front(job: Mapping[str, Any], form: str) -> str:
-    # No `license`: that is for whoever publishes the model, and depends on the base model's.
+def _front(job: Mapping[str, Any], form: Form, publication: Publication) -> str:
     said = _task(job).card
     tags = ["fedmodel", "federated-learning", *said.tags]
     if job["privacy"]["mechanism"] != "none":
         tags.append("differential-privacy")
-    lines = [f"library_name: {'peft' if form == 'adapter' else 'transformers'}"]
-    lines += [f"pipeline_tag: {said.pipeline_tag}"]
+    # None is guessed: that is for whoever publishes the model, and depends on the base model's.
+    name = publication.license
+    lines = [f"license: {name}" if name else "# license: fill in; what does the base model allow?"]
+    lines += [f"library_name: {library(form)}", f"pipeline_tag: {said.pipeline_tag}"]
     if (base := _hub_id(job)) is not None:
         lines += [f"base_model: {json.dumps(base)}"]
     lines += ["tags:", *(f"- {tag}" for tag in tags)]
@@ -84,7 +106,7 @@ def _front(job: Mapping[str, Any], form: str) -> str:
 
 
 def _intro(job: Mapping[str, Any]) -> str:
-    labels = ", ".join(_code(label) for label in job["model"]["labels"]) or "unknown"
+    labels = ", ".join(code(label) for label in job["model"]["labels"]) or "unknown"
     said = _task(job).card
     return (
         f"# {said.title} trained across sites with fedmodel\n\n"
@@ -93,35 +115,13 @@ def _intro(job: Mapping[str, Any]) -> str:
     )
 
 
-def _code(value: object) -> str:
-    """Return text as inline code that can't break out of it, nor out of a table."""
-    return (
-        "`"
-        + " ".join(escaped(str(value).replace("`", "'").replace("|", "/"), lines=True).split())
-        + "`"
-    )
-
-
-def _plain(name: str) -> str:
-    """Return a name of ours as it stands; one that isn't made of letters alone, as code."""
-    return name if _NAME.fullmatch(name) else _code(name)
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _table(rows: list[tuple[str, str]]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
-
-
 def _training(job: Mapping[str, Any], summary: Summary) -> str:
     model, train = job["model"], job["train"]
-    revision = f" at {_code(model['revision'])}" if model.get("revision") else ""
+    revision = f" at {code(model['revision'])}" if model.get("revision") else ""
     normal = ", scaled to length 1" if model["pooling"] == "mean" and model["normalize"] else ""
     pooling = "mean of the tokens" if model["pooling"] == "mean" else "the architecture's own head"
     rows = [
-        ("Base model", _code(_base(job)) + revision),
+        ("Base model", code(_base(job)) + revision),
         ("Pooling", pooling + normal),
         ("Tokens read", str(model["max_length"])),
         ("Trained", _METHODS[train["method"]]),
@@ -131,9 +131,17 @@ def _training(job: Mapping[str, Any], summary: Summary) -> str:
         ("Batch size", f"{train['batch_size']}{_expected(job)}"),
         ("Site optimiser", f"{train['optimizer']}, lr {train['lr']:g}, head {train['head_lr']:g}"),
         ("Aggregation", job["aggregation"]["optimizer"]),
-        ("Job (SHA-256)", _code(summary.job_sha256)),
+        ("Seed", f"{job['seed']}: {_SEEDED}{_DRAWN if summary.privacy.private else ''}"),
+        ("Job (SHA-256)", code(summary.job_sha256)),
     ]
-    return "## How it was trained\n\n" + _table(rows)
+    return "## How it was trained\n\n" + table(rows)
+
+
+_SEEDED = (
+    "of first weights, and in a simulation of which rows go to which site and are held out; "
+    "without privacy of the order of batches too"
+)
+_DRAWN = ". Noise, and which rows a private step takes, are drawn from the system and never by it"
 
 
 def _expected(job: Mapping[str, Any]) -> str:
@@ -162,21 +170,21 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
             "the data it was trained on."
         )
     rows = [
-        ("Unit", f"one {_code(spent.unit)}"),
-        ("Neighbouring datasets", f"{_code(spent.adjacency)} of one unit"),
+        ("Unit", f"one {code(spent.unit)}"),
+        ("Neighbouring datasets", f"{code(spent.adjacency)} of one unit"),
         ("Mechanism", _MECHANISMS[spent.mechanism]),
-        ("Clip norm", _number(asked["clip"])),
+        ("Clip norm", number(asked["clip"])),
         ("ε spent (the worst site's)", show_epsilon(spent.epsilon)),
         *(
-            (f"ε against: {_plain(name)}", show_epsilon(found))
+            (f"ε against: {plain(name)}", show_epsilon(found))
             for name, found in spent.adversaries.items()
         ),
-        ("ε allowed", _number(asked["epsilon"])),
-        ("δ", _number(spent.delta)),
+        ("ε allowed", number(asked["epsilon"])),
+        ("δ", number(spent.delta)),
     ]
     return (
         "## Privacy\n\n"
-        + _table(rows)
+        + table(rows)
         + "\n\nWhat this says: whether or not any one unit was in the training data changes "
         "the probability of any outcome of the run by a factor of at most e^ε, up to δ.\n\n"
         f"What it doesn't say: it doesn't cover a person {_WIDER[spent.unit]}, facts shared by "
@@ -185,87 +193,38 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
     )
 
 
-def _evaluation(said: tasks.Card, summary: Summary) -> str:
-    if summary.privacy.private and summary.test == "held out from the sites":
-        return "## Evaluation\n\n" + _released(said, summary.released)
-    if not summary.final:
-        return "## Evaluation\n\nNo evaluation was recorded."
-    rows = [(_metric(said, name), _number(value)) for name, value in summary.final.items()]
-    return "## Evaluation\n\nOn the run's test set:\n\n" + _table(rows)
-
-
-def _metric(said: tasks.Card, name: str) -> str:
-    """Return words for a metric; one of a single label is named by both, with a dot between."""
-    words = {
-        "majority": f"accuracy of {said.majority}",
-        "macro_f1": "macro F1",
-        "micro_f1": "micro F1",
-        "f1": "F1",
-    }
-    kind, dot, label = name.partition(".")
-    if not dot:
-        return words.get(name, _code(name))
-    return f"{words.get(kind, _plain(kind))} of {_code(label)}"
-
-
-def _released(said: tasks.Card, released: ReleasedAccuracy | None) -> str:
-    """Say what the sites told of their own test rows; the exact figures aren't for publishing."""
-    rows = _released_rows(said, released) if released is not None else []
-    if not rows:
-        return (
-            "The test rows were the sites' own, and no figure on them was released under "
-            "differential privacy."
-        )
-    return "On rows held out at the sites, covered by the ε above:\n\n" + _table(rows)
-
-
-def _released_rows(said: tasks.Card, released: ReleasedAccuracy) -> list[tuple[str, str]]:
-    """Return what the noise doesn't swamp."""
-    rows: list[tuple[str, str]] = []
-    if released.accuracy is not None and released.standard_error is not None:
-        rows = [
-            ("accuracy, from noised counts", _number(released.accuracy)),
-            ("its standard error from the noise", _number(released.standard_error)),
-        ]
-    for name, score in released.scores.items():
-        if score.value is not None and score.standard_error is not None:
-            found = f"{_number(score.value)} ± {_number(score.standard_error)}"
-            rows.append((f"{_metric(said, name)}, likewise", found))
-    return rows
-
-
-def _loading(job: Mapping[str, Any], form: str, code: bool, carried: bool) -> str:
-    trust = ", trust_remote_code=True" if code else ""
-    base = json.dumps(_base(job))
-    head = _task(job).head
-    auto = head.auto_class
-    lines = [f"from transformers import {auto}, AutoTokenizer", ""]
-    lines += ['folder = "."  # where this file lies']
-    if form == "adapter" and not carried:
-        count = len(job["model"]["labels"])
-        where = f'{base}, num_labels={count}, problem_type="{head.problem_type}"'
-        lines.insert(0, "from peft import PeftModel")
-        lines += [f"base = {auto}.from_pretrained({where})"]
-        lines += ["model = PeftModel.from_pretrained(base, folder)"]
-    else:  # an adapter beside its base model comes with it
-        lines += [f"model = {auto}.from_pretrained(folder{trust})"]
-    lines += ["tokenizer = AutoTokenizer.from_pretrained(folder)"]
-    block = "\n".join(["## How to load it", "", "```python", *lines, "```"])
-    if not code:
-        return block + "\n\nThe folder holds no code."
-    return block + (
-        "\n\n`trust_remote_code=True` lets transformers run `modeling_fedmodel.py` from this "
-        "folder (mean pooling and a linear head). Read it first: it is short and imports only "
-        "torch and transformers."
+def _limits(publication: Publication) -> str:
+    licence = (
+        "The licence is that of the base model and of whoever publishes this; none is set here."
     )
-
-
-def _limits() -> str:
+    if publication.license:
+        licence = (
+            f"Licence: {publication.license}, by the word of whoever publishes this; the base "
+            "model's own goes on."
+        )
     return (
         "## Limits\n\n"
         "- Not a medical device. Check it on your own data before any use that touches a person.\n"
         "- It was evaluated only as shown above; sites, groups and times that weren't in the data "
         "can fare worse.\n"
         "- Differential privacy costs accuracy, and more for rare classes.\n"
-        "- The licence is that of the base model and of whoever publishes this; none is set here."
+        f"- {licence}"
+    )
+
+
+def _citing(
+    job: Mapping[str, Any], summary: Summary, publication: Publication, year: str | None
+) -> str:
+    authors = publication.authors or "fill in: who publishes this model"
+    lines = [
+        f"@misc{{fedmodel-{summary.job_sha256[:12]},",
+        f"  title = {{{_task(job).card.title} trained across sites with fedmodel}},",
+        f"  author = {{{' '.join(re.sub(r'[{}`]', '', escaped(authors)).split())}}},",
+        *([f"  year = {{{year}}},"] if year else []),
+        f"  note = {{Job {summary.job_sha256}}}",
+        "}",
+    ]
+    base = f" Its base model, {code(_base(job))}, has a card of its own." if _hub_id(job) else ""
+    return "\n".join(["## How to cite", "", "```bibtex", *lines, "```"]) + (
+        f"\n\nThe job is named by its SHA-256.{base}"
     )

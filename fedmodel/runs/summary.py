@@ -227,6 +227,9 @@ class Summary:
         notes: sentences that a reader of the figures should know.
         time: where the wall time went.
         traffic: bytes that crossed.
+        classes: ``train`` and ``test`` → class → rows, where that is no secret: of training rows
+            without privacy, of test rows without it or where they are public. Not in the file where
+            there is nothing.
     """
 
     schema: Literal["fedmodel.summary/1"] = "fedmodel.summary/1"
@@ -241,6 +244,7 @@ class Summary:
     notes: tuple[str, ...]
     time: RunTime
     traffic: Traffic
+    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def from_mapping(cls, mapping: object, where: str = "summary.json") -> "Summary":
@@ -262,6 +266,8 @@ class Summary:
         made["secagg"] = {k: v for k, v in made["secagg"].items() if v is not None}
         if self.released is not None and not self.released.scores:
             del made["released"]["scores"]
+        if not self.classes:
+            del made["classes"]
         if not self.privacy.private:
             for site in made["privacy"]["sites"].values():
                 del site["epsilon_total"]

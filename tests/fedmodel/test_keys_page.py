@@ -7,8 +7,10 @@ import os
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
+from fedmodel import cli
 from fedmodel._paths import conf_dir
 from fedmodel.cli import help as texts
 from fedmodel.cli.composing import compose
@@ -16,7 +18,8 @@ from fedmodel.cli.composing import compose
 PAGE = Path(__file__).resolve().parents[2] / "docs/keys.md"
 HEAD = """# Keys
 
-Every key of `fedmodel simulate`, with its default before any choice, and what each choice sets.
+Every key of `fedmodel simulate`, with its default before any choice, and what each choice sets;
+at the end the keys of the other verbs.
 `fedmodel simulate GROUP=CHOICE … --help` shows the keys with the values of *those* choices. A key
 on the command line outranks them all; most that have no effect on the job are refused by name.
 
@@ -48,6 +51,14 @@ def test_every_key_is_there_with_its_meaning() -> None:
     assert len(found) == len(rows)
     assert found.keys() == leaves(compose("simulate", []))
     assert [key for key, meaning in found.items() if not meaning.strip()] == []
+
+
+@pytest.mark.parametrize("verb", sorted(cli.VERBS.keys() - {"simulate"}))
+def test_the_keys_of_other_verbs_are_there(verb: str) -> None:
+    row = rf"^\| `fedmodel {verb}` \| `(.*?)` \| `.*?` \| (.*) \|$"
+    rows = re.findall(row, PAGE.read_text(), re.MULTILINE)
+    assert {key for key, _ in rows} == leaves(compose(verb, []))
+    assert all(meaning.strip() for _, meaning in rows)
 
 
 def test_help_of_choices_shows_their_keys_and_values() -> None:

@@ -112,6 +112,36 @@ def test_what_becomes_of_a_runs_name(value: str, run: str | None) -> None:
     assert config.build(ExportAsk, cli.compose("export", overrides)).run == run
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("Notes: of 'nobody', 2020 (English), a=b", "Notes: of 'nobody', 2020 (English), a=b"),
+        ("2024_01", "2024_01"),
+        ("C:\\\\new\\'s \\ \\\\", "C:\\\\new\\'s \\ \\\\"),
+        ("{a: [1, ${form}]} and \\\\${run} $HOME", "{a: [1, ${form}]} and \\\\${run} $HOME"),
+        ("two\nlines", "two lines"),
+        ("'in quotes, as it is'", "in quotes, as it is"),
+        ("'it\\'s'", "it's"),
+        ("'this' and 'that'", "'this' and 'that'"),
+        ("'", "'"),
+        ('"Sic", he said', '"Sic", he said'),
+        ("null", None),
+    ],
+)
+def test_a_sentence_is_taken_as_it_stands(
+    value: str, sentence: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def main(mappings: Any, **_: Any) -> int:
+        seen.extend(mappings)
+        return 0
+
+    monkeypatch.setattr(export, "main", main)
+    assert cli.main(["export", f"card.data={value}"]) == 0
+    assert seen[0]["card"]["data"] == sentence
+
+
 @pytest.mark.parametrize("value", ["[a]", "{a: 1}", "${form_}", ".", "..", "' '", ""])
 def test_what_names_no_run_is_one_line(
     value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -161,8 +191,9 @@ def test_a_number_from_a_file_is_refused_by_name(key: str, odd: object) -> None:
 def test_other_verbs_refuse_numbers_for_names(verb: str) -> None:
     run = {"export": export.main, "budget": budget.main}[verb]
     for key in cli.TEXTS[verb]:
+        group, _, name = key.rpartition(".")
         with pytest.raises(ConfigError, match=f"{key} must be text.*got 5"):
-            run([{key: 5}])
+            run([{group: {name: 5}} if group else {name: 5}])
 
 
 def test_a_switch_is_no_text() -> None:

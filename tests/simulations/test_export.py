@@ -70,7 +70,8 @@ def test_the_card_tells_the_privacy_that_was_spent(
 ) -> None:
     folder, _ = trained(tmp_path, "train=head", "privacy.epsilon=2")
     to = tmp_path / "out"
-    assert cli.main(["export", f"run='{folder}'", f"to='{to}'"]) == 0
+    words = ["card.data=Notes: of 'nobody', 2020", "card.license=mit", "card.authors=A, B"]
+    assert cli.main(["export", f"run='{folder}'", f"to='{to}'", *words]) == 0
     assert "exported to" in capsys.readouterr().out
     summary = RunFolder.open(folder).summary()
     assert summary is not None
@@ -78,9 +79,20 @@ def test_the_card_tells_the_privacy_that_was_spent(
     card = (to / "README.md").read_text()
     assert f"| {show_epsilon(summary.privacy.epsilon)} |" in card
     assert "trust_remote_code" in card
+    assert "## Data\n\nNotes: of 'nobody', 2020\n\n| | test rows |" in card
+    assert "\nlicense: mit\n" in card
+    assert "  author = {A, B},\n  year = {20" in card
+    assert list(summary.classes) == ["test"]
+    assert sum(summary.classes["test"].values()) == 40
     assert cli.main(["export", f"run='{folder}'", f"to='{to}'"]) == 1
     assert "already exists" in capsys.readouterr().err
     assert cli.main(["export", f"run='{folder}'", f"to='{to}2'", "form=adapter"]) == 2
+    assert cli.main(["export", f"run='{folder}'", f"to='{to}2'", "card.license=My own"]) == 2
+    assert "card.license must be" in capsys.readouterr().err
+    form = "form=sentence-transformers"
+    assert cli.main(["export", f"run='{folder}'", f"to='{to}3'", form]) == 0
+    assert "trust_remote_code" not in (tmp_path / "out3" / "README.md").read_text()
+    assert "Clinical notes that fedmodel makes up" in (tmp_path / "out3" / "README.md").read_text()
 
 
 @pytest.mark.long
@@ -89,3 +101,21 @@ def test_an_unfinished_run_isnt_exported(tmp_path: Path) -> None:
     (folder / "summary.json").unlink()
     with pytest.raises(Exception, match="resume=true"):
         export_run(folder, tmp_path / "out")
+
+
+@pytest.mark.long
+def test_class_counts_are_kept_where_they_are_no_secret(tmp_path: Path) -> None:
+    folder, _ = trained(tmp_path, "train=head", "privacy=none", "data.test_rows=0")
+    opened = RunFolder.open(folder)
+    summary = opened.summary()
+    assert summary is not None
+    train, test = summary.classes["train"], summary.classes["test"]
+    assert sum(train.values()) + sum(test.values()) == 160
+    assert list(train) == list(opened.manifest.job["model"]["labels"])
+    assert max(test.values()) / sum(test.values()) == pytest.approx(summary.final["majority"])
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    private, _ = trained(hidden, "train=head", "data.test_rows=0")
+    told = RunFolder.open(private).summary()
+    assert told is not None
+    assert told.classes == {}

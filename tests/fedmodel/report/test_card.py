@@ -1,8 +1,15 @@
+import re
 from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
 
 from fedmodel import job
 from fedmodel.config import to_mapping
+from fedmodel.errors import ConfigError
 from fedmodel.report.card import model_card
+from fedmodel.report.publication import Publication
 from fedmodel.runs import ReleasedScore
 from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
 from tests.jobs import make_job
@@ -17,12 +24,16 @@ def test_card_with_privacy() -> None:
     assert 'base_model: "google/bert"' in front
     assert "differential-privacy" in front
     assert "pipeline_tag: text-classification" in front
-    assert "license" not in front
+    assert "\n# license: fill in" in front
+    assert not re.search("^license:", front, flags=re.MULTILINE)
     for text in ("2.980", "1e-05", "add-remove", "0.5", "0.9123", "| Rounds | 7 |", "`a/b`, `'c'`"):
         assert text in card
     assert "trust_remote_code" not in card
-    loaded = '"google/bert", num_labels=2, problem_type="single_label_classification"'
-    assert f"from_pretrained({loaded})" in card
+    code = card.split("```python")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert '"google/bert", num_labels=2, problem_type="single_label_classification"' in code
+    assert 'labels = ["a|b", "`c`"]' in code
+    assert "truncation=True" in code
 
 
 def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> None:
@@ -32,8 +43,8 @@ def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> 
     summary = replace(private(unit="patient"), test="held out from the sites", released=RELEASED)
     card = model_card(mapping, summary, form="merged")
     assert "0.9123" not in card
-    assert "0.8765" in card
-    assert "0.0321" in card
+    assert "| accuracy, from noised counts | 0.8765 ± 0.0321 |" in card
+    assert "| accuracy of always saying the commonest class | not released" in card
     assert "several sites" in card
     hidden = model_card(mapping, replace(summary, released=None), form="merged")
     assert "0.9123" not in hidden
@@ -56,7 +67,7 @@ def test_the_card_of_sets_of_labels_says_how_to_read_the_logits() -> None:
         "| micro F1 | 0.5 |",
         "| F1 of `a/b` | 0.75 |",
         "| accuracy of always giving the commonest set of labels | 0.125 |",
-        'num_labels=2, problem_type="multi_label_classification")',
+        'num_labels=2, problem_type="multi_label_classification"',
     ):
         assert text in card
 
@@ -86,7 +97,7 @@ def test_card_without_privacy_says_so() -> None:
     assert "trust_remote_code=True" in card
     assert "No evaluation was recorded." in card
     base = model_card(mapping, PLAIN, form="adapter", carries_code=True)
-    assert "from_pretrained(folder, trust_remote_code=True)" in base
+    assert 'model=".", trust_remote_code=True)' in base
     assert "peft" not in base.split("```")[1]
 
 
@@ -96,3 +107,86 @@ def test_every_adversary_stands_in_the_card() -> None:
     order = ["ε spent", "| ε against: coordinator | 1.235 |", "| ε against: another site | 1.500 |"]
     places = [card.index(text) for text in (*order, "ε allowed")]
     assert places == sorted(places)
+
+
+HELD_OUT: dict[str, Any] = {"test": "held out from the sites", "released": RELEASED}
+DPSGD = to_mapping(make_job(privacy=job.Privacy(mechanism="dpsgd")))
+
+
+def test_words_of_the_publisher_stand_where_they_are_looked_for() -> None:
+    words = Publication(
+        data="Abstracts of\nPubMed, 2019, English.",
+        license="cc-by-4.0",
+        authors="A {Person} and `others`",
+    )
+    card = model_card(DPSGD, private(), publication=words, year="2026")
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "cc-by-4.0"
+    assert front["library_name"] == "transformers"
+    for text in (
+        "## Data\n\nAbstracts of PubMed, 2019, English.\n",
+        "  author = {A Person and others},\n  year = {2026},\n",
+        f"@misc{{fedmodel-{'0f' * 6},",
+        "Licence: cc-by-4.0, by the word of",
+    ):
+        assert text in card
+    blank = model_card(DPSGD, private())
+    assert yaml.safe_load(blank.split("---")[1]).keys().isdisjoint({"license"})
+    assert blank.lower().count("fill in") == 3
+
+
+@pytest.mark.parametrize(
+    "words", [{"license": "MIT License"}, {"license": ""}, {"majority": 0.0}, {"majority": 1.5}]
+)
+def test_words_that_would_break_a_card_are_refused(words: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"card\.{next(iter(words))} must be"):
+        Publication(**words)
+
+
+def test_class_counts_stand_there_where_they_are_no_secret() -> None:
+    counts = {"train": {"a": 70, "b": 30}, "test": {"a": 6, "b": 4}}
+    plain = to_mapping(make_job())
+    card = model_card(plain, replace(PLAIN, classes=counts))
+    assert "| | rows to train on | test rows |\n|---|---:|---:|\n| `a` | 70 | 6 |" in card
+    public = model_card(DPSGD, replace(private(), classes={"test": counts["test"]}))
+    assert "| | test rows |\n|---|---:|\n| `a` | 6 |\n| `b` | 4 |" in public
+    assert "isn't published" in public
+    labels = tuple(f"c{i:02}" for i in range(50))
+    many = to_mapping(make_job(model=job.Model(labels=labels)))
+    card = model_card(many, replace(PLAIN, classes={"train": dict.fromkeys(labels, 2)}))
+    assert "| `c39` | 2 |\n| 10 more | 20 |" in card
+
+
+def test_the_accuracy_stands_beside_the_majoritys() -> None:
+    open_ = model_card(DPSGD, private())
+    assert "| accuracy | 0.9123 |\n| accuracy of always saying the commonest class | 0.5 |" in open_
+    told = replace(private(), **HELD_OUT)
+    card = model_card(DPSGD, told, publication=Publication(majority=0.35))
+    assert "0.8765 ± 0.0321 |\n| accuracy of always saying the commonest class | 0.35 |" in card
+    assert "## Caveats" not in card
+
+
+def test_where_figures_mislead_the_card_says_so_and_tells_no_secret_by_it() -> None:
+    wide = replace(RELEASED, standard_error=0.041)
+    summary = replace(private(), test="held out from the sites", released=wide)
+    summary = replace(summary, privacy=replace(summary.privacy, epsilon=57.0))
+    swings: list[dict[str, Any]] = [{"accuracy": 0.9}, {"accuracy": 0.6}]
+    card = model_card(DPSGD, summary, rounds=swings)
+    caveats = card.split("## Caveats")[1].split("##")[0]
+    assert "ε = 57 promises hardly anything" in caveats
+    assert "margin of 8%" in caveats
+    # What the exact majority (0.5) and the rounds say of the sites' rows isn't covered by ε.
+    assert "50%" not in caveats
+    assert "fell by" not in caveats
+    assert "always saying the commonest class 35%" in model_card(
+        DPSGD, summary, publication=Publication(majority=0.35)
+    )
+    public = model_card(DPSGD, private(), rounds=swings)
+    assert "The accuracy fell by 30 points" in public
+
+
+def test_the_card_says_what_the_seed_decides() -> None:
+    card = model_card(to_mapping(make_job(seed=7)), PLAIN)
+    assert "| Seed | 7: of first weights" in card
+    assert "Noise" not in card
+    assert "drawn from the system and never by it" in model_card(DPSGD, private())

@@ -1,0 +1,170 @@
+"""Every form of an export does what its card says, in a process without fedmodel."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedmodel import job, models
+from fedmodel.errors import MissingExtraError, ModelError
+from fedmodel.models import onnx
+from fedmodel.models.families import TARGETS
+from fedmodel.seeds import Seed
+from tests.fedmodel.models.exported import EVERY, LABELS, Case, as_the_cards_say, exported
+
+SOME = [
+    Case("bert"),
+    Case("bert", form="adapter"),
+    Case("bert", form="sentence-transformers"),
+    Case("bert", form="sentence-transformers", task="multi-label-classification"),
+    Case("bert", task="multi-label-classification"),
+    Case("distilbert", "cls"),
+    Case("gpt2", "cls"),
+    Case("t5", form="sentence-transformers"),
+    Case("bert", form="onnx"),
+]
+POOLED = [kind for kind in EVERY if kind != "t5"]  # T5's own head isn't a text encoder's
+ALL = [
+    *(Case(kind, form=form) for kind in EVERY for form in ("merged", "adapter")),
+    *(Case(kind, form="sentence-transformers") for kind in EVERY),
+    *(Case(kind, "cls", form) for kind in POOLED for form in ("merged", "adapter")),
+]
+GRAPHS = [Case(kind, pooling, "onnx") for kind in POOLED for pooling in ("mean", "cls")]
+
+
+def test_every_family_that_classifies_texts_is_tried() -> None:
+    assert EVERY.keys() == TARGETS.keys() - {"vit"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "cases",
+    [
+        SOME,
+        pytest.param(ALL, marks=pytest.mark.slow),
+        pytest.param([*GRAPHS, Case("t5", form="onnx")], marks=pytest.mark.soak),
+    ],
+    ids=["some", "all", "onnx"],
+)
+def test_the_lines_of_the_card_give_our_own_answers(tmp_path: Path, cases: list[Case]) -> None:
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("onnxruntime")
+    expected = dict(exported(case, tmp_path) for case in cases)
+    folders = list(expected)
+    for folder, lines in zip(folders, as_the_cards_say(folders), strict=True):
+        for line, row in zip(lines, expected[folder], strict=True):
+            if folder.name.endswith("-multi"):
+                given = {x for x, p in zip(LABELS, row.tolist(), strict=True) if p > 0.5}
+                assert set(json.loads(line.replace("'", '"'))) == given
+                continue
+            label, score = line.split()
+            assert label == LABELS[int(row.argmax())], folder.name
+            assert float(score) == pytest.approx(float(row.max()), abs=1e-5), folder.name
+    _check_files(folders)
+
+
+def _check_files(folders: list[Path]) -> None:
+    for folder in folders:
+        names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        assert not [n for n in names if n.endswith((".bin", ".pt", ".pkl", ".ckpt"))]
+        trusted = "trust_remote_code=True)" in (folder / "README.md").read_text()
+        assert ("modeling_fedmodel.py" in names) == trusted
+        assert trusted == ("-mean-merged" in folder.name or "-mean-adapter" in folder.name)
+        for path in (folder / name for name in names if not name.endswith(".safetensors")):
+            text = path.read_bytes()
+            assert str(folder.parent).encode() not in text, path
+            assert b"site-packages" not in text, path
+
+
+def _net(pooling: str = "mean", **more: Any) -> tuple[Any, Any]:
+    model = job.Model(labels=LABELS, pooling=pooling, max_length=12, **more)  # type: ignore[arg-type]
+    return models.load(model, Seed(1)), models.load_tokenizer(model)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_folder_for_sentence_transformers_has_each_step_as_it_is(
+    tmp_path: Path, normalize: bool, bias: bool
+) -> None:
+    net, tokenizer = _net(normalize=normalize, head_bias=bias)
+    with torch.no_grad():
+        for p in net.classifier.parameters():
+            p.normal_()
+    models.export(net, tokenizer, tmp_path / "m", form="sentence-transformers", card="")
+    modules = json.loads((tmp_path / "m" / "modules.json").read_text())
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+    assert kinds == ["Transformer", "Pooling", *["Normalize"] * normalize, "Dense"]
+    assert not (tmp_path / "m" / "config.json").exists()
+    body = json.loads((tmp_path / "m" / modules[0]["path"] / "config.json").read_text())
+    assert body["id2label"] == {"0": "a", "1": "b", "2": "c"}
+    library = pytest.importorskip("sentence_transformers")
+    loaded = library.SentenceTransformer(str(tmp_path / "m"), device="cpu")
+    texts = ["Chest pain for two days, and a cough that has been there for weeks.", "no fever"]
+    batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = net(**batch).logits
+    torch.testing.assert_close(loaded.encode(texts, convert_to_tensor=True), expected)
+
+
+def test_no_random_head_is_put_on_a_folder_for_sentence_transformers(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    models.export(*_net(), tmp_path / "m", form="sentence-transformers", card="")
+    with pytest.raises(ValueError, match=r"config\.json"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "m")
+    again = job.Model(source="hub", path=str(tmp_path / "m"), labels=LABELS)
+    with pytest.raises(ModelError, match="form=merged"):
+        models.load(again, Seed(1))
+
+
+def test_an_own_head_has_no_form_for_sentence_transformers(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.pooling=cls .* form=merged"):
+        models.export(*_net("cls"), tmp_path / "m", form="sentence-transformers", card="")
+    assert not any(tmp_path.iterdir())
+
+
+def test_onnx_names_the_extra_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx, "_PACKAGES", ("onnx", "no_such_package"))
+    with pytest.raises(MissingExtraError, match=r"fedmodel\[onnx\]"):
+        models.export(*_net(), tmp_path / "m", form="onnx", card="")
+    assert not any(tmp_path.iterdir())
+
+
+class _Off(torch.nn.Module):
+    """Logits that are off by a little, in the graph alone."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        logits = self.net(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits + 1e-3 * (input_ids.shape[0] > 2)  # type: ignore[no-any-return]
+
+
+class _Branching(_Off):
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(input_ids, attention_mask)
+        return logits if input_ids.sum() > 0 else -logits
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (_Off, "logits of the ONNX form differ"),
+        pytest.param(_Branching, "can't export", marks=pytest.mark.slow),
+    ],
+)
+def test_what_onnx_gets_wrong_isnt_kept(
+    wrong: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnx, "_Logits", wrong)
+    with pytest.raises(ModelError, match=f"{says}.*form=merged"):
+        models.export(*_net(), tmp_path / "m", form="onnx", card="")
+    assert not any(tmp_path.iterdir())
