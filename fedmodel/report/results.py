@@ -29,7 +29,9 @@ def data(job: Mapping[str, Any], summary: Summary, publication: Publication) -> 
     if summary.classes:
         parts.append(_class_counts(job, summary.classes))
     if "train" not in summary.classes and summary.privacy.private:
-        parts.append("How often each class is among the sites' rows isn't published: ε covers it.")
+        parts.append(
+            "How often each class occurs among the sites' rows isn't told: ε covers no exact counts."
+        )
     return "\n\n".join(parts)
 
 

@@ -150,7 +150,7 @@ def test_class_counts_stand_there_where_they_are_no_secret() -> None:
     assert "| | rows to train on | test rows |\n|---|---:|---:|\n| `a` | 70 | 6 |" in card
     public = model_card(DPSGD, replace(private(), classes={"test": counts["test"]}))
     assert "| | test rows |\n|---|---:|\n| `a` | 6 |\n| `b` | 4 |" in public
-    assert "isn't published" in public
+    assert "isn't told" in public
     labels = tuple(f"c{i:02}" for i in range(50))
     many = to_mapping(make_job(model=job.Model(labels=labels)))
     card = model_card(many, replace(PLAIN, classes={"train": dict.fromkeys(labels, 2)}))
