@@ -1,6 +1,7 @@
 """Tokenizer of a job's model: pads on the right, cuts at the job's length."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def load_tokenizer(model: job.Model) -> PreTrainedTokenizerBase:
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer that gives what the model was trained on.
 
-    It cuts where the head was trained to, and pads nothing itself. Segment ids it doesn't give:
-    some models can't take them, and others (GPT-2) read them as tokens.
+    It cuts where the head was trained to, pads nothing itself, and gives no segment ids, which
+    GPT-2 reads as tokens.
 
     How it was called last, or had been called before it was published, would else stand in its
     file; plain transformers passes that over, other readers of ``tokenizer.json`` go by it.
@@ -64,8 +65,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         made.backend_tokenizer.enable_truncation(made.model_max_length)
     for key in _AS_CALLED:
         made.init_kwargs.pop(key, None)
-    made.init_kwargs["model_input_names"] = list(INPUTS)
     made.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text(encoding="utf-8")) | {"model_input_names": list(INPUTS)}
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def tokenizer_length(source: Source | None) -> int | None:

@@ -30,7 +30,7 @@ def data(job: Mapping[str, Any], summary: Summary, publication: Publication) -> 
         parts.append(_class_counts(job, summary.classes))
     if "train" not in summary.classes and summary.privacy.private:
         parts.append(
-            "How often each class occurs among the sites' rows isn't told: ε covers no exact counts."
+            "How many of the sites' rows are of each class isn't told: ε covers no exact counts."
         )
     return "\n\n".join(parts)
 
