@@ -29,13 +29,13 @@ demo: $(STAMP)  ## the main job on made-up notes: five hospitals, ε = 8
 quick: $(STAMP)  ## the tests that take no time, of every room: while you work
 	$(PYTEST) $(PARALLEL) -m "not long and not slow and not soak and not gpu"
 
-test: $(STAMP)  ## all tests but the slow ones; TESTS=word: those of that name
+test: $(STAMP)  ## some cases of everything; TESTS=word: those with that in their name
 	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not gpu"
 
-test-slow: $(STAMP)  ## the slow ones alone, those for a GPU and the longest left out
+test-slow: $(STAMP)  ## the other cases and the slow tests; not the longest, nor those for a GPU
 	$(PYTEST) $(PARALLEL) -m "slow and not gpu and not soak"
 
-test-all: $(STAMP)  ## the slow ones, the longest and those for a GPU too
+test-all: $(STAMP)  ## all tests, the longest and those for a GPU too
 	$(PYTEST) $(PARALLEL)
 
 coverage: $(STAMP)  ## the same tests as `make test`, and which lines and branches none of them runs
