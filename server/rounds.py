@@ -147,6 +147,7 @@ class _Run:
                 f"the sum of round {kept.round} has {kept.vector.size} parameters, this job has "
                 f"{self.vector.size}; the run folder was changed"
             )
+        begun = self.c.folder.begun() if self.c.folder else None
         failures = {int(n): wire.Failure(reason=why) for n, why in kept.failures.items()}
         mean = Update(vector=kept.vector, weight=1.0, metrics=kept.metrics)
         got = Collected(
@@ -156,6 +157,7 @@ class _Run:
             blamed={int(n): why for n, why in kept.blamed.items()},
             step=kept.step,
             absent=kept.absent,
+            asked=begun.asked if begun is not None and begun.round == kept.round else 0,
         )
         self.finish(got, list(kept.asked))
 
@@ -226,7 +228,7 @@ class _Run:
         for node in chosen:
             self.updates[node] = self.updates.get(node, 0) + (node in got.givers)
         # Sites whose updates are in a recovered sum, and that are gone, had been asked, too.
-        asked = max(len(chosen), got.updates)
+        asked = max(len(chosen), got.updates, got.asked)
         row: dict[str, Any] = {"round": self.round, "updates": got.updates, "asked": asked}
         if got.mean is not None:
             self.applied += 1
