@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from fedmodel.errors import PrivacyError
+from fedmodel.errors import ModelError, PrivacyError
 from fedmodel.job import Lora, Model, Performance, Train
 from fedmodel.models import tiny
 from fedmodel.seeds import Seed
@@ -27,11 +27,26 @@ SMALL: dict[str, Any] = {
 }
 LOOK = {
     "fnet": {},
+    # other frequencies for all rows as soon as one of them has more than 16 tokens
+    "llama": {
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 100.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 16,
+            "short_factor": [1.0] * 8,
+            "long_factor": [4.0] * 8,
+        }
+    },
     "convbert": {"embedding_size": 32, "head_ratio": 1},
     "nystromformer": {"segment_means_seq_len": 8, "num_landmarks": 4},
     "yoso": {},
 }
+# Frequencies that grow with the longest batch so far do so beyond the model's own length only,
+# which no job asks for.
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 100.0, "factor": 4.0}
 DONT: dict[str, Any] = {
+    "llama": {"rope_parameters": DYNAMIC, "pad_token_id": 0},
     "bert": {},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
     "roberta": {},
@@ -69,3 +84,11 @@ def test_others_pass(family: str, method: str, tmp_path: Path) -> None:
     if method == "lora" and family == "squeezebert":
         pytest.skip("its layers aren't linear ones")
     assert not reads_padding(learner_of(family, DONT[family], tmp_path, method))
+
+
+def test_nobody_reads_further_than_the_longest_text_that_frequencies_are_made_for(
+    tmp_path: Path,
+) -> None:
+    more = {"rope_parameters": DYNAMIC, "max_position_embeddings": 16}
+    with pytest.raises(ModelError, match="reads at most 16 tokens"):
+        learner_of("llama", more, tmp_path)
