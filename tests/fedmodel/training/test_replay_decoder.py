@@ -40,8 +40,11 @@ def decoder(tmp_path: Path) -> Learner:
 
 
 @pytest.mark.long
-def test_one_padded_row_changes_nothing_of_rows_as_long_as_the_job_keeps(decoder: Learner) -> None:
-    performance = Performance(device="cpu", physical_batch=32)
+@pytest.mark.parametrize("engine", ["fast", "hooks"])
+def test_one_padded_row_changes_nothing_of_rows_as_long_as_the_job_keeps(
+    decoder: Learner, engine: Any
+) -> None:
+    performance = Performance(device="cpu", physical_batch=32, engine=engine)
     more = replay._examples(decoder, [WIDTH - 1, *[WIDTH] * 8], "full")
     fewer = more.without(more.units.rows_of(0))
     name, _ = replay._last_linear(decoder) or ("", None)
