@@ -182,6 +182,9 @@ def test_a_plain_update_tells_its_loss_and_as_asked_its_size(talk: Talk) -> None
     assert (update.weight, set(update.metrics)) == (1.0, {"train_loss"})
     talk.join(replace(PLAIN, aggregation=Aggregation(weights="examples")))
     assert talk.train().weight == len(TEXTS)
+    talk.restart(test=Rows(["a note that is held out"], ["a"]))
+    talk.join(replace(PLAIN, aggregation=Aggregation(weights="examples")))
+    assert talk.train().weight == len(TEXTS)
 
 
 def test_a_private_update_tells_neither_loss_nor_size(talk: Talk) -> None:

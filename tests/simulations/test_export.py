@@ -54,6 +54,7 @@ def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> 
     )
     torch.testing.assert_close(logits_of(model, to), expected, atol=1e-5, rtol=1e-4)
     assert set(model.config.label2id) == set(RunFolder.open(folder).manifest.job["model"]["labels"])
+    assert not list(to.glob("adapter*"))  # transformers would put it on top of the merged weights
 
 
 @pytest.mark.long

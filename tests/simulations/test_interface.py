@@ -1,5 +1,6 @@
 """The function that a notebook calls: the page's example, and that it is the command line's."""
 
+import random
 import re
 import runpy
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -94,6 +96,9 @@ def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any) -> None:
             torch.is_grad_enabled(),
             torch.is_autocast_enabled("cpu"),
             torch.get_default_device(),
+            torch.random.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),  # type: ignore[index]
+            random.getstate(),
         )
 
     keys = ["debug=fast", "train=lora", "train.rounds=1", "privacy=none", "data.rows=160"]

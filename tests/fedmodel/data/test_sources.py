@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 import pytest
 
 from fedmodel import config, tasks
@@ -118,6 +119,20 @@ def test_splits_of_a_folder(tmp_path: Path) -> None:
         load(Source(kind="folder", train=path, train_split="dev"), Seed(0), 2, SINGLE)
     with pytest.raises(DataError, match=r"split 'test'.*train, other"):
         load(Source(kind="folder", train=path, test=path), Seed(0), 2, SINGLE)
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.csv.gz", "train.parquet"])
+def test_a_file_of_a_folder_that_has_changed_is_read_anew(name: str, tmp_path: Path) -> None:
+    for rows in (3, 5):  # at one path, within one second
+        table = pd.DataFrame(
+            {"text": [f"note {i}" for i in range(rows)], "label": list("xyxyx")[:rows]}
+        )
+        if name.endswith("parquet"):
+            table.to_parquet(tmp_path / name)
+        else:
+            table.to_csv(tmp_path / name, index=False)
+        found = load(Source(kind="folder", train=str(tmp_path)), Seed(0), 2, SINGLE)
+        assert len(found.train) == rows
 
 
 @pytest.mark.sample(2)
