@@ -3,10 +3,11 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from fedmodel._text import one_form
 from fedmodel.config import suggest
 from fedmodel.data.columns import Columns, looks_like_data, problem, shown
 from fedmodel.errors import DataError
@@ -32,6 +33,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     role: tuple(words.split()) for role, words in _LISTS.items()
 }
 _PLAIN = re.compile(r"[^\W\d][\w.:/-]*")
+_UNSEEN = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
 _SIMPLE = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 
 
@@ -43,7 +45,7 @@ def find_columns(
     *,
     leaves: Callable[[], Sequence[str]] | None = None,
     is_header: Callable[[], bool] | None = None,
-) -> list[tuple[str, tuple[str, ...]]]:
+) -> list[tuple[str, tuple[str, ...]] | None]:
     """Find the wanted columns among those that are there.
 
     Args:
@@ -57,18 +59,21 @@ def find_columns(
             asked only where a column isn't found. ``None``: they are names.
 
     Returns:
-        For each column to read, text and labels first: its name, and the path into its objects.
+        For each wanted column, text and labels first: its name, and the path into its objects;
+        ``None`` for one that may be absent and is.
 
     Raises:
         DataError: if one isn't there or a name stands twice.
     """
-    _check_differ(name, present, place)
-    found, absent = [], []
+    _check_differ(name, present, place, {_plain(column) for _, column in wanted.roles()})
+    found: list[tuple[str, tuple[str, ...]] | None] = []
+    absent: list[tuple[str, str]] = []
     for role, column in wanted.roles():
         at = _find(column, present, leaves is not None)
+        found.append(at)
         if at is not None:
-            found.append(at)
-        elif role in ("text", "label") or not wanted.optional:
+            continue
+        if role in ("text", "label") or not wanted.optional:
             absent.append((role, column))
     if absent:
         inner = present if leaves is None else leaves()
@@ -140,6 +145,9 @@ def _rank(column: str, role: str, whole: bool) -> int | None:
 def _find(column: str, present: Sequence[str], nested: bool) -> tuple[str, tuple[str, ...]] | None:
     if column in present:
         return column, ()
+    alike = [name for name in present if _plain(name) == _plain(column)]
+    if len(alike) == 1:
+        return alike[0], ()
     parts = column.split(".")
     for cut in range(len(parts) - 1, 0, -1) if nested else ():
         if (top := ".".join(parts[:cut])) in present:
@@ -147,9 +155,15 @@ def _find(column: str, present: Sequence[str], nested: bool) -> tuple[str, tuple
     return None
 
 
-def _check_differ(name: str, present: Sequence[str], place: str) -> None:
+def _plain(name: str) -> str:
+    """Return a name without what isn't seen: blanks around it, marks of no width, Unicode form."""
+    return one_form(_UNSEEN.sub("", name)).strip()
+
+
+def _check_differ(name: str, present: Sequence[str], place: str, wanted: Collection[str]) -> None:
     # Spreadsheets write columns without a name at the end of every line.
-    twice = [column for column, count in Counter(present).items() if count > 1 and column]
+    counts = Counter(present)
+    twice = [column for column in counts if counts[column] > 1 and _plain(column) in wanted]
     if twice:
         raise problem(
             name,

@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _FRACTION = re.compile(r".*[.,]\d*[1-9].*")
-_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+_WHOLE = re.compile(r"([+-]?\d+)[.,]0+")
+_LIST = re.compile(r"\[.*\]", re.DOTALL)
+_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
 _NOTHING = {"nan", "null", "n/a", "na", "#n/a", "nil", "<na>", "nat"}
 _MANY = 20  # classes beyond which numbers are rather measured than named
 _FEWEST = 10  # rows below which nothing can be said
@@ -55,7 +57,20 @@ def check_looks(train: Rows, task: Task, *, name: str, text: str, label: str) ->
             fix="set data.text to the column of the text",
         )
     if not task.label_sets:
+        _check_lists(train, name, label)
         _check_classes(train, name, label)
+
+
+def _check_lists(train: Rows, name: str, column: str) -> None:
+    if all(_LIST.fullmatch(str(label).strip()) for label in train.labels):
+        raise problem(
+            name,
+            f"column '{column}'",
+            expected="a class for each row",
+            got="lists that are written as text in every row",
+            fix="for several labels of a row take model.task=multi-label-classification, with "
+            "columns of 0 and 1 (data.labels) or a mark between them (data.label_separator)",
+        )
 
 
 def _check_classes(train: Rows, name: str, column: str) -> None:
@@ -102,7 +117,7 @@ def say_looks(train: Rows, test: Rows | None, task: Task, *, name: str) -> None:
             )  # fmt: skip
     if train.patients is not None and (groups := near_equal(set(train.patients))):
         logger.warning(
-            "%s: %d patients go by names that others have too but for case, leading zeros or "
+            "%s: %d patients go by names that others have too but for case, zeros or "
             "width; each counts as a patient of its own", name, sum(map(len, groups)),
         )  # fmt: skip
     for label, count in classes.items():
@@ -118,14 +133,16 @@ def say_looks(train: Rows, test: Rows | None, task: Task, *, name: str) -> None:
 def near_equal(names: Iterable[str]) -> list[list[str]]:
     """Return groups of names that differ only by what a person hardly sees.
 
-    That is case, blanks, zeros at the beginning of a number, width, and Unicode form.
+    That is case, blanks, zeros around a whole number, width, and Unicode form.
 
-    >>> near_equal(["Nord", "NORD", " nord", "01", "1", "10", "cafe"])
-    [[' nord', 'NORD', 'Nord'], ['01', '1']]
+    >>> near_equal(["Nord", "NORD", " nord", "01", "1", "1.0", "10", "cafe"])
+    [[' nord', 'NORD', 'Nord'], ['01', '1', '1.0']]
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         key = _ZEROS.sub("", without_blanks(without_blanks(name).casefold()))
+        whole = _WHOLE.fullmatch(key)
+        key = whole[1] if whole else key
         groups.setdefault(key, []).append(name)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -143,7 +160,7 @@ def _say_near(what: str, counts: Mapping[str, int], name: str) -> None:
     for group in near_equal(counts):
         listed = ", ".join(f"{_told(n, group)} ({counts[n]} rows)" for n in group[:_MOST])
         logger.warning(
-            "%s: %s whose names differ by case, blanks, leading zeros or Unicode form only: %s%s. "
+            "%s: %s whose names differ by case, blanks, zeros or Unicode form only: %s%s. "
             "They stay apart; if they are one, correct the rows",
             name, what, listed, ", …" * (len(group) > _MOST),
         )  # fmt: skip

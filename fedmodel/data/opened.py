@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,6 +35,11 @@ _OTHER = {
     b"ARROW1": ("an Arrow file", "set data=folder data.train=<the folder it is in>"),
     b"%PDF": ("a PDF file", "give a table of texts"),
     b"\x28\xb5\x2f\xfd": ("a file compressed by zstd", "unpack it, or use gzip"),
+    b"{\\rtf": ("a document (RTF)", "save its table as CSV"),
+    b"<!doctype": ("a web page", "download the file itself; this may be a page to log in"),
+    b"<html": ("a web page", "download the file itself; this may be a page to log in"),
+    b"<?xml": ("a file of XML", "save its table as CSV"),
+    b"version https://git-lfs": ("a pointer of Git LFS", "fetch the file itself: git lfs pull"),
 }
 # Marks that a shell, or the grammar of overrides, has other plans for.
 _WORDS = {
@@ -86,6 +91,11 @@ class Form:
             object.__setattr__(self, "separator", separator)
         if self.encoding is not None:
             object.__setattr__(self, "encoding", _encoding(self.encoding))
+
+    def seen(self, start: bytes) -> "Form":
+        """Return the form with the encoding that a file's first bytes name, where none is given."""
+        wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return replace(self, encoding="utf-16") if wide and self.encoding is None else self
 
     @property
     def utf8(self) -> bool:
@@ -173,10 +183,10 @@ def opened(path: Path, name: str, kind: str, watch: Watch = UNWATCHED) -> Iterat
         io.BufferedReader(_Watched(path, watch)) as raw,
         watch.stage(f"reading {name.rpartition('/')[2]}", path.stat().st_size),
     ):
-        start = raw.read(8)
+        start = raw.read(32)
         raw.seek(0)
         for magic, (got, fix) in _OTHER.items():
-            if start.startswith(magic):
+            if start.startswith(magic) or start.lower().startswith(magic):
                 raise problem(name, "", expected=kind, got=got, fix=fix)
         packed = next((how for magic, how in _COMPRESSED.items() if start.startswith(magic)), None)
         if packed is None:

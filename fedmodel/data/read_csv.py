@@ -26,6 +26,7 @@ _FIELD_LIMIT = 2**31 - 1
 _SEPARATORS = (",", ";", "\t", "|")
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _HINT = re.compile(r"\ufeff?\"?sep=(.)\"?\r?\n")  # the first line that some spreadsheets write
+_JSON = re.compile(r'\ufeff?\s*(\{\s*"|\[\s*\{)')
 _START = 1 << 18  # bytes in which a header ends
 
 
@@ -54,9 +55,13 @@ def read_csv(
     # A limit of the whole process, so it's only ever raised: another thread may be reading too.
     csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
     table = Table(name, columns)
-    encoding = "utf-8-sig" if form.utf8 else str(form.encoding)
     with opened(path, name, "a CSV file") as file:
-        start = file.read(_START).decode(encoding, "replace")
+        head = file.read(_START)
+    form = form.seen(head)
+    encoding = "utf-8-sig" if form.utf8 else str(form.encoding)
+    start = head.decode(encoding, "replace")
+    if _JSON.match(start):
+        raise problem(name, "", expected="a CSV file", got="a file of JSON", fix="set data=jsonl")
     hint = _HINT.match(start)
     start = start[hint.end() :] if hint else start
     separator = form.separator or (hint[1] if hint else _separator(start, columns, path))
@@ -102,6 +107,8 @@ def _fill(table: Table, records: Iterator[tuple[list[str], int]], separator: str
     names = table.open(header, f"line {place}", is_header=is_header)
     used = [header.index(column) for column in names]
     for fields, line in records:
+        if len(fields) > len(header) and not any(fields[len(header) :]):
+            fields = fields[: len(header)]  # a separator at the end of each row
         if len(fields) != len(header):
             raise problem(
                 table.name,

@@ -20,6 +20,7 @@ __all__ = ["read_jsonl"]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CHUNK = 1 << 16
 _KIND = "a file of JSON"
+_EXPECTED = 'one JSON object on each line, like {"text": …, "label": …}, or one array of them'
 
 
 class _TwiceError(Exception):
@@ -50,6 +51,8 @@ def read_jsonl(
     """
     table = Table(name, columns)
     with opened(path, name, _KIND, watch) as file:
+        form = form.seen(file.read(2))
+        file.seek(0)
         rows = _array(file, table, form) if _is_array(file, form) else _lines(file, table, form)
         _fill(table, rows)
     return table.rows()
@@ -163,6 +166,14 @@ def _parsed(table: Table, text: str, place: str) -> Any:
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, " if "\n" in text.rstrip() else ""
         got = f"malformed JSON ({error.msg}, {at}column {error.colno})"
+        if place == "line 1" and text.lstrip()[:1] not in ("{", "["):
+            raise problem(
+                table.name,
+                place,
+                expected=_EXPECTED,
+                got="none at all",
+                fix="set data=csv if it is a table with a header, or another choice of data",
+            ) from None
         raise _malformed(table, place, got) from None
     except (ValueError, RecursionError):
         raise _malformed(table, place, "JSON with too long a number or too deep") from None
@@ -185,7 +196,7 @@ def _malformed(table: Table, place: str, got: str) -> DataError:
     return problem(
         table.name,
         table.at(len(table) + 1, place),
-        expected='one JSON object on each line, like {"text": …, "label": …}, or one array of them',
+        expected=_EXPECTED,
         got=got,
         fix=f"correct the {place.split()[0]}, or copy the file again if it was cut off",
     )

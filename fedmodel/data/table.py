@@ -30,6 +30,7 @@ class Table:
         self.name = name
         self._columns = columns
         self._used: list[tuple[str, str]] = []
+        self._tops: list[str] = []
         self._paths: list[tuple[str, ...]] = []
         self._names: list[Sequence[object] | None] = []
         self._values: list[list[str]] = []
@@ -61,21 +62,20 @@ class Table:
         The same may stand there more than once, where several values lie in its objects. See
         :func:`~fedmodel.data.headers.find_columns` for the arguments.
         """
-        found = find_columns(
+        every = find_columns(
             self.name, present, self._columns, place, leaves=leaves, is_header=is_header
         )
-        roles = list(self._columns.roles())
-        if len(found) < len(roles):  # those that may be absent
-            tops = {".".join((top, *path)) for top, path in found}
-            roles = [(role, column) for role, column in roles if column in tops]
-        self._used = roles
+        roles = zip(self._columns.roles(), every, strict=True)
+        self._used = [role for role, at in roles if at is not None]
+        found = [at for at in every if at is not None]
+        self._tops = [top for top, _ in found]
         self._paths = [path for _, path in found]
         self._names = [None] * len(found)
         self._known = [{} for _ in found]
         self.name_classes(self._columns.features)
         kept = len(found) if self._columns.sets is None else len(found) - len(self._columns.labels)
         self._values = [[] for _ in range(kept)]
-        return [top for top, _ in found]
+        return list(self._tops)
 
     def require(self, record: Mapping[str, Any], place: str = "") -> None:
         """Check that a row's own names have every column to read, as ``open`` does."""
@@ -89,9 +89,9 @@ class Table:
         """
         for index, (_, column) in enumerate(self._used if features else ()):
             if column not in self._columns.flags:
-                top = column.removesuffix("".join(f".{key}" for key in self._paths[index]))
                 self._known[index].clear()
-                self._names[index] = _class_names(features.get(top), self._paths[index])
+                feature = features.get(self._tops[index])
+                self._names[index] = _class_names(feature, self._paths[index])
 
     def add(self, values: Sequence[object], place: str = "") -> None:
         """Check one row's values, in the order ``open`` gave, and keep them.
@@ -220,6 +220,8 @@ class Table:
             fix = _FIXES.get(got, "convert the column")
             if got.endswith("dict"):
                 fix = f"name what is meant inside it (data.{role}={column}.NAME)"
+            if got.endswith("list") and role == "label":
+                fix = "several labels for a row are model.task=multi-label-classification"
         return problem(self.name, at, expected=expected, got=got, fix=fix)
 
 

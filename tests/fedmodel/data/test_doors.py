@@ -140,7 +140,9 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
 
 def test_a_wrong_encoding_says_what_to_set(tmp_path: Path) -> None:
     assert "data.encoding=cp1252" in refused(tmp_path, GERMAN.encode("cp1252"))
-    assert "set data.encoding=utf-16" in refused(tmp_path, GERMAN.encode("utf-16"))
+    assert "set data.encoding=utf-16" in refused(
+        tmp_path, GERMAN.encode("utf-16"), encoding="utf-8"
+    )
     wide = refused(tmp_path, "text,label\nSECRET,x\nSECRET,y\n".encode("utf-16-le"))
     assert "header (line 1)" in wide
     assert "data.encoding=utf-16" in wide

@@ -82,7 +82,9 @@ def test_bytes_that_are_not_utf8(tmp_path: Path, rows_before: int) -> None:
 
 
 def test_utf16_and_cut_off_character(tmp_path: Path) -> None:
-    assert "byte offset 0" in refused_csv(tmp_path, GOOD.decode().encode("utf-16"))
+    assert "byte offset 0" in refused_csv(
+        tmp_path, GOOD.decode().encode("utf-16"), encoding="utf-8"
+    )
     assert "row 3" in refused_csv(tmp_path, GOOD + "é".encode()[:1])
 
 
