@@ -156,6 +156,7 @@ def assert_variance(values: Any, expected: float) -> None:
     assert np.mean(cut > 1.96) == pytest.approx(0.05, abs=5 * (0.05 / values.size) ** 0.5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(("gone", "sites"), [([], 6), ([4], 5)])
 @pytest.mark.usefixtures("empty")
@@ -177,6 +178,7 @@ def test_the_noise_is_what_was_promised_with_the_fewest_survivors_and_more_with_
     assert sites - 1 >= honest
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.usefixtures("empty")
 def test_two_rounds_and_two_runs_have_noise_of_their_own(lab: Any) -> None:

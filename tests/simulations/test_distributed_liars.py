@@ -36,7 +36,7 @@ def patched_sites(lab: Any, node: int, change: Callable[[Site], Site]) -> None:
     lab.changed = lambda at, site: change(site) if at == node else site
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("floors", "named"),
@@ -76,6 +76,7 @@ ROSTERS: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("roster", ROSTERS)
 def test_a_site_with_another_roster_takes_no_part(lab: Any, roster: str) -> None:
@@ -199,7 +200,7 @@ def test_a_message_that_is_sent_again_gets_the_same_answer_and_nothing_is_spent_
 # -- interrupted runs ----------------------------------------------------------------------------
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("leg", ["query.open", "train", "query.consent", "query.reveal"])
 @pytest.mark.parametrize("privacy", [None, POOLED])

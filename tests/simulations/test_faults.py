@@ -105,7 +105,7 @@ def plain(lab: Any, *gone: int, rounds: int = 1, **more: Any) -> Any:
     return lab.run(lab.job("off", rounds=rounds, **more), faults=faults)
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["there", "back", "twice", "late"])
 @pytest.mark.parametrize("leg", LEGS)
@@ -160,7 +160,7 @@ def two(what: Any, leg: str, *times: int) -> list[Fault]:
     return [Fault(what=what, kind=leg, node=node, times=times) for node in (3, 5)]
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(("what", "privacy"), [("there", None), ("back", POOLED), ("late", None)])
 @pytest.mark.parametrize("leg", LEGS)
@@ -185,6 +185,7 @@ def test_where_too_few_answer_the_silent_are_asked_again_and_nothing_is_paid_twi
         assert all(len(ran.spent(node)) == 1 for node in ran.sites)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["there", "back"])
 @pytest.mark.parametrize("leg", LEGS[:2])
@@ -256,7 +257,7 @@ def test_a_round_below_the_quorum_is_skipped_if_the_job_says_so(lab: Any) -> Non
 # -- what it costs -------------------------------------------------------------------------------
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("privacy", [RECORD, POOLED])
 @pytest.mark.parametrize(("what", "charged"), [("there", 0), ("back", 1), ("late", 1)])

@@ -76,6 +76,7 @@ def _doubles() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "theirs",
     [
@@ -140,6 +141,7 @@ def test_what_is_wrong_is_told_as_on_the_command_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_sets_of_labels_have_no_confusion_matrix() -> None:
     task: dict[str, Any] = {"model": {"task": "multi-label-classification"}}
     run = fedmodel.simulate("privacy=none", "data.rows=200", **SMALL, **task, run="sets")

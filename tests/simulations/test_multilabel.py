@@ -46,7 +46,7 @@ def run(tmp_path: Path, *overrides: str) -> tuple[dict[str, Any], RunFolder, str
     return summary, RunFolder.open(folder), console.file.getvalue()  # type: ignore[attr-defined]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -47,7 +47,7 @@ def ways() -> list[Any]:
     ]
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("method", "level", "hiding"), ways())
 def test_every_recipe_composes_with_every_way_of_hiding_that_fits(
     method: str, level: str, hiding: str
@@ -62,7 +62,7 @@ def test_every_recipe_composes_with_every_way_of_hiding_that_fits(
     assert (proposal.secrecy, proposal.train.method) == (expected, method)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("hiding", ["on", "auto"])
 def test_a_gathered_job_is_complete(level: str, hiding: str) -> None:

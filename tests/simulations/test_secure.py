@@ -48,7 +48,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("case", CASES)
 def test_a_secure_sum_gives_the_same_model_but_for_fixed_point(lab: Any, case: str) -> None:
     sites = sizes(lab)

@@ -77,6 +77,7 @@ def test_no_text_of_a_row_reaches_the_run_folder(tmp_path: Path) -> None:
     assert "MRN" not in text
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path: Path) -> None:
     models = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

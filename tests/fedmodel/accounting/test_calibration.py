@@ -10,7 +10,7 @@ from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("target", "rate", "steps"),

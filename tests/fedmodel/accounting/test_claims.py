@@ -207,6 +207,7 @@ def test_claim_refuses_a_bound_below_the_truth(
         claim([Spend(0.01, 4.0, 10000)], 1e-5, adjacency)  # truth: between 0.930 and 0.947
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @settings(max_examples=8, deadline=None)
 @given(
@@ -298,6 +299,7 @@ def test_rounding_errors_prove_nothing(adjacency: Adjacency) -> None:
     assert epsilon([Spend(1e-6, 1e6, 20000)], 1e-5, "rdp", adjacency) == math.inf
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", BOTH)
 @pytest.mark.parametrize("rate", [1.0, 0.5, 1e-6])

@@ -23,6 +23,7 @@ def log_delta(noise: float, eps: float) -> float:
     return float(log_ndtr(above) + np.log(-np.expm1(lost)))
 
 
+@pytest.mark.sample(11)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("noise", "steps"), [(500.0, 10**4), (450.0, 2 * 10**5), (1000.0, 10**6), (4000.0, 10**6)]

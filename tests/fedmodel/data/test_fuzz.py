@@ -113,6 +113,7 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     assert list(zip(read.texts, read.labels, strict=True)) == [(t, as_name(n)) for t, n in rows]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["csv.gz", "parquet", "excel"])
 def test_damaged_files(tmp_path: Path, kind: str) -> None:

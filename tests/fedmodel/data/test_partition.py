@@ -17,6 +17,7 @@ def rows(count: int = 120, *, patients: bool = False, sites: int = 3) -> Rows:
     )
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("patients", [False, True])
 @pytest.mark.parametrize("kind", ["natural", "iid", "dirichlet"])

@@ -103,6 +103,7 @@ def test_test_rows_are_of_other_patients_at_the_same_sites() -> None:
     assert load(Source(rows=500, test_rows=0), Seed(2), 4, SINGLE).test is None
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_bag_of_words_does_well_but_not_perfectly() -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer

@@ -183,6 +183,7 @@ def test_any_bytes_give_a_roster_or_an_error(text: bytes) -> None:
     read(text)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @FUZZ
 @given(

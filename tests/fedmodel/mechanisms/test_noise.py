@@ -40,6 +40,7 @@ def test_normals_have_the_cdf(normals: Floats) -> None:
     assert stats.kstest(normals, "norm").pvalue > 1e-3
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("power", range(1, 9))
 def test_normals_have_the_moments(normals: Floats, power: int) -> None:
@@ -67,6 +68,7 @@ def test_a_pair_is_independent(normals: Floats) -> None:
     assert stats.chisquare(joint).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_places_are_independent(normals: Floats) -> None:
     # A pair, neighbouring pairs, and the same place in neighbouring tiles.

@@ -146,6 +146,7 @@ def test_a_pair_does_not_tell_its_words(
     assert np.concatenate(wrong).max() > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_the_bound_on_squares_holds_on_a_smaller_copy() -> None:
     # 12 bits of radius and 14 of angle instead of 63 and 64; squares of side 1/2 at any place.

@@ -140,7 +140,7 @@ def test_no_ring_will_do() -> None:
 # -- one share -----------------------------------------------------------------------------------
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 1000, TILE - 1, TILE, TILE + 1, 2 * TILE + 1])

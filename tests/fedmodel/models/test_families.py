@@ -47,7 +47,7 @@ def _pad(net: Any) -> int:
     return int(getattr(net.config, "encoder", net.config).pad_token_id)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "pooling"), CASES)
 def test_methods(kind: str, pooling: str, model_of: Any, batch_of: Any) -> None:
@@ -112,6 +112,7 @@ def _check_gradients(net: Any, batch: dict[str, torch.Tensor], method: str) -> N
             assert p.grad is None, name
 
 
+@pytest.mark.sample(8)
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "pooling"), CASES)
 def test_head_only_is_exact(kind: str, pooling: str, model_of: Any, batch_of: Any) -> None:
@@ -235,6 +236,7 @@ def test_what_can_be_frozen_still_can(model_of: Any) -> None:
     assert any("lora_B" in name for name in trained("mean", "lora", "lora_A"))
 
 
+@pytest.mark.sample(5)
 @pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "roberta", "electra"])

@@ -19,6 +19,7 @@ QUICK = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @settings(QUICK, max_examples=25)
 @given(

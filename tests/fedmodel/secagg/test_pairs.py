@@ -60,6 +60,7 @@ def test_both_sites_commit_to_the_same() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_honest_sites_agree(worlds: "type[World]") -> None:
     for sites in (5, 60):  # all with all, and neighbours on a ring

@@ -127,6 +127,7 @@ def test_one_site_gone_at_each_stage_of_the_fewest(worlds: "type[World]", stage:
         assert check(world, drops, gone) is None
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @settings(QUICK, max_examples=2)
 @given(seed=st.integers(0, 1000), data=st.data())

@@ -26,7 +26,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Noise:
     return watch(monkeypatch, adds=False)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("physical", [4, 64])
@@ -101,6 +101,7 @@ def test_a_poisoned_row_leaves_the_others_contributions_as_they_were(
     assert np.isfinite(change).all()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

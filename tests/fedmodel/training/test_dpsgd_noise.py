@@ -32,6 +32,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Noise:
     return watch(monkeypatch, adds=True)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("rows", [[], [0], list(range(14))])
 @pytest.mark.parametrize("clipping", ["flat", "per-layer", "adaptive"])
 def test_the_noise_has_the_promised_size_whatever_the_batch(

@@ -84,7 +84,7 @@ def naive(
     return np.concatenate(parts), part * np.sqrt(count)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("engine", "unit", "clipping"), WAYS)
@@ -137,6 +137,7 @@ def test_a_large_models_sum_is_float32(
 # -- against what a site does by itself ----------------------------------------------------------
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_a_step_with_it_is_local_trainings(

@@ -141,7 +141,7 @@ WAYS = [
 ]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(("adjacency", "unit", "method"), WAYS)
 def test_neighbours_clipped_sums_are_at_most_a_sensitivity_apart(
@@ -189,7 +189,7 @@ def test_neighbours_clipped_sums_are_at_most_a_sensitivity_apart(
     assert max(reached) > 0.5  # the bound isn't idle
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("clipping", CLIPPINGS)
 @pytest.mark.parametrize("physical", [1, 4, 64])

@@ -57,7 +57,7 @@ SOME = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("method", "precision", "engine", "grouped"),

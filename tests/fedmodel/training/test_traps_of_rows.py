@@ -62,7 +62,7 @@ def learner_from(folder: Path, pooling: Any = "cls", **train: Any) -> Learner:
     return Learner(model, Train(**train), Seed(0), CPU)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 def test_5_debertas_shared_key(engine: Any, folder_of: Any, examples_of: Any) -> None:

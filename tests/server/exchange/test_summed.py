@@ -131,7 +131,7 @@ RUBBISH: dict[str, Meddle] = {
 LEGS = ("query.join", "query.open", "train", "query.consent", "query.reveal")
 
 
-@pytest.mark.sample(16)
+@pytest.mark.sample(10)
 @pytest.mark.long
 @pytest.mark.parametrize("leg", LEGS)
 @pytest.mark.parametrize("rubbish", RUBBISH)
