@@ -8,6 +8,7 @@ from fedmodel.errors import ConfigError
 from fedmodel.runs import RunFolder
 from fedmodel.training.evaluate import SIZE
 from fedmodel.training.examples import prepare
+from simulations.log import silenced
 from simulations.parties import gather
 from simulations.scenario import Scenario
 
@@ -28,7 +29,8 @@ def confusion(folder: RunFolder) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         DataError: when the rows aren't there any more.
         ModelError: when the model isn't.
     """
-    parties = gather(Scenario.from_mapping(folder.manifest.config))
+    with silenced():
+        parties = gather(Scenario.from_mapping(folder.manifest.config))
     model, learner = parties.job.model, parties.learner
     if learner.task.label_sets:
         raise ConfigError(

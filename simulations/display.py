@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from fedmodel._escape import escaped
 from simulations.progress import Progress
 from simulations.words import say
 
@@ -39,6 +40,7 @@ class Display:
         self._names = names or {}
         self._rounds = rounds
         self._steps = steps
+        self._reasons: set[str] = set()
 
     def sites_joined(self, sites: dict[int, str | None]) -> None:
         """Say who joined."""
@@ -52,8 +54,17 @@ class Display:
         for node, reason in sorted(reasons.items()):
             by_reason.setdefault(reason, []).append(self._names.get(node, f"node {node}"))
         for reason, names in by_reason.items():
+            self._reasons.add(reason)
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             self._say(f"  {', '.join(names[:_NAMED])}{more} {what}: {reason}", "yellow")
+
+    def unsaid(self, message: str) -> str:
+        """Return a message without the reasons that stand above it already."""
+        if self._console.quiet:
+            return message
+        for reason in sorted(self._reasons, key=len, reverse=True):
+            message = message.replace(escaped(reason), "as said above")
+        return message
 
     def _say(self, text: str, style: str | None = None, *, wrap: bool = True) -> None:
         logger.info("%s", text.strip())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedmodel.errors import RunFolderError
 
-__all__ = ["kept"]
+__all__ = ["kept", "silenced"]
 
 _OURS = ("fedmodel", "clients", "server", "simulations")
 # What a site says there of a refusal stands in the display, once for all sites of the same reason.
@@ -43,6 +43,20 @@ def kept(path: Path) -> Iterator[None]:
         file.close()
         for handler in others:
             handler.removeFilter(_for_stderr)
+        for logger, level in zip(ours, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Within this context no warning is logged: all were, when the same was done before."""
+    ours = [logging.getLogger(name) for name in _OURS]
+    levels = [logger.level for logger in ours]
+    for logger in ours:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
         for logger, level in zip(ours, levels, strict=True):
             logger.setLevel(level)
 

@@ -142,10 +142,10 @@ def counts_table(
     named = classes if len(classes) <= _COLUMNS else classes[: _COLUMNS - 1]
     patients = all(rows.patients is not None for rows in sites.values())
     table = Table(title="rows to train on")
-    table.add_column("site")
+    table.add_column("site", overflow="fold")
     heads = ["rows", *["patients"] * patients, *["held out"] * bool(held_out), *map(_short, named)]
     for head in [*heads, *[f"{len(classes) - len(named)} more"] * (len(named) < len(classes))]:
-        table.add_column(cell(head), justify="right")
+        table.add_column(cell(head), justify="right", overflow="fold")
 
     def add(name: str, rows: Rows, out: int) -> None:
         counts = count_classes(rows, task)

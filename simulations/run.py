@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedmodel import config, tasks
-from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
+from fedmodel.errors import ConfigError, FedmodelError, QuorumError, RunFolderError
 from fedmodel.job import Job
 from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables
@@ -278,7 +278,10 @@ def _play(
 ) -> Played:
     train = parties.job.train
     display = Display(progress, console, train.rounds, train.steps, node_names(parties))
-    played = play(parties, folder, display, progress, scenario.homes, candid=True)
+    try:
+        played = play(parties, folder, display, progress, scenario.homes, candid=True)
+    except QuorumError as error:
+        raise QuorumError(display.unsaid(str(error))) from error.__cause__ or error
     folder.write_model(parties.learner.layout.named(played.result.vector))
     return played
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from fedmodel._escape import escaped
 from fedmodel._paths import conf_dir, use_apps
 from fedmodel.cli import help as texts
-from fedmodel.cli.composing import as_typed, compose, expand, quoted
-from fedmodel.cli.verbs import LISTS, OPTIONS, SENTENCES, TEXTS, VERBS
+from fedmodel.cli.composing import quoted
+from fedmodel.cli.jobs import compose_all
+from fedmodel.cli.verbs import OPTIONS, SENTENCES, VERBS
 from fedmodel.errors import ConfigError, FedmodelError
 
 __all__ = ["main"]
@@ -118,16 +119,14 @@ def _run(verb: str, rest: list[str]) -> int:
     use_apps()
     rest = quoted(_without_options(verb, rest), SENTENCES[verb])
     sweep = bool(rest) and rest[0] in {"-m", "--multirun"}
-    overrides = as_typed(rest[1:] if sweep else rest, TEXTS[verb] | LISTS[verb])
-    combinations = expand(overrides)
-    if not sweep and len(combinations) > 1:
+    jobs = compose_all(verb, rest[1:] if sweep else rest)
+    if not sweep and len(jobs) > 1:
         raise ConfigError("several values for a key make a sweep: put -m right after the verb")
-    jobs = [(combination, compose(verb, combination)) for combination in combinations]
     module, _, name = VERBS[verb][0].partition(":")
     entry: Callable[..., int] = getattr(importlib.import_module(module), name)
-    given = [[o.split("=", 1)[0].lstrip("+~") for o in c] for c in combinations]
-    labels = _labels(combinations) if sweep else None
-    return entry([mapping for _, mapping in jobs], given=given, labels=labels)
+    labels = _labels([job.overrides for job in jobs]) if sweep else None
+    given = [job.given for job in jobs]
+    return entry([job.mapping for job in jobs], given=given, labels=labels)
 
 
 def _without_options(verb: str, rest: list[str]) -> list[str]:
@@ -150,7 +149,7 @@ def _without_options(verb: str, rest: list[str]) -> list[str]:
     return out
 
 
-def _labels(combinations: list[list[str]]) -> list[str]:
+def _labels(combinations: Sequence[Sequence[str]]) -> list[str]:
     """Return what tells each job of a sweep from the others."""
     shared = set.intersection(*(set(c) for c in combinations)) if len(combinations) > 1 else set()
     return [" ".join(o for o in c if o not in shared) for c in combinations]

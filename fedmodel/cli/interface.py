@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedmodel._paths import use_apps
-from fedmodel.cli.composing import as_typed, compose, expand
-from fedmodel.cli.verbs import LISTS, TEXTS
+from fedmodel.cli.jobs import compose_all
 from fedmodel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,12 +102,10 @@ def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:
     chosen = [
         f"{key}={value}" for key, value in values.items() if key in known and isinstance(value, str)
     ]
-    words = as_typed([*overrides, *chosen], TEXTS["simulate"] | LISTS["simulate"])
-    combinations = expand(words)
-    if len(combinations) != 1:
+    jobs = compose_all("simulate", [*overrides, *chosen])
+    if len(jobs) != 1:
         raise ConfigError("several values for a key make a sweep: call simulate for each of them")
-    mapping = compose("simulate", combinations[0])
-    given = [word.partition("=")[0].lstrip("+") for word in combinations[0]]
+    mapping, given = jobs[0].mapping, list(jobs[0].given)
     for key, value in values.items():
         if key not in known or not isinstance(value, str):
             given += _set(mapping, key, value)

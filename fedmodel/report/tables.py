@@ -113,9 +113,11 @@ def _share(released: ReleasedAccuracy) -> str:
 
 
 def _margin(score: ReleasedScore) -> str:
+    """Return a share with the interval of two standard errors of its noise, as far as there is."""
     if score.value is None or score.standard_error is None:
         return "lost in the noise"
-    return f"{100 * score.value:.1f} ± {100 * score.standard_error:.1f} %"
+    low, high = (score.value + sign * 2 * score.standard_error for sign in (-1, 1))
+    return f"{100 * score.value:.1f} % ({100 * max(0.0, low):.0f} to {100 * min(1.0, high):.0f})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class RunFolder:
             raise RunFolderError(
                 f"{path} can't be a run folder: {error.strerror}; choose another run=NAME"
             ) from error
+        if taken and (path / "summary.json").is_file():
+            raise RunFolderError(f"{path} is there already, and finished; choose another run=NAME")
         if taken:
             raise RunFolderError(
                 f"{path} exists already; choose another run=NAME, or continue it with resume=true"

@@ -82,8 +82,11 @@ def test_a_run_that_could_not_begin_leaves_its_name_free(
 ) -> None:
     run = tmp_path / "first"
     assert cli.main([*FAST, f"run='{run}'", "budget.epsilon=1"]) == 1
-    out = " ".join(capsys.readouterr().out.split())
+    told = capsys.readouterr()
+    out = " ".join(told.out.split())
     assert out.count("this would exceed budget.epsilon = 1") == 1
+    assert "as said above" in told.err
+    assert "would exceed" not in told.err
     assert "is free again" in out
     assert not run.exists()
     assert cli.main([*FAST, f"run='{run}'", "privacy=none", "train.rounds=1"]) == 0

@@ -113,9 +113,9 @@ def test_truncation_is_said(
     assert "cuts 100 of 1100 training rows looked at" in caplog.text
 
 
-def shown(**given: Any) -> str:
+def shown(width: int = 200, **given: Any) -> str:
     out = io.StringIO()
-    Console(file=out, width=200).print(counts_table(task=SINGLE, **given))
+    Console(file=out, width=width).print(counts_table(task=SINGLE, **given))
     return out.getvalue()
 
 
@@ -133,6 +133,12 @@ def test_counts_of_sites_and_classes() -> None:
     many = {"s": Rows([""] * 40, [f"c{i % 20:02d}" for i in range(40)])}
     text = shown(sites=many, held_out={}, test=Rows("ab", "xy"))
     assert "13 more" in text
+    long = {"s": Rows([""] * 12, [f"{chr(97 + i)}-otherapeutics" for i in range(12)])}
+    text = shown(80, sites=long, held_out={}, test=Rows("ab", "xy"))
+    assert "…" not in text  # nothing is cut: words go on in the next line
+    heads = [line.strip("┃").split("┃") for line in text.splitlines() if "┃" in line]
+    names = {"".join(part.strip() for part in column) for column in zip(*heads, strict=True)}
+    assert {"a-otherapeutics", "g-otherapeutics", "5more"} <= names
     assert "2 public test rows" in text
     lots = {f"s{i:03d}": Rows("a", "x") for i in range(50)}
     assert "30 more sites" in shown(sites=lots, held_out={}, test=Rows("a", "x"))

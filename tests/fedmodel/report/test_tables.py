@@ -56,7 +56,12 @@ def test_rows_a_refusal_and_adversaries() -> None:
 
 def test_what_was_released_stands_below_the_truth() -> None:
     text = shown(replace(private(), released=RELEASED))
-    assert cells(text, "as released under DP")[1] == "87.7 ± 3.2 %"
+    assert cells(text, "as released under DP")[1] == "87.7 % (81 to 94)"
+    wide = replace(RELEASED, accuracy=0.02, standard_error=0.115)
+    assert (
+        cells(shown(replace(private(), released=wide)), "as released under DP")[1]
+        == "2.0 % (0 to 25)"
+    )
     lost = replace(RELEASED, accuracy=None, standard_error=None)
     assert "lost in the noise" in shown(replace(private(), released=lost))
 
@@ -74,10 +79,10 @@ def test_scores_of_sets_of_labels_and_what_was_released_of_them() -> None:
     start = rows.index(["accuracy", "25.0 %"])
     assert rows[start : start + 8] == [
         ["accuracy", "25.0 %"],
-        ["as released under DP", "87.7 ± 3.2 %"],
+        ["as released under DP", "87.7 % (81 to 94)"],
         ["always the commonest set of labels", "12.5 %"],
         ["micro-F1", "50.0 %"],
-        ["as released under DP", "43.2 ± 1.2 %"],
+        ["as released under DP", "43.2 % (41 to 46)"],
         ["F1 of fever", "75.0 %"],
         ["as released under DP", "lost in the noise"],
         ["(ε, δ), worst site", "(2.980, 1e-05) per record"],

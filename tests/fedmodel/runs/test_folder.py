@@ -125,6 +125,9 @@ def test_a_folder_isnt_overwritten_and_a_strange_one_isnt_opened(tmp_path: Path)
     new_run(tmp_path / "run")
     with pytest.raises(RunFolderError, match="resume=true"):
         new_run(tmp_path / "run")
+    (tmp_path / "run" / "summary.json").touch()  # a resume would do nothing
+    with pytest.raises(RunFolderError, match=r"finished; choose another run=NAME$"):
+        new_run(tmp_path / "run")
     with pytest.raises(RunFolderError, match="is missing"):
         RunFolder.open(tmp_path)
     runs.write_atomic(tmp_path / "old" / "manifest.json", b'{"schema": "fedmodel.run/0"}')
