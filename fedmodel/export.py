@@ -114,7 +114,7 @@ def export_run(
         summary,
         form=form,
         carries_code=form in ("merged", "adapter") and models.carries_code(learner.module),
-        carries_base=form == "adapter" and job.model.source == "tiny",
+        carries_base=form == "adapter" and models.carries_base(learner.module),
         publication=_described(folder.manifest, publication),
         rounds=folder.metrics(),
         year=folder.manifest.created[:4],

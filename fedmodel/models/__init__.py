@@ -2,7 +2,7 @@
 
 from fedmodel.models import onnx
 from fedmodel.models.adapters import attach, parameter_groups
-from fedmodel.models.export import carries_code, export
+from fedmodel.models.export import carries_base, carries_code, export
 from fedmodel.models.families import family, head_names, unwrap, with_positions
 from fedmodel.models.frozen import FrozenPrefix, frozen_prefix
 from fedmodel.models.head import HeadView, head_only
@@ -15,6 +15,7 @@ __all__ = [
     "HeadView",
     "Layout",
     "attach",
+    "carries_base",
     "carries_code",
     "digest",
     "export",

@@ -20,7 +20,7 @@ from fedmodel.models.families import unwrap
 from fedmodel.models.modeling import FedmodelConfig
 from fedmodel.models.tokenizer import save_tokenizer
 
-__all__ = ["CODE_FILE", "carries_code", "export"]
+__all__ = ["CODE_FILE", "carries_base", "carries_code", "export"]
 
 CODE_FILE = "modeling_fedmodel.py"
 """Name of the copy of ``modeling.py`` in an exported folder."""
@@ -38,6 +38,16 @@ and no hub id: it fails, and says this.
 def carries_code(model: nn.Module) -> bool:
     """Return whether an export holds Python code, so that loading it needs the user's trust."""
     return isinstance(unwrap(model).config, FedmodelConfig)
+
+
+def carries_base(model: nn.Module) -> bool:
+    """Return whether an adapter's folder holds its base model: all but what the hub has whole."""
+    name = _base(model)
+    return carries_code(model) or not name or Path(name).exists()
+
+
+def _base(model: nn.Module) -> str:
+    return str(unwrap(model).config.name_or_path or "")
 
 
 def export(
@@ -146,16 +156,14 @@ def _save_config(net: PreTrainedModel, folder: Path) -> None:
 
 
 def _save_adapter(model: Any, folder: Path) -> None:
-    inner = unwrap(model)
-    name = str(inner.config.name_or_path or "")
-    carried = carries_code(model) or not name or Path(name).exists()
+    inner, carried = unwrap(model), carries_base(model)
     # "auto" would ask the hub whether the vocabulary has changed; it never does here.
     model.save_pretrained(folder, save_embedding_layers=False)
     values = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     # peft keeps sets and repeats names; a list in order is the same file each time.
     for key in ("target_modules", "modules_to_save"):
         values[key] = sorted(set(values[key]))
-    values["base_model_name_or_path"] = HERE if carried else name
+    values["base_model_name_or_path"] = HERE if carried else _base(model)
     values["revision"] = None if carried else getattr(inner.config, "_commit_hash", None)
     _write(folder / "adapter_config.json", values)
     if carried:

@@ -61,19 +61,26 @@ def save(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path)
         ModelError: if torch can't export the architecture, or onnxruntime finds other logits.
     """
     check_installed()
+    was_training = net.training
     net.train(False)
-    batches = list(_batches(tokenizer))
+    try:
+        _save(net, list(_batches(tokenizer)), folder / FILE)
+    finally:
+        net.train(was_training)
+
+
+def _save(net: PreTrainedModel, batches: list[dict[str, Tensor]], path: Path) -> None:
     try:
         with _quiet():
             program = _program(net, batches[0])
-            program.save(folder / FILE)
+            program.save(path)
     except OSError:
         raise
     except Exception as error:  # the exporter raises errors of its own, of torch and of onnx
         raise ModelError(
             f"torch can't export this {family(net)} model to ONNX ({_line(error)}); {_ELSEWHERE}"
         ) from error
-    _check(net, folder / FILE, batches)
+    _check(net, path, batches)
 
 
 def _program(net: PreTrainedModel, example: Mapping[str, Tensor]) -> Any:

@@ -48,7 +48,7 @@ def model_card(
         year: in which it was trained.
     """
     task = _task(job)
-    base = None if form != "adapter" or carries_base or carries_code else _base(job)
+    apart = form == "adapter" and not carries_base and not carries_code
     parts = [
         _front(job, form, publication),
         _intro(job),
@@ -58,7 +58,7 @@ def model_card(
             code=carries_code,
             tokens=job["model"]["max_length"],
             labels=job["model"]["labels"],
-            base=base,
+            base=(_base(job), job["model"].get("revision")) if apart else None,
         ),
         data(job, summary, publication),
         _training(job, summary),
@@ -88,6 +88,13 @@ def _hub_id(job: Mapping[str, Any]) -> str | None:
     name = _base(job)
     plain = job["model"]["source"] != "tiny" and not name.startswith((".", "/", "~"))
     return name if plain and name.count("/") <= 1 else None
+
+
+def _shown_base(job: Mapping[str, Any]) -> str:
+    """Return the base model for a reader elsewhere: of a folder its name, but not where it was."""
+    if job["model"]["source"] == "tiny" or _hub_id(job) is not None:
+        return code(_base(job))
+    return code(_base(job).rstrip("/").rsplit("/", 1)[-1]) + ", a folder of whoever trained this"
 
 
 def _front(job: Mapping[str, Any], form: Form, publication: Publication) -> str:
@@ -121,7 +128,7 @@ def _training(job: Mapping[str, Any], summary: Summary) -> str:
     normal = ", scaled to length 1" if model["pooling"] == "mean" and model["normalize"] else ""
     pooling = "mean of the tokens" if model["pooling"] == "mean" else "the architecture's own head"
     rows = [
-        ("Base model", code(_base(job)) + revision),
+        ("Base model", _shown_base(job) + revision),
         ("Pooling", pooling + normal),
         ("Tokens read", str(model["max_length"])),
         ("Trained", _METHODS[train["method"]]),

@@ -26,7 +26,13 @@ def library(form: Form) -> str:
 
 
 def usage(
-    form: Form, task: Task, *, code: bool, tokens: int, labels: Sequence[str], base: str | None
+    form: Form,
+    task: Task,
+    *,
+    code: bool,
+    tokens: int,
+    labels: Sequence[str],
+    base: tuple[str, str | None] | None,
 ) -> str:
     """Return a section of Markdown whose Python lines run in the folder itself.
 
@@ -36,14 +42,14 @@ def usage(
         code: whether transformers must run Python from the folder.
         tokens: of a text that are read.
         labels: in the order of the logits.
-        base: hub id of an adapter's base model, if that isn't in the folder.
+        base: hub id and revision of an adapter's base model, if that isn't in the folder.
     """
     if form == "sentence-transformers":
         lines, after = _sentences(task), _SENTENCES
     elif form == "onnx":
         lines, after = _onnx(task), _ONNX
     elif base is not None:
-        lines, after = _adapter(task, base, labels), _PLAIN
+        lines, after = _adapter(task, *base, labels), _PLAIN
     else:
         lines, after = _pipeline(task, code), _CODE if code else _PLAIN
     cut = f"`truncation=True` cuts a text after {tokens} tokens, as in training. "
@@ -96,15 +102,16 @@ def _answers(task: Task) -> list[str]:
     ]
 
 
-def _adapter(task: Task, base: str, labels: Sequence[str]) -> list[str]:
+def _adapter(task: Task, base: str, revision: str | None, labels: Sequence[str]) -> list[str]:
     auto, kind = task.head.auto_class, task.head.problem_type
+    pinned = f", revision={json.dumps(revision)}" if revision else ""
     return [
         "from peft import PeftModel",
         f"from transformers import {auto}, AutoTokenizer, pipeline",
         "",
         f"labels = {json.dumps(list(labels), ensure_ascii=False)}",
         f"base = {auto}.from_pretrained(",
-        f'    {json.dumps(base)}, num_labels={len(labels)}, problem_type="{kind}",',
+        f'    {json.dumps(base)}{pinned}, num_labels={len(labels)}, problem_type="{kind}",',
         "    id2label=dict(enumerate(labels)), label2id={x: i for i, x in enumerate(labels)},",
         ")",
         'model = PeftModel.from_pretrained(base, ".").merge_and_unload()  # where this file lies',

@@ -61,6 +61,7 @@ def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> 
 def test_an_adapter_export_gives_the_same_logits(tmp_path: Path) -> None:
     folder, expected = trained(tmp_path, "train=lora", "privacy=none")
     to = export_run(folder, tmp_path / "out", form="adapter")
+    assert "PeftModel" not in (to / "README.md").read_text()  # its base model lies beside it
     model = AutoModelForSequenceClassification.from_pretrained(to, trust_remote_code=True)
     torch.testing.assert_close(logits_of(model, to), expected, atol=1e-5, rtol=1e-4)
 

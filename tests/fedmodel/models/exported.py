@@ -90,7 +90,7 @@ def exported(case: Case, place: Path) -> tuple[Path, Tensor]:
         PLAIN,
         form=case.form,  # type: ignore[arg-type]
         carries_code=case.form in ("merged", "adapter") and models.carries_code(net),
-        carries_base=True,
+        carries_base=case.form == "adapter" and models.carries_base(net),
     )
     to = place / str(case)
     models.export(net, tokenizer, to, form=case.form, card=card)  # type: ignore[arg-type]

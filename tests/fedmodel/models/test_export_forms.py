@@ -22,6 +22,7 @@ SOME = [
     Case("bert", task="multi-label-classification"),
     Case("distilbert", "cls"),
     Case("gpt2", "cls"),
+    Case("roberta", "cls", "adapter"),
     Case("t5", form="sentence-transformers"),
     Case("bert", form="onnx"),
 ]

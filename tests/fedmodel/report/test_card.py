@@ -190,3 +190,15 @@ def test_the_card_says_what_the_seed_decides() -> None:
     assert "| Seed | 7: of first weights" in card
     assert "Noise" not in card
     assert "drawn from the system and never by it" in model_card(DPSGD, private())
+
+
+def test_a_base_model_is_pinned_or_a_folder_of_which_only_the_name_is_told() -> None:
+    hub = job.Model(source="hub", path="google/bert", revision="abc", labels=("a", "b"))
+    card = model_card(to_mapping(make_job(model=hub)), PLAIN, form="adapter")
+    assert '"google/bert", revision="abc", num_labels=2' in card
+    assert "| Base model | `google/bert` at `abc` |" in card
+    for path in ("/home/me/secret/bert-nl", "~/secret/bert-nl/", "a/secret/bert-nl"):
+        own = job.Model(source="hub", path=path, labels=("a", "b"))
+        card = model_card(to_mapping(make_job(model=own)), PLAIN, form="adapter", carries_base=True)
+        assert "| Base model | `bert-nl`, a folder of whoever trained this |" in card
+        assert "secret" not in card
