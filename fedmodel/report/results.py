@@ -88,6 +88,11 @@ def _metric(said: tasks.Card, name: str) -> str:
 def _released(said: tasks.Card, released: ReleasedAccuracy | None, publication: Publication) -> str:
     """Say what the sites told of their own test rows; the exact figures aren't for publishing."""
     rows = _released_rows(said, released, publication) if released is not None else []
+    if not rows and released is not None:
+        return (
+            "The test rows were the sites' own, and the noise on what they told of them swamps every "
+            "figure: how good the model is isn't known."
+        )
     if not rows:
         return (
             "The test rows were the sites' own, and no figure on them was released under "

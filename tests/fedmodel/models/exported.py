@@ -24,6 +24,9 @@ LABELS = ("a", "b", "c")
 LENGTH = 16
 LONG = "blood pressure is stable after surgery and the wound is clean. " * 9
 TEXTS = ["A first text.", LONG]
+BASE: dict[str, Any] = {"source": "tiny", "path": None}
+"""What the cards say that the base model was."""
+
 _BERT: dict[str, Any] = CONFIGS["bert"]().to_dict()
 _LLAMA: dict[str, Any] = CONFIGS["llama"]().to_dict()
 
@@ -86,7 +89,7 @@ def exported(case: Case, place: Path) -> tuple[Path, Tensor]:
     with torch.no_grad():
         logits = net.eval()(ids["input_ids"], attention_mask=ids["attention_mask"]).logits
     card = model_card(
-        to_mapping(make_job(model=replace(model, source="tiny", path=None))),
+        to_mapping(make_job(model=replace(model, **BASE))),
         PLAIN,
         form=case.form,  # type: ignore[arg-type]
         carries_code=case.form in ("merged", "adapter") and models.carries_code(net),

@@ -1,6 +1,8 @@
 """Every form of an export does what its card says, in a process without fedmodel."""
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,15 @@ from fedmodel.errors import MissingExtraError, ModelError
 from fedmodel.models import onnx
 from fedmodel.models.families import TARGETS
 from fedmodel.seeds import Seed
-from tests.fedmodel.models.exported import EVERY, LABELS, Case, as_the_cards_say, exported
+from tests.fedmodel.models.exported import (
+    BASE,
+    EVERY,
+    LABELS,
+    LONG,
+    Case,
+    as_the_cards_say,
+    exported,
+)
 
 SOME = [
     Case("bert"),
@@ -169,3 +179,24 @@ def test_what_onnx_gets_wrong_isnt_kept(
     with pytest.raises(ModelError, match=f"{says}.*form=merged"):
         models.export(*_net(), tmp_path / "m", form="onnx", card="")
     assert not any(tmp_path.iterdir())
+
+
+def test_an_adapter_is_put_on_its_base_model_by_the_lines_of_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a hub model; a folder stands for it here."""
+    monkeypatch.setattr(sys.modules["fedmodel.models.export"], "_base", lambda _: "some/model")
+    monkeypatch.setitem(BASE, "source", "hub")
+    monkeypatch.setitem(BASE, "path", "some/model")
+    to, expected = exported(Case("roberta", "cls", "adapter"), tmp_path)
+    assert not (to / "config.json").exists()
+    (lines,) = re.findall("```python\n(.*?)```", (to / "README.md").read_text(), flags=re.DOTALL)
+    assert '"some/model", num_labels=3' in lines
+    lines = lines.replace("some/model", str(tmp_path / "roberta"))
+    monkeypatch.chdir(to)
+    capsys.readouterr()
+    exec(lines.replace("A second one.", LONG), {})
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for (label, score), row in zip(told, expected, strict=True):
+        assert label == LABELS[int(row.argmax())]
+        assert float(score) == pytest.approx(float(row.max()), abs=1e-5)

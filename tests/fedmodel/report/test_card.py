@@ -49,6 +49,10 @@ def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> 
     hidden = model_card(mapping, replace(summary, released=None), form="merged")
     assert "0.9123" not in hidden
     assert "no figure on them was released" in hidden
+    lost = replace(RELEASED, accuracy=None, standard_error=None)
+    swamped = model_card(mapping, replace(summary, released=lost), form="merged")
+    assert "swamps every figure" in swamped
+    assert "0.9123" not in swamped
 
 
 def test_the_card_of_sets_of_labels_says_how_to_read_the_logits() -> None:
