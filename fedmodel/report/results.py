@@ -90,7 +90,7 @@ def _released(said: tasks.Card, released: ReleasedAccuracy | None, publication: 
     rows = _released_rows(said, released, publication) if released is not None else []
     if not rows and released is not None:
         return (
-            "The test rows were the sites' own, and the noise on what they told of them swamps every "
+            "The test rows were the sites' own, and the noise on what they told swamps every "
             "figure: how good the model is isn't known."
         )
     if not rows:
