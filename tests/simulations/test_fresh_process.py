@@ -5,18 +5,15 @@ before: features that are kept or not, checks that have passed, buffers.
 """
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from fedmodel import cli
-from fedmodel.models import tiny
+from tests.checkpoints import write_checkpoint
 from tests.fedmodel.models.conftest import CONFIGS
 from tests.forks import Forks
 
-tf: Any = transformers
 METHODS = ("head", "lora", "ffa", "full")
 PRIVACIES = ("none", "record", "patient", "distributed")
 LAYERS = 3  # with two, a stack's ends are all there is of it
@@ -36,12 +33,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         folder, config = tmp_path_factory.mktemp(kind), make()
         if not getattr(config, "layer_types", None):  # which are listed for each layer
             config.num_hidden_layers = LAYERS
-        with torch.random.fork_rng():
-            torch.manual_seed(7)
-            tf.AutoModel.from_config(config).save_pretrained(folder)
-        words = list(tiny.vocabulary())[:300]
-        tf.BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
-        folders[kind] = folder
+        folders[kind] = write_checkpoint(folder, config)
     return folders
 
 

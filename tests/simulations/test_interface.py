@@ -42,7 +42,9 @@ def test_the_example_of_the_page_runs(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (tmp_path / "runs/notebook/summary.json").exists()
 
 
-def test_it_is_the_command_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_the_command_lines_run(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     values: dict[str, Any] = {"data": {"rows": 200, "test_rows": 50}, "seed": 3}
     run = fedmodel.simulate("privacy=none", **SMALL, **values, run="python")
     assert run.epsilon is None
@@ -53,7 +55,10 @@ def test_it_is_the_command_lines_run(capsys: pytest.CaptureFixture[str]) -> None
     assert typed.manifest.job_sha256 == run.folder.manifest.job_sha256
     for name, value in typed.model().items():
         assert (value == run.folder.model()[name]).all()
+    assert "max_length" in caplog.text
+    caplog.clear()
     classes, counts = run.confusion()
+    assert not caplog.records  # what is to be said of the rows was
     assert counts.shape == (len(classes),) * 2
     assert counts.sum() == 50
     assert counts.trace() / 50 == pytest.approx(run.summary.final["accuracy"])

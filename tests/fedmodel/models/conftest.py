@@ -8,7 +8,7 @@ import transformers
 from huggingface_hub import constants
 
 from fedmodel import job
-from fedmodel.models import tiny
+from tests.checkpoints import write_checkpoint
 
 tf: Any = transformers  # its configurations' arguments come from untyped tables here
 
@@ -59,12 +59,7 @@ def model_of(tmp_path_factory: pytest.TempPathFactory) -> ModelOf:
         if kind not in folders:
             folder = tmp_path_factory.mktemp(kind)
             config = CONFIGS[kind]()
-            with torch.random.fork_rng():
-                torch.manual_seed(7)
-                tf.AutoModel.from_config(config).save_pretrained(folder)
-            words = list(tiny.vocabulary())[:300]
-            tf.BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
-            folders[kind] = folder
+            folders[kind] = write_checkpoint(folder, config)
         values: dict[str, Any] = {"labels": ("a", "b", "c"), "max_length": 64} | more
         return job.Model(source="hub", path=str(folders[kind]), pooling=pooling, **values)  # type: ignore[arg-type]
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from fedmodel import job
 from fedmodel.errors import ModelError
-from fedmodel.models import attach, export, load, load_tokenizer, tiny
+from fedmodel.models import attach, export, load, load_tokenizer
 from fedmodel.models.classes import names_of, output_of, select
 from fedmodel.seeds import Seed
 from fedmodel.tasks import in_order
+from tests.checkpoints import write_checkpoint
 from tests.fedmodel.models.conftest import CONFIGS
 
 tf: Any = transformers
@@ -27,17 +28,14 @@ def published(folder: Path, kind: str, names: tuple[str, ...], max_length: int =
     config = CONFIGS[kind]()
     config.id2label = dict(enumerate(names))
     config.pad_token_id = config.decoder_start_token_id = 0
-    with torch.random.fork_rng():
-        torch.manual_seed(11)
-        net = tf.AutoModelForSequenceClassification.from_config(config)
+
+    def scatter(net: nn.Module) -> None:
         for name, module in net.named_modules():
             if isinstance(module, nn.Linear) and module.out_features == len(names):
                 nn.init.normal_(module.weight)
                 assert name
-    net.save_pretrained(folder)
-    words = list(tiny.vocabulary())[:300]
-    tf.BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
-    return folder
+
+    return write_checkpoint(folder, config, "AutoModelForSequenceClassification", 11, scatter)
 
 
 def answers(net: Any) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 import functools
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from torch.nn.utils.rnn import pad_sequence
 from fedmodel import models, tasks
 from fedmodel.gradients.units import Units
 from fedmodel.job import Lora, Model, Train
-from fedmodel.models import tiny
 from fedmodel.models.families import TARGETS, head_names
 from fedmodel.seeds import Seed
 from fedmodel.training.examples import prepare
 from fedmodel.training.learner import Learner
+from tests.checkpoints import write_checkpoint
 from tests.fedmodel.training.families import (
     CONFIGS,
     CPU,
@@ -27,7 +28,6 @@ from tests.fedmodel.training.families import (
     LABELS,
     TEXTS,
     Row,
-    tf,
 )
 
 
@@ -137,13 +137,8 @@ def _bare(row: Row, method: str) -> tuple[Any, Any]:
 
 @functools.cache
 def _folder(kind: str) -> str:
-    folder = tempfile.mkdtemp(prefix=f"fedmodel-{kind}-")
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        tf.AutoModel.from_config(CONFIGS[kind]()).save_pretrained(folder)
-    words = list(tiny.vocabulary())[:300]
-    tf.BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
-    return folder
+    folder = Path(tempfile.mkdtemp(prefix=f"fedmodel-{kind}-"))
+    return str(write_checkpoint(folder, CONFIGS[kind]()))
 
 
 def made(row: Row, method: str) -> tuple[Any, Any]:

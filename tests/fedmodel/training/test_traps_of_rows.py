@@ -13,12 +13,12 @@ from fedmodel.errors import PrivacyError
 from fedmodel.gradients.engines import make_engine
 from fedmodel.gradients.fastclip import Groups
 from fedmodel.job import Lora, Model, Performance, Train
-from fedmodel.models import tiny
 from fedmodel.seeds import Seed
 from fedmodel.training.examples import prepare
 from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
 from fedmodel.training.preflight import preflight
+from tests.checkpoints import write_checkpoint
 from tests.fedmodel.training.traps import CPU, ENGINES, NAMES
 
 tf: Any = transformers  # its configurations take arguments that its types don't know
@@ -46,13 +46,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     def make(kind: str) -> Path:
         folder = tmp_path_factory.getbasetemp() / f"traps-{kind}"
-        if not folder.exists():
-            words = list(tiny.vocabulary())[:300]
-            with torch.random.fork_rng():
-                torch.manual_seed(7)
-                tf.AutoModel.from_config(CONFIGS[kind]()).save_pretrained(folder)
-            tf.BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
-        return folder
+        return folder if folder.exists() else write_checkpoint(folder, CONFIGS[kind]())
 
     return make
 
