@@ -49,12 +49,12 @@ def test_every_family_that_classifies_texts_is_tried() -> None:
     assert EVERY.keys() == TARGETS.keys() - {"vit"}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cases",
     [
         SOME,
-        pytest.param(ALL, marks=pytest.mark.slow),
+        ALL,
         pytest.param([*GRAPHS, Case("t5", form="onnx")], marks=pytest.mark.soak),
     ],
     ids=["some", "all", "onnx"],
@@ -163,13 +163,10 @@ class _Branching(_Off):
         return logits if input_ids.sum() > 0 else -logits
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [
-        (_Off, "logits of the ONNX form differ"),
-        pytest.param(_Branching, "can't export", marks=pytest.mark.slow),
-    ],
+    [(_Off, "logits of the ONNX form differ"), (_Branching, "can't export")],
 )
 def test_what_onnx_gets_wrong_isnt_kept(
     wrong: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
