@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
+from fedmodel._escape import escaped
 from fedmodel.tasks import Task
 
 __all__ = ["Form", "library", "usage"]
@@ -105,11 +106,13 @@ def _answers(task: Task) -> list[str]:
 def _adapter(task: Task, base: str, revision: str | None, labels: Sequence[str]) -> list[str]:
     auto, kind = task.head.auto_class, task.head.problem_type
     pinned = f", revision={json.dumps(revision)}" if revision else ""
+    # An escape is the same character to Python, and turns no line round for who reads it.
+    names = escaped(json.dumps(list(labels), ensure_ascii=False))
     return [
         "from peft import PeftModel",
         f"from transformers import {auto}, AutoTokenizer, pipeline",
         "",
-        f"labels = {json.dumps(list(labels), ensure_ascii=False)}",
+        f"labels = {names}",
         f"base = {auto}.from_pretrained(",
         f'    {json.dumps(base)}{pinned}, num_labels={len(labels)}, problem_type="{kind}",',
         "    id2label=dict(enumerate(labels)), label2id={x: i for i, x in enumerate(labels)},",

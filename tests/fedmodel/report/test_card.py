@@ -1,3 +1,4 @@
+import ast
 import re
 from dataclasses import replace
 from typing import Any
@@ -194,6 +195,15 @@ def test_the_card_says_what_the_seed_decides() -> None:
     assert "| Seed | 7: of first weights" in card
     assert "Noise" not in card
     assert "drawn from the system and never by it" in model_card(DPSGD, private())
+
+
+def test_labels_in_the_lines_of_an_adapters_card_turn_no_line_round() -> None:
+    labels = ("a\u202eb", "c\x1b[2J", "\u00e9\U0001f600", "\U000e0001", 'd\\"\n```')
+    hub = job.Model(source="hub", path="google/bert", labels=labels)
+    card = model_card(to_mapping(make_job(model=hub)), PLAIN, form="adapter")
+    assert all(line.isprintable() for line in card.splitlines())
+    (line,) = re.findall(r"^labels = (.*)$", card, flags=re.MULTILINE)
+    assert ast.literal_eval(line) == list(labels)
 
 
 def test_a_base_model_is_pinned_or_a_folder_of_which_only_the_name_is_told() -> None:
