@@ -171,7 +171,8 @@ def _save_adapter(model: Any, folder: Path) -> None:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    # Not sorted: of eleven classes the last would stand third, and many take names by position.
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _share_permissions(folder: Path, card: Path) -> None:

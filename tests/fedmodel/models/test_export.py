@@ -216,6 +216,18 @@ def test_adapter_of_a_hub_model_refers_to_it(model_of: Any, tmp_path: Path) -> N
     assert not (tmp_path / "m" / "config.json").exists()
 
 
+@pytest.mark.parametrize("form", ["merged", "adapter", "sentence-transformers"])
+def test_classes_stand_in_the_order_of_the_logits(form: Any, tmp_path: Path) -> None:
+    """Many take them by position, and as text 10 comes before 2."""
+    labels = tuple("lkjihgfedcba")
+    net = attach(load(job.Model(labels=labels), Seed(1)), job.Train(method="lora"), Seed(2))
+    to = tmp_path / "out"
+    export(net, load_tokenizer(job.Model(labels=labels)), to, form=form, card="")
+    body = to / "0_Transformer" if form == "sentence-transformers" else to
+    named = json.loads((body / "config.json").read_text())["id2label"]
+    assert list(named.items()) == [(str(i), name) for i, name in enumerate(labels)]
+
+
 @pytest.mark.parametrize("called", [False, True], ids=["fresh", "called"])
 def test_readers_of_the_tokenizers_file_read_what_the_head_was_trained_on(
     called: bool, model_of: Any, tmp_path: Path
