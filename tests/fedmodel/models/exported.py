@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fedmodel import job, models
 from fedmodel.config import to_mapping
-from fedmodel.models import tiny
 from fedmodel.report.card import model_card
 from fedmodel.seeds import Seed
+from tests.checkpoints import write_checkpoint
 from tests.fedmodel.report.conftest import PLAIN
 from tests.fedmodel.training.families import CONFIGS, tf
 from tests.jobs import make_job
@@ -58,14 +58,8 @@ class Case:
 
 
 def checkpoint(kind: str, folder: Path) -> Path:
-    """Write a small random checkpoint."""
-    if not folder.exists():
-        with torch.random.fork_rng():
-            torch.manual_seed(7)
-            tf.AutoModel.from_config(EVERY[kind]()).save_pretrained(folder)
-        words = list(tiny.vocabulary())[:300]
-        tf.BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
-    return folder
+    """Return a small random checkpoint of a family, written once."""
+    return folder if folder.exists() else write_checkpoint(folder, EVERY[kind]())
 
 
 def exported(case: Case, place: Path) -> tuple[Path, Tensor]:
