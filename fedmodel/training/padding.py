@@ -24,7 +24,7 @@ __all__ = ["reads_padding"]
 # those that look at padding, from 1e-3 on.
 _TOLERANCE = 1e-4
 _LENGTHS = (7, 5, 8, 3)
-_WIDTHS = (8, 16, 24, 48)  # as far as the model has positions
+_WIDTHS = (8, 16, 24, 48)  # and the job's longest, as far as the model has positions
 
 Ids = NDArray[np.int64]
 
@@ -56,7 +56,7 @@ def _differs(learner: Learner) -> bool:
     # RoBERTa and its kin have two positions fewer than they say.
     most = int(getattr(config, "max_position_embeddings", None) or 512) - 2
     for row in made_up.texts(learner.tokenizer, _LENGTHS, "padding"):
-        widths = sorted(width for width in {*_WIDTHS, most} if width <= most)
+        widths = sorted(w for w in {*_WIDTHS, min(most, learner.longest)} if w <= most)
         try:
             found = [_layers(learner, row, width) for width in widths]
         except torch.OutOfMemoryError:

@@ -11,6 +11,7 @@ from fedmodel.errors import ModelError, PrivacyError
 from fedmodel.job import Lora, Model, Performance, Train
 from fedmodel.models import tiny
 from fedmodel.seeds import Seed
+from fedmodel.training import padding
 from fedmodel.training.examples import prepare
 from fedmodel.training.learner import Learner
 from fedmodel.training.padding import reads_padding
@@ -92,3 +93,21 @@ def test_nobody_reads_further_than_the_longest_text_that_frequencies_are_made_fo
     more = {"rope_parameters": DYNAMIC, "max_position_embeddings": 16}
     with pytest.raises(ModelError, match="reads at most 16 tokens"):
         learner_of("llama", more, tmp_path)
+
+
+def test_no_row_is_padded_further_than_a_job_pads_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A decoder that could read 131,072 tokens would run out of memory, and be refused for it.
+    widths = set()
+    real = padding._layers
+
+    def layers(learner: Learner, row: Any, width: int) -> Any:
+        widths.add(width)
+        return real(learner, row, width)
+
+    monkeypatch.setattr(padding, "_layers", layers)
+    learner = learner_of("bert", {"max_position_embeddings": 131_072}, tmp_path)
+    learner.longest = 64
+    assert not reads_padding(learner)
+    assert max(widths) == 64
