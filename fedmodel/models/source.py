@@ -82,13 +82,19 @@ def _check_folder(folder: Path) -> None:
             f"model.path={folder} holds a peft adapter; merge it into its base model first "
             "(fedmodel export writes a merged folder unless told otherwise)"
         )
-    if (folder / "config.json").is_file():
-        return
-    if (folder / "modules.json").is_file():
+    configured = (folder / "config.json").is_file()
+    form = None
+    if (folder / "model.onnx").is_file() and not any(folder.glob("*.safetensors")):
+        form = "onnxruntime"
+    elif (folder / "modules.json").is_file() and not configured:
+        form = "sentence-transformers"
+    if form is not None:
         raise ModelError(
-            f"model.path={folder} is a folder for sentence-transformers, which holds no model that "
+            f"model.path={folder} is a folder for {form}, which holds no model that "
             "can be gone on with; export that run with form=merged"
         )
+    if configured:
+        return
     raise ModelError(
         f"model.path={folder}: expected a Hugging Face folder with config.json, which is missing"
     )

@@ -130,6 +130,13 @@ def test_no_random_head_is_put_on_a_folder_for_sentence_transformers(tmp_path: P
         models.load(again, Seed(1))
 
 
+def test_a_graph_is_not_gone_on_with(tmp_path: Path) -> None:
+    for name in ("config.json", "model.onnx"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ModelError, match=r"for onnxruntime.* form=merged"):
+        models.load(job.Model(source="hub", path=str(tmp_path), labels=LABELS), Seed(1))
+
+
 def test_an_own_head_has_no_form_for_sentence_transformers(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.pooling=cls .* form=merged"):
         models.export(*_net("cls"), tmp_path / "m", form="sentence-transformers", card="")
