@@ -29,31 +29,35 @@ def kept(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RunFolderError(f"{path} can't be written: {error.strerror}") from error
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root, ours = logging.getLogger(), [logging.getLogger(name) for name in _OURS]
-    others, levels = list(root.handlers), [logger.level for logger in ours]
+    root = logging.getLogger()
+    others = list(root.handlers)
     root.addHandler(file)
     for handler in others:
         handler.addFilter(_for_stderr)
-    for logger in ours:
-        logger.setLevel(logging.INFO)
     try:
-        yield
+        with _from(logging.INFO):
+            yield
     finally:
         root.removeHandler(file)
         file.close()
         for handler in others:
             handler.removeFilter(_for_stderr)
-        for logger, level in zip(ours, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
     """Within this context no warning is logged: all were, when the same was done before."""
+    with _from(logging.ERROR):
+        yield
+
+
+@contextmanager
+def _from(least: int) -> Iterator[None]:
+    """Within this context our own words are logged from a level on."""
     ours = [logging.getLogger(name) for name in _OURS]
     levels = [logger.level for logger in ours]
     for logger in ours:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(least)
     try:
         yield
     finally:

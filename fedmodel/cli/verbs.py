@@ -13,7 +13,13 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 # `--what-if job=PATH` reads better than what_if=PATH, and is the same.
 OPTIONS: dict[tuple[str, str], str] = {("budget", "--what-if"): "what_if"}
-# Keys whose value is a name, a path or a text: taken as typed, whatever YAML would make of it.
+# Keys whose value is a sentence: commas, brackets and quotes stand in it for themselves.
+SENTENCES: dict[str, frozenset[str]] = {
+    "simulate": frozenset(),
+    "export": frozenset(["card.data", "card.license", "card.authors"]),
+    "budget": frozenset(),
+}
+# Keys whose value is a sentence, a name or a path: taken as typed, whatever YAML would make of it.
 TEXTS: dict[str, frozenset[str]] = {
     "simulate": frozenset(
         [
@@ -31,16 +37,8 @@ TEXTS: dict[str, frozenset[str]] = {
             ),
         ]
     ),
-    "export": frozenset(
-        ["run", "to", *(f"card.{name}" for name in ("data", "license", "authors"))]
-    ),
+    "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
-}
-# Of them those that hold sentences: commas, brackets and quotes stand in them for themselves.
-SENTENCES: dict[str, frozenset[str]] = {
-    "simulate": frozenset(),
-    "export": frozenset(["card.data", "card.license", "card.authors"]),
-    "budget": frozenset(),
 }
 # Keys whose value is a list of such texts.
 LISTS: dict[str, frozenset[str]] = {

@@ -11,7 +11,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ from fedmodel.data.columns import problem
 from fedmodel.errors import ConfigError
 from fedmodel.watch import UNWATCHED, Watch
 
-__all__ = ["Form", "mark", "opened"]
+__all__ = ["Form", "mark", "opened", "reading"]
 
 # Each module's ``open`` reads what another file gives.
 _COMPRESSED: Mapping[bytes, tuple[str, Any]] = {
@@ -166,6 +166,17 @@ class _Watched(io.FileIO):
         return found
 
 
+def reading(watch: Watch, name: str, total: int | None = None) -> AbstractContextManager[None]:
+    """Return the stage in which rows are read.
+
+    Args:
+        watch: who is told.
+        name: what messages call the file; of a path the last part is shown.
+        total: parts that are told as done: bytes or rows.
+    """
+    return watch.stage(f"reading {name.rpartition('/')[2]}", total)
+
+
 @contextmanager
 def opened(path: Path, name: str, kind: str, watch: Watch = UNWATCHED) -> Iterator[BinaryIO]:
     """Open a file of text for reading, decompressed where it is compressed.
@@ -181,7 +192,7 @@ def opened(path: Path, name: str, kind: str, watch: Watch = UNWATCHED) -> Iterat
     """
     with (
         io.BufferedReader(_Watched(path, watch)) as raw,
-        watch.stage(f"reading {name.rpartition('/')[2]}", path.stat().st_size),
+        reading(watch, name, path.stat().st_size),
     ):
         start = raw.read(32)
         raw.seek(0)

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from fedmodel.data.columns import Columns, problem
 from fedmodel.data.headers import dotted
-from fedmodel.data.opened import Form
+from fedmodel.data.opened import Form, reading
 from fedmodel.data.read_csv import read_csv
 from fedmodel.data.read_jsonl import read_jsonl
 from fedmodel.data.read_parquet import read_parquet
@@ -264,7 +264,7 @@ def _collect(found: Any, name: str, columns: Columns, watch: Watch) -> Rows:
     table = Table(name, columns)
     fault = ""
     try:
-        with watch.stage(f"reading {name.rpartition('/')[2]}", getattr(found, "num_rows", None)):
+        with reading(watch, name, getattr(found, "num_rows", None)):
             for values in _values(found, table):
                 table.add(values)
                 watch.advance()

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedmodel.data.columns import Columns, problem
 from fedmodel.data.headers import repeated
+from fedmodel.data.opened import reading
 from fedmodel.data.rows import Rows
 from fedmodel.data.table import Table
 from fedmodel.errors import MissingExtraError
@@ -52,7 +53,7 @@ def read_excel(
     fault = ""
     try:
         with (
-            watch.stage(f"reading {name.rpartition('/')[2]}"),
+            reading(watch, name),
             python_calamine.load_workbook(str(path)) as book,
         ):
             sheets = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedmodel.data.columns import Columns, problem
 from fedmodel.data.headers import dotted
+from fedmodel.data.opened import reading
 from fedmodel.data.rows import Rows
 from fedmodel.data.table import Table
 from fedmodel.watch import UNWATCHED, Watch
@@ -43,7 +44,7 @@ def read_parquet(path: Path, name: str, columns: Columns, watch: Watch = UNWATCH
             schema = file.schema_arrow
             used = table.open(schema.names, leaves=lambda: dotted(_types(schema)))
             table.name_classes(_features((schema.metadata or {}).get(b"huggingface", b"{}")))
-            with watch.stage(f"reading {name.rpartition('/')[2]}", file.metadata.num_rows):
+            with reading(watch, name, file.metadata.num_rows):
                 wanted = list(dict.fromkeys(used))
                 for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):
                     values = [batch.column(column).to_pylist() for column in used]

@@ -52,15 +52,13 @@ def save(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path)
     Batches may have any number of rows and tokens. Weights above 2 GB lie in a file beside it.
 
     Args:
-        net: whole, on the CPU, float32.
+        net: whole, on the CPU, float32; :func:`check_installed` has passed.
         tokenizer: the one it was trained with.
         folder: where to write; what is there after an error isn't to be used.
 
     Raises:
-        MissingExtraError: if packages are missing.
         ModelError: if torch can't export the architecture, or onnxruntime finds other logits.
     """
-    check_installed()
     was_training = net.training
     net.train(False)
     try:
