@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _FRACTION = re.compile(r".*[.,]\d*[1-9].*")
 _WHOLE = re.compile(r"([+-]?\d+)[.,]0+")
-_LIST = re.compile(r"\[.*\]", re.DOTALL)
+_LIST = re.compile(r"\[\s*(['\"\d].*|.*,.*)?\]", re.DOTALL)  # not a name in brackets
 _ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
 _NOTHING = {"nan", "null", "n/a", "na", "#n/a", "nil", "<na>", "nat"}
 _MANY = 20  # classes beyond which numbers are rather measured than named

@@ -115,7 +115,7 @@ def mark(value: str) -> str:
     if re.fullmatch(r"<\w+>", bare):
         bare = bare[1:-1]
     word = bare.lstrip("\\")
-    if len(word) == len(bare) and word in _ESCAPED:
+    if len(word) == len(bare) and word.lower().removesuffix("s") in _ESCAPED:
         return value
     known = _WORDS.get(word.lower(), _WORDS.get(word.lower().removesuffix("s")))
     if known is not None:

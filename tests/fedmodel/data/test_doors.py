@@ -91,7 +91,7 @@ def test_a_separator_that_is_named(tmp_path: Path) -> None:
         assert found == Rows("ab", "xy")
     message = refused(tmp_path, "text,label\na,x\nb,y\n", separator=";")
     assert "a column 'text' (the text) and a column 'label' (the label)" in message
-    for wrong in ("", "ab", '"', "a", " ", "\n", "t", "//"):
+    for wrong in ("", "ab", '"', "a", " ", "\n", "t", "ts", "//"):
         with pytest.raises(ConfigError, match=r"data\.separator must be a word \(comma, semicolon"):
             Source(kind="csv", train="x", separator=wrong)
 

@@ -103,6 +103,16 @@ def test_lists_that_are_written_as_text(tmp_path: Path) -> None:
     assert "data.label_separator" in message
 
 
+def test_a_name_in_brackets_is_no_list(tmp_path: Path) -> None:
+    rows = "".join(f"note {i},[{'xy'[i % 2]}-ray]\n" for i in range(12))
+    assert set(read(tmp_path, "text,label\n" + rows).labels) == {"[x-ray]", "[y-ray]"}
+    for written in ("[0]", "[]", '["x"]', "[ 'x' ]", "[x, y]"):
+        quoted = written.replace('"', '""')
+        rows = f'a,"{quoted}"\nb,[9]\n' * 6
+        message = refused(tmp_path, "text,label\n" + rows)
+        assert "lists that are written as text" in message
+
+
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
     for kind in ("csv", "jsonl", "parquet", "excel"):
         with pytest.raises(DataError, match=r"got a folder; name the file, or set data=folder"):
