@@ -9,8 +9,8 @@ from fedmodel import config
 from fedmodel._escape import escaped
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.job import Job, Performance
-from fedmodel.report.publication import Publication
-from fedmodel.report.usage import Form
+from fedmodel.report.particulars import Particulars
+from fedmodel.report.usage import ExportForm
 from fedmodel.runs import Manifest, RunFolder, run_path
 
 __all__ = ["export_run", "main"]
@@ -34,8 +34,8 @@ class Ask:
 
     run: str | None = None
     to: str | None = None
-    form: Form = "merged"
-    card: Publication = field(default_factory=Publication)
+    form: ExportForm = "merged"
+    card: Particulars = field(default_factory=Particulars)
 
 
 def main(
@@ -72,8 +72,8 @@ def main(
 def export_run(
     run: Path,
     to: Path,
-    form: Form = "merged",
-    publication: Publication = Publication(),  # noqa: B008 - frozen
+    form: ExportForm = "merged",
+    particulars: Particulars = Particulars(),  # noqa: B008 - frozen
 ) -> Path:
     """Write a run's final model so that others load it without fedmodel.
 
@@ -81,7 +81,7 @@ def export_run(
         run: the run folder.
         to: folder to write; must not exist, or be empty.
         form: as in :func:`fedmodel.models.export`.
-        publication: what the model card is to say.
+        particulars: what the model card is to say.
 
     Returns:
         ``to``.
@@ -115,7 +115,7 @@ def export_run(
         form=form,
         carries_code=form in ("merged", "adapter") and models.carries_code(learner.module),
         carries_base=form == "adapter" and models.carries_base(learner.module),
-        publication=_described(folder.manifest, publication),
+        particulars=_described(folder.manifest, particulars),
         rounds=folder.metrics(),
         year=folder.manifest.created[:4],
     )
@@ -123,12 +123,12 @@ def export_run(
     return to
 
 
-def _described(manifest: Manifest, publication: Publication) -> Publication:
+def _described(manifest: Manifest, particulars: Particulars) -> Particulars:
     """Say of made-up rows that they are."""
     data = manifest.config.get("data")
     made_up = isinstance(data, dict) and data.get("kind") == "synthetic"
-    known = publication.data or (_MADE_UP if made_up else None)
-    return replace(publication, data=known)
+    known = particulars.data or (_MADE_UP if made_up else None)
+    return replace(particulars, data=known)
 
 
 def _job(folder: RunFolder) -> Job:

@@ -75,9 +75,9 @@ class FinishedRun:
         """
         from fedmodel import config
         from fedmodel.export import export_run
-        from fedmodel.report.publication import Publication
+        from fedmodel.report.particulars import Particulars
 
-        words = config.build(Publication, card or {}, "card")
+        words = config.build(Particulars, card or {}, "card")
         with _usual():
             return export_run(self.folder.path, Path(to), form, words)
 

@@ -28,6 +28,10 @@ class Composed:
 def compose_all(verb: str, overrides: Sequence[str]) -> list[Composed]:
     """Compose every job that overrides make.
 
+    Args:
+        verb: whose configuration.
+        overrides: as typed; several values for a key make several jobs.
+
     Raises:
         ConfigError: for an override that isn't ``key=value``, an unknown key or choice.
     """

@@ -9,9 +9,9 @@ from fedmodel import tasks
 from fedmodel._escape import escaped
 from fedmodel._text import show_epsilon
 from fedmodel.report.markdown import code, number, plain, table
-from fedmodel.report.publication import Publication
+from fedmodel.report.particulars import Particulars
 from fedmodel.report.results import data, evaluation, misleading
-from fedmodel.report.usage import Form, library, usage
+from fedmodel.report.usage import ExportForm, library, usage
 from fedmodel.runs import Summary
 
 __all__ = ["model_card"]
@@ -28,10 +28,10 @@ def model_card(
     job: Mapping[str, Any],
     summary: Summary,
     *,
-    form: Form = "merged",
+    form: ExportForm = "merged",
     carries_code: bool = False,
     carries_base: bool = False,
-    publication: Publication = Publication(),  # noqa: B008 - frozen
+    particulars: Particulars = Particulars(),  # noqa: B008 - frozen
     rounds: Sequence[Mapping[str, Any]] = (),
     year: str | None = None,
 ) -> str:
@@ -43,14 +43,14 @@ def model_card(
         form: as in :func:`fedmodel.models.export`.
         carries_code: whether the folder holds ``modeling_fedmodel.py``.
         carries_base: whether an adapter's folder holds its base model too.
-        publication: what whoever publishes the model says of it.
+        particulars: what whoever publishes the model says of it.
         rounds: metrics of the finished rounds, in order.
         year: in which it was trained.
     """
     task = _task(job)
     apart = form == "adapter" and not carries_base and not carries_code
     parts = [
-        _front(job, form, publication),
+        _front(job, form, particulars),
         _intro(job),
         usage(
             form,
@@ -60,13 +60,13 @@ def model_card(
             labels=job["model"]["labels"],
             base=(_base(job), job["model"].get("revision")) if apart else None,
         ),
-        data(job, summary, publication),
+        data(job, summary, particulars),
         _training(job, summary),
         _privacy(job, summary),
-        evaluation(task.card, summary, publication),
-        misleading(summary, rounds, publication),
-        _limits(publication),
-        _citing(job, summary, publication, year),
+        evaluation(task.card, summary, particulars),
+        misleading(summary, rounds, particulars),
+        _limits(particulars),
+        _citing(job, summary, particulars, year),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -97,13 +97,13 @@ def _shown_base(job: Mapping[str, Any]) -> str:
     return code(_base(job).rstrip("/").rsplit("/", 1)[-1]) + ", a folder of whoever trained this"
 
 
-def _front(job: Mapping[str, Any], form: Form, publication: Publication) -> str:
+def _front(job: Mapping[str, Any], form: ExportForm, particulars: Particulars) -> str:
     said = _task(job).card
     tags = ["fedmodel", "federated-learning", *said.tags]
     if job["privacy"]["mechanism"] != "none":
         tags.append("differential-privacy")
     # None is guessed: that is for whoever publishes the model, and depends on the base model's.
-    name = publication.license
+    name = particulars.license
     lines = [f"license: {name}" if name else "# license: fill in; what does the base model allow?"]
     lines += [f"library_name: {library(form)}", f"pipeline_tag: {said.pipeline_tag}"]
     if (base := _hub_id(job)) is not None:
@@ -200,13 +200,13 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
     )
 
 
-def _limits(publication: Publication) -> str:
+def _limits(particulars: Particulars) -> str:
     licence = (
         "The licence is that of the base model and of whoever publishes this; none is set here."
     )
-    if publication.license:
+    if particulars.license:
         licence = (
-            f"Licence: {publication.license}, by the word of whoever publishes this; the base "
+            f"Licence: {particulars.license}, by the word of whoever publishes this; the base "
             "model's own goes on."
         )
     return (
@@ -220,9 +220,9 @@ def _limits(publication: Publication) -> str:
 
 
 def _citing(
-    job: Mapping[str, Any], summary: Summary, publication: Publication, year: str | None
+    job: Mapping[str, Any], summary: Summary, particulars: Particulars, year: str | None
 ) -> str:
-    authors = publication.authors or "fill in: who publishes this model"
+    authors = particulars.authors or "fill in: who publishes this model"
     lines = [
         f"@misc{{fedmodel-{summary.job_sha256[:12]},",
         f"  title = {{{_task(job).card.title} trained across sites with fedmodel}},",

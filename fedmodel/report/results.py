@@ -10,7 +10,7 @@ from fedmodel import tasks
 from fedmodel._escape import escaped
 from fedmodel.report.caveats import caveats
 from fedmodel.report.markdown import code, number, plain, table
-from fedmodel.report.publication import Publication
+from fedmodel.report.particulars import Particulars
 from fedmodel.runs import ReleasedAccuracy, Summary
 
 __all__ = ["data", "evaluation", "misleading"]
@@ -19,9 +19,15 @@ _LISTED = 40  # classes in a table
 _FILL_IN = "Fill in: what the rows are, whence, of whom, when, in which language."
 
 
-def data(job: Mapping[str, Any], summary: Summary, publication: Publication) -> str:
-    """Return the section on the rows: what they are, and how many have each class, if public."""
-    words = publication.data and " ".join(escaped(publication.data, lines=True).split())
+def data(job: Mapping[str, Any], summary: Summary, particulars: Particulars) -> str:
+    """Return the section on the rows: what they are, and how many have each class, if public.
+
+    Args:
+        job: the job as a plain mapping.
+        summary: says which counts are no secret.
+        particulars: what the publisher says of the rows.
+    """
+    words = particulars.data and " ".join(escaped(particulars.data, lines=True).split())
     parts = [
         "## Data",
         words or _FILL_IN,
@@ -53,10 +59,16 @@ def _class_counts(job: Mapping[str, Any], classes: Mapping[str, Mapping[str, int
     return "\n".join(lines)
 
 
-def evaluation(said: tasks.Card, summary: Summary, publication: Publication) -> str:
-    """Return the section on the evaluation: an accuracy stands beside the majority's."""
+def evaluation(said: tasks.Card, summary: Summary, particulars: Particulars) -> str:
+    """Return the section on the evaluation: an accuracy stands beside the majority's.
+
+    Args:
+        said: the task's words for a card.
+        summary: the figures, and whether the test rows are private.
+        particulars: the majority's share, where the publisher knows it.
+    """
     if summary.privacy.private and summary.test == "held out from the sites":
-        return "## Evaluation\n\n" + _released(said, summary.released, publication)
+        return "## Evaluation\n\n" + _released(said, summary.released, particulars)
     if not summary.final:
         return "## Evaluation\n\nNo evaluation was recorded."
     # An accuracy says little without that of who looks at no text.
@@ -85,9 +97,9 @@ def _metric(said: tasks.Card, name: str) -> str:
     return f"{words.get(kind, plain(kind))} of {code(label)}"
 
 
-def _released(said: tasks.Card, released: ReleasedAccuracy | None, publication: Publication) -> str:
+def _released(said: tasks.Card, released: ReleasedAccuracy | None, particulars: Particulars) -> str:
     """Say what the sites told of their own test rows; the exact figures aren't for publishing."""
-    rows = _released_rows(said, released, publication) if released is not None else []
+    rows = _released_rows(said, released, particulars) if released is not None else []
     if not rows and released is not None:
         return (
             "The test rows were the sites' own, and the noise on what they told swamps every "
@@ -105,7 +117,7 @@ def _released(said: tasks.Card, released: ReleasedAccuracy | None, publication: 
 
 
 def _released_rows(
-    said: tasks.Card, released: ReleasedAccuracy, publication: Publication
+    said: tasks.Card, released: ReleasedAccuracy, particulars: Particulars
 ) -> list[tuple[str, str]]:
     """Return what the noise doesn't swamp."""
     rows: list[tuple[str, str]] = []
@@ -117,7 +129,7 @@ def _released_rows(
             found = f"{number(score.value)} ± {number(score.standard_error)}"
             rows.append((f"{_metric(said, name)}, likewise", found))
     if rows:
-        common = publication.majority
+        common = particulars.majority
         told = "not released: compare with what you know" if common is None else number(common)
         rows.insert(1, (f"accuracy of {said.majority}", told))
         rows.append(("rows, from noised counts", str(released.rows)))
@@ -125,15 +137,21 @@ def _released_rows(
 
 
 def misleading(
-    summary: Summary, rounds: Sequence[Mapping[str, Any]], publication: Publication
+    summary: Summary, rounds: Sequence[Mapping[str, Any]], particulars: Particulars
 ) -> str:
-    """Say where the figures would mislead; under privacy by nothing but what was released."""
+    """Say where the figures would mislead; under privacy by nothing but what was released.
+
+    Args:
+        summary: of the run.
+        rounds: metrics of the finished rounds, in order; unused where they are private.
+        particulars: the majority's share, where the publisher knows it.
+    """
     hidden = summary.privacy.private and summary.test != "public"
     found = caveats(
         epsilon=summary.privacy.epsilon,
         sites=sum(site.steps > 0 for site in summary.privacy.sites.values()),
         rounds=() if hidden else rounds,
         released=summary.released,
-        majority=publication.majority if hidden else summary.final.get("majority"),
+        majority=particulars.majority if hidden else summary.final.get("majority"),
     )
     return "\n\n".join(["## Caveats", *(f"**{text}**" for text in found)]) if found else ""

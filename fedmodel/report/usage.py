@@ -7,13 +7,13 @@ from typing import Literal, TypeAlias
 from fedmodel._escape import escaped
 from fedmodel.tasks import Task
 
-__all__ = ["Form", "library", "usage"]
+__all__ = ["ExportForm", "library", "usage"]
 
-Form: TypeAlias = Literal["merged", "adapter", "sentence-transformers", "onnx"]
+ExportForm: TypeAlias = Literal["merged", "adapter", "sentence-transformers", "onnx"]
 """Form of an exported folder, as in :func:`fedmodel.models.export`."""
 
 _TEXTS = '["A first text.", "A second one."]'
-_LIBRARIES: dict[Form, str] = {
+_LIBRARIES: dict[ExportForm, str] = {
     "merged": "transformers",
     "adapter": "peft",
     "sentence-transformers": "sentence-transformers",
@@ -21,13 +21,13 @@ _LIBRARIES: dict[Form, str] = {
 }
 
 
-def library(form: Form) -> str:
+def library(form: ExportForm) -> str:
     """Return the hub's name of the library that loads a form."""
     return _LIBRARIES[form]
 
 
 def usage(
-    form: Form,
+    form: ExportForm,
     task: Task,
     *,
     code: bool,

@@ -38,7 +38,14 @@ def evaluate(learner: Learner, examples: Examples, watch: Watch = UNWATCHED) -> 
 def count(
     learner: Learner, examples: Examples, rows: NDArray[np.int64], watch: Watch = UNWATCHED
 ) -> NDArray[np.int64]:
-    """Return the task's counts of some rows (by number, there may be none), int64 ``[K]``."""
+    """Return the task's counts of some rows, int64 ``[K]``.
+
+    Args:
+        learner: the network.
+        examples: of the test set.
+        rows: which of them, by number; there may be none.
+        watch: who is told how far it is.
+    """
     total = np.zeros(len(learner.task.counted(learner.labels).names), dtype=np.int64)
     shapes = learner.steady.shapes(EVALUATION, SIZE)
     learner.module.eval()

@@ -10,7 +10,7 @@ from fedmodel import job
 from fedmodel.config import to_mapping
 from fedmodel.errors import ConfigError
 from fedmodel.report.card import model_card
-from fedmodel.report.publication import Publication
+from fedmodel.report.particulars import Particulars
 from fedmodel.runs import ReleasedScore
 from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
 from tests.jobs import make_job
@@ -119,12 +119,12 @@ DPSGD = to_mapping(make_job(privacy=job.Privacy(mechanism="dpsgd")))
 
 
 def test_words_of_the_publisher_stand_where_they_are_looked_for() -> None:
-    words = Publication(
+    words = Particulars(
         data="Abstracts of\nPubMed, 2019, English.",
         license="cc-by-4.0",
         authors="A {Person} and `others`",
     )
-    card = model_card(DPSGD, private(), publication=words, year="2026")
+    card = model_card(DPSGD, private(), particulars=words, year="2026")
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "cc-by-4.0"
     assert front["library_name"] == "transformers"
@@ -145,7 +145,7 @@ def test_words_of_the_publisher_stand_where_they_are_looked_for() -> None:
 )
 def test_words_that_would_break_a_card_are_refused(words: Any) -> None:
     with pytest.raises(ConfigError, match=rf"card\.{next(iter(words))} must be"):
-        Publication(**words)
+        Particulars(**words)
 
 
 def test_class_counts_stand_there_where_they_are_no_secret() -> None:
@@ -166,7 +166,7 @@ def test_the_accuracy_stands_beside_the_majoritys() -> None:
     open_ = model_card(DPSGD, private())
     assert "| accuracy | 0.9123 |\n| accuracy of always saying the commonest class | 0.5 |" in open_
     told = replace(private(), **HELD_OUT)
-    card = model_card(DPSGD, told, publication=Publication(majority=0.35))
+    card = model_card(DPSGD, told, particulars=Particulars(majority=0.35))
     assert "0.8765 ± 0.0321 |\n| accuracy of always saying the commonest class | 0.35 |" in card
     assert "## Caveats" not in card
 
@@ -184,7 +184,7 @@ def test_where_figures_mislead_the_card_says_so_and_tells_no_secret_by_it() -> N
     assert "50%" not in caveats
     assert "fell by" not in caveats
     assert "always saying the commonest class 35%" in model_card(
-        DPSGD, summary, publication=Publication(majority=0.35)
+        DPSGD, summary, particulars=Particulars(majority=0.35)
     )
     public = model_card(DPSGD, private(), rounds=swings)
     assert "The accuracy fell by 30 points" in public

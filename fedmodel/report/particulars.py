@@ -1,17 +1,17 @@
-"""A publication: what only whoever publishes a model can say of it, for its card."""
+"""Particulars of an exported model: what only its publisher can say of it, for the card."""
 
 import re
 from dataclasses import dataclass
 
 from fedmodel.job.checks import require
 
-__all__ = ["Publication"]
+__all__ = ["Particulars"]
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
+class Particulars:
     """Words for a model card, of whoever publishes the model.
 
     Args:
