@@ -31,7 +31,7 @@ _WIDTH = 24  # of a bar
 _SLOW = 5.0  # seconds after which something is said where there is no terminal
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Stage:
     """What is going on: its name, whose it is, its parts, those done, and when it began."""
 
@@ -51,7 +51,8 @@ class _Rounds:
     number: int = 0
     taken: int = 0
     since: float = 0.0
-    base: float = 0.0  # rounds that were done then
+    base: int = 0  # rounds that were done then
+    first: int = 0
 
     @property
     def done(self) -> float:
@@ -153,9 +154,9 @@ class Progress:
         """Begin a round of so many steps by all its sites."""
         now = self._clock()
         if self._rounds is None:
-            self._rounds = _Rounds(rounds, since=now, base=number - 1)
-        elif self._rounds.number == self._rounds.base + 1:  # the first has work of its own
-            self._rounds.since, self._rounds.base = now, float(number - 1)
+            self._rounds = _Rounds(rounds, since=now, base=number - 1, first=number)
+        elif self._rounds.number == self._rounds.first:  # it has work of its own
+            self._rounds.since, self._rounds.base = now, number - 1
         self._rounds.number, self._rounds.steps, self._rounds.taken = number, steps, 0
 
     def round_ended(self) -> None:

@@ -68,6 +68,15 @@ def test_the_innermost_stage_is_drawn_with_the_time_that_is_left() -> None:
     with progress.stage(TRAINING, 10):
         progress.advance(10)
     assert drawn(progress) == ["round 2 of 4 1:50 0:50 left"]
+    # Of later ones it does: what lies between two of them takes time as well.
+    progress.round_ended()
+    clock.now = 130
+    progress.round_started(3, 4, 20)
+    assert drawn(progress) == ["round 3 of 4 2:10 1:00 left"]
+    progress.round_ended()
+    clock.now = 160
+    progress.round_started(4, 4, 20)
+    assert drawn(progress) == ["round 4 of 4 2:40 0:30 left"]
 
 
 def test_a_resumed_run_counts_from_where_it_is() -> None:
@@ -78,6 +87,16 @@ def test_a_resumed_run_counts_from_where_it_is() -> None:
     with progress.stage(TRAINING, 1):
         progress.advance()
     assert drawn(progress) == ["round 9 of 10 0:10 0:30 left"]
+
+
+def test_a_stage_ends_however_like_the_one_around_it() -> None:
+    progress = Progress(Console(file=Terminal(), force_terminal=True), Clock())
+    with progress.stage("evaluating", 2):
+        with progress.stage("evaluating", 2):
+            pass
+        progress.advance()
+        assert drawn(progress) == ["evaluating 0:00 0:00 left"]
+    assert drawn(progress) == []
 
 
 @pytest.mark.parametrize(
