@@ -31,7 +31,7 @@ def attach(
 
     Args:
         model: as :func:`fedmodel.models.load` returns it; changed in place.
-        train: ``method`` and ``lora`` are read.
+        train: ``method``, ``lora``, ``frozen`` and which rates are 0 are read.
         seed: of LoRA's A (B starts at zero). The process's own generators aren't disturbed.
         peft_type: peft's name for the task, written into an exported adapter.
 
@@ -40,23 +40,23 @@ def attach(
 
     Raises:
         ModelError: if LoRA's target modules or layers, or modules to freeze, aren't in the model,
-            its architecture is unknown and no target is named, or what is frozen starts at zero.
+            its architecture is unknown and no target is named, or what starts at zero stays there.
     """
     if train.method in ("lora", "ffa"):
-        return _freeze(_lora(model, train, seed, peft_type), train.frozen)
+        return _freeze(_lora(model, train, seed, peft_type), train)
     model.requires_grad_(train.method == "full")
     if train.method == "full":
         _freeze_unused(model)
     else:
         for name in head_names(model):
             model.get_submodule(name).requires_grad_(True)
-    return _freeze(model, train.frozen)
+    return _freeze(model, train)
 
 
-def _freeze(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
+def _freeze(model: nn.Module, train: job.Train) -> nn.Module:
     """Freeze the modules that end in one of the names."""
     modules = dict(model.named_modules())
-    for wanted in names:
+    for wanted in train.frozen:
         found = [module for name, module in modules.items() if _matches(name, (wanted,))]
         if not found:
             known = sorted(_last(tuple(modules)))
@@ -68,28 +68,38 @@ def _freeze(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
             module.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("train.frozen leaves nothing to train; name fewer modules")
-    if names:
-        _check_learns(model)
+    _check_learns(model, train)
     return model
 
 
-def _check_learns(model: nn.Module) -> None:
-    """Check that no matrix of zeros is frozen through which the trained parameters must act.
+def _check_learns(model: nn.Module, train: job.Train) -> None:
+    """Check that something moves, and no matrix of zeros stays through which it must act.
 
     Raises:
         ModelError: naming it: what comes before it would get no gradient, or nothing but noise.
     """
+    head, body = parameter_groups(model)
+    rates = {"train.head_lr": (train.head_lr, head), "train.lr": (train.lr, body)}
+    moved = {p for rate, group in rates.values() if rate for p in group}
+    idle = " and ".join(f"{key}=0" for key, (rate, group) in rates.items() if group and not rate)
+    if not moved:
+        raise ModelError(f"nothing would be learned with {idle}: all that trains has that rate")
+    if not train.frozen and not idle:
+        return
     # peft keeps the head as it was beside the one that is used.
     used = {n: p for n, p in model.named_parameters() if ".original_module." not in n}
     heads = set(head_names(model))
     for name, parameter in used.items():
-        if parameter.requires_grad or parameter.ndim < 2 or parameter.any():
+        if parameter in moved or parameter.ndim < 2 or parameter.any():
             continue
         before = used.get(name.replace("lora_B", "lora_A"), parameter)
-        if heads & set(name.split(".")) or before.requires_grad:
+        if heads & set(name.split(".")) or before in moved:
+            why, fix = "train.frozen", "leave it out of train.frozen"
+            if parameter.requires_grad:
+                why, fix = idle, "set a rate above 0"
             raise ModelError(
-                f"train.frozen: '{name}' starts at zero, so nothing that comes before it could "
-                "learn; leave it out of train.frozen"
+                f"{why}: '{name}' starts at zero, so nothing that comes before it could learn; "
+                f"{fix}"
             )
 
 

@@ -205,10 +205,15 @@ def network(model: Model, train: Train, seed: Seed, performance: Performance) ->
         train: which of its parameters train, and in which precision.
         seed: of everything that isn't read from files.
         performance: of this machine.
+
+    Raises:
+        ModelError: if it can't be loaded, or its parameters can't learn.
     """
     # Only what shapes the network may be part of the key, so that a sweep reuses the body.
     shaping = ("method", "lora", "precision", "frozen")
-    shape = Train(**{name: getattr(train, name) for name in shaping})
+    # Of the rates only whether they are 0: what starts at zero must not stay there.
+    rates = {name: float(getattr(train, name) > 0) for name in ("lr", "head_lr")}
+    shape = Train(**{name: getattr(train, name) for name in shaping}, **rates)
     device = pick_device(performance.device)
     return _resident(model, shape, seed, device, performance.gradient_checkpointing)
 

@@ -246,7 +246,7 @@ _ELSEWHERE = {
 _SHOWN_IN = {
     "train.frozen": ["train=full"],
     "federation.quorum": ["federation.exclude=[site-1,site-2]"],
-    "federation.patience": ["train.rounds=6", "train.head_lr=0"],
+    "federation.patience": ["train.rounds=6", "train.head_lr=1e-9"],
     "model.dropout": ["train=full"],
 }
 

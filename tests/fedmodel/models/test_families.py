@@ -223,6 +223,19 @@ def test_zeros_that_are_frozen_are_refused(
         attach(load(model_of("bert"), Seed(1)), train, Seed(1))
 
 
+@pytest.mark.parametrize("method", ["full", "lora", "ffa"])
+def test_zeros_that_have_a_rate_of_0_are_refused(method: Any, model_of: Any) -> None:
+    """It was as if they were frozen."""
+    train = job.Train(method=method, lr=1.0, head_lr=0.0)
+    with pytest.raises(ModelError, match=r"train\.head_lr=0: '[\w.]*classifier[\w.]*' starts at"):
+        attach(load(model_of("bert"), Seed(1)), train, Seed(1))
+    attach(load(model_of("bert", "cls"), Seed(1)), train, Seed(1))  # that head starts elsewhere
+    frozen = job.Train(method=method, lr=0.0, frozen=("classifier",))
+    with pytest.raises(ModelError, match=r"nothing would be learned with train\.lr=0"):
+        attach(load(model_of("bert", "cls"), Seed(1)), frozen, Seed(1))
+    attach(load(model_of("bert"), Seed(1)), job.Train(method=method, lr=0.0), Seed(1))
+
+
 def test_what_can_be_frozen_still_can(model_of: Any) -> None:
     def trained(pooling: str, method: Any, *frozen: str) -> set[str]:
         net = load(model_of("bert", pooling), Seed(1))
