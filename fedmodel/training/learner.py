@@ -212,8 +212,11 @@ def network(model: Model, train: Train, seed: Seed, performance: Performance) ->
     # Only what shapes the network may be part of the key, so that a sweep reuses the body.
     shaping = ("method", "lora", "precision", "frozen")
     # Of the rates only whether they are 0: what starts at zero must not stay there.
-    rates = {name: float(getattr(train, name) > 0) for name in ("lr", "head_lr")}
-    shape = Train(**{name: getattr(train, name) for name in shaping}, **rates)
+    shape = Train(
+        **{name: getattr(train, name) for name in shaping},
+        lr=float(train.lr > 0),
+        head_lr=float(train.head_lr > 0),
+    )
     device = pick_device(performance.device)
     return _resident(model, shape, seed, device, performance.gradient_checkpointing)
 
