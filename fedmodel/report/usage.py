@@ -137,9 +137,12 @@ def _sentences(task: Task) -> list[str]:
 
 
 def _onnx(task: Task) -> list[str]:
-    made = "1 / (1 + np.exp(-logits))"
+    made = ["given = 1 / (1 + np.exp(-logits))"]
     if not task.label_sets:
-        made = "np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)"
+        made = [
+            "odds = np.exp(logits - logits.max(-1, keepdims=True))",
+            "given = odds / odds.sum(-1, keepdims=True)",
+        ]
     return [
         "import json",
         "",
@@ -152,7 +155,8 @@ def _onnx(task: Task) -> list[str]:
         'tokenizer = AutoTokenizer.from_pretrained(".")',
         f'inputs = tokenizer({_TEXTS}, padding=True, truncation=True, return_tensors="np")',
         '(logits,) = session.run(["logits"], dict(inputs))',
-        f"for row in {made}:",
+        *made,
+        "for row in given:",
         _printed(task),
     ]
 

@@ -1,8 +1,11 @@
 import ast
 import re
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -204,6 +207,25 @@ def test_labels_in_the_lines_of_an_adapters_card_turn_no_line_round() -> None:
     assert all(line.isprintable() for line in card.splitlines())
     (line,) = re.findall(r"^labels = (.*)$", card, flags=re.MULTILINE)
     assert ast.literal_eval(line) == list(labels)
+
+
+def test_the_lines_for_a_graph_take_logits_of_any_size(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Session:
+        def __init__(self, _: str) -> None: ...
+
+        def get_modelmeta(self) -> Any:
+            return SimpleNamespace(custom_metadata_map={"labels": '["a", "b"]'})
+
+        def run(self, *_: Any) -> Any:
+            return [np.array([[0.0, 200.0], [-200.0, -300.0]], np.float32)]
+
+    card = model_card(to_mapping(make_job()), PLAIN, form="onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda _: lambda *_, **__: {})
+    exec(card.split("```python")[1].split("```")[0], {})
+    assert capsys.readouterr().out == "b 1.0\na 1.0\n"
 
 
 def test_a_base_model_is_pinned_or_a_folder_of_which_only_the_name_is_told() -> None:
