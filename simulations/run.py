@@ -155,6 +155,12 @@ def _simulate(
             if not asked.resume and discard(folder, scenario.homes.state):
                 say(console, f"nothing was begun: {path} is free again", "yellow")
             raise
+    _report(summary, parties, folder, console)
+    return summary
+
+
+def _report(summary: Summary, parties: Parties, folder: RunFolder, console: Console) -> None:
+    """Show what came of the run, on the console and as a page."""
     rows = {name: len(rows) for name, rows in parties.sites.items()}
     for table in summary_tables(summary, rows):
         console.print(table)
@@ -162,7 +168,6 @@ def _simulate(
     write_atomic(folder.path / "report.html", page.encode())
     _say_more(summary, parties, console)
     say(console, f"run folder: {folder.path}", wrap=False)
-    return summary
 
 
 def _created(path: Path, parties: Parties, mapping: Mapping[str, Any]) -> RunFolder:
