@@ -161,7 +161,7 @@ def _labels(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
 def _min_rows(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
     # Which rows are held out is chance: it is not to decide whether a site takes part.
     least, rows = job.federation.min_rows, len(facts.rows) + _tested(facts)
-    if rows >= least and (len(facts.rows) or _clips_units(job)):
+    if rows >= least and (len(facts.rows) or job.privacy.clips_units):
         return None
     return Broken(
         rule="federation.min_rows",
@@ -175,17 +175,12 @@ def _min_rows(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
     )
 
 
-def _clips_units(job: Job) -> bool:
-    """Return whether a site without a training row can take part: what it gives is noise anyhow."""
-    return job.privacy.private and job.privacy.unit != "site"
-
-
 def _tested(facts: SiteFacts) -> int:
     return 0 if facts.test is None else len(facts.test)
 
 
 def _batch(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
-    if _clips_units(job):
+    if job.privacy.clips_units:
         return None
     try:
         check_site(facts.name, facts.rows, job.train.batch_size, held_out=_tested(facts))

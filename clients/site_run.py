@@ -89,7 +89,7 @@ class SiteRun:
         self._round = Round(entropy=site.entropy, performance=performance, on_step=watch.advance)
         self._optimizers = RoundFiles(site.run_folder, "optimizer", ".safetensors")
         self._clips = RoundFiles(site.run_folder, "clip", ".txt")
-        if not self._clips_units and reads_padding(self.learner):
+        if not self.job.privacy.clips_units and reads_padding(self.learner):
             logger.warning(
                 "'%s' looks at padding: what it makes of a text changes with how far the text is "
                 "padded, so the exported model may answer otherwise than in the run",
@@ -118,17 +118,12 @@ class SiteRun:
         """Return about how many rows the whole run asks for."""
         rows = len(self.site.rows)
         batch = min(self.job.train.batch_size, rows)
-        if self._clips_units:
+        if self.job.privacy.clips_units:
             batch = math.ceil(self.job.privacy.rate * rows)
         return self.job.total_steps * batch
 
-    @property
-    def _clips_units(self) -> bool:
-        """Whether the site clips its units' gradients, and not just its whole update."""
-        return self.job.privacy.private and self.job.privacy.unit != "site"
-
     def _prepare_privacy(self) -> None:
-        if self._clips_units:
+        if self.job.privacy.clips_units:
             from fedmodel.training import preflight, replay  # Opacus is slow to import
 
             with self._watch.stage("checking gradients"):
@@ -136,7 +131,7 @@ class SiteRun:
         # Tokenised before anything is spent on it: what can fail fails here.
         if self.job.publishes_evaluation and self.site.test:
             self.held_out = self._prepare(self.site.test, uses=len(self.site.test))
-            if self._clips_units:
+            if self.job.privacy.clips_units:
                 replay.prove_evaluation(self.learner, self.held_out)
 
     def standing(self, entries: int | None = None) -> Standing | None:

@@ -106,7 +106,7 @@ def _held_out(
         source.test_fraction,
         seed,
         source.train_only,
-        each_trains=not privacy.private or privacy.unit == "site",
+        each_trains=not privacy.clips_units,
     )
     if drawn.moved:
         logger.warning(

@@ -124,6 +124,14 @@ class ProposedPrivacy:
         return self.mechanism != "none"
 
     @property
+    def clips_units(self) -> bool:
+        """Whether a site clips its records' or patients' gradients, and not just its whole update.
+
+        Then one without a row can take part: what it gives is noise anyhow.
+        """
+        return self.private and self.unit != "site"
+
+    @property
     def shared(self) -> bool:
         """Whether the sites share the noise, so that only their sum keeps the promise."""
         return self.mechanism in ("distributed", "site")
