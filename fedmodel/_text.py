@@ -3,8 +3,9 @@
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 
-__all__ = ["one_form", "show_epsilon", "without_blanks"]
+__all__ = ["listed", "one_form", "only_seen", "show_epsilon", "without_blanks"]
 
 # Characters that nobody sees: soft hyphen, joiners, zero-width blanks, marks of direction, byte
 # order marks, variation selectors.
@@ -32,6 +33,25 @@ def one_form(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def only_seen(text: str) -> str:
+    r"""Return a text without characters of no width: marks of direction, joiners and the like.
+
+    >>> only_seen("\ufeffno\u00ad\u200bte")
+    'note'
+    """
+    return _UNSEEN.sub("", text)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return names as a sentence has them, and how many there are beyond ``most``.
+
+    >>> listed(["a", "b"], 2), listed(["a", "b", "c"], 1)
+    ('a, b', 'a and 2 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def without_blanks(text: str) -> str:
     r"""Return what is left of a text without all that nobody sees a difference by.
 
@@ -42,5 +62,5 @@ def without_blanks(text: str) -> str:
     True
     """
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
+        text = unicodedata.normalize("NFKC", only_seen(text))
     return "".join(text.split())

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from fedmodel._escape import escaped
+from fedmodel._text import listed
 from simulations.progress import Progress
 from simulations.words import say
 
@@ -55,8 +56,7 @@ class Display:
             by_reason.setdefault(reason, []).append(self._names.get(node, f"node {node}"))
         for reason, names in by_reason.items():
             self._reasons.add(reason)
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            self._say(f"  {', '.join(names[:_NAMED])}{more} {what}: {reason}", "yellow")
+            self._say(f"  {listed(names, _NAMED)} {what}: {reason}", "yellow")
 
     def unsaid(self, message: str) -> str:
         """Return a message without the reasons that stand above it already."""

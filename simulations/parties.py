@@ -4,11 +4,12 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from clients.policy import count_units
 from fedmodel import tasks
+from fedmodel._text import listed
 from fedmodel.agreement import Facts, complete, complete_model
 from fedmodel.data import Rows, classes_of, hold_out_everywhere, labels_of, load, split
 from fedmodel.errors import DataError
@@ -111,20 +112,16 @@ def _held_out(
     if drawn.moved:
         logger.warning(
             "so few rows that all of them fell on one side when %s held some out; one was put on "
-            "the other, and one patient or text more or less may change which", _listed(drawn.moved)
-        )  # fmt: skip
+            "the other, and one patient or text more or less may change which",
+            listed(drawn.moved, _NAMED),
+        )
     if idle := [name for name, rows in drawn.train.items() if not len(rows)]:
         logger.warning(
             "all rows of %s fell among the test rows: nothing is trained on there, and what leaves "
             "is noise alone. A row is not moved for that: with privacy, none may depend on others",
-            _listed(idle),
+            listed(idle, _NAMED),
         )
     return drawn.train, drawn.test
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _facts(

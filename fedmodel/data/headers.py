@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from fedmodel._text import one_form
+from fedmodel._text import one_form, only_seen
 from fedmodel.config import suggest
 from fedmodel.data.columns import Columns, looks_like_data, problem, shown
 from fedmodel.errors import DataError
@@ -33,7 +33,6 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     role: tuple(words.split()) for role, words in _LISTS.items()
 }
 _PLAIN = re.compile(r"[^\W\d][\w.:/-]*")
-_UNSEEN = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
 _SIMPLE = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 
 
@@ -157,7 +156,7 @@ def _find(column: str, present: Sequence[str], nested: bool) -> tuple[str, tuple
 
 def _plain(name: str) -> str:
     """Return a name without what isn't seen: blanks around it, marks of no width, Unicode form."""
-    return one_form(_UNSEEN.sub("", name)).strip()
+    return one_form(only_seen(name))
 
 
 def _check_differ(name: str, present: Sequence[str], place: str, wanted: Collection[str]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from fedmodel._text import listed
 from fedmodel.errors import ModelError
 from fedmodel.models.families import head_names, with_positions
 
@@ -114,5 +115,4 @@ def say_new(name: str, found: Sequence[str] | None, wanted: Sequence[str]) -> No
 
 
 def _shown(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(repr(name) for name in names[:_SHOWN]) + more
+    return listed([repr(name) for name in names], _SHOWN)

@@ -29,6 +29,7 @@ MANY = "".join(f"note {i * 7919 % 1000} of {i},{'xy'[i % 2]}\n" for i in range(3
         ("rows.csv", '\ufeff"text","label"\r\na,x\r\nb,y\r\n'),
         ("rows.csv", " text ,\u00a0label\u00a0\na,x\nb,y\n"),
         ("rows.csv", "text,label\u200b\na,x\nb,y\n"),
+        ("rows.csv", "\u202atext\u202c,label\u200e\na,x\nb,y\n"),  # marks of direction
         ("rows.csv", "text,label,,,\na,x,,,\nb,y,,,\n,,,,\n"),
         ("rows.csv", "text,label\na,x,\nb,y,,\n"),  # a separator ends each row, but no header
         ("rows.csv", ",text,label\n0,a,x\n1,b,y\n"),  # an index without a name
