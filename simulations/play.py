@@ -16,7 +16,7 @@ import server.app
 from clients.assemble import RunPlace, SiteConfig, make_site, open_state
 from clients.report import SiteReport, SiteWork, report_of
 from clients.site import Site
-from fedmodel.errors import ConfigError, FedmodelError
+from fedmodel.errors import ConfigError, FedmodelError, QuorumError
 from fedmodel.identity import Roster
 from fedmodel.identity.provision import CoordinatorKeys, provision
 from fedmodel.ledger.site_state import SiteState, folder_name
@@ -110,7 +110,7 @@ def play(
         server_app(carrier, Context(run_id, 1, {}, RecordDict(), {}))
     except BaseException as error:  # an interruption too: it goes on later, by its ledgers
         _copy_ledgers(_reports(parties, sites, work, failed=True), folder)
-        if isinstance(error, FedmodelError) and error.__cause__ is None:
+        if isinstance(error, QuorumError) and error.__cause__ is None:
             # Its words may quote a row, so no log has them; who called from Python is shown them.
             error.__cause__ = site_app.surprise
         raise

@@ -3,6 +3,7 @@
 import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.console import Console
 import fedmodel
 from clients.site_run import SiteRun
 from fedmodel import cli
-from fedmodel.errors import DivergedError, QuorumError
+from fedmodel.errors import DivergedError, QuorumError, RunFolderError
 from fedmodel.runs import RunFolder, run_path
 from fedmodel.training import local
 from simulations.display import Display
@@ -147,3 +148,25 @@ def test_an_error_that_nobody_foresaw_is_told_by_its_place_and_is_the_cause(
         assert "unexpected KeyError at simulations/test_display.py:" in "".join(text.split("\n"))
         assert "own log" not in text
         assert "a row" not in text
+
+
+def test_it_is_not_the_cause_of_what_it_has_not_to_do_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, saved = SiteRun.train, RunFolder.save_checkpoint
+
+    def train(run: SiteRun, order: Any) -> Any:
+        if run.site.name == "site-1":
+            raise KeyError
+        return trained(run, order)
+
+    def full(folder: RunFolder, checkpoint: Any) -> None:
+        if checkpoint.round == 2:
+            raise RunFolderError("the disk is full")
+        saved(folder, checkpoint)
+
+    monkeypatch.setattr(SiteRun, "train", train)
+    monkeypatch.setattr(RunFolder, "save_checkpoint", full)
+    with pytest.raises(RunFolderError, match="disk is full") as raised:
+        fedmodel.simulate("privacy=none", *FAST[1:], run=str(tmp_path / "run"))
+    assert raised.value.__cause__ is None
