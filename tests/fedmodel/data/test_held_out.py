@@ -111,3 +111,30 @@ def test_each_patient_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = hold_out_everywhere(sites, 1e-12, Seed(1), each_trains=True)
     assert len(drawn) == 800 + 2
     assert sum(map(len, found.test.values())) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_one_that_is_moved_had_fallen_most_narrowly(seed: int) -> None:
+    """With a share that is a little larger or smaller nothing had to be moved."""
+    sites = table({"A": list(range(6)), "B": list(range(4))})
+
+    def sides(share: float) -> list[tuple[Rows, Rows]]:
+        own = {name: Seed(seed).child("test", name) for name in sites}
+        return [hold_out(rows, share, own[name]) for name, rows in sites.items()]
+
+    shares = [i / 2000 for i in range(1, 2000)]
+    few = next(found for found in map(sides, shares) if any(len(test) for _, test in found))
+    least = hold_out_everywhere(sites, 1e-12, Seed(seed), each_trains=True)
+    assert [list(test.texts) for _, test in few] == [list(t.texts) for t in least.test.values()]
+    most = hold_out_everywhere(sites, 1 - 1e-12, Seed(seed), each_trains=True)
+    for place, name in enumerate(sites):
+        some = (sides(share)[place][0] for share in reversed(shares))
+        assert next(train.texts for train in some if len(train)) == most.train[name].texts
+
+
+def test_a_row_goes_by_its_own_label_where_its_patient_is_held_out() -> None:
+    rows = Rows(["one", "two", "three"], ["x", "y", "x"], None, ["P", "P", "Q"])
+    for seed in range(20):
+        train, test = hold_out(rows, 0.9, Seed(seed), ("x",))
+        assert {"one", "three"} <= set(train.texts)
+        assert set(test.texts) <= {"two"}

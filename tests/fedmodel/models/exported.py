@@ -20,7 +20,7 @@ from tests.fedmodel.report.conftest import PLAIN
 from tests.fedmodel.training.families import CONFIGS, tf
 from tests.jobs import make_job
 
-LABELS = ("a", "b", "c")
+LABELS = ("b", "c", "a")  # not in order of their names
 LENGTH = 16
 LONG = "blood pressure is stable after surgery and the wound is clean. " * 9
 TEXTS = ["A first text.", LONG]

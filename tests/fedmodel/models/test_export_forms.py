@@ -109,7 +109,7 @@ def test_a_folder_for_sentence_transformers_has_each_step_as_it_is(
     assert kinds == ["Transformer", "Pooling", *["Normalize"] * normalize, "Dense"]
     assert not (tmp_path / "m" / "config.json").exists()
     body = json.loads((tmp_path / "m" / modules[0]["path"] / "config.json").read_text())
-    assert body["id2label"] == {"0": "a", "1": "b", "2": "c"}
+    assert body["id2label"] == {"0": "b", "1": "c", "2": "a"}
     library = pytest.importorskip("sentence_transformers")
     loaded = library.SentenceTransformer(str(tmp_path / "m"), device="cpu")
     texts = ["Chest pain for two days, and a cough that has been there for weeks.", "no fever"]
@@ -150,6 +150,13 @@ def test_onnx_names_the_extra_that_it_needs(
     with pytest.raises(MissingExtraError, match=r"fedmodel\[onnx\]"):
         models.export(*_net(), tmp_path / "m", form="onnx", card="")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("got", [[float("nan")], [1.001], [1.0, 1.0]], ids=str)
+def test_other_logits_are_told_from_ours(got: list[float]) -> None:
+    onnx._compare(torch.tensor([1.00005]), torch.tensor([1.0]))
+    with pytest.raises(ModelError, match="logits of the ONNX form differ"):
+        onnx._compare(torch.tensor(got), torch.tensor([1.0]))
 
 
 class _Off(torch.nn.Module):
