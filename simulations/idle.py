@@ -55,7 +55,7 @@ _RULES = (
     _Rule(
         _keys("data", *_COLUMNS, "name", "revision", "train_split", "test_split"),
         lambda s: s.source.kind != "synthetic",
-        "the notes are made up; choose data=csv, jsonl, parquet, folder or hub",
+        "the notes are made up; choose data=csv, jsonl, parquet, excel, folder or hub",
     ),
     _Rule(
         _keys("data", "rows", "test_rows"),

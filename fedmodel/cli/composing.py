@@ -9,7 +9,7 @@ from typing import Any
 from fedmodel._paths import conf_dir
 from fedmodel.errors import ConfigError
 
-__all__ = ["as_typed", "compose", "expand", "quoted"]
+__all__ = ["as_typed", "compose", "dotted", "expand", "meant", "quoted"]
 
 _QUOTED = re.compile(r"""(['"])(?:(?!\1)[^\\]|\\.)*\1""")
 # Only there have backslashes a meaning: before a quote, an interpolation and the end.
@@ -202,10 +202,11 @@ def compose(verb: str, overrides: Sequence[str], conf: Path | None = None) -> di
     return {str(k): v for k, v in dict(plain).items()}  # type: ignore[arg-type]
 
 
-def _flatten(mapping: Any, prefix: str = "") -> list[str]:
+def dotted(mapping: Any, prefix: str = "") -> list[str]:
+    """Return the keys of a mapping and of those in it, as an override names them."""
     if not isinstance(mapping, dict):
         return [prefix[:-1]]
-    return [k for key, value in mapping.items() for k in _flatten(value, f"{prefix}{key}.")]
+    return [k for key, value in mapping.items() for k in dotted(value, f"{prefix}{key}.")]
 
 
 def _check_choices(overrides: Sequence[str], folder: Path) -> None:
@@ -233,18 +234,18 @@ def _explain(error: Exception, known: Any, folder: Path) -> ConfigError:
     first = str(error).splitlines()[0]
     if not found:
         return ConfigError(first)
-    keys = [*_flatten(known), *known, *(p.name for p in folder.iterdir() if p.is_dir())]
+    keys = [*dotted(known), *known, *(p.name for p in folder.iterdir() if p.is_dir())]
     if found[1] in keys:  # it is there, and its value is what can't be read
         return ConfigError(f"{found[1]}: expected a value, got one that stands for none ({first})")
-    near = _nearest(found[1], keys)
+    near = meant(found[1], keys)
     return ConfigError(f"unknown key '{found[1]}'{near}; see fedmodel <verb> --help")
 
 
 _FIRST = ("train", "privacy", "model", "data", "federation")  # whose keys are asked for most
 
 
-def _nearest(word: str, keys: Sequence[str]) -> str:
-    """Return which key may be meant: one that ends so, whatever its group, or looks like it."""
+def meant(word: str, keys: Sequence[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for a key that ends so, whatever its group, or looks so."""
     from fedmodel.config import nearest
 
     def rank(key: str) -> int:

@@ -52,19 +52,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fedmodel: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("fedmodel: interrupted; a run goes on with run=NAME resume=true", file=sys.stderr)
+        print(f"fedmodel: interrupted; {_goes_on(args)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         _close_stdout()
         print(
-            "fedmodel: nobody reads the output any more; a run that had begun goes on with "
-            "run=NAME resume=true",
+            f"fedmodel: nobody reads the output any more; {_goes_on(args)}",
             file=sys.stderr,
         )
         return 1
     except OSError as error:
         print(escaped(f"fedmodel: {error}"), file=sys.stderr)
         return 1
+
+
+def _goes_on(args: Sequence[str]) -> str:
+    """Return how what was begun goes on."""
+    if _sweeps(args[1:]):
+        return "the same command goes on with the sweep"
+    return "a run that had begun goes on with run=NAME resume=true"
+
+
+def _sweeps(rest: Sequence[str]) -> bool:
+    """Return whether what stands behind the verb asks for a sweep."""
+    return bool(rest) and rest[0] in {"-m", "--multirun"}
 
 
 def _write_anything() -> None:
@@ -118,7 +129,7 @@ def _run(verb: str, rest: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     use_apps()
     rest = quoted(_without_options(verb, rest), SENTENCES[verb])
-    sweep = bool(rest) and rest[0] in {"-m", "--multirun"}
+    sweep = _sweeps(rest)
     jobs = compose_all(verb, rest[1:] if sweep else rest)
     if not sweep and len(jobs) > 1:
         raise ConfigError("several values for a key make a sweep: put -m right after the verb")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedmodel._paths import use_apps
+from fedmodel.cli.composing import dotted, meant
 from fedmodel.cli.jobs import compose_all
 from fedmodel.errors import ConfigError
 
@@ -131,9 +132,10 @@ def _set(mapping: dict[str, Any], key: str, value: Any) -> list[str]:
     """Set a value, or those of a group, and return the dotted keys."""
     if not isinstance(value, Mapping):
         if key not in mapping or isinstance(mapping[key], dict):
+            near = "" if key in mapping else meant(key, [*dotted(mapping), *mapping])
             raise ConfigError(
-                f"{key}={value!r}: expected one of {', '.join(sorted(mapping))}; a group takes a "
-                "choice or a mapping of its keys"
+                f"{key}={value!r}: expected one of {', '.join(sorted(mapping))}{near}; a group "
+                "takes a choice or a mapping of its keys"
             )
         mapping[key] = value
         return [key]

@@ -112,9 +112,10 @@ class Source:
     def _check_kinds(self) -> None:
         for key, kinds in _KINDS.items():
             if getattr(self, key) is not None and self.kind not in kinds:
+                forgot = self.kind == "synthetic" and self.train is not None
                 raise ConfigError(
                     f"data.{key} is for data={'|'.join(kinds)} and has no effect with "
-                    f"data={self.kind}; leave it out"
+                    f"data={self.kind}; {'choose one of them' if forgot else 'leave it out'}"
                 )
         if self.train_only and not self.holds_out:
             raise ConfigError(

@@ -177,6 +177,7 @@ def sweep_table(results: Sequence[tuple[str, Summary | str]]) -> Table:
             continue
         final, epsilon = summary.final, summary.privacy.epsilon
         share = "–" if summary.released is None else _share(summary.released)
+        share = share.replace(" (", "\n(")  # narrow, or 80 columns would cut words of the job
         table.add_row(
             cell(label) or "(defaults)",
             _metric(final, "accuracy"),

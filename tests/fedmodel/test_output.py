@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from fedmodel import cli
+from fedmodel.cli import entry
 from fedmodel.report.terminal import Terminal
 
 
@@ -52,3 +53,20 @@ def test_a_console_whose_reader_is_gone_says_so(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "stdout", Gone())
     with pytest.raises(BrokenPipeError):
         Terminal().print("round 1/2")
+
+
+@pytest.mark.parametrize(("words", "way"), [([], "resume=true"), (["-m"], "the same command")])
+def test_who_interrupts_is_told_how_it_goes_on(
+    words: list[str],
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A sweep's name is no run's: run=NAME resume=true found nothing."""
+
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "_run", interrupted)
+    assert cli.main(["simulate", *words, "run=x"]) == 130
+    assert way in capsys.readouterr().err

@@ -28,6 +28,13 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def test_a_key_outside_its_group_is_told_where_it_is() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'privacy\.epsilon'"):
+        fedmodel.simulate(epsilon=3)
+    with pytest.raises(ConfigError, match=r"data\.encoding .* choose one of them"):
+        fedmodel.simulate(data={"train": "rows.csv", "encoding": "cp1252"})
+
+
 @pytest.mark.long
 def test_the_example_of_the_page_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)

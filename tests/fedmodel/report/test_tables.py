@@ -98,6 +98,15 @@ def test_a_sweep_has_a_row_for_each_job_and_shows_what_was_released_where_someth
         assert (len(table.columns), table.row_count) == (columns, len(results))
 
 
+def test_a_jobs_words_are_whole_in_a_sweeps_table_of_80_columns() -> None:
+    told = replace(private(), released=RELEASED)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(sweep_table([("privacy=record seed=0", told), ("privacy=none seed=10", PLAIN)]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for word in ("privacy=record", "privacy=none", "seed=10", " to ", "seconds"):
+        assert word in text
+
+
 def test_metrics_that_arent_there_are_left_out_and_others_are_shown_by_their_names() -> None:
     none = replace(PLAIN, final={})
     assert "accuracy" not in shown(none)
