@@ -192,10 +192,24 @@ def _missing(
         got = f"{len(present)} {many} like data".replace("1 a", "a")
         keys = ", ".join(dict.fromkeys(_key(role, wanted) for role, _ in absent))
         fix = f"begin the file with a line of column names, or set {keys}"
+        fix = _parted(present, absent) or fix
         return problem(name, place, expected=expected, got=got, fix=fix)
     listed = ", ".join("(a long name)" if looks_like_data(c) else c for c in present[:_MOST_NAMES])
     got = f"the columns: {listed or '(none)'}" + ", …" * (len(present) > _MOST_NAMES)
-    return problem(name, place, expected=expected, got=got, fix=_fix(present, wanted, absent))
+    return problem(
+        name,
+        place,
+        expected=expected,
+        got=got,
+        fix=_parted(present, absent) or _fix(present, wanted, absent),
+    )
+
+
+def _parted(present: Sequence[str], absent: Sequence[tuple[str, str]]) -> str:
+    """Return what to do where all wanted names are in the one that is there, else nothing."""
+    if len(absent) < 2 or len(present) != 1 or not all(c in present[0] for _, c in absent):
+        return ""
+    return "set data.separator to the character between the names"
 
 
 def _could_be_names(present: Sequence[str], wanted: Columns) -> bool:

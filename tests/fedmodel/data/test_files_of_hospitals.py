@@ -74,6 +74,7 @@ def test_values_stay_what_they_are(tmp_path: Path, content: str, rows: Rows) -> 
         ("a.csv", 'text,label\n"SECRET,x\nb,y\n', ["closing quote", "cut off"]),
         ("a.csv", "# SECRET export of ward 7\ntext,label\na,x\n", ["looks like data", "begin the"]),
         ("a.csv", "SECRET report of ward 7\n\ntext,label\na,x\n", ["looks like data"]),
+        ("a.csv", "text~label\nSECRET~x\n", ["set data.separator to the character"]),
         ("a.csv", "text,label\n", ["at least one row of data"]),
         ("a.csv", "\n\n", ["an empty file"]),
         ("a.csv", LINES, ["a file of JSON", "data=jsonl"]),
