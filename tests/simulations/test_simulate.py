@@ -264,7 +264,7 @@ def test_a_sweep_over_seeds_ends_in_a_table_and_goes_on_with_what_is_missing(
     # A folder of another job isn't taken for this one's.
     other = [word.replace("seed=0,1,2", "seed=7,1,2") for word in asked]
     assert cli.main(other) != 0
-    assert "exists already" in " ".join(capsys.readouterr().out.split())
+    assert "is there already, and finished" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.sample(1)

@@ -64,8 +64,9 @@ def _trained(model: job.Model, method: str) -> Any:
 
 def _logits(net: nn.Module, model: job.Model) -> torch.Tensor:
     inputs: Any = load_tokenizer(model)(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    read = {name: inputs[name] for name in ("input_ids", "attention_mask")}  # as in training
     with torch.no_grad():
-        return net(**inputs).logits  # type: ignore[no-any-return]
+        return net(**read).logits  # type: ignore[no-any-return]
 
 
 Case = tuple[str, str, str, str]
