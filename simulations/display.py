@@ -1,6 +1,7 @@
 """Display of a run's rounds: who joined, a line for each round, and why there is none."""
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = ["Display"]
 logger = logging.getLogger(__name__)
 
 _NAMED = 8  # sites named for one reason
+_ABOVE = "as said above"
 
 
 class Display:
@@ -63,8 +65,8 @@ class Display:
         if self._console.quiet:
             return message
         for reason in sorted(self._reasons, key=len, reverse=True):
-            message = message.replace(escaped(reason), "as said above")
-        return message
+            message = message.replace(escaped(reason), _ABOVE)
+        return re.sub(f"{_ABOVE}(; {_ABOVE})+", _ABOVE, message)
 
     def _say(self, text: str, style: str | None = None, *, wrap: bool = True) -> None:
         logger.info("%s", text.strip())

@@ -215,7 +215,7 @@ def test_a_sweep_cant_be_resumed_as_another(
 
 def test_a_finished_run_isnt_overwritten_or_run_again(tmp_path: Path) -> None:
     run(tmp_path, "privacy=none")
-    with pytest.raises(RunFolderError, match="resume=true"):
+    with pytest.raises(RunFolderError, match="finished; choose another run=NAME"):
         run(tmp_path, "privacy=none")
     summary, _, text = run(tmp_path, "resume=true")
     assert "finished already" in text

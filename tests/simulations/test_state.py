@@ -12,7 +12,7 @@ from rich.console import Console
 from fedmodel import cli
 from fedmodel.accounting.claims import epsilon
 from fedmodel.accounting.planning import make_plan
-from fedmodel.errors import QuorumError
+from fedmodel.errors import FedmodelError, QuorumError
 from fedmodel.job import Job
 from fedmodel.ledger import GiveBackEntry, Ledger, Request
 from fedmodel.ledger.caps import total
@@ -31,8 +31,13 @@ def run(tmp_path: Path, name: str, *overrides: str) -> tuple[dict[str, Any], Pat
     more = [] if any(x.startswith("state=") for x in overrides) else [f"state='{tmp_path}/st'"]
     mapping = cli.compose("simulate", [*JOB, *more, *overrides, f"run='{folder}'"])
     given = [x.split("=")[0] for x in overrides]
-    summary = simulate(mapping, console, given=given).to_mapping()
-    return summary, folder, console.file.getvalue()  # type: ignore[attr-defined]
+    out: io.StringIO = console.file  # type: ignore[assignment]
+    try:
+        summary = simulate(mapping, console, given=given).to_mapping()
+    except FedmodelError as error:
+        error.add_note(out.getvalue())  # what the error says no second time
+        raise
+    return summary, folder, out.getvalue()
 
 
 def job_of(folder: Path) -> Job:
@@ -112,7 +117,9 @@ def test_an_old_copy_of_a_ledger_is_noticed_by_the_coordinator(tmp_path: Path) -
     # Nor does it help to bring back the coordinator's memory too: the run folders are elsewhere.
     shutil.rmtree(tmp_path / "st")
     shutil.copytree(tmp_path / "backup", tmp_path / "st")
-    with pytest.raises(QuorumError, match=r"(?s)0 of 3 sites joined.*an old copy"):
+    with pytest.raises(
+        QuorumError, match=r"(?s)0 of 3 sites joined, 2 are needed .*: as said above\n.*an old copy"
+    ):
         run(tmp_path, "four")
 
 
