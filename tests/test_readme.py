@@ -76,7 +76,7 @@ def test_every_command_of_a_page_composes(page: str, least: int) -> None:
             Scenario.from_mapping(cli.compose(verb, args))
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.usefixtures("_beside_shared")
 @pytest.mark.parametrize("block", BLOCKS)

@@ -299,6 +299,7 @@ def test_the_rows_of_a_run_are_noted_and_may_not_be_in_two_datasets(folder: Path
     assert other.entries() == []
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_repeated_rounds_of_a_decaying_schedule_cost_the_last_ones(folder: Path) -> None:
     job = replace(JOB, privacy=replace(PRIVACY, decay=0.5))

@@ -96,6 +96,7 @@ def test_a_run_that_could_not_begin_leaves_its_name_free(
     assert "round 1/1" in log
 
 
+@pytest.mark.slow
 def test_a_run_whose_sites_share_a_state_gives_back_what_it_held(tmp_path: Path) -> None:
     run, state = tmp_path / "first", tmp_path / "state"
     asked = [*FAST, f"run='{run}'", f"state='{state}'", "train.rounds=1"]

@@ -123,6 +123,7 @@ def lying(monkeypatch: pytest.MonkeyPatch, **terms: Any) -> None:
     monkeypatch.setattr(aggregator.Aggregator, "begin", begin)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("terms", "why"),

@@ -57,6 +57,7 @@ def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> 
     assert not list(to.glob("adapter*"))  # transformers would put it on top of the merged weights
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_an_adapter_export_gives_the_same_logits(tmp_path: Path) -> None:
     folder, expected = trained(tmp_path, "train=lora", "privacy=none")

@@ -49,6 +49,7 @@ def test_the_example_of_the_page_runs(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (tmp_path / "runs/notebook/summary.json").exists()
 
 
+@pytest.mark.slow
 def test_it_is_the_command_lines_run(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -88,7 +89,7 @@ def _doubles() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "theirs",
     [

@@ -81,7 +81,7 @@ def test_every_way_of_privacy(tmp_path: Path, overrides: list[str]) -> None:
         assert not private or 0 < site["epsilon"] <= 8
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("privacy", ["record", "patient"])
 def test_the_released_scores_are_the_truth_within_their_noise(tmp_path: Path, privacy: str) -> None:
     summary, folder, _ = run(
@@ -117,7 +117,7 @@ def test_the_released_scores_are_the_truth_within_their_noise(tmp_path: Path, pr
         assert 7.5 < site["epsilon"] <= 8
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("privacy", ["record", "patient", "distributed"])
 def test_without_noise_the_released_scores_are_exact(
     tmp_path: Path, privacy: str, monkeypatch: pytest.MonkeyPatch
@@ -157,7 +157,7 @@ def _expected(folder: RunFolder) -> torch.Tensor:
         return learner.module(**batch).logits  # type: ignore[no-any-return]
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_plain_transformers_load_and_read_the_export(tmp_path: Path, pooling: str) -> None:
     _, folder, _ = run(
@@ -219,6 +219,7 @@ def _csv(path: Path, *, flags: bool) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_one_column_and_one_for_each_give_the_same_run(tmp_path: Path) -> None:
     found = []
     for flags in (False, True):

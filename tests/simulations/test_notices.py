@@ -57,6 +57,7 @@ def test_no_seed_decides_whether_rows_of_rare_classes_will_do(
         assert not set(parties.test.labels) & {"rare one", "rare-2"}
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_no_seed_decides_whether_few_rows_will_do(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

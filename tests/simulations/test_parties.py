@@ -140,6 +140,7 @@ def falls(seed: int) -> bool:
     return len(test) > len(train)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("privacy", ["none", "record", "patient", "distributed", "site"])
 def test_a_site_takes_part_wherever_its_only_patient_falls(tmp_path: Path, privacy: str) -> None:
     rows = [f"{s} {i} cough,{'xy'[i % 2]},{s},{s}{i // 2}" for s in "ABCD" for i in range(40)]
@@ -160,6 +161,7 @@ def copied(parties: Parties, folder: RunFolder) -> Sequence[str]:
     return [name for name in sorted(parties.sites) if folder.ledger(name).is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_ledger_that_is_not_copied_is_logged_and_hides_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

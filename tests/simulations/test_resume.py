@@ -22,7 +22,7 @@ from tests.forks import Child, Forks
 pytestmark = pytest.mark.long
 
 # The more kills, the more parts of a round they meet; each costs all that starting a run costs.
-KILLS = [4, pytest.param(12, marks=pytest.mark.slow)]
+KILLS = [2, pytest.param(12, marks=pytest.mark.slow)]
 _LIMIT = 120.0  # seconds: a guard against hanging, not a measurement
 
 JOB = [

@@ -110,7 +110,7 @@ def test_what_was_given_stays() -> None:
     assert {name: getattr(found, name) for name in asked} == asked
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(6)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "why"),

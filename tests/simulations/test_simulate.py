@@ -150,6 +150,7 @@ def test_only_the_rounds_a_site_took_part_in_count(tmp_path: Path) -> None:
     assert sum(s["steps"] for s in summary["privacy"]["sites"].values()) == 2
 
 
+@pytest.mark.slow
 def test_normalising_or_not_isnt_lost_in_the_cache(tmp_path: Path) -> None:
     losses = [
         run(tmp_path, "privacy=none", f"model.normalize={value}", name=value)[0]["final"]["loss"]
@@ -201,6 +202,7 @@ def test_a_run_that_another_process_runs_isnt_touched(tmp_path: Path) -> None:
         run(tmp_path, "resume=true")
 
 
+@pytest.mark.slow
 def test_a_sweep_cant_be_resumed_as_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

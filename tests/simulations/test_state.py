@@ -102,6 +102,7 @@ def test_a_site_whose_cap_is_reached_refuses_and_the_others_go_on(tmp_path: Path
     assert [r.entry.run.rsplit("-", 1)[0] for r in runs] == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_an_old_copy_of_a_ledger_is_noticed_by_the_coordinator(tmp_path: Path) -> None:
     run(tmp_path, "one")
     site = tmp_path / "st" / "site-1"
@@ -170,6 +171,7 @@ def test_without_a_state_the_run_folder_keeps_it(tmp_path: Path) -> None:
     assert head["size"] == len(entries)
 
 
+@pytest.mark.slow
 def test_patients_caps_and_records_jobs(tmp_path: Path) -> None:
     with pytest.raises(QuorumError, match="privacy=patient"):
         run(tmp_path, "one", "budget.unit=patient")

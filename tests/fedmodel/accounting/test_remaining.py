@@ -83,6 +83,7 @@ def test_budget_never_lets_the_total_exceed(adjacency: Any, spent: Spend) -> Non
     assert guard.affordable(1, 0) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_crashed_round_shortens_the_last_and_spares_the_evaluation() -> None:
     plan = made(evaluate=True, decay=0.7, evaluation_noise=3.0)
@@ -140,6 +141,7 @@ def test_guard_lets_the_plan_pass_and_nothing_more(change: dict[str, Any]) -> No
             guard.before_step(evaluation)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_guard_goes_on_from_what_was_spent() -> None:
     plan = made(decay=0.5, evaluate=True)

@@ -128,7 +128,7 @@ def fits(seen: Floats, secret: float) -> Floats:
     return np.abs(word - np.rint(word)).astype(np.float64)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("release", "leaks"), [(plain, True), (add_gaussian, False)], ids=["plain", "grid"]

@@ -160,6 +160,7 @@ def trained(asked: job.Model, to: Path, *, code: bool) -> dict[str, list[float]]
     return answers(net)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("order", [DIGITS, DIGITS[::-1], tuple(sorted(DIGITS)), DIGITS[3:9]])
 def test_an_own_export_of_many_classes_keeps_its_head(
@@ -176,6 +177,7 @@ def test_an_own_export_of_many_classes_keeps_its_head(
     assert caplog.text == ""
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("change", "says"),
     [

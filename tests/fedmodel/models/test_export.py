@@ -97,6 +97,7 @@ SOME: list[Case] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
     "chosen", [SOME, pytest.param(cases(), marks=pytest.mark.slow)], ids=["some", "all"]

@@ -230,6 +230,7 @@ def test_damaged_folders(damage: Break, message: str, model_of: Any, tmp_path: P
             load(model, Seed(1))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "settings",
     [

@@ -70,7 +70,7 @@ def test_it_passes_once_and_leaves_the_weights_bit_for_bit(
         preflight.preflight(learner, examples_of(learner), Performance(engine=another))
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_it_passes_in_bf16_and_looks_in_float32_too(
@@ -89,7 +89,7 @@ def test_it_passes_in_bf16_and_looks_in_float32_too(
     assert learner.precision == "bf16"
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("engine", ENGINES)

@@ -81,7 +81,7 @@ def test_so_it_is_with_other_pooling_and_several_labels_a_row(changed: dict[str,
     assert 0.99 < max(found) <= 1
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("physical", [1, 3, 8, 100])
 def test_so_it_is_with_any_physical_batch(physical: int) -> None:
     assert max(f for _, f in moved(learner_of(), "fast", False, 40, physical)) <= 1
