@@ -15,13 +15,14 @@ from rich.table import Table
 from fedmodel import models
 from fedmodel.data import Rows
 from fedmodel.data.columns import shown
+from fedmodel.job import ProposedPrivacy
 from fedmodel.models.load import longest_input
 from fedmodel.report.tables import cell
 from fedmodel.tasks import Task
 from fedmodel.training.learner import Learner
 from fedmodel.watch import UNWATCHED, Watch
 
-__all__ = ["count_classes", "counts_table", "rare_classes", "say_cut", "say_rare"]
+__all__ = ["count_classes", "counts_table", "rare_classes", "say_cut", "say_rare", "say_unit"]
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,25 @@ def say_rare(
         "classes with fewer than %d rows, or none to train on, of which a model learns little and "
         "figures tell little: %s%s%s", _RARE, listed, ", …" * (len(rare) > _LISTED), fix,
     )  # fmt: skip
+
+
+def say_unit(rows: Rows, privacy: ProposedPrivacy) -> None:
+    """Log that ε is of a row, where people have several and it is known which are theirs.
+
+    Args:
+        rows: of all sites to train on.
+        privacy: that is asked for.
+    """
+    if rows.patients is None or not privacy.clips_units or privacy.unit != "record":
+        return
+    counts = Counter(zip(rows.sites or [""] * len(rows), rows.patients, strict=True))
+    several, most = sum(n > 1 for n in counts.values()), max(counts.values(), default=0)
+    if several:
+        logger.warning(
+            "privacy.unit=record hides one row, and %d of %d patients have several, up to %d: "
+            "%s hides all of a patient's", several, len(counts), most,
+            "privacy=patient" if privacy.mechanism == "dpsgd" else "privacy.unit=patient",
+        )  # fmt: skip
 
 
 def counts_table(

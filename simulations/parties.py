@@ -17,7 +17,7 @@ from fedmodel.job import Job, Performance
 from fedmodel.seeds import Seed
 from fedmodel.training.learner import Learner, network
 from fedmodel.watch import UNWATCHED, Watch
-from simulations.notices import say_cut, say_rare
+from simulations.notices import say_cut, say_rare, say_unit
 from simulations.scenario import Scenario
 
 __all__ = ["Parties", "gather"]
@@ -78,6 +78,8 @@ def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
     found = classes_of if proposal.model.labels is None else labels_of
     labels = found(tables.train, task)
     say_rare(Rows.concat(sites.values()), test, task, labels, held_out=tables.test is None)
+    if scenario.source.kind != "synthetic":
+        say_unit(Rows.concat(sites.values()), proposal.privacy)
     facts = _facts(scenario, sites, labels, public_test=tables.test is not None)
     complete(proposal, facts)  # what can't be met is refused before the model is loaded
     model = complete_model(proposal, labels)

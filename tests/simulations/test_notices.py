@@ -10,7 +10,8 @@ from rich.console import Console
 from fedmodel import cli, tasks
 from fedmodel.data import Rows
 from fedmodel.errors import DataError
-from simulations.notices import counts_table, rare_classes, say_cut, say_rare
+from fedmodel.job import ProposedPrivacy
+from simulations.notices import counts_table, rare_classes, say_cut, say_rare, say_unit
 from simulations.parties import Parties, gather
 from simulations.run import main
 from simulations.scenario import Scenario
@@ -162,3 +163,26 @@ def test_counts_are_shown_before_training(
     assert out.index("rows to train on") < out.index("sites joined")
     told = "".join(p.read_text() for p in (tmp_path / "run").rglob("summary.json"))
     assert "held out" not in told.replace("held out from the sites", "")
+
+
+@pytest.mark.parametrize(
+    ("privacy", "fix"),
+    [
+        (ProposedPrivacy(mechanism="dpsgd", epsilon=3.0), "privacy=patient"),
+        (ProposedPrivacy(mechanism="distributed", epsilon=3.0), "privacy.unit=patient"),
+        (ProposedPrivacy(mechanism="dpsgd", epsilon=3.0, unit="patient"), None),
+        (ProposedPrivacy(), None),
+    ],
+    ids=["record", "distributed", "patient", "none"],
+)
+def test_it_is_said_where_a_person_has_more_rows_than_are_hidden(
+    privacy: ProposedPrivacy, fix: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    once = Rows("abc", "xyx", ["1", "1", "2"], ["p", "q", "p"])  # two sites' patients called p
+    say_unit(once, privacy)
+    assert not caplog.text
+    say_unit(Rows("abcd", "xyxy", ["1", "1", "2", "1"], ["p", "q", "p", "p"]), privacy)
+    if fix is None:
+        assert not caplog.text
+    else:
+        assert f"1 of 3 patients have several, up to 2: {fix} hides all" in caplog.text
