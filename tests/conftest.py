@@ -3,7 +3,6 @@
 import gc
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,11 +58,17 @@ def _imported() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """End the process that forks; of several workers, one or none has asked it for anything."""
+    while _forks:
+        _forks.pop().close()
+
+
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
+def forks() -> Forks:
     """Start processes that need not import everything first."""
-    yield _forks[0]
-    _forks[0].close()
+    return _forks[0]
 
 
 @pytest.fixture(autouse=True)
