@@ -121,6 +121,9 @@ def test_chance_in_holding_out_does_not_decide_who_takes_part(private: bool) -> 
     # What it gives is noise, with or without a row; without noise it would be nothing.
     nothing = named(job, Policy(), facts(Rows((), ()), rows(least)))
     assert ("federation.min_rows" in nothing) is not private
+    assert not private or nothing == []
+    silent = replace(job, privacy=replace(job.privacy, evaluation="suppressed"))  # none is counted
+    assert not private or named(silent, Policy(), facts(Rows((), ()), rows(least))) == []
     assert "federation.min_rows" in named(job, Policy(), facts(Rows((), ()), Rows((), ())))
 
 
