@@ -66,6 +66,7 @@ def _beside_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "checkout")
 
 
+@pytest.mark.long
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("page", "least"), [(README, 8), (SECURE, 5)], ids=["readme", "secure"])
 def test_every_command_of_a_page_composes(page: str, least: int) -> None:

@@ -101,6 +101,7 @@ def test_a_node_without_a_site_is_refused() -> None:
     assert "without a site" in refusal(reply, "ProtocolError")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("job", [PLAIN, PRIVATE], ids=["plain", "private"])
 def test_orders_that_do_not_belong_are_refused_and_cost_nothing(job: Job, talk: Talk) -> None:
     assert not talk.join(job).has_error()
@@ -195,6 +196,7 @@ def test_a_private_update_tells_neither_loss_nor_size(talk: Talk) -> None:
     assert set(reply.content) == {"arrays", "metrics", "config"}
 
 
+@pytest.mark.long
 def test_an_evaluation_tells_two_whole_numbers_and_nothing_else(talk: Talk) -> None:
     talk.restart(test=Rows(TEXTS[:6], LABELS[:6]))
     talk.join(EVALUATED)

@@ -25,6 +25,7 @@ WAYS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", list(WAYS))
 def test_the_charge_is_on_disk_before_the_sum_and_before_the_noise(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -66,6 +66,7 @@ def spent(run: SiteRun) -> float:
     return epsilon(spends, 1e-3, adjacency=run.job.privacy.adjacency)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_noise")
 def test_without_noise_the_counts_are_the_accuracy_on_the_held_out_rows(
     begin: Begin, tmp_path: Path

@@ -43,6 +43,7 @@ def talk(tmp_path: Path) -> Talk:
 # -- a whole attempt -----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", ["uniform", "examples"])
 def test_a_sum_with_others_who_send_zeros_is_the_sites_own_update(talk: Talk, weights: Any) -> None:
     job = job_of(aggregation=ProposedAggregation(weights=weights))
@@ -68,6 +69,7 @@ def test_a_sum_with_others_who_send_zeros_is_the_sites_own_update(talk: Talk, we
     assert loss == pytest.approx(expected.metrics["train_loss"] * scale, abs=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("privacy", [RECORD, POOLED, WHOLE])
 def test_a_private_attempt_spends_one_step_and_only_when_it_masks(
     talk: Talk, privacy: ProposedPrivacy

@@ -35,6 +35,7 @@ def trained(folder: Path, job: Job, rounds: int, run: str = "test") -> Speaker:
     return talk
 
 
+@pytest.mark.long
 def test_it_has_the_figures_that_a_reader_of_the_ledger_works_out(tmp_path: Path) -> None:
     trained(tmp_path, JOB, 2, run="before")
     talk = trained(tmp_path, JOB, 3)
@@ -51,6 +52,7 @@ def test_it_has_the_figures_that_a_reader_of_the_ledger_works_out(tmp_path: Path
     assert report.work.refusal is None
 
 
+@pytest.mark.long
 def test_its_figures_are_of_the_jobs_own_unit_and_adjacency_and_its_steps_of_training(
     tmp_path: Path,
 ) -> None:

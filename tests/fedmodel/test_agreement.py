@@ -66,6 +66,7 @@ PROPOSALS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("proposal", PROPOSALS)
 @pytest.mark.parametrize("public", [True, False])
 def test_the_same_proposal_and_facts_make_the_same_job_without_a_gap(

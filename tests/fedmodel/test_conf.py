@@ -89,6 +89,7 @@ TRAINED = {
 CASES = [(m, level, row) for (m, levels), row in TRAINED.items() for level in levels]
 
 
+@pytest.mark.long
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(("method", "level", "row"), CASES)
 def test_a_job_trains_as_measured(method: str, level: str, row: tuple[Any, ...]) -> None:

@@ -81,6 +81,7 @@ def test_canonical_json_sorts_and_refuses_nan() -> None:
         config.canonical({"a": float("nan")})
 
 
+@pytest.mark.long
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8))
 def test_whatever_comes_only_a_config_error_escapes(value: Any) -> None:
     for key in ("count", "inner", "maybe"):

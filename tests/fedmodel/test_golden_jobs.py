@@ -75,6 +75,7 @@ def test_its_plan_is_what_it_was(name: str) -> None:
     assert plan.noise_multiplier == pytest.approx(GOLDEN[name]["noise_multiplier"], rel=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ASKED)
 def test_the_same_proposal_and_facts_still_make_it(name: str) -> None:
     assert made(ASKED[name])["job"] == GOLDEN[name]["job"]

@@ -52,6 +52,7 @@ def at(mapping: Any, key: str) -> Any:
     return mapping
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", list(cli.VERBS))
 def test_the_list_of_texts_is_that_of_the_types(verb: str) -> None:
     found = {key for prefix, cls in READ[verb] for key in text_fields(cls, prefix)}
@@ -63,6 +64,7 @@ def test_the_list_of_lists_of_texts_is_that_of_the_types() -> None:
     assert not cli.LISTS["export"] | cli.LISTS["budget"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("value", "names"),
     [

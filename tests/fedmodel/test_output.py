@@ -26,6 +26,7 @@ def test_a_terminal_that_has_no_epsilon_is_shown_an_escape(
     assert ("ü" in text) == (encoding != "ascii")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("args", [["--help"], ["simulate", "train=lroa"]], ids=" ".join)
 def test_a_reader_that_is_gone_is_one_line(args: list[str]) -> None:
     with subprocess.Popen(

@@ -14,6 +14,7 @@ from fedmodel.update import Update
 from fedmodel.wire import add_parcel, parcel, update_from_bytes, update_to_bytes
 
 
+@pytest.mark.long
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.binary(max_size=200), min_size=1))
 def test_what_is_put_in_comes_out(parcels: dict[str, bytes]) -> None:
     content = RecordDict()

@@ -78,6 +78,7 @@ def test_a_log_is_kept_and_leaves_loggers_as_they_were(
     assert capsys.readouterr().err.splitlines() == ["hardly any effect", "somebody else's"]
 
 
+@pytest.mark.long
 def test_a_run_that_could_not_begin_leaves_its_name_free(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_sites_own_reason_is_told_where_its_log_is_ours(
     assert "privacy.delta" in told
 
 
+@pytest.mark.long
 def test_an_error_that_nobody_foresaw_is_told_by_its_place_and_is_the_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,7 @@ def test_fedavgm_is_sgd_with_momentum(lab: Any) -> None:
     np.testing.assert_allclose(ran.vector, vector, atol=1e-3 * np.abs(vector - ran.start).max())
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("noiseless")
 def test_fedadam_is_flowers_on_the_mean_step(lab: Any) -> None:
     aggregation = {"optimizer": "fedadam", "lr": 0.02, "tau": 0.01}
@@ -201,6 +202,7 @@ def test_the_ledgers_say_one_step_a_round_at_the_jobs_rate_and_noise(lab: Any) -
         assert 0.9 * job.privacy.epsilon < spent <= job.privacy.epsilon
 
 
+@pytest.mark.long
 def test_no_site_tells_a_loss_or_what_it_has_drawn(lab: Any) -> None:
     ran = lab.run(lab.job(privacy=POOLED))
     for crossed in ran.grid.replies("train"):

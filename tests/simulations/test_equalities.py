@@ -102,6 +102,7 @@ def test_one_site_and_one_round_is_plain_training(method: str, tmp_path: Path) -
     assert_equal(found, pooled(job, start, 4), start)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", ["uniform", "examples"])
 def test_one_step_a_round_is_gradient_descent_on_all_rows(weights: Any, tmp_path: Path) -> None:
     job = replace(
@@ -113,6 +114,7 @@ def test_one_step_a_round_is_gradient_descent_on_all_rows(weights: Any, tmp_path
     assert_equal(found, pooled(job, start, 3), start)
 
 
+@pytest.mark.long
 def test_private_sites_without_noise_and_clip_are_plain_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

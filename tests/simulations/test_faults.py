@@ -127,6 +127,7 @@ def test_one_that_drops_out_leaves_the_mean_of_the_others(lab: Any, leg: str, wh
     assert ran.result.updates == {2: 1, 3: 1, 4: int(in_it), 5: 1, 6: 1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["there", "back"])
 def test_one_that_never_joined_leaves_the_mean_of_the_others(lab: Any, what: Any) -> None:
     job = lab.job(rounds=1)
@@ -142,6 +143,7 @@ def test_a_join_that_is_answered_twice_is_the_last_one(lab: Any) -> None:
     np.testing.assert_allclose(ran.vector, plain(lab).vector, atol=lab.bound(job))
 
 
+@pytest.mark.long
 def test_a_vector_that_comes_after_its_site_was_declared_dropped_changes_nothing(lab: Any) -> None:
     job = lab.job(rounds=2)
     runs = [
@@ -284,6 +286,7 @@ def test_another_attempt_repeats_a_private_update_and_draws_a_shared_sum_anew(
         assert sum(e.type == "repeat" and e.round == 1 for e in entries) == repeats
 
 
+@pytest.mark.long
 def test_a_kept_update_is_of_its_round_and_model_only(lab: Any) -> None:
     ran = lab.run(lab.job(privacy=RECORD, rounds=3, steps=1))
     for node in range(2, 7):
@@ -293,6 +296,7 @@ def test_a_kept_update_is_of_its_round_and_model_only(lab: Any) -> None:
 TWICE = two("back", "train", 1, 2, 4, 5)  # rounds 1 and 2 take two attempts each
 
 
+@pytest.mark.long
 def test_attempts_of_which_one_at_most_is_ever_opened_are_paid_once(lab: Any) -> None:
     job = lab.job(privacy=POOLED, rounds=3)
     ran = lab.run(job, faults=TWICE)
@@ -301,6 +305,7 @@ def test_attempts_of_which_one_at_most_is_ever_opened_are_paid_once(lab: Any) ->
         assert sum(e.steps for e in ran.spent(node)) == 3
 
 
+@pytest.mark.long
 def test_retries_that_use_up_the_budget_end_the_run_within_it(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

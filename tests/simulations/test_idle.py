@@ -184,6 +184,7 @@ def test_every_key_says_when_it_counts() -> None:
     }
 
 
+@pytest.mark.long
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("key", list(NEEDS))
 def test_a_key_without_effect_is_refused_and_one_with_it_isnt(key: str) -> None:
@@ -195,6 +196,7 @@ def test_a_key_without_effect_is_refused_and_one_with_it_isnt(key: str) -> None:
     check([scenario(doesnt, key, value), scenario(counts, key, value)], [[key], [key]])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", list(OF_FILES))
 def test_a_key_of_other_files_is_refused(key: str) -> None:
     value, counts, doesnt = OF_FILES[key]
@@ -203,12 +205,14 @@ def test_a_key_of_other_files_is_refused(key: str) -> None:
         scenario(doesnt, key, value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", [*ALWAYS, *MACHINE])
 def test_what_counts_always_is_never_refused(key: str) -> None:
     for overrides in ([], NONE, DISTRIBUTED, CSV, ["train=full", "aggregation=fedadam"]):
         assert not list(idle(scenario(overrides), [key]))
 
 
+@pytest.mark.long
 def test_the_command_line_refuses_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ def _doubles() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.long
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "theirs",

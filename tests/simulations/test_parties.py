@@ -43,6 +43,7 @@ def test_the_rate_is_the_batch_over_the_mean_rounded_up_to_two_digits(
     assert float(share) * (1 - 1e-12) <= rate <= float(share) * 1.1 + 1e-12
 
 
+@pytest.mark.long
 def test_a_private_job_gets_one_public_rate_for_all_sites() -> None:
     parties = gathered("privacy=record")
     sizes = [len(rows) for rows in parties.sites.values()]
@@ -55,6 +56,7 @@ def test_a_given_rate_is_kept() -> None:
     assert gathered("privacy=record", "privacy.rate=0.3").job.privacy.rate == 0.3
 
 
+@pytest.mark.long
 def test_patients_are_counted_where_they_are_the_unit() -> None:
     parties = gathered("privacy=patient")
     patients = [len(set(rows.patients or ())) for rows in parties.sites.values()]
@@ -140,6 +142,7 @@ def falls(seed: int) -> bool:
     return len(test) > len(train)
 
 
+@pytest.mark.long
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("privacy", ["none", "record", "patient", "distributed", "site"])
 def test_a_site_takes_part_wherever_its_only_patient_falls(tmp_path: Path, privacy: str) -> None:
@@ -193,6 +196,7 @@ def test_a_ledger_that_is_not_copied_is_logged_and_hides_no_error(
     assert copied(parties, folder) == [second, *others]
 
 
+@pytest.mark.long
 def test_a_run_that_is_interrupted_has_copies_of_its_ledgers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +214,7 @@ def test_a_run_that_is_interrupted_has_copies_of_its_ledgers(
     assert copied(parties, folder) == sorted(parties.sites)
 
 
+@pytest.mark.long
 def test_a_job_has_a_datasets_classes_by_their_numbers(tmp_path: Path) -> None:
     names = ["none", "mild", "grave"]
     features = datasets.Features(

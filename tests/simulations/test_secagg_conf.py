@@ -47,6 +47,7 @@ def ways() -> list[Any]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(("method", "level", "hiding"), ways())
 def test_every_recipe_composes_with_every_way_of_hiding_that_fits(
@@ -62,6 +63,7 @@ def test_every_recipe_composes_with_every_way_of_hiding_that_fits(
     assert (proposal.secrecy, proposal.train.method) == (expected, method)
 
 
+@pytest.mark.long
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("hiding", ["on", "auto"])
@@ -183,6 +185,7 @@ def test_sums_go_with_secagg_on_and_only_with_it() -> None:
     assert summed(10).masked.honest == 7
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("unit", ["record", "patient"])
 def test_distributed_takes_records_and_patients(unit: str) -> None:
     args = ("debug=fast", "train=head", "privacy=distributed", f"privacy.unit={unit}")

@@ -66,6 +66,7 @@ def classic_epsilon(schedule: list[Spend], delta: float) -> float:
 
 
 # dp.md, section 3.2. ``published``: as its source prints it; None where it isn't known for sure.
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rate", "noise", "epochs", "published", "classic", "improved", "by_pld"),
     [
@@ -181,6 +182,7 @@ def test_jobs_and_restarts_compose(accountant: accounting.Accountant, adjacency:
     assert epsilon([*pieces, Spend(0.1, 1.5, 5)], 1e-5, accountant, adjacency) > whole
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("accountant", ["pld", "rdp"])
 @pytest.mark.parametrize("adjacency", BOTH)
 def test_composition_costs_at_least_each_part(

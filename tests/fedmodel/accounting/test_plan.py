@@ -168,6 +168,7 @@ def test_delta_must_be_below_one_over_units(unit: Any) -> None:
 # -- adaptive clipping ---------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 def test_adaptive_clipping_pays_for_its_count(adjacency: Any) -> None:
     plan = made(adjacency=adjacency, clipping="adaptive", clip_noise=3.0, decay=0.5, rounds=4)

@@ -69,6 +69,7 @@ def test_as_planned_everything_is_affordable(
     assert not guard.affords_evaluation()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize("spent", [Spend(0.2, 2.0, 3), Spend(1.0, 40.0, 2), Spend(0.1, 1.25, 3)])
 def test_budget_never_lets_the_total_exceed(adjacency: Any, spent: Spend) -> None:
@@ -166,6 +167,7 @@ def test_guard_notices_too_little_noise() -> None:
         guard.before_step(wrong)
 
 
+@pytest.mark.long
 def test_guard_runs_no_accountant_as_long_as_all_is_planned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

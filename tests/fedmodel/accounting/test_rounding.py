@@ -61,6 +61,7 @@ def test_ordinary_schedules_cost_what_they_did(
     assert cost == pytest.approx(losses.epsilon.__wrapped__(schedule, 1e-8, adjacency), rel=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("direction", [AdjacencyType.REMOVE, AdjacencyType.ADD])
 @pytest.mark.parametrize(
     ("rate", "noise", "count"),

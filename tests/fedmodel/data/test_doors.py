@@ -96,6 +96,7 @@ def test_a_separator_that_is_named(tmp_path: Path) -> None:
             Source(kind="csv", train="x", separator=wrong)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "typed", [";", "\\;", "';'", "\\\\;", "\\t", "|", "\\|", "'|'", "tab", "\\"]
 )

@@ -136,6 +136,7 @@ def test_labels_of_test_rows_must_be_known() -> None:
         labels_of(rows, SINGLE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["iid", "dirichlet"])
 def test_sets_are_shared_among_sites(kind: Any) -> None:
     sets = [SETS[i * i % 3] for i in range(90)]

@@ -33,6 +33,7 @@ def true_square(left: Tensor, right: Tensor) -> Tensor:
     return whole.square().sum((1, 2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tokens", [*range(1, 71), 128])
 def test_every_number_of_tokens(tokens: int) -> None:
     left, right = normal(3, tokens, 5), normal(3, tokens, 8, seed=1)

@@ -24,6 +24,7 @@ def sites(draw: st.DrawFn) -> tuple[list[int], list[str], list[int]]:
     return lengths, patients, sorted(drawn)
 
 
+@pytest.mark.long
 @KEEP
 @given(sites(), st.integers(1, 9), st.integers(1, 6))
 def test_a_patient_is_in_one_batch_whole(

@@ -193,6 +193,7 @@ def test_any_fields_give_a_roster_or_an_error(change: dict[str, Any]) -> None:
     read(changed(**change))
 
 
+@pytest.mark.long
 @FUZZ
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_a_changed_byte_gives_another_roster_or_an_error(place: int, value: int) -> None:

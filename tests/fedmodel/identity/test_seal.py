@@ -127,6 +127,7 @@ def test_a_cut_or_longer_envelope_is_refused() -> None:
         opened(envelope + b"\0")
 
 
+@pytest.mark.long
 @FUZZ
 @given(st.integers(0, 10_000))
 def test_a_flipped_bit_is_noticed(place: int) -> None:

@@ -22,6 +22,7 @@ def eps(*spends: Spend, delta: float = 1e-5, replace: bool = False) -> float:
     return claim(spends, delta, "replace" if replace else "add-remove").epsilon
 
 
+@pytest.mark.long
 def test_a_total_is_composed_not_summed() -> None:
     both = total([record(A), record(B)], "record")
     assert both.epsilon == eps(A, B) < eps(A) + eps(B)

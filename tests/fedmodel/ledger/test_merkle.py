@@ -124,6 +124,7 @@ def test_no_proof_shows_what_is_not_so() -> None:
         check_consistency(2, 3, tree.root(2), tree.root(3), [])
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(
     sizes=st.tuples(st.integers(-1, 12), st.integers(-1, 12)),

@@ -29,6 +29,7 @@ def test_a_constant_schedule_is_one_part() -> None:
     assert len(Request.of(plan(evaluate=False)).parts) == 1
 
 
+@pytest.mark.long
 def test_a_decaying_one_has_a_part_for_each_round() -> None:
     decaying = plan(0.5)
     terms = Request.of(decaying)

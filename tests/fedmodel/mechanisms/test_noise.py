@@ -175,6 +175,7 @@ def test_keystream_is_aes_256_in_counter_mode() -> None:
     assert out == keystream(Known(), 3 << 20)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.75])
 def test_poisson_rate(fake: Entropy, rate: float) -> None:
     rows, draws = 1000, 2000

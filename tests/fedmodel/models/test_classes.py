@@ -53,6 +53,7 @@ def model(folder: Path, labels: tuple[str, ...], **more: Any) -> job.Model:
     return job.Model(source="hub", path=str(folder), labels=labels, **values)
 
 
+@pytest.mark.long
 @pytest.mark.sample(5)
 @pytest.mark.parametrize("kind", list(CONFIGS))
 def test_a_published_head_is_matched_by_name(kind: str, tmp_path: Path) -> None:
@@ -67,6 +68,7 @@ def test_a_published_head_is_matched_by_name(kind: str, tmp_path: Path) -> None:
             assert found[name] == pytest.approx(plain[name], abs=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("names", "labels"),
     [
@@ -160,6 +162,7 @@ def trained(asked: job.Model, to: Path, *, code: bool) -> dict[str, list[float]]
     return answers(net)
 
 
+@pytest.mark.long
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("order", [DIGITS, DIGITS[::-1], tuple(sorted(DIGITS)), DIGITS[3:9]])
@@ -177,6 +180,7 @@ def test_an_own_export_of_many_classes_keeps_its_head(
     assert caplog.text == ""
 
 
+@pytest.mark.long
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("change", "says"),

@@ -94,6 +94,7 @@ def _net(pooling: str = "mean", **more: Any) -> tuple[Any, Any]:
     return models.load(model, Seed(1)), models.load_tokenizer(model)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_folder_for_sentence_transformers_has_each_step_as_it_is(

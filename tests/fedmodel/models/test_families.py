@@ -145,6 +145,7 @@ def test_head_only_refuses_adapters(model_of: Any) -> None:
     assert head_only(attach(net, job.Train(method="lora"), Seed(1))) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["lora", "ffa"])
 def test_lora_is_seeded(method: str, model_of: Any) -> None:
     def made(seed: int) -> dict[str, torch.Tensor]:

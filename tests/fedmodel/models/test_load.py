@@ -19,6 +19,7 @@ from fedmodel.seeds import Seed
 LABELS = ("neg", "pos")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_tiny(pooling: str) -> None:
     model = job.Model(labels=LABELS, pooling=pooling)  # type: ignore[arg-type]
@@ -78,6 +79,7 @@ def test_minilm_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
             call()
 
 
+@pytest.mark.long
 def test_dropout_is_replaced_everywhere(model_of: Any) -> None:
     for kind in ("bert", "distilbert", "gpt2", "modernbert", "t5"):
         for value in (0.0, 0.3):
@@ -230,6 +232,7 @@ def test_damaged_folders(damage: Break, message: str, model_of: Any, tmp_path: P
             load(model, Seed(1))
 
 
+@pytest.mark.long
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "settings",

@@ -19,6 +19,7 @@ SUMMARIES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("summary", SUMMARIES)
 def test_a_summary_comes_back_from_its_file(tmp_path: Path, summary: Summary) -> None:
     folder = RunFolder(tmp_path)

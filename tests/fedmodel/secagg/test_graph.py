@@ -89,6 +89,7 @@ def test_how_many_neighbours(sites: int, corrupt: float, dropout: float, needed:
     assert neighbours_needed(sites, corrupt, dropout) == needed
 
 
+@pytest.mark.long
 def test_more_trouble_never_needs_fewer_neighbours() -> None:
     for sites in (51, 100, 400):
         grid = {

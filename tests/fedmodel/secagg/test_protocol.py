@@ -215,6 +215,7 @@ def test_no_two_uploads_share_a_mask(worlds: "type[World]") -> None:
     assert abs(ones - 0.5) < 0.01
 
 
+@pytest.mark.long
 def test_masks_cancel_over_every_set_of_survivors(worlds: "type[World]") -> None:
     zeros = {n: np.zeros(40, np.int64) for n in range(1, 6)}
     for gone in ((), (1,), (5,), (3,), (1, 2), (2, 4), (4, 5)):

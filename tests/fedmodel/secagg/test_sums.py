@@ -300,6 +300,7 @@ def test_a_schedule_of_noise_has_room_in_its_quietest_round() -> None:
         assert SharedSum(job, plan, SIZE, round_).bits == bits
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("decay", [0.1, 10.0])
 def test_no_round_of_a_schedule_clips_a_whole_batch_that_agrees(decay: float) -> None:
     job = job_of(
@@ -337,6 +338,7 @@ def test_a_shared_sum_is_the_sum_with_noise_of_the_promised_size(fake: Entropy) 
     assert abs(np.corrcoef(values, contribution)[0, 1]) < 6 / size**0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("round_", [1, 2, 3])
 def test_the_noise_of_a_shared_sum_is_that_of_its_round(round_: int, fake: Entropy) -> None:
     size, sites = 20_000, 5

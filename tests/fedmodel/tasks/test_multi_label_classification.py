@@ -145,6 +145,7 @@ CHECKS: tuple[Callable[[Task], None], ...] = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_the_task(check: Callable[[Task], None]) -> None:
     check(TASK)

@@ -169,6 +169,7 @@ def test_gradient_checkpointing_and_dropouts_change_nothing_of_the_bound(
 # -- what is left behind -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 def test_gradients_are_gone_afterwards(
     engine: Any, learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any

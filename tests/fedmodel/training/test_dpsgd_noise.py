@@ -32,6 +32,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Noise:
     return watch(monkeypatch, adds=True)
 
 
+@pytest.mark.long
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("rows", [[], [0], list(range(14))])
 @pytest.mark.parametrize("clipping", ["flat", "per-layer", "adaptive"])

@@ -113,6 +113,7 @@ def test_it_is_the_sum_of_the_clipped_gradients_in_the_layouts_order(
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_a_large_models_sum_is_float32(
     method: str,
@@ -137,6 +138,7 @@ def test_a_large_models_sum_is_float32(
 # -- against what a site does by itself ----------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("decay", [0.0, 0.3])
@@ -165,6 +167,7 @@ def test_a_step_with_it_is_local_trainings(
     )
 
 
+@pytest.mark.long
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("clipping", ["flat", "per-layer"])
@@ -245,6 +248,7 @@ def test_one_unit_is_at_most_c(
     assert max(found) > 0.013 * (1 - 1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 @pytest.mark.parametrize("method", METHODS)
 def test_an_empty_sample_gives_zeros(
@@ -287,6 +291,7 @@ def test_a_row_that_isnt_finite_adds_nothing(
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_parameter_that_no_unit_reached_gives_zeros(
     learner_of: Any, examples_of: Any, start_of: Any, job_of: Any, plan_of: Any, monkeypatch: Any
 ) -> None:

@@ -181,6 +181,7 @@ def private(
     return local.train(learner, examples, job, start, Round(**more), steps=2, plan=plan, seed=SEED)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adamw-bc"])
 def test_a_private_round_tells_no_loss_and_moves_everything(
     optimizer: Any, learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any
@@ -215,6 +216,7 @@ def test_an_adaptive_norm_goes_on_from_round_to_round(
     assert second == pytest.approx(1e-3 * math.exp(-0.4 * (0 - 0.5)), rel=0.1)
 
 
+@pytest.mark.long
 def test_a_parameter_that_stays_is_refused_unless_its_rate_is_zero(
     learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def learner_of(family: str, more: Any, folder: Path, method: Any = "head") -> Le
     return Learner(model, train, Seed(0), torch.device("cpu"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", LOOK)
 def test_a_body_that_looks_at_padding_is_refused(family: str, tmp_path: Path) -> None:
     learner = learner_of(family, LOOK[family], tmp_path)
@@ -78,6 +79,7 @@ def test_a_body_that_looks_at_padding_is_refused(family: str, tmp_path: Path) ->
     assert (learner.flatten() == before).all()
 
 
+@pytest.mark.long
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("method", ["head", "lora", "full"])
 @pytest.mark.parametrize("family", DONT)

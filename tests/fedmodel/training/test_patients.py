@@ -153,6 +153,7 @@ def test_a_patient_with_many_rows_counts_as_much_as_one_with_one(
         assert clip * (1 - 1e-3) <= distance(*sums) <= clip * (1 + 1e-5)
 
 
+@pytest.mark.long
 def test_a_patients_contribution_is_the_clipped_mean_of_its_rows(
     learner_of: Any, examples_of: Any, start_of: Any, plan_of: Any, alone_of: Any, norms_of: Any
 ) -> None:

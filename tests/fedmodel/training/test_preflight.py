@@ -110,6 +110,7 @@ def test_gradient_checkpointing_passes(examples_of: Any) -> None:
         assert learner.preflights_passed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 2, 14])
 def test_it_needs_only_the_rows_there_are(count: int, learner_of: Any, examples_of: Any) -> None:
     learner = learner_of("head")
@@ -156,6 +157,7 @@ def test_the_longest_row_is_never_as_long_as_there_are_rows(lengths: list[int]) 
 # -- it refuses ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_a_network_that_mixes_its_examples_is_refused(
     method: str, learner_of: Any, examples_of: Any, monkeypatch: pytest.MonkeyPatch
@@ -317,6 +319,7 @@ def test_what_fails_only_in_training_is_refused_before_it(
     assert not learner.preflights_passed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["hooks"])
 def test_a_failed_try_leaves_nothing_behind(
     engine: Any, learner_of: Any, examples_of: Any, monkeypatch: pytest.MonkeyPatch
@@ -332,6 +335,7 @@ def test_a_failed_try_leaves_nothing_behind(
     preflight.preflight(learner, examples, Performance(engine=engine))
 
 
+@pytest.mark.long
 def test_prepare_with_one_length_only_still_compares(learner_of: Any) -> None:
     learner = learner_of("lora")
     texts = ["no acute distress"] * 3

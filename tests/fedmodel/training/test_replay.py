@@ -87,6 +87,7 @@ def test_so_it_is_with_any_physical_batch(physical: int) -> None:
     assert max(f for _, f in moved(learner_of(), "fast", False, 40, physical)) <= 1
 
 
+@pytest.mark.long
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 @pytest.mark.parametrize("clip", [1e-20, 1e-23, 1e-26])

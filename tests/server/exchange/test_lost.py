@@ -51,6 +51,7 @@ def test_a_round_is_lost_only_if_this_coordinator_had_begun_to_unmask_it(
     assert folder.metrics() == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("begun", [0, 1])
 @pytest.mark.parametrize("claimed", [1, 2, 2**31 - 1])
 def test_a_site_cannot_end_a_run_by_what_it_says_of_closed_rounds(
@@ -157,6 +158,7 @@ def test_a_recovered_sum_counts_all_that_are_in_it_and_all_that_were_asked(
     np.testing.assert_allclose(result.vector, mean_of(2, 3, 5, 6), atol=2e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("other", ["", "model", "roster", "begun"])
 def test_an_attempt_is_gone_on_with_only_as_it_was(
     tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch
@@ -183,6 +185,7 @@ class DiedError(RuntimeError):
     pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at", ["step", "evaluate", "save_checkpoint"])
 def test_a_coordinator_that_dies_between_sum_and_checkpoint_has_the_sum(
     tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch

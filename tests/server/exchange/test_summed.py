@@ -183,6 +183,7 @@ def test_another_sites_message_is_not_taken_for_ones_own(leg: str) -> None:
     assert "a message of site 2, expected one of site 3" in rows[0]["failures"]["4"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leg", LEGS[1:])
 def test_a_message_of_the_round_before_is_not_taken(leg: str) -> None:
     heard: list[RecordDict] = []
