@@ -93,6 +93,10 @@ def workbook(*sheets: Sequence[Sequence[Any]]) -> bytes:
         parts[f"xl/worksheets/s{i}.xml"] = (
             f'<worksheet xmlns="{_MAIN}"><sheetData>{body}</sheetData></worksheet>'
         )
+    return _zipped(parts)
+
+
+def _zipped(parts: Mapping[str, str]) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as file:
         for name, content in parts.items():
@@ -131,11 +135,7 @@ def open_document(rows: Sequence[Sequence[Any]]) -> bytes:
         f'<table:table table:name="S1">{body}{rest}</table:table>'
         "</office:spreadsheet></office:body></office:document-content>",
     }
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as file:
-        for name, content in parts.items():
-            file.writestr(name, content)
-    return made.getvalue()
+    return _zipped(parts)
 
 
 def _open_cell(value: Any) -> str:
