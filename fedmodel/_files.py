@@ -15,6 +15,7 @@ __all__ = [
     "locked",
     "make_folder",
     "read",
+    "read_with_mode",
     "sync_folder",
     "write_atomic",
     "write_whole",
@@ -59,6 +60,20 @@ def read(path: Path, most: int | None = None) -> bytes:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return _read(handle, most)
+    finally:
+        os.close(handle)
+
+
+def read_with_mode(path: Path, most: int) -> tuple[bytes, int]:
+    """Return a file's content and its permissions, of the same file whatever is renamed meanwhile.
+
+    Args:
+        path: of the file.
+        most: bytes that are expected at most: of a longer file little more is read than that.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _read(handle, most), os.fstat(handle).st_mode & 0o777
     finally:
         os.close(handle)
 

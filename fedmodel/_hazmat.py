@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fedmodel.errors import ProtocolError
 from fedmodel.seeds import Entropy
@@ -29,6 +30,7 @@ __all__ = [
     "hpke_seal",
     "keystream",
     "mask_stream",
+    "scrypt",
     "verified",
     "x25519",
     "x25519_public",
@@ -195,6 +197,23 @@ def hkdf(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = 32) -> 
         length: of the key, in bytes.
     """
     return HKDF(hashes.SHA256(), length=length, salt=salt or None, info=info).derive(secret)
+
+
+def scrypt(passphrase: bytes, salt: bytes, *, n: int, r: int, p: int, length: int = 32) -> bytes:
+    """Return a key that costs time and 128·n·r bytes of memory to derive (RFC 7914, 6).
+
+    Args:
+        passphrase: of a person.
+        salt: random, public.
+        n: a power of 2.
+        r: block size.
+        p: how often it is done.
+        length: of the key, in bytes.
+
+    Raises:
+        MemoryError: when there isn't that much.
+    """
+    return Scrypt(salt=salt, length=length, n=n, r=r, p=p).derive(passphrase)
 
 
 def aead_seal(key: bytes, plaintext: bytes, context: bytes, entropy: Entropy) -> bytes:

@@ -17,6 +17,13 @@
         │   ├── ReplayError        … it belongs to a round or a stage that is over
         │   ├── AccusationError    … what another site has sent can't be used
         │   └── EquivocationError  … it contradicts what was said before, or to others
+        ├── IdentityError          a secret, request, certificate or roster can't be relied on
+        │   ├── SignerError            … another key has signed it than the one that is trusted
+        │   ├── PossessionError        … whoever asks doesn't show that he holds the key
+        │   ├── PurposeError           … it is for another purpose, party or name
+        │   ├── ExpiredError           … its time is over, or hasn't begun
+        │   ├── RevokedError           … the consortium has taken it back
+        │   └── OutdatedError          … a newer one of it was seen before
         ├── DivergedError          training led to numbers that aren't finite
         ├── RangeError             an update has a number that a secure sum has no room for
         ├── QuorumError            too few sites answered
@@ -117,6 +124,34 @@ class AccusationError(ProtocolError):
     def __init__(self, accused: int, why: str) -> None:
         super().__init__(f"the shares from site {accused}: {why}")
         self.accused = accused
+
+
+class IdentityError(RunError):
+    """A secret, a request, a certificate or a roster can't be relied on."""
+
+
+class SignerError(IdentityError):
+    """Another key has signed it than the one that is trusted."""
+
+
+class PossessionError(IdentityError):
+    """Whoever asks doesn't show that he holds the private key of what he asks for."""
+
+
+class PurposeError(IdentityError):
+    """It is for another purpose, party or name."""
+
+
+class ExpiredError(IdentityError):
+    """Its time is over, or hasn't begun."""
+
+
+class RevokedError(IdentityError):
+    """The consortium has taken it back."""
+
+
+class OutdatedError(IdentityError):
+    """A newer one of it was seen before: this one is an old copy."""
 
 
 class DivergedError(RunError):

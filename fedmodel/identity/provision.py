@@ -10,7 +10,8 @@ from pathlib import Path
 from fedmodel._files import make_folder
 from fedmodel._hazmat import x25519_public
 from fedmodel.errors import LedgerError
-from fedmodel.identity.keys import SigningKey, kept_secret
+from fedmodel.identity.keyfile import kept_secret
+from fedmodel.identity.keys import SigningKey
 from fedmodel.identity.roster import Member, Roster
 from fedmodel.seeds import Entropy
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from fedmodel import _files
 from fedmodel.errors import ConfigError, DataError, LedgerError
 from fedmodel.identity import SigningKey, kept_secret
+from fedmodel.identity.keyfile import Kind
 from fedmodel.ledger import DatasetEntry, Ledger, Owner
 from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.commitment import Commitment, Leaves, commit
@@ -226,7 +227,7 @@ class SiteState:
         except OSError as error:
             raise LedgerError(f"can't write {path}: {error}") from error
 
-    def _secret(self, kind: str) -> bytes:
+    def _secret(self, kind: Kind) -> bytes:
         if kind not in self._secrets:
             with self._locked():
                 needed = any((self.folder / part).exists() for part in _NEED[kind])
