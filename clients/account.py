@@ -16,7 +16,7 @@ from fedmodel.ledger import Ledger, Part, Request, part_of
 from fedmodel.ledger.caps import Charge
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.tasks import written
-from fedmodel.wire import Leave
+from fedmodel.wire import Leave, Offer
 
 __all__ = ["Account", "leave"]
 
@@ -29,16 +29,17 @@ class Account:
     Args:
         plan: what is promised.
         site: whose ledger it is.
-        job_sha256: names the job.
+        offer: of the run and job.
 
     Raises:
         LedgerError: when the site's key can't be read or written.
     """
 
-    def __init__(self, plan: Plan, site: Site, job_sha256: str) -> None:
+    def __init__(self, plan: Plan, site: Site, offer: Offer) -> None:
         self._plan = plan
         self._site = site
-        self._job = job_sha256
+        self._run = offer.run
+        self._job = offer.job.sha256
         self._ledger = site.open_ledger()
         self._request = Request.of(plan)
         self._offered: list[TreeHead] = []
@@ -50,7 +51,7 @@ class Account:
             RollbackError: when the ledger is older than the site's own tree head.
             LedgerError: when the ledger can't be read, or isn't valid.
         """
-        book, run = self._ledger.book(), self._site.run
+        book, run = self._ledger.book(), self._run
         spent, held = book.charges()
         new: list[Charge] = []
         if book.open_one(run, self._job) is None:
@@ -79,7 +80,7 @@ class Account:
         site.state.note_rows(self._ledger, rows.texts, labels, rows.patients)
         self._ledger.reserve(
             self._request,
-            run=site.run,
+            run=self._run,
             job=self._job,
             code=f"fedmodel {version('fedmodel')} {source_digest()}",
         )
@@ -147,7 +148,7 @@ class Account:
             RefusedError: if the run's reservation was given back.
         """
         self._check_unevaluated()
-        self._ledger.repeat(run=self._site.run, job=self._job, round=round_)
+        self._ledger.repeat(run=self._run, job=self._job, round=round_)
         return StepGuard(self._plan, without_one(self._spent(), self._plan.spend(round_, 1)))
 
     def spend_evaluation(self, norm: float) -> None:
@@ -174,7 +175,7 @@ class Account:
     def _spent(self) -> list[Spend]:
         """Return what this run has spent in the job, equal steps taken together."""
         book = self._ledger.book()
-        return [spend for r in book.of(self._site.run, self._job) for spend in r.done()]
+        return [spend for r in book.of(self._run, self._job) for spend in r.done()]
 
     def _check_unevaluated(self) -> None:
         if self._evaluated():
@@ -184,14 +185,14 @@ class Account:
 
     def _evaluated(self) -> bool:
         book = self._ledger.book()
-        return book.attempts(self._site.run, self._job, "evaluate", _EVALUATION) > 0
+        return book.attempts(self._run, self._job, "evaluate", _EVALUATION) > 0
 
     def _spend(self, part: Part, round_: int, clip: float) -> None:
         def within(spent: Sequence[Spend], held: Sequence[Spend]) -> Sequence[Spend]:
             return give_up(self._plan, spent, held)
 
         self._ledger.spend(
-            part, run=self._site.run, job=self._job, round=round_, clip=clip, within=within
+            part, run=self._run, job=self._job, round=round_, clip=clip, within=within
         )
 
 
@@ -208,9 +209,9 @@ def leave(site: Site, end: Leave) -> Standing | None:
     if not site.has_ledger:
         return None
     ledger = site.open_ledger()
-    if ledger.reservation(site.run, end.job_sha256) is None:
+    if ledger.reservation(end.run, end.job_sha256) is None:
         return None
-    ledger.give_back(site.run, end.job_sha256, failed=end.failed)
+    ledger.give_back(end.run, end.job_sha256, failed=end.failed)
     return Standing(head=ledger.head(), proof=tuple(ledger.prove(end.entries)))
 
 

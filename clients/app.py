@@ -20,6 +20,7 @@ from flwr.clientapp import ClientApp
 
 from clients import account
 from clients.report import SiteWork
+from clients.round_files import forget
 from clients.site import Site
 from clients.site_run import SiteRun
 from fedmodel import wire
@@ -133,10 +134,15 @@ class SiteApp:
 
     def _leave(self, node: _Node, content: RecordDict) -> RecordDict:
         """Give back what a run that has ended hasn't spent, whether or not this process joined."""
-        end = wire.decode_leave(content)
-        if node.run is not None and node.run.job.sha256 == end.job_sha256:
+        end, site = wire.decode_leave(content), node.known_site()
+        if node.run is not None and (node.run.run, node.run.job.sha256) == (
+            end.run,
+            end.job_sha256,
+        ):
             node.replace_run(None)
-        standing = account.leave(node.known_site(), end)
+        standing = account.leave(site, end)
+        if not end.failed:  # else it may be resumed
+            forget(site.state.run_folder(end.run), end.job_sha256)
         if node.run is None:
             node.site = None  # with its rows; whoever speaks to it again is asked who it is
         return wire.encode_reply(standing)

@@ -11,7 +11,7 @@ from fedmodel.job import Performance
 from fedmodel.ledger.site_state import SiteState, dataset_name
 from fedmodel.seeds import Entropy
 
-__all__ = ["RunPlace", "SiteConfig", "make_site", "open_state"]
+__all__ = ["SiteConfig", "make_site", "open_state"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +20,14 @@ class SiteConfig:
 
     Args:
         name: of the site.
-        home: folder of what it keeps from run to run: its key, salt, ledgers and tree heads.
+        home: folder of all that it keeps: its key, salt, ledgers and tree heads, and what is of one
+            run only.
         dataset: name that it gives to its rows.
         policy: what it allows.
         performance: how its machine goes about a job; ``None``: as the coordinator proposes.
+        ledger: file of the ledger, where it isn't in its home.
+        before: folder in which versions before 0.2 kept closed rounds by job alone, where it isn't
+            its home.
 
     Raises:
         ConfigError: for a dataset's name that can't name a file.
@@ -34,24 +38,11 @@ class SiteConfig:
     dataset: str = "main"
     policy: Policy = field(default_factory=Policy)
     performance: Performance | None = None
+    ledger: Path | None = None
+    before: Path | None = None
 
     def __post_init__(self) -> None:
         dataset_name(self.dataset)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunPlace:
-    """Where a site's part in one run is kept.
-
-    Args:
-        run: its name, for the ledger.
-        folder: for what is kept from round to round.
-        ledger: file of the ledger, where it isn't the state's own.
-    """
-
-    run: str
-    folder: Path
-    ledger: Path | None = None
 
 
 def open_state(config: SiteConfig, entropy: Entropy | None = None) -> SiteState:
@@ -64,19 +55,17 @@ def make_site(
     state: SiteState,
     rows: Rows,
     test: Rows | None,
-    place: RunPlace,
     *,
     roster: Roster | None = None,
     entropy: Entropy | None = None,
 ) -> Site:
-    """Return a site, ready for one run.
+    """Return a site, ready for any run.
 
     Args:
         config: the hospital's.
         state: its own (:func:`open_state`).
         rows: its training rows.
         test: rows it has held out from them; ``None`` where it has none.
-        place: of the run.
         roster: who may take part; needed where updates are hidden.
         entropy: real randomness for sampling, noise and keys.
     """
@@ -85,10 +74,9 @@ def make_site(
         rows=rows,
         test=test,
         state=state,
-        run_folder=place.folder,
-        run=place.run,
         dataset=config.dataset,
-        ledger_path=place.ledger,
+        ledger_path=config.ledger,
+        before=config.before,
         policy=config.policy,
         performance=config.performance,
         roster=roster,

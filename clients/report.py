@@ -69,11 +69,12 @@ class SiteReport:
     ledger: LedgerReport | None = None
 
 
-def report_of(site: Site, job: Job, work: SiteWork) -> SiteReport:
+def report_of(site: Site, run: str, job: Job, work: SiteWork) -> SiteReport:
     """Return a site's report: its ledger is read and checked once for all that it says.
 
     Args:
         site: whose.
+        run: which one.
         job: of the run.
         work: what its process has noted.
 
@@ -90,21 +91,21 @@ def report_of(site: Site, job: Job, work: SiteWork) -> SiteReport:
     if not (job.privacy.private and written):
         return SiteReport(site=site.name, work=work)
     ledger = Ledger(site.ledger_file) if aside else site.open_ledger()
-    found = _ledger(ledger, site, job)
+    found = _ledger(ledger, site, run, job)
     if trained and not found.spent:
         raise RollbackError(
-            f"{found.path} says nothing of the run {site.run!r}, in which the site trained: it is "
+            f"{found.path} says nothing of the run {run!r}, in which the site trained: it is "
             "gone or an old copy, and so is the tree head beside it. Restore the newest of both"
         )
     return SiteReport(site=site.name, work=work, ledger=found)
 
 
-def _ledger(ledger: Ledger, site: Site, job: Job) -> LedgerReport:
+def _ledger(ledger: Ledger, site: Site, run: str, job: Job) -> LedgerReport:
     from fedmodel.accounting.claims import claim
 
     read = ledger.snapshot()
     book = read.book
-    reservations = book.of(site.run, job.sha256)
+    reservations = book.of(run, job.sha256)
     entries = [entry for r in reservations for entry in r.spent]
     spends = [entry.spend() for entry in entries]
     return LedgerReport(

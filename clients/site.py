@@ -23,10 +23,10 @@ class Site:
         rows: its training rows.
         test: rows it has held out from them; ``None`` where it was told of none.
         state: what it keeps from run to run: its key, salt, ledgers and tree heads.
-        run_folder: for what it keeps from round to round.
-        run: name of the run, for the ledger.
         dataset: name that it has given to its rows, for the ledger.
         ledger_path: file of the ledger, where it isn't the state's own.
+        before: folder in which versions before 0.2 kept closed rounds by job alone; ``None``: the
+            state's own.
         policy: what it allows. It outranks every job.
         performance: how its machine goes about a job; ``None``: as the coordinator proposes.
         roster: who may take part, by the site's own copy; needed where updates are hidden.
@@ -37,10 +37,9 @@ class Site:
     rows: Rows
     test: Rows | None = None
     state: SiteState
-    run_folder: Path
-    run: str
     dataset: str = "main"
     ledger_path: Path | None = None
+    before: Path | None = None
     policy: Policy = field(default_factory=Policy)
     performance: Performance | None = None
     roster: Roster | None = None

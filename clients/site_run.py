@@ -60,12 +60,13 @@ class SiteRun:
 
     def __init__(self, offer: Offer, site: Site, watch: Watch = UNWATCHED) -> None:
         job = self.job = offer.job
+        self.run = offer.run
         self._watch = watch
         self.site = site
 
         @functools.cache
         def account() -> Account:
-            return Account(plan_of(job), site, job.sha256)
+            return Account(plan_of(job), site, offer)
 
         facts = SiteFacts(
             name=site.name,
@@ -82,13 +83,14 @@ class SiteRun:
         self.examples = self._prepare(site.rows, uses=self._uses())
         self.plan = plan
         size = self.learner.layout.total
-        self.exchange: Exchange = make_exchange(job, site, offer.joining, size)
+        self.exchange: Exchange = make_exchange(offer, site, size)
         self.account = None if plan is None else account()
         self.held_out: Examples | None = None
         self.train_seconds = 0.0  # it stays here: it tells about the number of sampled rows
         self._round = Round(entropy=site.entropy, performance=performance, on_step=watch.advance)
-        self._optimizers = RoundFiles(site.run_folder, "optimizer", ".safetensors")
-        self._clips = RoundFiles(site.run_folder, "clip", ".txt")
+        folder = site.state.run_folder(offer.run)
+        self._optimizers = RoundFiles(folder, f"optimizer-{job.sha256[:32]}", ".safetensors")
+        self._clips = RoundFiles(folder, f"clip-{job.sha256[:32]}", ".txt")
         if not self.job.privacy.clips_units and reads_padding(self.learner):
             logger.warning(
                 "'%s' looks at padding: what it makes of a text changes with how far the text is "
@@ -156,9 +158,13 @@ class SiteRun:
         """Check that an order is one of this run's.
 
         Raises:
-            ProtocolError: when it is of another job, round or number of parameters.
+            ProtocolError: when it is of another run, job, round or number of parameters.
             RollbackError: if the site's ledger is older than the coordinator knows it.
         """
+        if order.run != self.run:
+            raise ProtocolError(
+                f"the order belongs to the run {order.run!r}, and this site has joined {self.run!r}"
+            )
         if order.job_sha256 != self.job.sha256:
             raise ProtocolError("the order belongs to another job than the one this site joined")
         if not 1 <= order.round <= self.job.train.rounds:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedmodel.identity.provision import CoordinatorKeys
 from fedmodel.job import Job, Performance
-from fedmodel.runs import RunFolder
+from fedmodel.runs import RunFolder, new_run
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from server.ledger_memory import LedgerMemory
@@ -82,6 +82,7 @@ class Coordinator:
 
     Args:
         job: what was agreed.
+        run: names the run; where it isn't given, the folder's, or a new one.
         performance: proposed to every site.
         folder: where the run is written, ``None`` to write nothing.
         initial: starting parameters, float32 ``[trainable]``.
@@ -99,6 +100,7 @@ class Coordinator:
     """
 
     job: Job
+    run: str = ""
     performance: Performance = field(default_factory=Performance)
     folder: RunFolder | None
     initial: Vector
@@ -112,3 +114,8 @@ class Coordinator:
     entropy: Entropy = field(default_factory=Entropy)
     timeout: float = 3600.0
     reporter: Reporter = field(default_factory=Silent)
+
+    def __post_init__(self) -> None:
+        if not self.run:
+            named = self.folder.run if self.folder is not None else new_run("run", self.entropy)
+            object.__setattr__(self, "run", named)

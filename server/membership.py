@@ -33,6 +33,7 @@ def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict
     offers = {
         node: wire.encode_offer(
             Offer(
+                run=coordinator.run,
                 job=job,
                 performance=coordinator.performance,
                 tree_heads=tuple(memory.offered(node)),
@@ -82,12 +83,12 @@ def quorum(job: Job, asked: int) -> tuple[int, str]:
 
 
 def leave(channel: Channel, coordinator: Coordinator, *, failed: bool) -> None:
-    """Tell every node that the run has ended, so that nothing stays reserved for it."""
-    if not coordinator.job.privacy.private:
-        return
-    job, memory = coordinator.job.sha256, coordinator.memory
+    """Tell every node that the run has ended, so that nothing stays reserved or kept for it."""
+    run, job, memory = coordinator.run, coordinator.job.sha256, coordinator.memory
     ends = {
-        node: wire.encode_leave(Leave(job_sha256=job, failed=failed, entries=memory.entries(node)))
+        node: wire.encode_leave(
+            Leave(run=run, job_sha256=job, failed=failed, entries=memory.entries(node))
+        )
         for node in channel.nodes()
     }
     for answer in channel.ask("query.leave", ends):

@@ -194,7 +194,8 @@ class _Run:
 
     def order(self, node: int, round_: int, vector: Any) -> Content:
         """Return what a node is told to do."""
-        return wire.encode_order(round_, self.job.sha256, vector, self.c.memory.entries(node))
+        entries = self.c.memory.entries(node)
+        return wire.encode_order(self.c.run, round_, self.job.sha256, vector, entries)
 
     def play(self, exchange: Exchange, nodes: list[int]) -> None:
         """Play one round; sets ``stopped`` when the run must end."""

@@ -13,7 +13,7 @@ from flwr.supercore.run import Run
 
 import clients.app
 import server.app
-from clients.assemble import RunPlace, SiteConfig, make_site, open_state
+from clients.assemble import SiteConfig, make_site, open_state
 from clients.report import SiteReport, SiteWork, report_of
 from clients.site import Site
 from fedmodel.errors import ConfigError, FedmodelError, QuorumError
@@ -86,11 +86,7 @@ def play(
     states = {node: open_state(config) for node, config in configs.items()}
     keys = _provision(parties, states, (homes.state or folder.path) / "coordinator")
     roster = None if keys is None else keys.roster
-    places = _places(configs, folder, homes)
-    sites = {
-        node: _site(parties, config, states[node], places[node], roster)
-        for node, config in configs.items()
-    }
+    sites = {node: _site(parties, config, states[node], roster) for node, config in configs.items()}
     site_app = clients.app.SiteApp(lambda c: sites[c.node_id], watch, candid=candid)
     contexts = {n: Context(run_id, n, {}, RecordDict(), {}) for n in sites}
     carrier = grid(site_app.app, contexts, Run.create_empty(run_id))
@@ -109,13 +105,13 @@ def play(
     try:
         server_app(carrier, Context(run_id, 1, {}, RecordDict(), {}))
     except BaseException as error:  # an interruption too: it goes on later, by its ledgers
-        _copy_ledgers(_reports(parties, sites, work, failed=True), folder)
+        _copy_ledgers(_reports(parties, folder.run, sites, work, failed=True), folder)
         if isinstance(error, QuorumError) and error.__cause__ is None:
             # Its words may quote a row, so no log has them; who called from Python is shown them.
             error.__cause__ = site_app.surprise
         raise
     work = {node: site_app.work(run_id, node) for node in sites}
-    reports = _reports(parties, sites, work)
+    reports = _reports(parties, folder.run, sites, work)
     _copy_ledgers(reports, folder)
     traffic = Traffic(bytes_up=carrier.traffic.up, bytes_down=carrier.traffic.down)
     return Played(result=results[0], reports=reports, traffic=traffic)
@@ -135,30 +131,17 @@ def _configs(parties: Parties, folder: RunFolder, homes: Homes) -> dict[int, Sit
             policy=homes.policy,
             # Who proposes it and who decides are one person here.
             performance=parties.performance,
+            # A simulation without a state of its own keeps the ledgers together.
+            ledger=folder.ledger(name) if homes.state is None else None,
+            before=folder.site_state(name),
         )
         for node, name in node_names(parties).items()
     }
 
 
-def _places(
-    configs: Mapping[int, SiteConfig], folder: RunFolder, homes: Homes
-) -> dict[int, RunPlace]:
-    # A simulation without a state of its own keeps the ledgers together.
-    return {
-        node: RunPlace(
-            run=folder.run,
-            folder=folder.site_state(config.name),
-            ledger=folder.ledger(config.name) if homes.state is None else None,
-        )
-        for node, config in configs.items()
-    }
-
-
-def _site(
-    parties: Parties, config: SiteConfig, state: SiteState, place: RunPlace, roster: Roster | None
-) -> Site:
+def _site(parties: Parties, config: SiteConfig, state: SiteState, roster: Roster | None) -> Site:
     rows, test = parties.sites[config.name], parties.held_out.get(config.name)
-    return make_site(config, state, rows, test, place, roster=roster)
+    return make_site(config, state, rows, test, roster=roster)
 
 
 def _provision(
@@ -219,6 +202,7 @@ def excluded(parties: Parties, homes: Homes) -> frozenset[int]:
 
 def _reports(
     parties: Parties,
+    run: str,
     sites: Mapping[int, Site],
     work: Mapping[int, SiteWork],
     *,
@@ -228,7 +212,7 @@ def _reports(
     found = {}
     for node, site in sites.items():
         try:
-            found[node] = report_of(site, parties.job, work.get(node, SiteWork()))
+            found[node] = report_of(site, run, parties.job, work.get(node, SiteWork()))
         except FedmodelError as error:
             if not failed:
                 raise

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedmodel.errors import LedgerError
 from fedmodel.ledger import Ledger
-from fedmodel.runs import RunFolder
+from fedmodel.runs import RunFolder, run_folder_name
 
 __all__ = ["discard"]
 
@@ -31,6 +31,8 @@ def discard(folder: RunFolder, state: Path | None = None) -> bool:
         for path in sorted(ledgers):
             if any(reservation.spent for reservation in Ledger(path).book().of(folder.run)):
                 return False
+        for path in [] if state is None else state.glob(f"*/runs/{run_folder_name(folder.run)}"):
+            shutil.rmtree(path)
         shutil.rmtree(folder.path)
     except (OSError, LedgerError):
         return False

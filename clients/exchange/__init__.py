@@ -10,8 +10,7 @@ from clients.exchange.sealed import Sealed
 from clients.exchange.summed import Summed
 from clients.exchange.work import Work
 from clients.site import Site
-from fedmodel.job import Job
-from fedmodel.wire import Content, Order
+from fedmodel.wire import Content, Offer, Order
 
 __all__ = ["Exchange", "Work", "make_exchange"]
 
@@ -39,21 +38,20 @@ class Exchange(Protocol):
         """
 
 
-def make_exchange(job: Job, site: Site, joining: str, size: int) -> Exchange:
+def make_exchange(offer: Offer, site: Site, size: int) -> Exchange:
     """Return how a job's answers leave a site.
 
     Args:
-        job: that was agreed on.
-        site: with its roster, where updates are hidden.
-        joining: names this joining, likewise.
+        offer: of the run, with the job, and the name of this joining where updates are hidden.
+        site: with its roster, likewise.
         size: parameters of an update.
 
     Raises:
         RefusedError: when updates are hidden and the site has no roster, or isn't on it.
         FloorError: when the job asks for less than the site's floors.
     """
-    if job.secagg.mode == "on":
-        return Summed(job, site, joining, size)
-    if job.secagg.mode == "seal":
-        return Sealed(job, site, joining)
+    if offer.job.secagg.mode == "on":
+        return Summed(offer, site, size)
+    if offer.job.secagg.mode == "seal":
+        return Sealed(offer, site)
     return Plain()

@@ -28,10 +28,10 @@ Part: TypeAlias = bytes | NDArray[np.uint8]
 
 
 class Replies:
-    """The last reply of each leg, in a site's folder.
+    """The last reply of each leg, in a run's folder at a site.
 
     Args:
-        folder: of the site's state.
+        folder: of the run.
         job: SHA-256 (hex) of the job.
     """
 

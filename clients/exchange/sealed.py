@@ -6,11 +6,10 @@ from clients.site import Site
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
 from fedmodel.identity.seal import Context, seal
-from fedmodel.job import Job
 from fedmodel.secagg import messages
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.peers import Peers
-from fedmodel.wire import Content, Order
+from fedmodel.wire import Content, Offer, Order
 
 __all__ = ["Sealed"]
 
@@ -19,15 +18,15 @@ class Sealed:
     """Updates in envelopes (:mod:`fedmodel.identity.seal`).
 
     Args:
-        job: with ``secagg=seal``.
+        offer: of a job with ``secagg=seal``.
         site: with its roster.
-        joining: names this joining.
 
     Raises:
         RefusedError: when the site has no roster, or isn't on it.
     """
 
-    def __init__(self, job: Job, site: Site, joining: str) -> None:
+    def __init__(self, offer: Offer, site: Site) -> None:
+        job, joining = offer.job, offer.joining
         roster = own_roster(site, joining)
         self._to = bytes.fromhex(roster.seal)
         self._sign = site.state.key.sign

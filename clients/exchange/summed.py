@@ -10,13 +10,12 @@ from clients.site import Site
 from fedmodel import wire
 from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import EquivocationError, ProtocolError
-from fedmodel.job import Job
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.masking import Encode
 from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.sums import PlainSum, PlainValues, SharedSum
 from fedmodel.update import Update, vector_sha256
-from fedmodel.wire import Content, Order
+from fedmodel.wire import Content, Offer, Order
 
 __all__ = ["Summed"]
 
@@ -27,9 +26,8 @@ class Summed:
     """Secure aggregation at a site (:class:`fedmodel.secagg.participant.Participant`).
 
     Args:
-        job: with ``secagg=on``.
+        offer: of a job with ``secagg=on``.
         site: with its roster and floors.
-        joining: names this joining.
         size: parameters of an update.
 
     Raises:
@@ -37,7 +35,8 @@ class Summed:
         RefusedError: when the site has no roster, or isn't on it.
     """
 
-    def __init__(self, job: Job, site: Site, joining: str, size: int) -> None:
+    def __init__(self, offer: Offer, site: Site, size: int) -> None:
+        job, joining = offer.job, offer.joining
         roster = own_roster(site, joining)
         self._job, self._size, self._entropy = job, size, site.entropy
         self._name = site.name
@@ -51,7 +50,8 @@ class Summed:
             rounds=job.train.rounds,
             count=first.count,
         )
-        self._replies = Replies(site.run_folder, job.sha256)
+        folder = site.state.run_folder(offer.run)
+        self._replies = Replies(folder, job.sha256)
         # A round's update, by the round and the model it is of: for another attempt of the round.
         self._pending: tuple[tuple[int, str], Update] | None = None
         # Where one set of survivors a round can be agreed on, its attempts are paid for once.
@@ -67,7 +67,7 @@ class Summed:
             floors=site.policy.floors.of_roster(len(roster.members)),
             sign=site.state.key.sign,
             entropy=site.entropy,
-            closing=ClosedRounds(site.run_folder, agreement.job),
+            closing=ClosedRounds(folder, job.sha256, site.before or site.state.folder),
         )
 
     def _shared(self, round_: int) -> SharedSum:

@@ -7,6 +7,7 @@
     <state>/<site>/ledgers/<dataset>.jsonl  what was spent
     <state>/<site>/heads/<dataset>.json     its last signed tree head
     <state>/<site>/leaves/<dataset>.bin     salted hashes of its rows
+    <state>/<site>/runs/<run>/              what it keeps from round to round of one run
 
 It is the site's own. Nothing in it but tree heads is ever sent.
 """
@@ -24,6 +25,7 @@ from fedmodel.identity.keyfile import Kind
 from fedmodel.ledger import DatasetEntry, Ledger, Owner
 from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.commitment import Commitment, Leaves, commit
+from fedmodel.runs import run_folder_name
 from fedmodel.seeds import Entropy
 
 __all__ = ["SiteState", "dataset_name", "folder_name", "is_state", "sites_in"]
@@ -121,6 +123,10 @@ class SiteState:
     def ledger_path(self, dataset: str) -> Path:
         """Return the usual path of a dataset's ledger."""
         return self.folder / "ledgers" / f"{dataset_name(dataset)}.jsonl"
+
+    def run_folder(self, run: str) -> Path:
+        """Return the folder of what is kept of one run: no other run's is in it."""
+        return self.folder / "runs" / run_folder_name(run)
 
     def datasets(self) -> list[str]:
         """Return the names of the datasets that have a ledger here."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fedmodel import config
 from fedmodel.job import Job
 from fedmodel.runs.files import read_record
-from fedmodel.seeds import Entropy
+from fedmodel.runs.names import new_run
 
 __all__ = ["RUN_SCHEMA", "Machine", "Manifest", "manifest_of"]
 
@@ -103,7 +103,7 @@ def manifest_of(
         configuration: as it was composed, ``None`` where nothing was.
     """
     return Manifest(
-        run=f"{name}-{Entropy().bytes(4).hex()}",
+        run=new_run(name),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         fedmodel=version("fedmodel"),
         python=platform.python_version(),

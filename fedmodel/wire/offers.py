@@ -11,7 +11,7 @@ from fedmodel._paths import source_digest
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.job import Job, Performance
 from fedmodel.ledger.tree_head import LARGEST, TreeHead
-from fedmodel.wire.records import VERSION, checked_field, checked_record
+from fedmodel.wire.records import VERSION, checked_field, checked_record, named_run
 
 __all__ = ["Offer", "decode_offer", "encode_offer"]
 
@@ -26,6 +26,7 @@ class Offer:
     """What a coordinator offers a site.
 
     Args:
+        run: names the run; it is chosen by whoever starts it.
         job: what all would agree on.
         performance: proposed; a site decides for itself. Its device is never taken from a message.
         tree_heads: of the site's ledgers, as the coordinator has kept them.
@@ -33,6 +34,7 @@ class Offer:
             empty.
     """
 
+    run: str
     job: Job
     performance: Performance = field(default_factory=Performance)
     tree_heads: tuple[TreeHead, ...] = ()
@@ -43,6 +45,7 @@ def encode_offer(offer: Offer) -> RecordDict:
     """Return the content that offers a job, with the digest of this party's sources."""
     record = ConfigRecord({"version": VERSION, "job": offer.job.json.decode()})
     record["performance"] = config.canonical(offer.performance).decode()
+    record["run"] = offer.run
     record["sources"] = source_digest()
     record["joining"] = offer.joining
     record["heads"] = "\n".join(head.to_json().decode() for head in offer.tree_heads)
@@ -64,6 +67,7 @@ def decode_offer(content: RecordDict) -> Offer:
             f"({source_digest()[:16]}…); install the same fedmodel version everywhere"
         )
     return Offer(
+        run=named_run(record),
         job=_job(_text(record, "job", _MAX_JOB)),
         performance=_performance(_text(record, "performance", _MAX_PERFORMANCE)),
         tree_heads=_tree_heads(checked_field(record, "heads", str)),

@@ -7,7 +7,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedmodel.errors import ProtocolError
-from fedmodel.wire.records import VERSION, checked_field, checked_record, unpack
+from fedmodel.wire.records import VERSION, checked_field, checked_record, named_run, unpack
 
 __all__ = ["Leave", "Order", "decode_leave", "decode_order", "encode_leave", "encode_order"]
 
@@ -18,13 +18,15 @@ class Order:
 
     Args:
         round: number of the round, from 1; for an evaluation, of the last one.
-        job_sha256: which job this belongs to.
+        run: which run this belongs to.
+        job_sha256: and which job.
         vector: the current trainable parameters, float32 ``[trainable]``, read-only.
         entries: how many the site's ledger has in the newest head that the coordinator keeps; the
             answer proves that it has grown from there.
     """
 
     round: int
+    run: str
     job_sha256: str
     vector: NDArray[np.float32]
     entries: int = 0
@@ -35,19 +37,23 @@ class Leave:
     """What the coordinator tells a site when a run ends.
 
     Args:
-        job_sha256: which job.
+        run: which one.
+        job_sha256: of which job.
         failed: it didn't come to its end.
         entries: as in an order.
     """
 
+    run: str
     job_sha256: str
     failed: bool
     entries: int = 0
 
 
-def encode_order(round_: int, job_sha256: str, vector: Array, entries: int = 0) -> RecordDict:
+def encode_order(
+    run: str, round_: int, job_sha256: str, vector: Array, entries: int = 0
+) -> RecordDict:
     """Return the content of a train or evaluate message (see :class:`Order`)."""
-    record = ConfigRecord({"version": VERSION, "round": round_, "job": job_sha256})
+    record = ConfigRecord({"version": VERSION, "run": run, "round": round_, "job": job_sha256})
     record["entries"] = entries
     return RecordDict({"arrays": ArrayRecord({"vector": vector}), "config": record})
 
@@ -66,7 +72,13 @@ def decode_order(content: RecordDict) -> Order:
     if round_ < 1:
         raise ProtocolError(f"round must be at least 1, got {round_}")
     job = checked_field(record, "job", str)
-    return Order(round=round_, job_sha256=job, vector=vector, entries=_entries(record))
+    return Order(
+        round=round_,
+        run=named_run(record),
+        job_sha256=job,
+        vector=vector,
+        entries=_entries(record),
+    )
 
 
 def _entries(record: ConfigRecord) -> int:
@@ -78,7 +90,8 @@ def _entries(record: ConfigRecord) -> int:
 
 def encode_leave(leave: Leave) -> RecordDict:
     """Return the content of the message that ends a run."""
-    record = ConfigRecord({"version": VERSION, "job": leave.job_sha256, "failed": leave.failed})
+    record = ConfigRecord({"version": VERSION, "run": leave.run, "job": leave.job_sha256})
+    record["failed"] = leave.failed
     record["entries"] = leave.entries
     return RecordDict({"config": record})
 
@@ -91,4 +104,5 @@ def decode_leave(content: RecordDict) -> Leave:
     """
     record = checked_record(content)
     job, failed = checked_field(record, "job", str), checked_field(record, "failed", bool)
-    return Leave(job_sha256=job, failed=failed, entries=_entries(record))
+    run, entries = named_run(record), _entries(record)
+    return Leave(run=run, job_sha256=job, failed=failed, entries=entries)

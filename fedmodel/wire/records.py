@@ -6,10 +6,11 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
-from fedmodel.errors import ProtocolError
+from fedmodel.errors import ConfigError, ProtocolError
+from fedmodel.runs import check_run
 from fedmodel.wire.arrays import flat_array, view
 
-__all__ = ["VERSION", "Content", "checked_field", "checked_record", "pack", "unpack"]
+__all__ = ["VERSION", "Content", "checked_field", "checked_record", "named_run", "pack", "unpack"]
 
 VERSION = "fedmodel.wire/2"
 
@@ -70,3 +71,15 @@ def checked_field(record: ConfigRecord, name: str, kind: type) -> Any:
     if type(value) is not kind:
         raise ProtocolError(f"field '{name}': expected {kind.__name__}, got {type(value).__name__}")
     return value
+
+
+def named_run(record: ConfigRecord) -> str:
+    """Return the run that a record is of.
+
+    Raises:
+        ProtocolError: when it names none, or its name could be that of something else on a disk.
+    """
+    try:
+        return check_run(checked_field(record, "run", str))
+    except ConfigError as error:
+        raise ProtocolError(f"{error}; a run folder's manifest has the run's own") from error

@@ -118,7 +118,7 @@ class Federation:
             self._coordinator.take_advert(advert)
         self._adverts = [decode(Advert, data) for data in adverts]
         self._model = vector_sha256(vector)
-        self._order = wire.encode_order(1, _JOB, wire.pack(vector))
+        self._order = wire.encode_order("benchmark", 1, _JOB, wire.pack(vector))
         self.first = self._agree()
 
     def _agree(self) -> list[Seconds]:

@@ -82,8 +82,6 @@ class Workload:
             name=str(number),
             rows=self.rows_of(number),
             state=SiteState(folder / "state", str(number)),
-            run_folder=folder / "state",
-            run="benchmark",
         )
 
     def prepare(self) -> "Ready":

@@ -150,7 +150,9 @@ class Talk(Speaker):
     def order(self, attempt: Attempt, round_: int = 1, **change: Any) -> RecordDict:
         vector = change.get("vector", self.initial)
         entries = change.get("entries", 0)
-        content = wire.encode_order(round_, self.job.sha256, wire.pack(vector), entries)
+        content = wire.encode_order(
+            self.run_name, round_, self.job.sha256, wire.pack(vector), entries
+        )
         return wire.add_parcel(content, "secagg", attempt.deliver_for(1))
 
     def upload(self, attempt: Attempt, reply: Message, zero: Any) -> None:

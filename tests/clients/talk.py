@@ -35,9 +35,7 @@ def make_site(folder: Path, rows: Rows, **values: Any) -> Site:
         "name": name,
         "rows": rows,
         "state": SiteState(folder / "home", name),
-        "run_folder": folder / "state",
         "ledger_path": folder / "ledger" / f"{name}.jsonl",
-        "run": "test",
         "performance": CPU,
         "policy": Policy(**policy),
     }
@@ -47,8 +45,9 @@ def make_site(folder: Path, rows: Rows, **values: Any) -> Site:
 class Speaker:
     """Says things to a site, as a coordinator would."""
 
-    def __init__(self, site: Site, job: Job) -> None:
+    def __init__(self, site: Site, job: Job, run: str = "test") -> None:
         self.site = site
+        self.run_name = run
         self.job = job
         self.on_step: Callable[[], None] = lambda: None
         self.restart()
@@ -71,10 +70,17 @@ class Speaker:
         message.metadata.__dict__["_message_id"] = "m"
         return self.app.app(message, Context(RUN, NODE, {}, RecordDict(), {}))
 
-    def join(self, job: Job, *known: TreeHead, joining: str = "") -> Message:
+    def join(self, job: Job, *known: TreeHead, joining: str = "", run: str = "") -> Message:
         self.job = job
-        offer = Offer(job=job, performance=CPU, tree_heads=known, joining=joining)
+        offer = Offer(
+            run=run or self.run_name, job=job, performance=CPU, tree_heads=known, joining=joining
+        )
         return self.send("query.join", wire.encode_offer(offer))
+
+    @property
+    def kept(self) -> Path:
+        """Folder of what the site keeps of the run from round to round."""
+        return self.site.state.run_folder(self.run_name)
 
     @property
     def learner(self) -> Learner:

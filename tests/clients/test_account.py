@@ -50,21 +50,22 @@ class Talk(Speaker):
         values: dict[str, Any] = {
             "rows": ROWS,
             "ledger_path": folder / "ledgers" / "main.jsonl",
-            "run_folder": folder / "between",
             "state": state,
-            "run": "one",
         }
-        super().__init__(make_site(folder, **(values | site)), JOB)
+        run = site.pop("run", "test")
+        super().__init__(make_site(folder, **(values | site)), JOB, run)
 
     def offer(self, job: Job = JOB, *known: TreeHead) -> Message:
         return self.join(job, *known)
 
     def train(self, round_: int = 1, entries: int = 0, job: Job = JOB) -> Message:
         vector = wire.pack(resident(job, CPU).initial)
-        return self.send("train", wire.encode_order(round_, job.sha256, vector, entries))
+        return self.send(
+            "train", wire.encode_order(self.run_name, round_, job.sha256, vector, entries)
+        )
 
     def leave(self, failed: bool = False, entries: int = 0, job: Job = JOB) -> Message:
-        end = Leave(job_sha256=job.sha256, failed=failed, entries=entries)
+        end = Leave(run=self.run_name, job_sha256=job.sha256, failed=failed, entries=entries)
         return self.send("query.leave", wire.encode_leave(end))
 
     def entries(self) -> list[str]:
@@ -103,7 +104,7 @@ def test_a_job_from_join_to_leave(folder: Path) -> None:
     assert wire.decode_standing(talk.leave().content) is None
     assert "query.join" in why(talk.train(2)).reason
     assert talk.entries()[3:] == ["spend", "give-back"]
-    (made,) = talk.site.open_ledger().book().of("one", JOB.sha256)
+    (made,) = talk.site.open_ledger().book().of("test", JOB.sha256)
     assert made.entry.code.startswith("fedmodel ")
 
 
@@ -129,7 +130,7 @@ def test_a_session_ends_also_where_the_ledger_cannot_be_written(folder: Path) ->
 def test_what_the_operator_gave_up_is_not_spent(folder: Path) -> None:
     talk = Talk(folder)
     talk.offer()
-    talk.site.open_ledger().give_back_run("one")
+    talk.site.open_ledger().give_back_run("test")
     assert "holds no reservation" in why(talk.train(1)).reason
     assert talk.entries()[3:] == ["give-back"]
 
@@ -141,7 +142,7 @@ def test_a_run_that_failed_is_aborted_and_can_go_on(folder: Path) -> None:
     standing(talk.leave(failed=True))
     assert isinstance(talk.site.open_ledger().entries()[-1], AbortEntry)
     standing(talk.offer())
-    held = talk.site.open_ledger().reservation("one", JOB.sha256)
+    held = talk.site.open_ledger().reservation("test", JOB.sha256)
     assert held is not None
     assert sum(s.steps for s in held.held()) == 6
     for round_ in (2, 3, 4):
@@ -280,7 +281,7 @@ def test_heads_of_others_are_no_matter_and_forged_ones_are_refused(folder: Path)
     other = standing(Talk(folder.with_name("south"), name="south").offer()).head
     talk = Talk(folder)
     own = standing(talk.offer(JOB, other)).head
-    content = wire.encode_offer(Offer(job=JOB, tree_heads=(own,)))
+    content = wire.encode_offer(Offer(run="test", job=JOB, tree_heads=(own,)))
     text = str(content.config_records["config"]["heads"])
     content.config_records["config"]["heads"] = text.replace('"size":3', '"size":2')
     assert "doesn't verify" in why(talk.send("query.join", content)).reason

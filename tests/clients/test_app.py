@@ -42,7 +42,7 @@ class Talk(Speaker):
     def order(self, round_: int = 1, **change: Any) -> Message:
         vector = change.get("vector", self.learner.initial)
         sha256 = change.get("job", self.job.sha256)
-        return self.send("train", wire.encode_order(round_, sha256, wire.pack(vector)))
+        return self.send("train", wire.encode_order("test", round_, sha256, wire.pack(vector)))
 
     def train(self, round_: int = 1) -> Update:
         reply = self.order(round_)
@@ -52,7 +52,7 @@ class Talk(Speaker):
     def evaluate(self, round_: int = 4, **change: Any) -> Message:
         vector = change.get("vector", self.learner.initial)
         sha256 = change.get("job", self.job.sha256)
-        return self.send("evaluate", wire.encode_order(round_, sha256, wire.pack(vector)))
+        return self.send("evaluate", wire.encode_order("test", round_, sha256, wire.pack(vector)))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_training_before_joining_is_refused(talk: Talk) -> None:
 
 
 def test_a_node_without_a_site_is_refused() -> None:
-    offer = Message(wire.encode_offer(Offer(job=PLAIN)), NODE, "query.join")
+    offer = Message(wire.encode_offer(Offer(run="test", job=PLAIN)), NODE, "query.join")
     reply = site_app.app(offer, Context(RUN, NODE, {}, RecordDict(), {}))
     assert "without a site" in refusal(reply, "ProtocolError")
 
@@ -117,7 +117,7 @@ def test_orders_that_do_not_belong_are_refused_and_cost_nothing(job: Job, talk: 
     ]:
         assert says in refusal(reply, "ProtocolError")
     assert talk.spent() == 0
-    assert not talk.site.run_folder.exists()
+    assert not talk.kept.exists()
 
 
 @pytest.mark.parametrize("least", [1, 16], ids=["fewer than a batch", "fewer than min_rows"])
@@ -217,7 +217,7 @@ def test_an_evaluation_proves_that_the_ledger_has_grown_from_where_the_order_kno
     joined = talk.run.standing()
     assert joined is not None
     vector, size = wire.pack(talk.learner.initial), joined.head.size
-    reply = talk.send("evaluate", wire.encode_order(4, EVALUATED.sha256, vector, size))
+    reply = talk.send("evaluate", wire.encode_order("test", 4, EVALUATED.sha256, vector, size))
     after = wire.decode_standing(reply.content)
     assert after is not None
     assert after.head.size > size
@@ -349,7 +349,7 @@ def test_the_ledger_tells_the_norm_that_each_round_starts_from(talk: Talk) -> No
         talk.train(round_)
     entries = Ledger(talk.site.ledger_file).entries()
     found = [float(e.clip) for e in entries if isinstance(e, SpendEntry)]
-    kept = float((talk.site.run_folder / "clip-0001.txt").read_text())
+    kept = float(next(talk.kept.glob("clip-*-0001.txt")).read_text())
     assert kept != 0.7
     assert found == [0.7, kept, kept]
 
@@ -359,7 +359,7 @@ def test_the_ledger_tells_the_norm_that_each_round_starts_from(talk: Talk) -> No
 
 def test_who_has_left_is_forgotten_with_all_rows_and_asked_anew_who_it_is(talk: Talk) -> None:
     talk.join(PRIVATE)
-    end = wire.encode_leave(wire.Leave(job_sha256=PRIVATE.sha256, failed=False))
+    end = wire.encode_leave(wire.Leave(run="test", job_sha256=PRIVATE.sha256, failed=False))
     assert not talk.send("query.leave", end).has_error()
     node = talk.app._nodes[RUN, NODE]
     assert (node.run, node.site) == (None, None)

@@ -41,7 +41,7 @@ def begin(tmp_path: Path) -> Begin:
     def site_run(job: Job = JOB, folder: Path = tmp_path, **site: Any) -> SiteRun:
         rows, test = site.pop("rows", ALL.select(range(20))), ALL.select(range(20, 30))
         made = make_site(folder, rows, **{"test": test} | site)
-        return SiteRun(Offer(job=job), made)
+        return SiteRun(Offer(run="test", job=job), made)
 
     return site_run
 
@@ -53,7 +53,9 @@ def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def order(run: SiteRun, round_: int = 3, seed: int = 0) -> Order:
     vector = np.random.default_rng(seed).standard_normal(run.learner.layout.total)
-    return Order(round=round_, job_sha256=run.job.sha256, vector=vector.astype(np.float32))
+    return Order(
+        run="test", round=round_, job_sha256=run.job.sha256, vector=vector.astype(np.float32)
+    )
 
 
 def entries(run: SiteRun) -> list[SpendEntry]:

@@ -49,7 +49,7 @@ def test_a_sum_with_others_who_send_zeros_is_the_sites_own_update(talk: Talk, we
     job = job_of(aggregation=ProposedAggregation(weights=weights))
     plain = replace(job, secagg=SecAgg())
     talk.offer(plain, "")
-    reply = talk.send("train", wire.encode_order(1, plain.sha256, wire.pack(talk.initial)))
+    reply = talk.send("train", wire.encode_order("test", 1, plain.sha256, wire.pack(talk.initial)))
     expected = wire.decode_update(reply.content, talk.initial.size)
     attempt = talk.open(talk.begin(job))
     talk.upload(attempt, talk.send("train", talk.order(attempt)), nothing)
@@ -202,7 +202,7 @@ def test_a_wrong_mask_is_noticed_in_every_kind_of_sum(talk: Talk, privacy: Any) 
 @pytest.mark.parametrize("privacy", [None, RECORD, POOLED, WHOLE])
 def test_nothing_is_spent_on_what_the_protocol_refuses(talk: Talk, privacy: Any) -> None:
     protocol = talk.begin(job_of(privacy=privacy))
-    order = wire.encode_order(1, talk.job.sha256, wire.pack(talk.initial))
+    order = wire.encode_order("test", 1, talk.job.sha256, wire.pack(talk.initial))
     wire.add_parcel(order, "secagg", b"nothing")
     assert "expected a message" in talk.why("train", order)  # before anything was opened
     attempt = talk.open(protocol)
@@ -246,7 +246,7 @@ def test_an_update_proves_that_the_ledger_has_grown_from_where_the_order_knows_i
     joined = talk.run.standing()
     assert joined is not None
     size = joined.head.size
-    order = wire.encode_order(1, job.sha256, wire.pack(talk.initial), size)
+    order = wire.encode_order("test", 1, job.sha256, wire.pack(talk.initial), size)
     reply = talk.send("train", talk.order(attempt, entries=size) if mode == "on" else order)
     after = wire.decode_standing(reply.content)
     assert after is not None
@@ -345,7 +345,7 @@ def test_rubbish_in_a_leg_is_one_clear_refusal(talk: Talk, leg: str, data: Any) 
     talk.open(talk.begin(job_of()))
     content = wire.encode_reply()
     if leg == "train":
-        content = wire.encode_order(1, talk.job.sha256, wire.pack(talk.initial))
+        content = wire.encode_order("test", 1, talk.job.sha256, wire.pack(talk.initial))
     if data is not None:
         wire.add_parcel(content, "secagg", data)
     reply = talk.send(leg, content)

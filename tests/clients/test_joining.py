@@ -92,7 +92,7 @@ def test_each_joining_has_a_key_of_its_own(talk: Talk) -> None:
 def test_a_sealed_update_is_for_the_coordinator_and_its_round(talk: Talk, privacy: Any) -> None:
     job = job_of("seal", privacy)
     talk.offer(job)
-    reply = talk.send("train", wire.encode_order(2, job.sha256, wire.pack(talk.initial)))
+    reply = talk.send("train", wire.encode_order("test", 2, job.sha256, wire.pack(talk.initial)))
     data = wire.parcel(reply.content, "sealed").tobytes()
     assert set(reply.content) == {"config", "parcels"}
     context = Envelope(

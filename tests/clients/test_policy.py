@@ -54,7 +54,7 @@ def rows(count: int, patients: int | None = None) -> Rows:
 
 
 def begin(job: Job, folder: Path, table: Rows, name: str = "north", **values: Any) -> SiteRun:
-    return SiteRun(Offer(job=job), make_site(folder, table, name=name, **values))
+    return SiteRun(Offer(run="test", job=job), make_site(folder, table, name=name, **values))
 
 
 @pytest.mark.long
@@ -75,7 +75,7 @@ def test_sites_of_any_size_have_the_same_plan_and_the_same_noise(
         run = begin(job, tmp_path / str(count), rows(count, 7), f"site-{count}")
         stds.append([])
         vector = np.zeros(run.learner.layout.total, np.float32)
-        run.train(Order(round=1, job_sha256=job.sha256, vector=vector))
+        run.train(Order(run="test", round=1, job_sha256=job.sha256, vector=vector))
         plans.append(run.plan)
     assert plans[0] is not None
     assert plans == [plans[0]] * 4
@@ -255,7 +255,7 @@ def test_the_policy_is_asked_before_the_model_is_loaded_or_anything_written(
         begin(job, tmp_path, rows(20))
     capped = make_site(tmp_path, rows(20), caps=Caps(epsilon=0.1))
     with pytest.raises(BudgetError, match=r"budget\.epsilon"):
-        SiteRun(Offer(job=JOB), capped)
+        SiteRun(Offer(run="test", job=JOB), capped)
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
@@ -292,13 +292,13 @@ def test_a_site_lowers_its_physical_batch_without_making_it_another_job(
 
     monkeypatch.setattr(Examples, "chunks", watched)
     updates = []
-    offer = Offer(job=job, performance=Performance(device="cpu", physical_batch=8))
+    offer = Offer(run="test", job=job, performance=Performance(device="cpu", physical_batch=8))
     for own in (None, Performance(device="cpu", physical_batch=3)):
         site = make_site(tmp_path, rows(20), performance=own)
         run = SiteRun(offer, site)
         seen.clear()
         vector = np.zeros(run.learner.layout.total, np.float32)
-        updates.append(run.train(Order(round=1, job_sha256=job.sha256, vector=vector)))
+        updates.append(run.train(Order(run="test", round=1, job_sha256=job.sha256, vector=vector)))
         assert set(seen) - {32} == {8 if own is None else 3}
     np.testing.assert_allclose(updates[0].vector, updates[1].vector, atol=1e-6)
 
@@ -307,11 +307,11 @@ def test_an_engine_that_cannot_keep_the_promise_is_refused_whoever_chose_it(
     tmp_path: Path,
 ) -> None:
     hooks = Performance(device="cpu", engine="hooks", gradient_checkpointing=True)
-    offer = Offer(job=PATIENT, performance=hooks)
+    offer = Offer(run="test", job=PATIENT, performance=hooks)
     with pytest.raises(ConfigError, match=r"privacy\.engine=fast"):
         SiteRun(offer, make_site(tmp_path, rows(20, 5), performance=None))
     with pytest.raises(ConfigError, match=r"privacy\.engine=fast"):
-        SiteRun(Offer(job=PATIENT), make_site(tmp_path, rows(20, 5), performance=hooks))
+        SiteRun(Offer(run="test", job=PATIENT), make_site(tmp_path, rows(20, 5), performance=hooks))
 
 
 def test_an_offer_that_is_refused_leaves_the_run_that_was_joined(tmp_path: Path) -> None:
@@ -323,6 +323,6 @@ def test_an_offer_that_is_refused_leaves_the_run_that_was_joined(tmp_path: Path)
     work = talk.app.work(RUN, NODE)
     assert work.rule == "federation.min_rows: asked 99, allowed 20"
     talk.job = JOB
-    order = wire.encode_order(1, JOB.sha256, wire.pack(talk.learner.initial))
+    order = wire.encode_order("test", 1, JOB.sha256, wire.pack(talk.learner.initial))
     trained = talk.send("train", order)
     assert not trained.has_error(), trained.error

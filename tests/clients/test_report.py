@@ -26,11 +26,11 @@ JOB = real_job(
 
 
 def trained(folder: Path, job: Job, rounds: int, run: str = "test") -> Speaker:
-    talk = Speaker(make_site(folder, ROWS, run=run), job)
+    talk = Speaker(make_site(folder, ROWS), job, run)
     assert not talk.join(job).has_error()
     vector = wire.pack(talk.learner.initial)
     for round_ in range(1, rounds + 1):
-        reply = talk.send("train", wire.encode_order(round_, job.sha256, vector))
+        reply = talk.send("train", wire.encode_order(run, round_, job.sha256, vector))
         assert not reply.has_error()
     return talk
 
@@ -39,7 +39,7 @@ def trained(folder: Path, job: Job, rounds: int, run: str = "test") -> Speaker:
 def test_it_has_the_figures_that_a_reader_of_the_ledger_works_out(tmp_path: Path) -> None:
     trained(tmp_path, JOB, 2, run="before")
     talk = trained(tmp_path, JOB, 3)
-    report = report_of(talk.site, JOB, talk.app.work(RUN, NODE))
+    report = report_of(talk.site, "test", JOB, talk.app.work(RUN, NODE))
     assert report.ledger is not None
     ledger = Ledger(talk.site.ledger_file)
     ours, every = ledger.spends("test"), ledger.spends()
@@ -65,8 +65,8 @@ def test_its_figures_are_of_the_jobs_own_unit_and_adjacency_and_its_steps_of_tra
     assert not talk.join(job).has_error()
     vector = wire.pack(talk.learner.initial)
     for kind in ("train", "evaluate"):
-        assert not talk.send(kind, wire.encode_order(1, job.sha256, vector)).has_error()
-    found = report_of(talk.site, job, SiteWork()).ledger
+        assert not talk.send(kind, wire.encode_order("test", 1, job.sha256, vector)).has_error()
+    found = report_of(talk.site, "test", job, SiteWork()).ledger
     assert found is not None
     assert [spend.kind for spend in found.spent] == ["train", "evaluate"]
     assert found.steps == 2
@@ -78,7 +78,7 @@ def test_it_is_of_the_job_alone_whatever_else_the_run_had_done(tmp_path: Path) -
     trained(tmp_path, JOB, 2)
     job = replace(JOB, train=replace(JOB.train, lr=0.2))
     talk = trained(tmp_path, job, 1)
-    found = report_of(talk.site, job, SiteWork()).ledger
+    found = report_of(talk.site, "test", job, SiteWork()).ledger
     assert found is not None
     assert found.steps == 2
     assert found.epsilon_total is not None
@@ -90,7 +90,7 @@ def test_of_rows_whose_records_alone_were_protected_no_figure_of_patients_is_tol
 ) -> None:
     talk = trained(tmp_path, JOB, 1)
     job = replace(JOB, privacy=replace(JOB.privacy, unit="patient"))
-    found = report_of(talk.site, job, SiteWork()).ledger
+    found = report_of(talk.site, "test", job, SiteWork()).ledger
     assert found is not None
     assert (found.epsilon, found.epsilon_total, found.steps) == (0.0, None, 0)
 
@@ -107,15 +107,15 @@ def test_the_ledger_is_read_and_checked_once(
         return real(line)
 
     monkeypatch.setattr(journal, "decode", decode)
-    report_of(talk.site, JOB, SiteWork())
+    report_of(talk.site, "test", JOB, SiteWork())
     assert read == talk.site.ledger_file.read_bytes().splitlines()
 
 
 def test_without_privacy_or_a_ledger_there_is_no_word_of_one(tmp_path: Path) -> None:
     plain = real_job(model=JOB.model, train=JOB.train)
     talk = trained(tmp_path, plain, 1)
-    assert report_of(talk.site, plain, talk.app.work(RUN, NODE)).ledger is None
-    assert report_of(talk.site, JOB, SiteWork()).ledger is None  # it was never asked
+    assert report_of(talk.site, "test", plain, talk.app.work(RUN, NODE)).ledger is None
+    assert report_of(talk.site, "test", JOB, SiteWork()).ledger is None  # it was never asked
     assert talk.app.work(RUN, NODE + 1) == SiteWork()
 
 
@@ -126,10 +126,10 @@ def test_seconds_add_up_over_joinings_and_a_refusal_is_in_its_own_words(tmp_path
     talk.join(JOB)
     assert talk.app.work(RUN, NODE).seconds == 5.0  # of the joining before
     vector = wire.pack(talk.learner.initial)
-    talk.send("train", wire.encode_order(2, JOB.sha256, vector))
+    talk.send("train", wire.encode_order("test", 2, JOB.sha256, vector))
     second = talk.app.work(RUN, NODE)
     assert second.seconds > first.seconds
-    talk.send("train", wire.encode_order(9, JOB.sha256, vector))
+    talk.send("train", wire.encode_order("test", 9, JOB.sha256, vector))
     refusal = talk.app.work(RUN, NODE).refusal
     assert refusal is not None
     assert "rounds 1 to 4" in refusal
@@ -148,9 +148,9 @@ def test_what_a_run_has_cost_is_not_told_from_half_a_ledger(
     if lines is None:
         path.unlink()
     with pytest.raises(RollbackError, match="a head of 5 was signed"):
-        report_of(talk.site, JOB, talk.app.work(RUN, NODE))
+        report_of(talk.site, "test", JOB, talk.app.work(RUN, NODE))
     # One that took no part says why; what the others did stands.
-    aside = report_of(talk.site, JOB, SiteWork(refusal="its ledger is an old copy"))
+    aside = report_of(talk.site, "test", JOB, SiteWork(refusal="its ledger is an old copy"))
     assert (aside.ledger is None) == (lines is None)
 
 
@@ -170,11 +170,11 @@ def test_a_site_that_trained_has_spent_though_its_tree_head_is_gone_too(
         else:
             path.unlink()
     with pytest.raises(RollbackError, match="nothing of the run 'test', in which the site trained"):
-        report_of(talk.site, JOB, talk.app.work(RUN, NODE))
+        report_of(talk.site, "test", JOB, talk.app.work(RUN, NODE))
 
 
 def test_a_ledger_that_is_gone_is_not_one_that_holds_nothing(tmp_path: Path) -> None:
     talk = trained(tmp_path, JOB, 1)
     talk.site.ledger_file.unlink()
-    end = wire.encode_leave(Leave(job_sha256=JOB.sha256, failed=False, entries=0))
+    end = wire.encode_leave(Leave(run="test", job_sha256=JOB.sha256, failed=False, entries=0))
     assert talk.send("query.leave", end).has_error()

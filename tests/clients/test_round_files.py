@@ -73,20 +73,24 @@ def test_an_adaptive_clip_norm_goes_on_after_a_restart(
     rows = Rows([f"note {i}" for i in range(16)], ["ab"[i % 2] for i in range(16)])
     site = make_site(tmp_path, rows)
     for round_ in (1, 2, 2):  # round 2 again: it starts where it began
-        run = SiteRun(Offer(job=job), site)
+        run = SiteRun(Offer(run="test", job=job), site)
         vector = np.zeros(run.learner.layout.total, np.float32)
-        run.train(Order(round=round_, job_sha256=job.sha256, vector=vector))
+        run.train(Order(run="test", round=round_, job_sha256=job.sha256, vector=vector))
     assert began[0] is None
-    assert began[1] == began[2] == float((tmp_path / "state" / "clip-0001.txt").read_text())
+    assert (
+        began[1]
+        == began[2]
+        == float(next(site.state.run_folder("test").glob("clip-*-0001.txt")).read_text())
+    )
     assert began[1] != 0.25
 
 
 def test_closed_rounds_are_kept_and_a_broken_file_is_no_round(tmp_path: Path) -> None:
-    closed = ClosedRounds(tmp_path, "a" * 64)
+    closed = ClosedRounds(tmp_path, "a" * 64, tmp_path / "before")
     assert closed.last() == 0
     closed.close(7)
-    assert ClosedRounds(tmp_path, "a" * 64).last() == 7
-    assert ClosedRounds(tmp_path, "b" * 64).last() == 0
+    assert ClosedRounds(tmp_path, "a" * 64, tmp_path / "before").last() == 7
+    assert ClosedRounds(tmp_path, "b" * 64, tmp_path / "before").last() == 0
     (path,) = tmp_path.glob("closed-*")
     for text in ("", "7", "-1\n", "1e3\n", "7\n8\n", "9" * 40 + "\n", "x\n"):
         path.write_text(text)
@@ -97,7 +101,7 @@ def test_closed_rounds_are_kept_and_a_broken_file_is_no_round(tmp_path: Path) ->
 
 
 def test_a_round_is_closed_once_and_none_is_opened_again(tmp_path: Path) -> None:
-    one, other = (ClosedRounds(tmp_path / "state", "a" * 64) for _ in range(2))
+    one, other = (ClosedRounds(tmp_path / "state", "a" * 64, tmp_path / "before") for _ in range(2))
     one.close(3)
     for round_ in (3, 2, 1):
         with pytest.raises(ReplayError, match="has agreed to a sum in round 3"):
@@ -112,7 +116,7 @@ import sys
 from pathlib import Path
 from clients.round_files import ClosedRounds
 from fedmodel.errors import ReplayError
-closed = ClosedRounds(Path(sys.argv[1]), "a" * 64)
+closed = ClosedRounds(Path(sys.argv[1]), "a" * 64, Path(sys.argv[1]) / "before")
 for round_ in range(1, 41):
     try:
         closed.close(round_)
@@ -140,7 +144,7 @@ def test_of_processes_that_close_the_same_round_one_succeeds(tmp_path: Path) -> 
 
 
 def test_a_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
-    closed = ClosedRounds(tmp_path, "a" * 64)
+    closed = ClosedRounds(tmp_path, "a" * 64, tmp_path / "before")
     closed.close(1)
     (lock,) = tmp_path.glob(".closed-*.lock")
     holder = subprocess.run([sys.executable, "-c", HOLDER, str(lock)], check=False)
@@ -152,4 +156,4 @@ def test_a_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_not_closed(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where a folder should be")
     with pytest.raises(RunFolderError, match="nothing has left this site"):
-        ClosedRounds(tmp_path / "state", "a" * 64).close(1)
+        ClosedRounds(tmp_path / "state", "a" * 64, tmp_path / "before").close(1)

@@ -20,17 +20,19 @@ def test_round_trips() -> None:
     job = make_job(model=Model(labels=("a", "b", "ü ☃")))
     wanted = Performance(physical_batch=7, engine="hooks")
     for offer in (
-        wire.Offer(job=job),
-        wire.Offer(job=job, performance=wanted, joining="0f" * 32),
+        wire.Offer(run="test", job=job),
+        wire.Offer(run="test", job=job, performance=wanted, joining="0f" * 32),
     ):
         found = wire.decode_offer(wire.encode_offer(offer))
         assert found == offer
         assert found.job.sha256 == job.sha256
     # What a site has for a device is its own affair, and nobody else's choice.
-    told = wire.encode_offer(wire.Offer(job=job, performance=Performance(device="cuda")))
+    told = wire.encode_offer(
+        wire.Offer(run="test", job=job, performance=Performance(device="cuda"))
+    )
     assert wire.decode_offer(told).performance.device == "auto"
     vector = np.arange(5, dtype=np.float32)
-    order = wire.decode_order(wire.encode_order(3, job.sha256, wire.pack(vector)))
+    order = wire.decode_order(wire.encode_order("test", 3, job.sha256, wire.pack(vector)))
     assert (order.round, order.job_sha256) == (3, job.sha256)
     np.testing.assert_array_equal(order.vector, vector)
     sent = wire.encode_update(Update.of(vector, 2.0, {"train_loss": 1.5}))
@@ -134,7 +136,10 @@ def test_whatever_comes_as_counts_is_refused_or_two_whole_numbers(values: dict[s
 
 def _offer(**change: Any) -> RecordDict:
     """Return the content of an offer with some fields changed, or missing where they are null."""
-    good = dict(wire.encode_offer(wire.Offer(job=make_job())).config_records["config"]) | change
+    good = (
+        dict(wire.encode_offer(wire.Offer(run="test", job=make_job())).config_records["config"])
+        | change
+    )
     return RecordDict({"config": ConfigRecord({k: v for k, v in good.items() if v is not None})})
 
 

@@ -33,15 +33,18 @@ def changed(content: RecordDict, **fields: Any) -> RecordDict:
 
 def test_round_trips() -> None:
     for heads in ((), (HEAD,), (HEAD, HEAD), (HEAD,) * 1000):
-        offer = Offer(job=make_job(), tree_heads=heads)
+        offer = Offer(run="test", job=make_job(), tree_heads=heads)
         assert wire.decode_offer(wire.encode_offer(offer)) == offer
     for standing in (None, Standing(head=HEAD), STANDING):
         assert wire.decode_standing(wire.encode_reply(standing)) == standing
-    for leave in (Leave(job_sha256="ab" * 32, failed=False), Leave(job_sha256="", failed=True)):
+    for leave in (
+        Leave(run="test", job_sha256="ab" * 32, failed=False),
+        Leave(run="test", job_sha256="", failed=True),
+    ):
         assert wire.decode_leave(wire.encode_leave(leave)) == leave
-    assert wire.decode_leave(wire.encode_leave(Leave(job_sha256="", failed=True, entries=7))) == (
-        Leave(job_sha256="", failed=True, entries=7)
-    )
+    assert wire.decode_leave(
+        wire.encode_leave(Leave(run="test", job_sha256="", failed=True, entries=7))
+    ) == (Leave(run="test", job_sha256="", failed=True, entries=7))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_a_wrong_standing_is_refused(fields: dict[str, Any], says: str) -> None:
 
 
 def test_wrong_offers_and_ends_are_refused() -> None:
-    offer = wire.encode_offer(Offer(job=make_job(), tree_heads=(HEAD,)))
+    offer = wire.encode_offer(Offer(run="test", job=make_job(), tree_heads=(HEAD,)))
     forged = HEAD.to_json().decode().replace('"size":3', '"size":4')
     for heads, says in (
         (5, "expected str"),
@@ -72,7 +75,7 @@ def test_wrong_offers_and_ends_are_refused() -> None:
     ):
         with pytest.raises(ProtocolError, match=says):
             wire.decode_offer(changed(offer, heads=heads))
-    end = wire.encode_leave(Leave(job_sha256="", failed=True))
+    end = wire.encode_leave(Leave(run="test", job_sha256="", failed=True))
     for field, value in (("failed", 1), ("entries", -1), ("entries", True), ("job", 3)):
         with pytest.raises(ProtocolError, match=field):
             wire.decode_leave(changed(end, **{field: value}))

@@ -78,6 +78,10 @@ class Sites:
             counts = Counts(values=(100 * context.node_id, 100))
             return Message(wire.encode_counts(counts), reply_to=message)
 
+        @app.query("leave")
+        def leave(message: Message, context: Context) -> Message:
+            return Message(wire.encode_reply(), reply_to=message)
+
         return app
 
     def asked(self, round_: int) -> list[int]:

@@ -36,6 +36,7 @@ from simulations import play as playing
 from simulations.faults import Fault, FaultyGrid
 from simulations.parties import Parties
 from simulations.play import Played, play
+from simulations.scenario import Homes
 from tests.conftest import new_run
 from tests.jobs import CPU
 
@@ -159,6 +160,7 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.count = 0
+        self.state: Path | None = None  # of the sites, for runs to share
 
     def sites(self, count: int = 5, each: int = 4) -> dict[str, Rows]:
         """Return a few rows for each site; a site named by a letter is node 2, 3, …"""
@@ -258,7 +260,8 @@ class Lab:
 
             patch.setattr(playing, "make_site", make_site)
             start = learner.initial.copy()
-            partial = functools.partial(play, parties, found, Silent(), grid=grid)
+            homes = Homes(state=self.state)
+            partial = functools.partial(play, parties, found, Silent(), homes=homes, grid=grid)
             if error is None:
                 played = partial()
                 return Ran(job, start, found, grids[0], dict(enumerate(made, 2)), played)

@@ -16,7 +16,7 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import SiteApp
-from clients.assemble import RunPlace, SiteConfig, make_site, open_state
+from clients.assemble import SiteConfig, make_site, open_state
 from clients.report import report_of
 from fedmodel import config
 from fedmodel.data import Rows
@@ -52,7 +52,6 @@ def main(file: str) -> None:
         open_state(site_config),
         Rows(tuple(given["texts"]), tuple(given["labels"])),
         None,
-        RunPlace(run=given["run"], folder=Path(given["folder"])),
         roster=roster,
     )
     for name in ("dumps", "loads", "dump", "load"):
@@ -63,7 +62,9 @@ def main(file: str) -> None:
         message = message_from_proto(ProtoMessage.FromString(frame))
         reply = app.app(message, Context(run, node, {}, RecordDict(), {}))
         write_frame(sys.stdout.buffer, message_to_proto(reply).SerializeToString())
-    report = report_of(site, Job.from_json(given["job"].encode()), app.work(run, node))
+    report = report_of(
+        site, given["run"], Job.from_json(given["job"].encode()), app.work(run, node)
+    )
     told = {
         "site": report.site,
         "refusal": report.work.refusal,

@@ -15,9 +15,9 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.run import Run
 
 import clients.assemble
-from clients.assemble import RunPlace
 from clients.site import Site
 from fedmodel.job import ProposedPrivacy
+from fedmodel.runs import RunFolder
 from fedmodel.training.learner import resident
 from server.coordinator import Coordinator, Silent
 from simulations import play as playing
@@ -40,23 +40,24 @@ class OtherProcess:
     """A site that lives elsewhere."""
 
     def __init__(
-        self, forks: Forks, folder: Path, site: Site, parties: Parties, run_id: int
+        self, forks: Forks, folder: RunFolder, site: Site, parties: Parties, run_id: int
     ) -> None:
         told = {
             "name": site.name,
-            "home": str(folder / "home"),
-            "folder": str(folder / "rounds"),
-            "run": site.run,
+            "home": str(folder.path.parent / "home"),
+            "run": folder.run,
             "texts": list(site.rows.texts),
             "labels": list(site.rows.labels),
             "roster": None if site.roster is None else site.roster.to_json().decode(),
             "key": [run_id, NODE],
             "job": parties.job.json.decode(),
         }
-        file = folder / "site.json"
+        file = folder.path.parent / "site.json"
         file.write_text(json.dumps(told))
         self.crossed: list[bytes] = []
-        self._process = forks.start(f"{site_process.__name__}:main", [str(file)], folder)
+        self._process = forks.start(
+            f"{site_process.__name__}:main", [str(file)], folder.path.parent
+        )
 
     def ask(self, frame: bytes) -> bytes:
         write_frame(self._process.stdin, frame)
@@ -76,16 +77,15 @@ def split(forks: Forks, lab: Any, monkeypatch: pytest.MonkeyPatch, folder: Path,
     """Run a job with one of five sites in another process; return what came of it."""
     parties = parties_of(lab, **job)
     folder.mkdir()
+    ran = new_run(folder / "run")
     others: list[OtherProcess] = []
     made: list[Site] = []
     real = clients.assemble.make_site
 
-    def make_site(
-        config: Any, state: Any, rows: Any, test: Any, place: RunPlace, **named: Any
-    ) -> Site:
+    def make_site(config: Any, state: Any, rows: Any, test: Any, **named: Any) -> Site:
         if len(made) + 2 == NODE:  # its key and its ledger are the other process's own
-            config, place = replace(config, home=folder / "home"), replace(place, ledger=None)
-        made.append(real(config, state, rows, test, place, **named))
+            config = replace(config, home=folder / "home", ledger=None)
+        made.append(real(config, state, rows, test, **named))
         return made[-1]
 
     def states(config: Any, *rest: Any) -> Any:
@@ -93,7 +93,7 @@ def split(forks: Forks, lab: Any, monkeypatch: pytest.MonkeyPatch, folder: Path,
         return clients.assemble.open_state(replace(config, home=at), *rest)
 
     def grid(app: Any, contexts: Mapping[int, Context], run: Run) -> LoopbackGrid:
-        others.append(OtherProcess(forks, folder, made[NODE - 2], parties, run.run_id))
+        others.append(OtherProcess(forks, ran, made[NODE - 2], parties, run.run_id))
 
         def client(message: Message, context: Context) -> Message:
             reply: Message = (others[0] if context.node_id == NODE else app)(message, context)
@@ -109,7 +109,7 @@ def split(forks: Forks, lab: Any, monkeypatch: pytest.MonkeyPatch, folder: Path,
     monkeypatch.setattr(playing, "make_site", make_site)
     monkeypatch.setattr(playing, "open_state", states)
     try:
-        played = play(parties, new_run(folder / "run"), Silent(), grid=grid)
+        played = play(parties, ran, Silent(), grid=grid)
         report = json.loads(others[0].ask(b""))
     finally:
         for other in others:

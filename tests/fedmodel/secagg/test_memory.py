@@ -251,7 +251,7 @@ def test_a_parcel_is_measured_before_it_is_copied(measure: Any) -> None:
 
 def test_an_offer_with_endless_heads_is_refused_by_its_length(measure: Any) -> None:
     job = make_job()
-    content = wire.encode_offer(wire.Offer(job=job))
+    content = wire.encode_offer(wire.Offer(run="test", job=job))
     record: Any = content["config"]
     record["heads"] = "\n" * BEYOND
     assert measure(lambda: wire.decode_offer(content)).peak < OWN

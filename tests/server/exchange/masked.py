@@ -112,6 +112,8 @@ class Sites:
         if kind == "query.join":
             advert = self.join(node, wire.decode_offer(message.content).joining)
             return wire.add_parcel(reply, "secagg", advert)
+        if kind == "query.leave":
+            return reply
         data = wire.parcel(message.content, "secagg").tobytes()
         participant = self.participants[node]
         if kind != "train":
@@ -138,7 +140,7 @@ class Sites:
             return Message(reply, reply_to=message)
 
         app.train()(handle)
-        for name in ("join", "open", "consent", "reveal"):
+        for name in ("join", "open", "consent", "reveal", "leave"):
             app.query(name)(handle)
         return app
 

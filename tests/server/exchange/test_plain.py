@@ -48,7 +48,7 @@ def collect(
         round=1,
         nodes=list(nodes),
         vector=vector,
-        order=lambda node: wire.encode_order(1, job.sha256, packed),
+        order=lambda node: wire.encode_order("test", 1, job.sha256, packed),
         check=check,
     )
     return Plain(job, SIZE).collect(channel_of(replies), invitation)

@@ -110,7 +110,7 @@ def collected(
         round=round_,
         nodes=list(NODES),
         vector=vector,
-        order=lambda node: wire.encode_order(round_, sealed._job.sha256, wire.pack(vector)),
+        order=lambda node: wire.encode_order("test", round_, sealed._job.sha256, wire.pack(vector)),
         check=check,
     )
     replies = [reply(n, sent(data), group=str(round_)) for n, data in envelopes.items()]

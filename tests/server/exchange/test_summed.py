@@ -226,7 +226,7 @@ def test_where_a_ledger_stands_is_checked_with_the_upload_and_in_no_other_leg() 
     result, rows = play(Sites(job_of()), memory=memory)
     assert rows[0]["failures"] == {"4": "upload: malformed answer in leg 'upload': no head"}
     np.testing.assert_allclose(result.vector, mean_of(2, 3, 5, 6), atol=1e-5)
-    assert sorted(memory.noted) == sorted(NODES * 2)  # the join, and the upload
+    assert sorted(memory.noted) == sorted(NODES * 3)  # the join, the upload, the leave
 
 
 # -- failures ------------------------------------------------------------------------------------
