@@ -10,10 +10,10 @@ from fedmodel._escape import escaped
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.job import Job, Performance
 from fedmodel.report.particulars import Particulars
-from fedmodel.report.usage import ExportForm
+from fedmodel.report.usage import Exported, ExportForm
 from fedmodel.runs import Manifest, RunFolder, run_path
 
-__all__ = ["export_run", "main"]
+__all__ = ["export_run", "exported", "main"]
 
 _MADE_UP = (
     "Clinical notes that fedmodel makes up by itself, in English: of nobody, and no evidence of "
@@ -112,15 +112,31 @@ def export_run(
     card = model_card(
         folder.manifest.job,
         summary,
-        form=form,
-        carries_code=form in ("merged", "adapter") and models.carries_code(learner.module),
-        carries_base=form == "adapter" and models.carries_base(learner.module),
+        folder=exported(learner.module, learner.tokenizer, form),
         particulars=_described(folder.manifest, particulars),
         rounds=folder.metrics(),
         year=folder.manifest.created[:4],
     )
     models.export(learner.module, learner.tokenizer, to, form=form, card=card)
     return to
+
+
+def exported(module: Any, tokenizer: Any, form: ExportForm) -> Exported:
+    """Return what a model's folder will hold.
+
+    Args:
+        module: as :func:`fedmodel.models.attach` returned it.
+        tokenizer: the one it was trained with.
+        form: of the folder.
+    """
+    from fedmodel import models
+
+    return Exported(
+        form=form,
+        code=form in ("merged", "adapter") and models.carries_code(module),
+        base=form != "adapter" or models.carries_base(module),
+        blank=bool(tokenizer("")["input_ids"]),
+    )
 
 
 def _described(manifest: Manifest, particulars: Particulars) -> Particulars:

@@ -11,7 +11,7 @@ from fedmodel._text import show_epsilon
 from fedmodel.report.markdown import code, number, plain, table
 from fedmodel.report.particulars import Particulars
 from fedmodel.report.results import data, evaluation, misleading
-from fedmodel.report.usage import ExportForm, library, usage
+from fedmodel.report.usage import Exported, library, usage
 from fedmodel.runs import Summary
 
 __all__ = ["model_card"]
@@ -28,9 +28,7 @@ def model_card(
     job: Mapping[str, Any],
     summary: Summary,
     *,
-    form: ExportForm = "merged",
-    carries_code: bool = False,
-    carries_base: bool = False,
+    folder: Exported = Exported(),  # noqa: B008 - frozen
     particulars: Particulars = Particulars(),  # noqa: B008 - frozen
     rounds: Sequence[Mapping[str, Any]] = (),
     year: str | None = None,
@@ -40,25 +38,21 @@ def model_card(
     Args:
         job: the job as a plain mapping (``fedmodel.config.to_mapping``).
         summary: what came of the run.
-        form: as in :func:`fedmodel.models.export`.
-        carries_code: whether the folder holds ``modeling_fedmodel.py``.
-        carries_base: whether an adapter's folder holds its base model too.
+        folder: what is in the folder.
         particulars: what whoever publishes the model says of it.
         rounds: metrics of the finished rounds, in order.
         year: in which it was trained.
     """
     task = _task(job)
-    apart = form == "adapter" and not carries_base and not carries_code
     parts = [
-        _front(job, form, particulars),
+        _front(job, folder, particulars),
         _intro(job),
         usage(
-            form,
+            folder,
             task,
-            code=carries_code,
             tokens=job["model"]["max_length"],
             labels=job["model"]["labels"],
-            base=(_base(job), job["model"].get("revision")) if apart else None,
+            base=(_base(job), job["model"].get("revision")),
         ),
         data(job, summary, particulars),
         _training(job, summary),
@@ -97,7 +91,7 @@ def _shown_base(job: Mapping[str, Any]) -> str:
     return code(_base(job).rstrip("/").rsplit("/", 1)[-1]) + ", a folder of whoever trained this"
 
 
-def _front(job: Mapping[str, Any], form: ExportForm, particulars: Particulars) -> str:
+def _front(job: Mapping[str, Any], folder: Exported, particulars: Particulars) -> str:
     said = _task(job).card
     tags = ["fedmodel", "federated-learning", *said.tags]
     if job["privacy"]["mechanism"] != "none":
@@ -105,7 +99,7 @@ def _front(job: Mapping[str, Any], form: ExportForm, particulars: Particulars) -
     # None is guessed: that is for whoever publishes the model, and depends on the base model's.
     name = particulars.license
     lines = [f"license: {name}" if name else "# license: fill in; what does the base model allow?"]
-    lines += [f"library_name: {library(form)}", f"pipeline_tag: {said.pipeline_tag}"]
+    lines += [f"library_name: {library(folder.form)}", f"pipeline_tag: {said.pipeline_tag}"]
     if (base := _hub_id(job)) is not None:
         lines += [f"base_model: {json.dumps(base)}"]
     lines += ["tags:", *(f"- {tag}" for tag in tags)]

@@ -2,15 +2,34 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fedmodel._escape import escaped
 from fedmodel.tasks import Task
 
-__all__ = ["ExportForm", "library", "usage"]
+__all__ = ["ExportForm", "Exported", "library", "usage"]
 
 ExportForm: TypeAlias = Literal["merged", "adapter", "sentence-transformers", "onnx"]
 """Form of an exported folder, as in :func:`fedmodel.models.export`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What an exported folder holds, as far as its user must know.
+
+    Args:
+        form: of the folder.
+        code: whether transformers must run Python from it.
+        base: whether its base model is in it or isn't needed; false for an adapter of a hub model.
+        blank: whether its tokenizer gives some token for a text that is empty.
+    """
+
+    form: ExportForm = "merged"
+    code: bool = False
+    base: bool = True
+    blank: bool = True
+
 
 _TEXTS = '["A first text.", "A second one."]'
 _LIBRARIES: dict[ExportForm, str] = {
@@ -27,40 +46,45 @@ def library(form: ExportForm) -> str:
 
 
 def usage(
-    form: ExportForm,
+    folder: Exported,
     task: Task,
     *,
-    code: bool,
     tokens: int,
     labels: Sequence[str],
-    base: tuple[str, str | None] | None,
+    base: tuple[str, str | None],
 ) -> str:
     """Return a section of Markdown whose Python lines run in the folder itself.
 
     Args:
-        form: of the folder.
+        folder: what is in it.
         task: of the model.
-        code: whether transformers must run Python from the folder.
         tokens: of a text that are read.
         labels: in the order of the logits.
-        base: hub id and revision of an adapter's base model, if that isn't in the folder.
+        base: hub id and revision of the base model, for an adapter without it.
     """
+    form = folder.form
     if form == "sentence-transformers":
         lines, after = _sentences(task), _SENTENCES
     elif form == "onnx":
         lines, after = _onnx(task), _ONNX
-    elif base is not None:
+    elif not folder.base:
         lines, after = _adapter(task, *base, labels), _PLAIN
     else:
-        lines, after = _pipeline(task, code), _CODE if code else _PLAIN
+        lines, after = _pipeline(task, folder.code), _CODE if folder.code else _PLAIN
     cut = f"`truncation=True` cuts a text after {tokens} tokens, as in training. "
     if form == "sentence-transformers":
         cut = f"A text is cut after {tokens} tokens, as in training. "
+    if not folder.blank:
+        after += _BLANK
     block = ["## How to use it", "", "```python", *lines, "```", "", cut + after]
     return "\n".join(block)
 
 
 _PLAIN = "The folder holds no code."
+_BLANK = (
+    " Leave empty texts out: the tokenizer makes no token of them, and what loads this folder ends "
+    "in an error for such a text, or answers at random beside others."
+)
 _CODE = (
     "`trust_remote_code=True` lets transformers run `modeling_fedmodel.py` from this folder (mean "
     "pooling and a linear head). Read it first: it is short and imports only torch and "

@@ -38,6 +38,11 @@ def test_a_site_that_is_left_out_is_never_asked_and_the_summary_says_so(
     other = tmp_path / "other"
     assert main([*SMALL, f"run={other}"]) == 0
     assert RunFolder.open(other).manifest.job_sha256 == folder.manifest.job_sha256
+    # Rows that nobody trained on aren't counted among those of the model.
+    whole = RunFolder.open(other).summary()
+    assert whole is not None
+    fewer = [sum(found.classes["train"].values()) for found in (summary, whole)]
+    assert 0 < fewer[0] < fewer[1]
     capsys.readouterr()
     assert main([*SMALL, f"run={tmp_path / 'x'}", "federation.exclude=[site-9]"]) == 2
     assert "which is no site of this run; its sites are site-1, site-2" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedmodel import job, models
+from fedmodel import export, job, models
 from fedmodel.config import to_mapping
 from fedmodel.report.card import model_card
 from fedmodel.seeds import Seed
@@ -85,9 +85,7 @@ def exported(case: Case, place: Path) -> tuple[Path, Tensor]:
     card = model_card(
         to_mapping(make_job(model=replace(model, **BASE))),
         PLAIN,
-        form=case.form,  # type: ignore[arg-type]
-        carries_code=case.form in ("merged", "adapter") and models.carries_code(net),
-        carries_base=case.form == "adapter" and models.carries_base(net),
+        folder=export.exported(net, tokenizer, case.form),  # type: ignore[arg-type]
     )
     to = place / str(case)
     models.export(net, tokenizer, to, form=case.form, card=card)  # type: ignore[arg-type]

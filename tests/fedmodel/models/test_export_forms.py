@@ -21,6 +21,7 @@ from tests.fedmodel.models.exported import (
     LONG,
     Case,
     as_the_cards_say,
+    checkpoint,
     exported,
 )
 
@@ -87,6 +88,30 @@ def _check_files(folders: list[Path]) -> None:
             text = path.read_bytes()
             assert str(folder.parent).encode() not in text, path
             assert b"site-packages" not in text, path
+
+
+@pytest.mark.parametrize("adds", [True, False], ids=["as BERT", "as GPT-2"])
+def test_the_card_warns_of_empty_texts_where_the_libraries_cant_read_them(
+    adds: bool, tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast, pipeline
+
+    if not adds:
+        base = checkpoint("gpt2", tmp_path / "gpt2")
+        backend = Tokenizer.from_file(str(base / "tokenizer.json"))
+        backend.post_processor = None
+        PreTrainedTokenizerFast(
+            tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]"
+        ).save_pretrained(base)
+    to, _ = exported(Case("gpt2", "cls"), tmp_path)
+    assert ("Leave empty texts out" in (to / "README.md").read_text()) != adds
+    classify = pipeline("text-classification", model=str(to), device="cpu")
+    if adds:
+        assert classify("", truncation=True)[0]["label"] in LABELS
+    else:
+        with pytest.raises((RuntimeError, IndexError, ValueError)):
+            classify("", truncation=True)
 
 
 def _net(pooling: str = "mean", **more: Any) -> tuple[Any, Any]:

@@ -14,16 +14,19 @@ from fedmodel.config import to_mapping
 from fedmodel.errors import ConfigError
 from fedmodel.report.card import model_card
 from fedmodel.report.particulars import Particulars
+from fedmodel.report.usage import Exported
 from fedmodel.runs import ReleasedScore
 from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
 from tests.jobs import make_job
+
+APART = Exported(form="adapter", base=False)
 
 
 def test_card_with_privacy() -> None:
     model = job.Model(source="hub", path="google/bert", labels=("a|b", "`c`"))
     asked = job.Privacy(mechanism="dpsgd", epsilon=3, clip=0.5)
     mapping = to_mapping(make_job(model=model, privacy=asked, train=job.Train(method="ffa")))
-    card = model_card(mapping, private(), form="adapter")
+    card = model_card(mapping, private(), folder=APART)
     front = card.split("---")[1]
     assert 'base_model: "google/bert"' in front
     assert "differential-privacy" in front
@@ -45,16 +48,16 @@ def test_a_private_card_tells_of_the_sites_own_rows_only_what_was_released() -> 
     asked = job.Privacy(mechanism="dpsgd", unit="patient")
     mapping = to_mapping(make_job(model=model, privacy=asked))
     summary = replace(private(unit="patient"), test="held out from the sites", released=RELEASED)
-    card = model_card(mapping, summary, form="merged")
+    card = model_card(mapping, summary)
     assert "0.9123" not in card
     assert "| accuracy, from noised counts | 0.8765 ± 0.0321 |" in card
     assert "| accuracy of always saying the commonest class | not released" in card
     assert "several sites" in card
-    hidden = model_card(mapping, replace(summary, released=None), form="merged")
+    hidden = model_card(mapping, replace(summary, released=None))
     assert "0.9123" not in hidden
     assert "no figure on them was released" in hidden
     lost = replace(RELEASED, accuracy=None, standard_error=None)
-    swamped = model_card(mapping, replace(summary, released=lost), form="merged")
+    swamped = model_card(mapping, replace(summary, released=lost))
     assert "swamps every figure" in swamped
     assert "0.9123" not in swamped
 
@@ -65,7 +68,7 @@ def test_the_card_of_sets_of_labels_says_how_to_read_the_logits() -> None:
     )
     mapping = to_mapping(make_job(model=model))
     final = {"accuracy": 0.25, "micro_f1": 0.5, "majority": 0.125, "f1.a|b": 0.75}
-    card = model_card(mapping, replace(PLAIN, final=final), form="adapter")
+    card = model_card(mapping, replace(PLAIN, final=final), folder=APART)
     for text in (
         "# Multi-label text classifier",
         "- multi-label-classification",
@@ -99,14 +102,24 @@ def test_a_card_shows_the_scores_that_the_noise_left() -> None:
 
 def test_card_without_privacy_says_so() -> None:
     mapping = to_mapping(make_job(model=job.Model(labels=("a", "b"))))
-    card = model_card(mapping, replace(PLAIN, final={}), carries_code=True)
+    card = model_card(mapping, replace(PLAIN, final={}), folder=Exported(code=True))
     assert "**No differential privacy.**" in card
     assert "base_model:" not in card
     assert "trust_remote_code=True" in card
     assert "No evaluation was recorded." in card
-    base = model_card(mapping, PLAIN, form="adapter", carries_code=True)
+    base = model_card(mapping, PLAIN, folder=Exported(form="adapter", code=True))
     assert 'model=".", trust_remote_code=True)' in base
     assert "peft" not in base.split("```")[1]
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter", "sentence-transformers", "onnx"])
+def test_the_card_says_that_empty_texts_have_no_answer_just_where_that_is_so(form: Any) -> None:
+    mapping = to_mapping(make_job())
+    said = [
+        "Leave empty texts out" in model_card(mapping, PLAIN, folder=Exported(form=form, blank=one))
+        for one in (True, False)
+    ]
+    assert said == [False, True]
 
 
 def test_every_adversary_stands_in_the_card() -> None:
@@ -203,7 +216,7 @@ def test_the_card_says_what_the_seed_decides() -> None:
 def test_labels_in_the_lines_of_an_adapters_card_turn_no_line_round() -> None:
     labels = ("a\u202eb", "c\x1b[2J", "\u00e9\U0001f600", "\U000e0001", 'd\\"\n```')
     hub = job.Model(source="hub", path="google/bert", labels=labels)
-    card = model_card(to_mapping(make_job(model=hub)), PLAIN, form="adapter")
+    card = model_card(to_mapping(make_job(model=hub)), PLAIN, folder=APART)
     assert all(line.isprintable() for line in card.splitlines())
     (line,) = re.findall(r"^labels = (.*)$", card, flags=re.MULTILINE)
     assert ast.literal_eval(line) == list(labels)
@@ -221,7 +234,7 @@ def test_the_lines_for_a_graph_take_logits_of_any_size(
         def run(self, *_: Any) -> Any:
             return [np.array([[0.0, 200.0], [-200.0, -300.0]], np.float32)]
 
-    card = model_card(to_mapping(make_job()), PLAIN, form="onnx")
+    card = model_card(to_mapping(make_job()), PLAIN, folder=Exported(form="onnx"))
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda _: lambda *_, **__: {})
     exec(card.split("```python")[1].split("```")[0], {})
@@ -230,11 +243,11 @@ def test_the_lines_for_a_graph_take_logits_of_any_size(
 
 def test_a_base_model_is_pinned_or_a_folder_of_which_only_the_name_is_told() -> None:
     hub = job.Model(source="hub", path="google/bert", revision="abc", labels=("a", "b"))
-    card = model_card(to_mapping(make_job(model=hub)), PLAIN, form="adapter")
+    card = model_card(to_mapping(make_job(model=hub)), PLAIN, folder=APART)
     assert '"google/bert", revision="abc", num_labels=2' in card
     assert "| Base model | `google/bert` at `abc` |" in card
     for path in ("/home/me/secret/bert-nl", "~/secret/bert-nl/", "a/secret/bert-nl"):
         own = job.Model(source="hub", path=path, labels=("a", "b"))
-        card = model_card(to_mapping(make_job(model=own)), PLAIN, form="adapter", carries_base=True)
+        card = model_card(to_mapping(make_job(model=own)), PLAIN, folder=Exported(form="adapter"))
         assert "| Base model | `bert-nl`, a folder of whoever trained this |" in card
         assert "secret" not in card
