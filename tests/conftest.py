@@ -16,10 +16,12 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedmodel.runs import Machine, Manifest, RunFolder
 from fedmodel.seeds import Entropy
 from tests.forks import Forks
+from tests.habits import leave_off
 from tests.hydra_once import read_files_once
 
 # Threads that wait for one another cost minutes on tiny models when cores are busy.
 torch.set_num_threads(1)
+leave_off()
 
 
 _forks: list[Forks] = []
