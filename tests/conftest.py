@@ -29,7 +29,10 @@ _forks: list[Forks] = []
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave a test marked ``sample(n)`` n of its cases, the first and the last; others are slow."""
+    """Leave a test marked ``sample(n)`` n of its cases, the first and the last; others are slow.
+
+    Of one case it is the first.
+    """
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("sample") and not item.get_closest_marker("slow"):

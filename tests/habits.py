@@ -18,7 +18,7 @@ def leave_off() -> None:
     here. Whether and when files are synced is tested by what is put in place of ``os.fsync``.
     """
     catching_logs.__enter__ = _attach_to_root  # type: ignore[method-assign]
-    os.fsync = lambda fd: None  # type: ignore[assignment]
+    os.fsync = lambda fd: None
 
 
 def _attach_to_root(self: Any) -> Any:

@@ -96,10 +96,11 @@ def _doubles() -> Iterator[None]:
     [
         _doubles,
         torch.inference_mode,
+        torch.no_grad,
         lambda: torch.autocast("cpu", dtype=torch.bfloat16),
         lambda: torch.device("meta"),
     ],
-    ids=["doubles", "inference", "autocast", "device"],
+    ids=["doubles", "inference", "no gradients", "autocast", "device"],
 )
 def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any) -> None:
     """Each ended the run, some of them after a step that had been paid for."""

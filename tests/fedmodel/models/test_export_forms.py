@@ -14,6 +14,7 @@ from fedmodel.errors import MissingExtraError, ModelError
 from fedmodel.models import onnx
 from fedmodel.models.families import TARGETS
 from fedmodel.seeds import Seed
+from tests.checkpoints import tf
 from tests.fedmodel.models.exported import (
     BASE,
     EVERY,
@@ -95,15 +96,14 @@ def test_the_card_warns_of_empty_texts_where_the_libraries_cant_read_them(
     adds: bool, tmp_path: Path
 ) -> None:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast, pipeline
+    from transformers import pipeline
 
     if not adds:
         base = checkpoint("gpt2", tmp_path / "gpt2")
         backend = Tokenizer.from_file(str(base / "tokenizer.json"))
         backend.post_processor = None
-        PreTrainedTokenizerFast(
-            tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]"
-        ).save_pretrained(base)
+        made: Any = tf.PreTrainedTokenizerFast
+        made(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(base)
     to, _ = exported(Case("gpt2", "cls"), tmp_path)
     assert ("Leave empty texts out" in (to / "README.md").read_text()) != adds
     classify = pipeline("text-classification", model=str(to), device="cpu")
