@@ -117,15 +117,28 @@ def _figures(found: Sequence[Summary]) -> dict[str, tuple[float, float | None]]:
     return figures
 
 
+_NOTHING: dict[str, Any] = {"failed": None, "final": {}, "released": None, "epsilon": None}
+
+
+def _found(summary: Summary) -> dict[str, Any]:
+    """Return what is kept of a finished job; its released accuracy is ``None`` where none is."""
+    told = summary.released
+    released = None
+    if told is not None:
+        released = {"accuracy": told.accuracy, "standard_error": told.standard_error}
+    return {
+        "final": dict(summary.final),
+        "released": released,
+        "epsilon": summary.privacy.epsilon,
+    }
+
+
 def _mapping(jobs: Sequence[_Job], spreads: Sequence[Spread]) -> dict[str, Any]:
     rows = []
     for job in jobs:
         row: dict[str, Any] = {"job": job.label, "run": str(job.path), "seed": job.seed}
-        if isinstance(job.found, Summary):
-            epsilon = job.found.privacy.epsilon
-            rows.append({**row, "failed": None, "final": dict(job.found.final), "epsilon": epsilon})
-        else:
-            rows.append({**row, "failed": job.found, "final": {}, "epsilon": None})
+        found = _found(job.found) if isinstance(job.found, Summary) else {"failed": job.found}
+        rows.append({**row, **_NOTHING, **found})
     means = [
         {
             "job": each.label,

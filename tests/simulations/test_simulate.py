@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from fedmodel.report.page import report_page
 from fedmodel.runs import RunFolder, Summary
 from simulations.outcome import _site_summary
 from simulations.run import simulate
+from simulations.sweep import _found
+from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
 from tests.jobs import make_job
 
 pytestmark = pytest.mark.long
@@ -288,3 +291,11 @@ def test_what_a_site_refused_after_it_had_joined_is_not_why_it_did_not_join() ->
     report = SiteReport(site="a", work=SiteWork(refusal="its budget is spent"))
     for refused, told in ((True, "its budget is spent"), (False, None)):
         assert _site_summary(make_job(), report, 2, refused=refused).refused == told
+
+
+def test_a_sweeps_table_keeps_what_was_released_and_that_nothing_was() -> None:
+    assert _found(replace(private(), released=RELEASED))["released"] == {
+        "accuracy": RELEASED.accuracy,
+        "standard_error": RELEASED.standard_error,
+    }
+    assert _found(PLAIN)["released"] is None
