@@ -5,6 +5,7 @@ import importlib
 import io
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 
@@ -118,7 +119,10 @@ def _dispatch(args: list[str]) -> int:
         raise ConfigError(f"unknown verb '{verb}'{suggest(verb, VERBS)}; see fedmodel --help")
     if any(a in {"-h", "--help"} for a in rest):
         given = [word for word in rest if "=" in word]
-        print(texts.verb(verb, VERBS[verb][1], conf_dir(), given))
+        text = texts.verb(verb, VERBS[verb][1], conf_dir(), given)
+        if sys.stdout.isatty():  # elsewhere a line is a line, for grep
+            text = texts.folded(text, max(40, shutil.get_terminal_size().columns))
+        print(text)
         return 0
     return _run(verb, rest)
 

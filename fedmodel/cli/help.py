@@ -4,10 +4,12 @@ The first comment line of a choice says what it is; a comment behind a key says 
 Nothing heavy is imported: help must appear at once.
 """
 
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["overview", "page", "verb"]
+__all__ = ["folded", "overview", "page", "verb"]
 
 _OTHERS = ("export", "budget")  # verbs whose keys are in one file, without groups
 
@@ -59,6 +61,30 @@ def verb(name: str, text: str, conf: Path, given: Sequence[str] = ()) -> str:
     if groups and not given:
         lines.append("  (other choices of train and privacy bring rates and rounds of their own)")
         lines += ["", f"  -m right after the verb sweeps: fedmodel {name} -m privacy=none,record"]
+    return "\n".join(lines)
+
+
+def folded(text: str, width: int) -> str:
+    """Return a help text whose lines break between words, with each comment in its own column.
+
+    Args:
+        text: as :func:`verb` returns it.
+        width: characters of a line; a word that is longer stays whole.
+    """
+    lines: list[str] = []
+    for line in text.splitlines():
+        found = re.match(r"( +\S+ +)\S", line)  # a key or a choice, and where its comment begins
+        indent = min(len(found[1]) if found else 0, width // 2)
+        wrapped = textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+            drop_whitespace=True,
+        )
+        lines += wrapped or [""]
     return "\n".join(lines)
 
 

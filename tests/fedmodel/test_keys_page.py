@@ -81,3 +81,13 @@ def test_help_of_choices_shows_their_keys_and_values() -> None:
         if told not in (value, str(value)):
             wrong.append((key, value, told))
     assert wrong == []
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_narrow_terminals_help_breaks_between_words_and_loses_none(width: int) -> None:
+    text = texts.verb("simulate", "…", conf_dir(), [])
+    narrow = texts.folded(text, width)
+    assert narrow.split() == text.split()
+    assert all(len(line) <= width or " " not in line.strip() for line in narrow.splitlines())
+    if width == 200:
+        assert narrow == text
