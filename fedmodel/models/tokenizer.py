@@ -18,6 +18,10 @@ __all__ = ["INPUTS", "load_tokenizer", "save_tokenizer", "tokenizer_length"]
 INPUTS = ("input_ids", "attention_mask")
 """What a tokenizer gives and a model is trained on, int64 ``[B, T]`` both."""
 
+# Of no language: a tokenizer that has no token for what it doesn't know fails here, and not at one
+# row of one site.
+_STRANGE = "zqxjkvb \u4e2d\u0635 \U0001f9ec \ufffd"
+
 # What transformers takes from a tokenizer.json of how it was called.
 _AS_CALLED = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
 
@@ -41,9 +45,21 @@ def load_tokenizer(model: job.Model) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"the tokenizer of '{source.name}' has no padding and no end-of-text token"
         )
+    _check_reads_anything(source, tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     tokenizer.model_max_length = model.max_length
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _check_reads_anything(source: Source, tokenizer: Any) -> None:
+    try:
+        tokenizer(_STRANGE)
+    except Exception as error:  # the tokenizers library raises no narrower one
+        raise ModelError(
+            f"the tokenizer of '{source.name}' can't read every text ({error}): expected one that "
+            "has bytes or a token for what it doesn't know; give it an unknown token (unk_token), "
+            "in tokenizer.json too"
+        ) from error
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

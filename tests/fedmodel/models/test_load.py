@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
+import transformers
 from torch import nn
 from transformers.utils import logging as hf_logging
 
@@ -119,6 +121,21 @@ def test_a_decoder_without_padding_token_pads_with_its_end(model_of: Any, tmp_pa
     tokenizer = load_tokenizer(model)
     assert tokenizer.pad_token == "[SEP]"
     assert load(model, Seed(1)).config.pad_token_id == tokenizer.pad_token_id == 3
+
+
+def test_a_tokenizer_that_cant_read_every_text_is_refused_by_name(
+    model_of: Any, tmp_path: Path
+) -> None:
+    """At one word of one row it raised an error of its own, so that row decided who takes part."""
+    folder = tmp_path / "model"
+    shutil.copytree(model_of("bert").path, folder)
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[PAD]": 0, "fever": 1}))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made: Any = transformers.PreTrainedTokenizerFast
+    made(tokenizer_object=backend, pad_token="[PAD]").save_pretrained(folder)
+    model = job.Model(source="hub", path=str(folder), labels=LABELS, max_length=64)
+    with pytest.raises(ModelError, match=r"can't read every text .*unk_token"):
+        load_tokenizer(model)
 
 
 def test_seeded_head_of_a_checkpoint(model_of: Any) -> None:
