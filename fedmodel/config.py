@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 import reprlib
 import types
 import typing
@@ -27,6 +28,7 @@ __all__ = [
     "field_type",
     "nearest",
     "require_hex",
+    "require_time",
     "sha256",
     "suggest",
     "to_mapping",
@@ -34,6 +36,7 @@ __all__ = [
 
 T = TypeVar("T")
 _MAPPINGS = (dict, Mapping)
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _LONGEST_WORD = 100  # characters of a name that anybody could have meant
 _LONGEST_SHOWN = 200
 
@@ -214,6 +217,16 @@ def require_hex(name: str, text: str, digits: int) -> None:
         raise ConfigError(
             f"{name} must be {digits} digits of lower-case hex, got {text[:80]!r:.80}"
         )
+
+
+def require_time(text: str) -> None:
+    """Check for a time as RFC 3339 writes it, in UTC, to the second.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if not _TIME.fullmatch(text):
+        raise ConfigError(f"time must look like 2026-01-31T12:00:00Z, got {text!r:.40}")
 
 
 def canonical(obj: Any) -> bytes:

@@ -140,7 +140,7 @@ def kept_secret(
         path: of the file; its folder exists.
         kind: what the secret is for: ``key`` (a party's Ed25519 seed), ``salt``, ``seal-key`` (a
             coordinator's X25519 key, see :mod:`fedmodel.identity.seal`), ``tls-key`` (a P-256
-            scalar) or one of the consortium's two.
+            key's seed) or one of the consortium's two.
         entropy: draws a missing secret; ``None``: it must be there.
         passphrase: that the file is, or will be, sealed under; ``None``: it is in the clear.
 

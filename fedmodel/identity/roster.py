@@ -1,17 +1,20 @@
-"""The roster: who belongs to a consortium, and by which keys. A site trusts what its copy says."""
+"""The roster: who belongs to a consortium, and by which keys. A site trusts what its copy says.
+
+This is its first version, which nobody signs; see :mod:`fedmodel.identity.signed_roster`.
+"""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 from fedmodel import _files, config
 from fedmodel.errors import ConfigError, ProtocolError
+from fedmodel.identity.names import require_name
 
-__all__ = ["Member", "Roster"]
+__all__ = ["LARGEST", "Member", "Roster"]
 
-_LARGEST = 1 << 22  # bytes of a roster as text: some ten thousand members
-_LONGEST = 200  # characters of a name
+LARGEST = 1 << 22  # bytes of a roster as text: some ten thousand members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Member:
     key: str
 
     def __post_init__(self) -> None:
-        _require_name("a member's name", self.name)
+        require_name("a member's name", self.name)
         config.require_hex(f"the key of {self.name!r}", self.key, 64)
 
 
@@ -38,7 +41,7 @@ class Roster:
     The order counts: another order is another roster, with another :attr:`sha256`.
 
     Args:
-        format: of the roster.
+        format: of the roster; the second one is a :class:`~.signed_roster.SignedRoster`'s.
         name: of the consortium.
         coordinator: public Ed25519 key (RFC 8032), hex.
         seal: public X25519 key (RFC 7748) of the coordinator that updates are sealed to, hex.
@@ -48,14 +51,18 @@ class Roster:
         ConfigError: when a key or a name isn't one, or two parties share it.
     """
 
-    format: Literal["fedmodel.roster/1"] = "fedmodel.roster/1"
+    FORMAT: ClassVar[str] = "fedmodel.roster/1"
+
+    format: Literal["fedmodel.roster/1", "fedmodel.roster/2"] = "fedmodel.roster/1"
     name: str = "simulation"
     coordinator: str
     seal: str
     members: tuple[Member, ...]
 
     def __post_init__(self) -> None:
-        _require_name("the roster's name", self.name)
+        if self.format != self.FORMAT:
+            raise ConfigError(f"expected a roster of format {self.FORMAT}, got {self.format}")
+        require_name("the roster's name", self.name)
         config.require_hex("the coordinator's key", self.coordinator, 64)
         config.require_hex("the coordinator's seal key", self.seal, 64)
         if not self.members:
@@ -117,14 +124,14 @@ class Roster:
         return config.canonical(self)
 
     @classmethod
-    def from_json(cls, text: bytes) -> "Roster":
+    def from_json(cls, text: bytes) -> Self:
         """Return the roster in a text. It must be the canonical one: a roster has one text only.
 
         Raises:
             ConfigError: when it isn't one.
         """
-        if len(text) > _LARGEST:
-            raise ConfigError(f"a roster has at most {_LARGEST} bytes, got {len(text)}")
+        if len(text) > LARGEST:
+            raise ConfigError(f"a roster has at most {LARGEST} bytes, got {len(text)}")
         try:
             roster = config.build(cls, json.loads(text), "roster")
         except (ValueError, RecursionError, ConfigError) as error:
@@ -137,24 +144,15 @@ class Roster:
         return roster
 
     @classmethod
-    def load(cls, path: Path) -> "Roster":
+    def load(cls, path: Path) -> Self:
         """Return the roster in a file.
 
         Raises:
             ConfigError: naming the file, when it can't be read or isn't one.
         """
         try:
-            return cls.from_json(_files.read(path, _LARGEST))
+            return cls.from_json(_files.read(path, LARGEST))
         except OSError as error:
             raise ConfigError(f"can't read the roster {path}: {error.strerror}") from error
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-
-
-def _require_name(what: str, name: str) -> None:
-    # What can't be printed could make two names look alike, or upset a terminal.
-    if not 0 < len(name) <= _LONGEST or not name.isprintable() or name != name.strip():
-        raise ConfigError(
-            f"{what} must be 1 to {_LONGEST} printable characters without spaces around them, "
-            f"got {name[:80]!r:.80}"
-        )

@@ -15,7 +15,6 @@ from fedmodel.errors import ConfigError
 from fedmodel.job import Unit
 from fedmodel.ledger.fields import real, require_counts, require_reals
 from fedmodel.ledger.mechanism import Mechanism, require_fits
-from fedmodel.ledger.tree_head import require_time
 
 __all__ = [
     "FIRST",
@@ -61,7 +60,7 @@ class _Line:
     def __post_init__(self) -> None:
         config.require_hex("prev", self.prev, 64)
         config.require_hex("nonce", self.nonce, 32)
-        require_time(self.time)
+        config.require_time(self.time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

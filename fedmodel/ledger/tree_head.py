@@ -7,7 +7,6 @@ and compared. What a head does tell is how many entries there are.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -16,10 +15,9 @@ from fedmodel import _hazmat, config
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.ledger import merkle
 
-__all__ = ["LARGEST", "Signer", "Standing", "TreeHead", "require_time"]
+__all__ = ["LARGEST", "Signer", "Standing", "TreeHead"]
 
 _CONTEXT = b"fedmodel.head/1\0"  # what is signed as a head can't be taken for anything else
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 LARGEST = 4096  # bytes of a head as text
 
 
@@ -61,7 +59,7 @@ class TreeHead:
     def __post_init__(self) -> None:
         for name, digits in (("key", 64), ("root", 64), ("last", 64), ("signature", 128)):
             config.require_hex(name, getattr(self, name), digits)
-        require_time(self.time)
+        config.require_time(self.time)
         if self.size < 0:
             raise ConfigError(f"size must not be negative, got {self.size}")
 
@@ -143,13 +141,3 @@ class Standing:
 
     head: TreeHead
     proof: tuple[str, ...] = ()
-
-
-def require_time(text: str) -> None:
-    """Check for a time as RFC 3339 writes it, in UTC, to the second.
-
-    Raises:
-        ConfigError: for anything else.
-    """
-    if not _TIME.fullmatch(text):
-        raise ConfigError(f"time must look like 2026-01-31T12:00:00Z, got {text!r:.40}")
