@@ -158,6 +158,12 @@ class LockedFile:
         os.lseek(self._handle, 0, os.SEEK_SET)
         return _read(self._handle)
 
+    def tail(self, size: int) -> bytes:
+        """Return the last ``size`` bytes, or all of fewer."""
+        whole = os.fstat(self._handle).st_size
+        os.lseek(self._handle, max(0, whole - size), os.SEEK_SET)
+        return _read(self._handle)
+
     def append(self, data: bytes) -> None:
         """Add to the end by one write, and return once that is on disk.
 
@@ -176,6 +182,10 @@ class LockedFile:
     def cut(self, size: int) -> None:
         """Drop everything after ``size`` bytes."""
         os.ftruncate(self._handle, size)
+
+    def cut_end(self, size: int) -> None:
+        """Drop the last ``size`` bytes."""
+        self.cut(os.fstat(self._handle).st_size - size)
 
 
 @contextmanager

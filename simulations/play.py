@@ -19,6 +19,8 @@ from clients.site import Site
 from fedmodel.errors import ConfigError, FedmodelError, QuorumError
 from fedmodel.identity import Roster
 from fedmodel.identity.provision import CoordinatorKeys, provision
+from fedmodel.identity.trust import TRUST, accept
+from fedmodel.identity.validity import utc_now
 from fedmodel.ledger.site_state import SiteState, folder_name
 from fedmodel.runs import RunFolder, Traffic, write_atomic
 from fedmodel.seeds import Entropy
@@ -150,8 +152,11 @@ def _provision(
     """Do what a consortium does once, where updates are hidden."""
     if parties.job.secagg.mode == "off":
         return None
-    keys = {states[node].site: states[node].key.public.hex() for node in states}
-    return provision(home, keys, Entropy())
+    made = provision(home, {each.site: each.key for each in states.values()}, Entropy())
+    for each in states.values():
+        # As a hospital's operator does who has compared the consortium's fingerprint.
+        accept(each.folder / TRUST, made.roster, utc_now(), confirmed=True)
+    return made
 
 
 def _known(

@@ -8,6 +8,7 @@ import pytest
 
 from fedmodel.data import Rows
 from fedmodel.errors import ModelError, RunFolderError
+from fedmodel.identity import SigningKey
 from fedmodel.identity.provision import provision
 from fedmodel.job import Job, Model, Privacy, Train
 from fedmodel.ledger.site_state import SiteState
@@ -106,7 +107,7 @@ def test_it_remembers_ledgers_with_privacy_only(tmp_path: Path) -> None:
 
 
 def test_it_has_the_keys_that_were_provisioned(tmp_path: Path) -> None:
-    keys = provision(tmp_path / "keys", {"a": "11" * 32}, Entropy())
+    keys = provision(tmp_path / "keys", {"a": SigningKey(b"a" * 32)}, Entropy())
     assert assembled(tmp_path, real_job(), Known(keys=keys)).keys is keys
     assert assembled(tmp_path / "none", real_job()).keys is None
 

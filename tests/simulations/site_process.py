@@ -20,7 +20,7 @@ from clients.assemble import SiteConfig, make_site, open_state
 from clients.report import report_of
 from fedmodel import config
 from fedmodel.data import Rows
-from fedmodel.identity import Roster
+from fedmodel.identity.signed_roster import read_roster
 from fedmodel.job import Job, Performance
 
 __all__ = ["main", "read_frame", "write_frame"]
@@ -46,7 +46,7 @@ def main(file: str) -> None:
     site_config = SiteConfig(
         name=given["name"], home=Path(given["home"]), performance=Performance(device="cpu")
     )
-    roster = None if given["roster"] is None else Roster.from_json(given["roster"].encode())
+    roster = None if given["roster"] is None else read_roster(given["roster"].encode())
     site = make_site(
         site_config,
         open_state(site_config),

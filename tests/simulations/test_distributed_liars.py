@@ -14,6 +14,7 @@ from fedmodel import wire
 from fedmodel.accounting.claims import epsilon
 from fedmodel.errors import QuorumError
 from fedmodel.identity import Member, Roster, SigningKey
+from fedmodel.identity.signed_roster import SignedMember
 from fedmodel.job import ProposedPrivacy
 from fedmodel.runs import RunFolder
 from fedmodel.secagg import aggregator
@@ -64,7 +65,7 @@ def without(site: Any, change: Callable[[list[Member]], list[Member]]) -> Roster
     return replace(roster, members=tuple(change(list(roster.members))))
 
 
-STRANGER = Member(name="stranger", key="11" * 32)
+STRANGER = SignedMember(name="stranger", key="11" * 32, tls="stranger.example.org")
 ROSTERS: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
     "longer": (lambda members: [*members, STRANGER], "floor for survivors"),  # four in five of six
     "shuffled": (lambda members: members[::-1], "compare the site's roster"),

@@ -1,6 +1,7 @@
 """Hidden and sealed updates through the real apps: the same model, and nothing else crosses."""
 
 import itertools
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -264,10 +265,7 @@ def test_an_envelope_of_another_run_is_not_opened(lab: Any) -> None:
 
     # The same folder: the same keys.
     folder = new_run(lab.folder / "again")
-    for path in (before.folder.path / "coordinator").iterdir():
-        (folder.path / "coordinator").mkdir(exist_ok=True, mode=0o700)
-        (folder.path / "coordinator" / path.name).write_bytes(path.read_bytes())
-        (folder.path / "coordinator" / path.name).chmod(0o600)
+    shutil.copytree(before.folder.path / "coordinator", folder.path / "coordinator")
     ran = lab.run(lab.job("seal", rounds=1), folder=folder, relay=relay)
     assert set(ran.rows[0]["failures"]) == {"4"}
 
