@@ -6,6 +6,7 @@ So whoever wants to know what a kill between any two of them leaves behind can p
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,11 @@ __all__ = [
     "LockedFile",
     "locked",
     "make_folder",
+    "move",
     "read",
     "read_with_mode",
+    "remove_folder",
+    "staged",
     "sync_folder",
     "write_atomic",
     "write_whole",
@@ -48,6 +52,51 @@ def make_folder(folder: Path) -> None:
         make_folder(folder)
         return
     sync_folder(folder.parent)
+
+
+@contextmanager
+def staged(folder: Path, mode: int = 0o700) -> Iterator[Path]:
+    """Make a folder with all that belongs into it, or leave nothing, whatever happens in between.
+
+    Args:
+        folder: to make; it mustn't exist, or be empty. Its parent exists.
+        mode: its permissions, before the umask.
+
+    Yields:
+        Where to write what belongs into it: a folder beside it, of another name.
+
+    Raises:
+        OSError: when it can't be made, or isn't empty.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with our number
+    os.mkdir(temporary, mode)
+    try:
+        yield temporary
+        sync_folder(temporary)
+        os.rename(temporary, folder)
+        sync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file the name of another, in whose place it then is, durably.
+
+    Args:
+        source: its name; the file is on disk.
+        target: its new name, on the same file system.
+    """
+    os.replace(source, target)
+    sync_folder(target.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove an empty folder, where it is there, durably."""
+    with suppress(FileNotFoundError):
+        os.rmdir(folder)
+        sync_folder(folder.parent)
 
 
 def read(path: Path, most: int | None = None) -> bytes:

@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _goes_on(args: Sequence[str]) -> str:
     """Return how what was begun goes on."""
+    if args[:1] == ["provision"]:
+        return "nothing half done is left; give the same command again"
     if _sweeps(args[1:]):
         return "the same command goes on with the sweep"
     return "a run that had begun goes on with run=NAME resume=true"

@@ -10,6 +10,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "write a run's model as a folder that others load",
     ),
     "budget": ("fedmodel.budget:main", "what sites have spent, hold and have left"),
+    "provision": (
+        "fedmodel.provision:main",
+        "keys, certificates and the signed roster of a consortium",
+    ),
 }
 # `--what-if job=PATH` reads better than what_if=PATH, and is the same.
 OPTIONS: dict[tuple[str, str], str] = {("budget", "--what-if"): "what_if"}
@@ -18,6 +22,7 @@ SENTENCES: dict[str, frozenset[str]] = {
     "simulate": frozenset(),
     "export": frozenset(["card.data", "card.license", "card.authors"]),
     "budget": frozenset(),
+    "provision": frozenset(["name", "why", "revoke"]),
 }
 # Keys whose value is a sentence, a name or a path: taken as typed, whatever YAML would make of it.
 TEXTS: dict[str, frozenset[str]] = {
@@ -39,6 +44,12 @@ TEXTS: dict[str, frozenset[str]] = {
     ),
     "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
+    "provision": frozenset(
+        [
+            *("home", "tls", "passphrase", "roster", "certificate", "request", "confirm"),
+        ]
+    )
+    | SENTENCES["provision"],
 }
 # Keys whose value is a list of such texts.
 LISTS: dict[str, frozenset[str]] = {
@@ -53,4 +64,5 @@ LISTS: dict[str, frozenset[str]] = {
     ),
     "export": frozenset(),
     "budget": frozenset(),
+    "provision": frozenset(),
 }

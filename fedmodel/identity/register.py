@@ -345,8 +345,7 @@ def _check_renewal(request: PartyRequest, known: Party) -> None:
     if request.renews is None:
         raise PossessionError(
             f"{name!r} is on the register, and this request isn't signed by the key that it has "
-            "there; ask for one made with renew=tls or renew=identity, or, where that key is "
-            "lost, revoke it first"
+            "there; ask for one made with renew=tls, or, where that key is lost, revoke it first"
         )
     if request.renews != known.key:
         raise SignerError(
@@ -357,7 +356,7 @@ def _check_renewal(request: PartyRequest, known: Party) -> None:
         raise PurposeError(
             f"{name!r} is a {known.owner.role}, and the request is a {request.owner.role}'s"
         )
-    if as_time(request.time) <= as_time(known.time):
+    if as_time(request.time) < as_time(known.time):
         raise OutdatedError(
             f"the request is from {request.time}, and {name!r} was admitted by one from "
             f"{known.time}; ask for a new one"

@@ -74,11 +74,19 @@ class SiteState:
         folder: of the site; made when it is first written to.
         site: its name.
         entropy: real randomness for keys, salts and nonces.
+        passphrase: that its key and salt are sealed under; ``None``: they are in the clear.
     """
 
-    def __init__(self, folder: Path, site: str, entropy: Entropy | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        site: str,
+        entropy: Entropy | None = None,
+        passphrase: bytes | None = None,
+    ) -> None:
         self.folder = folder
         self.site = site
+        self._passphrase = passphrase
         self._entropy = entropy or Entropy()
         self._secrets: dict[str, bytes] = {}
         self._key: SigningKey | None = None
@@ -238,7 +246,9 @@ class SiteState:
             with self._locked():
                 needed = any((self.folder / part).exists() for part in _NEED[kind])
                 entropy = None if needed else self._entropy
-                self._secrets[kind] = kept_secret(self.folder / kind, kind, entropy)
+                self._secrets[kind] = kept_secret(
+                    self.folder / kind, kind, entropy, self._passphrase
+                )
         return self._secrets[kind]
 
     @contextmanager

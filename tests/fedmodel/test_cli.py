@@ -20,9 +20,7 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "args", [["--help"], ["simulate", "--help"], ["export", "--help"], ["budget", "--help"]]
-)
+@pytest.mark.parametrize("args", [["--help"], *([verb, "--help"] for verb in cli.VERBS)])
 def test_help_imports_nothing_heavy(args: list[str]) -> None:
     code = (
         "import sys; from fedmodel import cli; rc = cli.main(sys.argv[1:]);"
@@ -73,6 +71,21 @@ def test_help_lists_every_group_and_choice() -> None:
         (["simulate", "budget.dataset=../x"], "can't name a file"),
         (["simulate", "budget.unit=patients"], "did you mean 'patient'?"),
         (["budget"], "budget needs state="),
+        (["provision"], "provision needs role=site, role=coordinator"),
+        (["provision", "role=site"], "provision role=site needs home="),
+        (["provision", "role=sit", "home=x"], "did you mean 'site'?"),
+        (["provision", "role=demo", "home=x", "name=y"], "name isn't for role=demo, which takes"),
+        (["provision", "role=site", "home=x", "request=y"], "request isn't for role=site"),
+        (["provision", "role=site", "home=x"], "to make one, say name=<its name>"),
+        (
+            ["provision", "role=site", "home=x", "renew=roster"],
+            "a site and a coordinator renew tls",
+        ),
+        (["provision", "role=site", "home=x", "name=y", "tls=Y"], "a DNS name in small letters"),
+        (["provision", "role=site", "home=x", "name=y", "passphrase=geheim"], "never is one"),
+        (["provision", "role=coordinator", "home=x", "name=y"], "needs tls=<the host name"),
+        (["provision", "role=consortium", "home=x", "request=y"], "to make one, say name="),
+        (["provision", "role=consortium", "home=x", "name=y", "days=0"], "days must be 1 to 397"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from fedmodel import budget, cli, config, export
+from fedmodel import budget, cli, config, export, provision
 from fedmodel.budget.verb import Ask as BudgetAsk
 from fedmodel.data import Source
 from fedmodel.errors import ConfigError
 from fedmodel.export import Ask as ExportAsk
 from fedmodel.job import Proposal
+from fedmodel.provision.ask import Ask as ProvisionAsk
 from fedmodel.runs import run_path
 from simulations.scenario import Asked, Homes, Scenario
 
@@ -27,6 +28,7 @@ READ: dict[str, list[tuple[str, Any]]] = {
     "simulate": [("", Asked), ("budget.", Homes), ("data.", Source), ("", Proposal)],
     "export": [("", ExportAsk)],
     "budget": [("", BudgetAsk)],
+    "provision": [("", ProvisionAsk)],
 }
 LISTS = {"train.frozen", "train.lora.target_modules", "model.labels", "federation.exclude"}
 NOT_ASKED = {"budget.state"}  # given by the key `state`
@@ -61,7 +63,7 @@ def test_the_list_of_texts_is_that_of_the_types(verb: str) -> None:
 
 def test_the_list_of_lists_of_texts_is_that_of_the_types() -> None:
     assert cli.LISTS["simulate"] == LISTS | text_fields(Source, "data.", lists=True)
-    assert not cli.LISTS["export"] | cli.LISTS["budget"]
+    assert not cli.LISTS["export"] | cli.LISTS["budget"] | cli.LISTS["provision"]
 
 
 @pytest.mark.long
@@ -189,13 +191,14 @@ def test_a_number_from_a_file_is_refused_by_name(key: str, odd: object) -> None:
     assert repr(odd) in said
 
 
-@pytest.mark.parametrize("verb", ["export", "budget"])
+@pytest.mark.parametrize("verb", ["export", "budget", "provision"])
 def test_other_verbs_refuse_numbers_for_names(verb: str) -> None:
-    run = {"export": export.main, "budget": budget.main}[verb]
+    run = {"export": export.main, "budget": budget.main, "provision": provision.main}[verb]
+    others = {"role": "site", "home": "x"} if verb == "provision" else {}
     for key in cli.TEXTS[verb]:
         group, _, name = key.rpartition(".")
         with pytest.raises(ConfigError, match=f"{key} must be text.*got 5"):
-            run([{group: {name: 5}} if group else {name: 5}])
+            run([others | {group: {name: 5}} if group else others | {name: 5}])
 
 
 def test_a_switch_is_no_text() -> None:

@@ -22,6 +22,7 @@ SECRET = bytes(range(32))
 WORDS = b"correct horse battery staple"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", json.loads((VECTORS / "scrypt.json").read_text())["cases"])
 def test_scrypt_is_that_of_its_rfc(case: dict[str, Any]) -> None:
     key = _hazmat.scrypt(
@@ -42,6 +43,7 @@ def sealed(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_only_its_passphrase_opens_it(sealed: Path) -> None:
     assert is_sealed(sealed)
     assert sealed.stat().st_mode & 0o777 == 0o600
@@ -62,6 +64,7 @@ def test_two_files_of_a_secret_have_nothing_in_common() -> None:
     assert one["sealed"] != two["sealed"]
 
 
+@pytest.mark.long
 def test_what_is_written_costs_as_much_as_is_advised(tmp_path: Path) -> None:
     made = kept_secret(tmp_path / "key", "key", Entropy(), WORDS)
     head = json.loads((tmp_path / "key").read_text())

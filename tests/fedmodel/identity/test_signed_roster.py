@@ -238,7 +238,7 @@ def test_any_bytes_give_the_roster_or_an_error(text: bytes) -> None:
 
 
 @pytest.mark.long
-@FUZZ
+@settings(FUZZ, max_examples=100)
 @given(st.dictionaries(st.sampled_from(sorted(json.loads(TEXT))), VALUES, min_size=1))
 def test_any_fields_give_the_roster_or_an_error(change: dict[str, Any]) -> None:
     mapping = json.loads(TEXT) | change

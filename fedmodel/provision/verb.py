@@ -1,0 +1,45 @@
+"""The verb's way from what is asked to whose part it is."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fedmodel.errors import ConfigError
+from fedmodel.provision.ask import Ask, Role
+from fedmodel.provision.consortium import provision_consortium
+from fedmodel.provision.demo import provision_demo
+from fedmodel.provision.party import provision_party
+
+__all__ = ["main"]
+
+_PARTS: dict[Role, Callable[[Ask], int]] = {
+    "site": provision_party,
+    "coordinator": provision_party,
+    "consortium": provision_consortium,
+    "demo": provision_demo,
+}
+
+
+def main(
+    mappings: Sequence[dict[str, Any]],
+    *,
+    given: Sequence[Sequence[str]] = (),
+    labels: object = None,
+) -> int:
+    """Do one party's part.
+
+    Args:
+        mappings: the composed configuration.
+        given: keys that stood on the command line.
+        labels: unused; a sweep makes no sense here.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        FedmodelError: for a missing or wrong value, for what can't be relied on, and where somebody
+            must confirm a fingerprint first.
+    """
+    if len(mappings) != 1:
+        raise ConfigError("provision does one party's part at a time; leave -m out")
+    ask = Ask.of(mappings[0], given[0] if given else ())
+    return _PARTS[ask.role](ask)

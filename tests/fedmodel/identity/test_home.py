@@ -1,0 +1,357 @@
+"""Folders of parties and of a consortium: whole or not there, and what they take over."""
+
+import itertools
+import shutil
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmodel.errors import (
+    ConfigError,
+    EquivocationError,
+    ExpiredError,
+    IdentityError,
+    LedgerError,
+    OutdatedError,
+    PurposeError,
+    RevokedError,
+    SignerError,
+)
+from fedmodel.identity import SigningKey
+from fedmodel.identity.certificates import certified_key, read_certificate
+from fedmodel.identity.consortium_home import ConsortiumHome
+from fedmodel.identity.handed import request_in, signed_roster_in
+from fedmodel.identity.home import PartyHome
+from fedmodel.identity.keyfile import kept_secret
+from fedmodel.identity.register import Consortium
+from fedmodel.ledger.site_state import SiteState
+from tests.fedmodel.identity.killed import killed_at
+from tests.fedmodel.identity.parties import NOW
+
+OTHER = SigningKey(b"o" * 32)
+WORDS = b"correct horse battery staple"
+
+
+class Clock:
+    """Tells a time that the test sets."""
+
+    def __init__(self) -> None:
+        self.now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class World:
+    """A consortium, a coordinator and two sites, each with a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.clock = Clock()
+        self.consortium = ConsortiumHome(root / "consortium", self.clock)
+        self.coordinator = PartyHome(root / "coordinator", self.clock)
+        self.north, self.south = (PartyHome(root / n, self.clock) for n in ("north", "south"))
+        self.consortium.make("lowlands")
+        self.coordinator.make("coordinator", "Trial office", "fl.example.org")
+        self.north.make("site", "north", "north.example.org")
+        self.south.make("site", "south", None)
+
+    @property
+    def parties(self) -> list[PartyHome]:
+        return [self.coordinator, self.north, self.south]
+
+    def admit(self, *homes: PartyHome) -> Consortium:
+        with self.consortium.opened() as found:
+            for home in homes or self.parties:
+                found = found.admit(home.request(), self.clock.now)
+            found = found.issued(self.clock.now)
+            self.consortium.save(found)
+        return found
+
+    def certificate(self, home: PartyHome) -> str:
+        return self.consortium.certificate_path(home.read().owner.tls).read_text()
+
+    def take(self, home: PartyHome) -> None:
+        roster = signed_roster_in(self.consortium.roster_path)
+        home.take(roster, self.certificate(home), confirmed=True)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_secrets_are_made_where_they_stay(world: World) -> None:
+    world.admit()
+    for home in world.parties:
+        world.take(home)
+    folders = [*(home.folder for home in world.parties), world.consortium.folder]
+    secrets = {
+        path: path.read_text().split()[1]
+        for folder in folders
+        for path in folder.iterdir()
+        if path.name.endswith("key")
+    }
+    assert len(secrets) == len(set(secrets.values())) == 9
+    for path in world.consortium.folder.parent.rglob("*"):
+        if path.is_file() and path not in secrets:
+            assert not [secret for secret in secrets.values() if secret in path.read_text()]
+    for folder in folders:
+        assert folder.stat().st_mode & 0o777 == 0o700
+    for path in secrets:
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_taken_over_fits(world: World) -> None:
+    world.admit()
+    world.take(world.north)
+    found = world.north.certificate()
+    assert found is not None
+    assert found.key == certified_key(kept_secret(world.north.folder / "tls-key", "tls-key"))
+    assert found.subject == world.north.read().identity
+    world.take(world.north)  # again
+    assert [row.event for row in world.north.log.rows()] == [
+        *("keys-made", "request-signed"),
+        *("roster-taken", "certificate-taken") * 2,
+    ]
+
+
+def test_a_partys_folder_is_a_sites_state(world: World) -> None:
+    # Its ledgers are signed by the identity that is on the roster.
+    state = SiteState(world.north.folder, "north")
+    assert state.key.public.hex() == world.north.read().key
+
+
+@pytest.mark.long
+def test_a_sealed_identity_opens_a_sites_state(tmp_path: Path) -> None:
+    home = PartyHome(tmp_path / "north", lambda: NOW)
+    party = home.make("site", "north", None, WORDS)
+    assert home.sealed
+    assert SiteState(home.folder, "north", passphrase=WORDS).key.public.hex() == party.key
+    with pytest.raises(ConfigError, match="is sealed; say where its passphrase is read"):
+        assert SiteState(home.folder, "north").key
+    with pytest.raises(IdentityError, match="doesn't open"):
+        home.renew(WORDS[::-1])
+    assert home.log.rows()[-1].event == "key-refused"
+    assert not list(home.folder.glob("*renewal*"))
+
+
+def test_nothing_is_written_over(world: World, tmp_path: Path) -> None:
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for make in (
+        lambda: world.north.make("site", "x", None),
+        lambda: world.consortium.make("x"),
+        lambda: PartyHome(world.consortium.folder).make("site", "x", None),
+        lambda: PartyHome(world.north.folder / "party.json").make("site", "x", None),
+    ):
+        with pytest.raises((ConfigError, LedgerError)):
+            make()
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_name_that_isnt_one_leaves_nothing(tmp_path: Path) -> None:
+    for name, tls in (("a\n", None), ("a", "A B"), ("", None)):
+        with pytest.raises(ConfigError):
+            PartyHome(tmp_path / "x").make("site", name, tls)
+    with pytest.raises(ConfigError):
+        ConsortiumHome(tmp_path / "y").make(" ")
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- what isn't taken over -----------------------------------------------------------------------
+
+
+def state(home: PartyHome) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in home.folder.iterdir() if p.suffix in (".json", ".pem")}
+
+
+def test_what_cant_be_relied_on_changes_nothing_and_is_logged(world: World, tmp_path: Path) -> None:
+    world.admit()
+    roster = signed_roster_in(world.consortium.roster_path)
+    foreign = replace(roster, consortium=OTHER.public.hex(), version=9).signed(OTHER)
+    world.take(world.north)
+    twin = World(tmp_path / "twin")
+    twin.admit()
+    cases: list[tuple[Any, Any, type[Exception]]] = [
+        (foreign, None, SignerError),
+        (signed_roster_in(twin.consortium.roster_path), None, SignerError),
+        (None, world.certificate(world.south), PurposeError),
+        (None, world.certificate(world.coordinator), PurposeError),
+        (None, twin.certificate(twin.north), SignerError),
+        (None, "-----BEGIN", IdentityError),
+    ]
+    before = state(world.north)
+    for given, certificate, error in cases:
+        with pytest.raises(error):
+            world.north.take(given, certificate, confirmed=True)
+        assert world.north.log.rows()[-1].event == "refused"
+    assert state(world.north) == before
+
+
+def test_a_first_roster_is_confirmed(world: World) -> None:
+    world.admit()
+    roster = signed_roster_in(world.consortium.roster_path)
+    with pytest.raises(ConfigError, match="a certificate needs a roster first"):
+        world.north.take(None, world.certificate(world.north), confirmed=True)
+    with pytest.raises(ConfigError, match="nobody has confirmed"):
+        world.north.take(roster, None)
+    assert not (world.north.folder / "trust.json").exists()
+
+
+def test_an_older_roster_and_another_of_its_version_are_refused(world: World) -> None:
+    world.admit(world.coordinator, world.north)
+    old = signed_roster_in(world.consortium.roster_path)
+    world.take(world.north)
+    saved = world.consortium.folder.with_name("copy")
+    shutil.copytree(world.consortium.folder, saved)
+    world.admit(world.south)
+    world.take(world.north)
+    with pytest.raises(OutdatedError):
+        world.north.take(old, None)
+    # A consortium that was restored from a copy would give version 2 a second time.
+    shutil.rmtree(world.consortium.folder)
+    saved.rename(world.consortium.folder)
+    other = PartyHome(world.south.folder.with_name("east"), world.clock)
+    other.make("site", "east", None)
+    world.admit(other)
+    with pytest.raises(EquivocationError):
+        world.north.take(signed_roster_in(world.consortium.roster_path), None)
+
+
+def test_a_revoked_party_is_told(world: World) -> None:
+    world.admit()
+    world.take(world.north)
+    for home, name in ((world.north, "north"), (world.coordinator, "Trial office")):
+        with world.consortium.opened() as found:
+            found = found.revoke(name)
+            if name != "north":
+                new = PartyHome(home.folder.with_name("office"), world.clock)
+                new.make("coordinator", "New office", "new.example.org")
+                found = found.admit(new.request(), NOW)
+            world.consortium.save(found.issued(NOW))
+        with pytest.raises(RevokedError, match="taken back"):
+            home.take(signed_roster_in(world.consortium.roster_path), None, confirmed=True)
+
+
+def test_a_coordinator_finds_itself_on_the_roster(world: World, tmp_path: Path) -> None:
+    world.admit()
+    twin = PartyHome(tmp_path / "twin", world.clock)
+    twin.make("coordinator", "Trial office", "fl.example.org")
+    with pytest.raises(PurposeError, match="another coordinator, 'Trial office' at fl"):
+        twin.take(signed_roster_in(world.consortium.roster_path), None, confirmed=True)
+
+
+# -- renewal -------------------------------------------------------------------------------------
+
+
+def test_a_renewal_takes_the_place_of_what_it_renews_once_its_certificate_is_there(
+    world: World,
+) -> None:
+    world.admit()
+    world.take(world.north)
+    first = world.north.certificate()
+    world.clock.now = NOW + timedelta(days=70)
+    assert [warning.split(" expires in 20 days")[0] for warning in world.north.warnings()] == [
+        "version 1 of the roster",
+        "the certificate",
+    ]
+    request = world.north.renew()
+    assert world.north.renew() == request == request_in(world.north.request_path)
+    assert world.north.certificate() == first
+    with world.consortium.opened() as found:
+        assert found.unconfirmed(request) is None  # nobody need call
+    world.admit(world.north)
+    world.take(world.north)
+    second = world.north.certificate()
+    assert second is not None
+    assert second != first
+    assert second.key == certified_key(kept_secret(world.north.folder / "tls-key", "tls-key"))
+    assert not (world.north.folder / "renewal").exists()
+    assert world.north.warnings() == []
+    world.clock.now = NOW + timedelta(days=170)
+    with pytest.raises(ExpiredError):
+        world.take(world.north)
+
+
+def test_a_first_certificate_that_comes_late_doesnt_end_a_renewal(world: World) -> None:
+    world.admit()
+    late = world.certificate(world.north)
+    world.take(world.north)
+    request = world.north.renew()
+    world.north.take(None, late)
+    assert world.north.request() == request
+
+
+# -- kills ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_a_kill_leaves_a_whole_folder_or_none(tmp_path: Path) -> None:
+    for call in itertools.count(1):
+        root = tmp_path / str(call)
+        root.mkdir()
+        home = PartyHome(root / "north", lambda: NOW)
+        killed = killed_at(call, lambda home=home: home.make("site", "north", None))  # type: ignore[misc]
+        if home.folder.exists():
+            assert home.request().owner.name == "north"
+            assert len(home.log.rows()) == 2
+        else:
+            assert killed
+            for left in root.iterdir():
+                assert left.stat().st_mode & 0o077 == 0
+            home.make("site", "north", None)
+        if not killed:
+            break
+    assert call > 20
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_killed_consortium_goes_on_with_the_same_command(tmp_path: Path) -> None:
+    world = World(tmp_path / "world")
+    world.admit(world.coordinator)
+    shutil.copytree(world.consortium.folder, tmp_path / "kept")
+    for call in itertools.count(1):
+        shutil.rmtree(world.consortium.folder)
+        shutil.copytree(tmp_path / "kept", world.consortium.folder)
+        killed = killed_at(call, lambda: world.admit(world.north))
+        found = world.admit(world.north)
+        issued = found.register.signed_roster()
+        assert issued is not None
+        assert issued.version == 1
+        assert signed_roster_in(world.consortium.roster_path) == issued
+        party = found.register.of_name("north")
+        assert party is not None
+        assert world.certificate(world.north) == party.certificate
+        assert world.consortium.log.rows()
+        if not killed:
+            break
+    assert call > 20
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_killed_party_has_a_certificate_of_its_key_all_the_same(tmp_path: Path) -> None:
+    world = World(tmp_path / "world")
+    world.admit()
+    world.take(world.north)
+    world.north.renew()
+    world.admit(world.north)
+    shutil.copytree(world.north.folder, tmp_path / "kept")
+    for call in itertools.count(1):
+        shutil.rmtree(world.north.folder)
+        shutil.copytree(tmp_path / "kept", world.north.folder)
+        killed = killed_at(call, lambda: world.take(world.north))
+        for _ in range(2):
+            found = world.north.certificate()  # it goes on where it was
+            assert found is not None
+            seed = kept_secret(world.north.folder / "tls-key", "tls-key")
+            assert found.key == certified_key(seed)
+            world.take(world.north)
+        newest = read_certificate(world.certificate(world.north))
+        assert world.north.certificate() == newest
+        if not killed:
+            break
+    assert call > 10
