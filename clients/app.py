@@ -19,6 +19,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients import account
+from clients.authority import HELLO, Authority
 from clients.report import SiteWork
 from clients.round_files import forget
 from clients.site import Site
@@ -39,8 +40,10 @@ Key: TypeAlias = tuple[int, int]  # run and node
 class _Node:
     """What this process knows of one node in one run."""
 
+    id: int
     name: str = "?"
     site: Site | None = None
+    authority: Authority | None = None
     run: SiteRun | None = None
     seconds: float = 0.0
     refusal: str | None = None
@@ -57,6 +60,12 @@ class _Node:
         if self.site is None:
             raise ProtocolError("this node was started without a site")
         return self.site
+
+    def known_authority(self) -> Authority:
+        """Return what its coordinator has told it, with a roster."""
+        if self.authority is None:
+            self.authority = Authority(self.known_site(), self.id)
+        return self.authority
 
 
 class SiteApp:
@@ -85,12 +94,13 @@ class SiteApp:
         self._watch = watch
         self._nodes: dict[Key, _Node] = {}
         self.app = ClientApp()
-        self.app.query("join")(self._answering(self._join))
-        self.app.train()(self._answering(self._train))
-        self.app.evaluate()(self._answering(self._evaluate))
-        self.app.query("leave")(self._answering(self._leave))
+        self.app.query("hello")(self._answering("query.hello", self._hello))
+        self.app.query("join")(self._answering("query.join", self._join))
+        self.app.train()(self._answering("train", self._train))
+        self.app.evaluate()(self._answering("evaluate", self._evaluate))
+        self.app.query("leave")(self._answering("query.leave", self._leave))
         for name in ("open", "consent", "reveal"):
-            self.app.query(name)(self._answering(self._leg(name)))
+            self.app.query(name)(self._answering(f"query.{name}", self._leg(name)))
 
     def work(self, run_id: int, node_id: int) -> SiteWork:
         """Return what this process has noted of a node's part in a run, for its operator."""
@@ -102,9 +112,15 @@ class SiteApp:
 
     # -- what is asked ---------------------------------------------------------------------------
 
+    def _hello(self, node: _Node, content: RecordDict) -> RecordDict:
+        """Say who this is, signed, to a coordinator that has signed its question."""
+        return node.known_authority().hello(content)
+
     def _join(self, node: _Node, content: RecordDict) -> RecordDict:
         """Check a job against the site's policy and prepare for it."""
         offer = wire.decode_offer(content)
+        if node.authority is not None:
+            node.authority.check_offer(offer)
         run = SiteRun(offer, node.known_site(), self._watch.of(node.name))
         node.replace_run(run)
         reply = wire.encode_reply(run.standing())
@@ -144,22 +160,26 @@ class SiteApp:
         if not end.failed:  # else it may be resumed
             forget(site.state.run_folder(end.run), end.job_sha256)
         if node.run is None:
-            node.site = None  # with its rows; whoever speaks to it again is asked who it is
+            # With its rows; whoever speaks to it again is asked who it is.
+            node.site = node.authority = None
         return wire.encode_reply(standing)
 
     # -- answers and refusals --------------------------------------------------------------------
 
     def _answering(
-        self, answer: Callable[[_Node, RecordDict], RecordDict]
+        self, kind: str, answer: Callable[[_Node, RecordDict], RecordDict]
     ) -> Callable[[Message, Context], Message]:
         """Return a handler that replies with an answer, or a kind of refusal where it raises."""
 
         def handle(message: Message, context: Context) -> Message:
-            node = self._nodes.setdefault((context.run_id, context.node_id), _Node())
+            key = context.run_id, context.node_id
+            node = self._nodes.setdefault(key, _Node(context.node_id))
             try:
                 if node.site is None:
                     node.site = self._site_of(context)
                     node.name = node.site.name
+                if node.site.roster is not None and kind != HELLO:
+                    node.known_authority().check(kind, message.content)
                 return Message(answer(node, message.content), reply_to=message)
             except Exception as error:
                 _note(error, node)

@@ -14,6 +14,7 @@
         │   └── FloorError         … because too few sites would be in a secure sum
         ├── PrivacyError           a guard found that a privacy promise would not hold
         ├── ProtocolError          a message from another party isn't what the protocol says
+        │   ├── UnsignedError      … its sender hasn't signed it, or for something else
         │   ├── ReplayError        … it belongs to a round or a stage that is over
         │   ├── AccusationError    … what another site has sent can't be used
         │   └── EquivocationError  … it contradicts what was said before, or to others
@@ -103,6 +104,10 @@ class PrivacyError(RunError):
 
 class ProtocolError(RunError):
     """A message from another party isn't what the protocol says."""
+
+
+class UnsignedError(ProtocolError):
+    """An offer or order isn't signed by the coordinator, for this site and what it is sent for."""
 
 
 class ReplayError(ProtocolError):

@@ -59,6 +59,21 @@ class LedgerMemory:
         keys = set(self._keys.values())
         return {name: head for name, head in found.items() if head.key in keys}
 
+    def bind(self, node: int, key: str) -> None:
+        """Take whose ledgers a node's are, by a signature that has been verified.
+
+        Args:
+            node: whose.
+            key: the site's public key (hex).
+
+        Raises:
+            ProtocolError: when the node was another site's before.
+        """
+        if self._keys.setdefault(node, key) != key:
+            raise ProtocolError(
+                "the node has signed as another site than the one whose ledger it has shown"
+            )
+
     def offered(self, node: int) -> list[TreeHead]:
         """Return what a node is told at the join: the heads of its own ledgers."""
         key = self._keys.get(node)

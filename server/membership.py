@@ -29,7 +29,8 @@ def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict
     Returns:
         Node id → ``None`` where it joined, or why not.
     """
-    job, memory, nodes = coordinator.job, coordinator.memory, channel.nodes()
+    job, memory = coordinator.job, coordinator.memory
+    greeted = _greeted(channel, coordinator, exchange.joining)
     offers = {
         node: wire.encode_offer(
             Offer(
@@ -40,16 +41,16 @@ def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict
                 joining=exchange.joining,
             )
         )
-        for node in nodes
-        if node not in coordinator.exclude
+        for node, unknown in greeted.items()
+        if unknown is None and node not in coordinator.exclude
     }
     answers = {answer.node: answer for answer in channel.ask("query.join", offers)}
     note = standing_noted(coordinator)
     joined: dict[int, str | None] = {
         node: _LEFT_OUT
         if node in coordinator.exclude
-        else _refusal(node, answers.get(node), note, exchange)
-        for node in nodes
+        else unknown or _refusal(channel, answers.get(node), note, exchange, node)
+        for node, unknown in greeted.items()
     }
     memory.save()
     coordinator.reporter.sites_joined(joined)
@@ -89,7 +90,7 @@ def leave(channel: Channel, coordinator: Coordinator, *, failed: bool) -> None:
         node: wire.encode_leave(
             Leave(run=run, job_sha256=job, failed=failed, entries=memory.entries(node))
         )
-        for node in channel.nodes()
+        for node in _known(channel, coordinator)
     }
     for answer in channel.ask("query.leave", ends):
         # The run is over: a site that can't be told or believed changes nothing about it.
@@ -108,7 +109,37 @@ def standing_noted(coordinator: Coordinator) -> Check:
     return check
 
 
-def _refusal(node: int, answer: Answer | None, note: Check, exchange: Exchange) -> str | None:
+def _greeted(channel: Channel, coordinator: Coordinator, joining: str) -> dict[int, str | None]:
+    """Ask all nodes who they are; return node → ``None``, or why that isn't known."""
+    found = channel.greet(joining)
+    voice, keys = channel.voice, coordinator.keys
+    if voice is None or keys is None:
+        return found
+    for node, member in list(voice.members.items()):
+        try:
+            coordinator.memory.bind(node, keys.roster.member(member).key)
+        except ProtocolError as error:
+            del voice.members[node]
+            found[node] = str(error)
+    return found
+
+
+def _known(channel: Channel, coordinator: Coordinator) -> list[int]:
+    """Return the nodes that can be told something: with a roster those that have said who they are.
+
+    A run that ends before its joining asks them now.
+    """
+    voice = channel.voice
+    if voice is None:
+        return channel.nodes()
+    if not voice.joining:
+        _greeted(channel, coordinator, coordinator.entropy.bytes(32).hex())
+    return sorted(voice.members)
+
+
+def _refusal(
+    channel: Channel, answer: Answer | None, note: Check, exchange: Exchange, node: int
+) -> str | None:
     """Return why a node hasn't joined, ``None`` if it has."""
     if answer is None:
         return "no answer in time"
@@ -117,7 +148,8 @@ def _refusal(node: int, answer: Answer | None, note: Check, exchange: Exchange) 
     try:
         if answer.content is not None:
             note(node, answer.content)
-            exchange.admit(node, answer.content)
+            members = {} if channel.voice is None else channel.voice.members
+            exchange.admit(node, answer.content, members.get(node))
     except ProtocolError as error:
         return f"malformed answer: {error}"
     return None

@@ -13,13 +13,14 @@ from typing import Any
 from fedmodel import tasks, wire
 from fedmodel.errors import FedmodelError, QuorumError, RunError, RunFolderError
 from fedmodel.runs import Checkpoint, KeptRound
-from fedmodel.update import Update, Vector, root_mean_square
+from fedmodel.update import Update, Vector, root_mean_square, vector_sha256
 from fedmodel.wire import Content
 from server.collect import Collected, collect_counts
 from server.coordinator import Coordinator, RunResult
 from server.exchange.channel import Channel
 from server.exchange.making import make_exchange
 from server.exchange.protocol import Exchange, Invitation
+from server.exchange.voice import Moment, Voice
 from server.membership import join, leave, quorum, require_quorum, standing_noted
 from server.optimizer import ServerOptimizer
 from server.publishing import Published, publish
@@ -183,19 +184,20 @@ class _Run:
     def train(self, exchange: Exchange, nodes: list[int]) -> Collected:
         """Ask the nodes to train and collect their updates, or the sum of them."""
         number, vector = self.round + 1, wire.pack(self.vector)
+        model = vector_sha256(self.vector)
         invitation = Invitation(
             round=number,
             nodes=nodes,
             vector=self.vector,
-            order=lambda node: self.order(node, number, vector),
+            order=lambda node: self.order(node, number, vector, model),
             check=standing_noted(self.c),
         )
         return exchange.collect(self.channel, invitation)
 
-    def order(self, node: int, round_: int, vector: Any) -> Content:
+    def order(self, node: int, round_: int, vector: Any, model: str) -> Content:
         """Return what a node is told to do."""
         entries = self.c.memory.entries(node)
-        return wire.encode_order(self.c.run, round_, self.job.sha256, vector, entries)
+        return wire.encode_order(self.c.run, round_, self.job.sha256, vector, entries, model)
 
     def play(self, exchange: Exchange, nodes: list[int]) -> None:
         """Play one round; sets ``stopped`` when the run must end."""
@@ -300,9 +302,9 @@ class _Run:
         Their budgets pay for one answer. So what came is kept at once; if it is lost in a crash
         before that, the sites refuse to repeat it, and a resumed run ends without them.
         """
-        vector = wire.pack(self.vector)
-        orders = {node: self.order(node, self.round, vector) for node in nodes}
-        answers = self.channel.ask("evaluate", orders, "evaluate")
+        vector, model = wire.pack(self.vector), vector_sha256(self.vector)
+        orders = {node: self.order(node, self.round, vector, model) for node in nodes}
+        answers = self.channel.ask("evaluate", orders, "evaluate", Moment(self.round))
         size = len(tasks.of(self.job.model.task).counted(self.job.model.labels).names)
         counts, failures = collect_counts(answers, nodes, size, standing_noted(self.c))
         reasons = {node: failure.reason for node, failure in failures.items()}
@@ -347,6 +349,8 @@ def run(channel: Channel, coordinator: Coordinator) -> RunResult:
             changed the model.
         RunFolderError: if the run can't be written or continued.
     """
+    if coordinator.keys is not None:
+        channel.voice = Voice(coordinator.keys, coordinator.run, coordinator.job.sha256)
     try:
         result = _play(channel, coordinator)
     except Exception:

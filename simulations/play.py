@@ -86,9 +86,10 @@ def play(
     run_id, homes = secrets.randbits(62) + 1, homes or Homes()
     configs = _configs(parties, folder, homes)
     states = {node: open_state(config) for node, config in configs.items()}
-    keys = _provision(parties, states, (homes.state or folder.path) / "coordinator")
-    roster = None if keys is None else keys.roster
-    sites = {node: _site(parties, config, states[node], roster) for node, config in configs.items()}
+    keys = _provision(states, (homes.state or folder.path) / "coordinator")
+    sites = {
+        node: _site(parties, config, states[node], keys.roster) for node, config in configs.items()
+    }
     site_app = clients.app.SiteApp(lambda c: sites[c.node_id], watch, candid=candid)
     contexts = {n: Context(run_id, n, {}, RecordDict(), {}) for n in sites}
     carrier = grid(site_app.app, contexts, Run.create_empty(run_id))
@@ -146,12 +147,8 @@ def _site(parties: Parties, config: SiteConfig, state: SiteState, roster: Roster
     return make_site(config, state, rows, test, roster=roster)
 
 
-def _provision(
-    parties: Parties, states: Mapping[int, SiteState], home: Path
-) -> CoordinatorKeys | None:
-    """Do what a consortium does once, where updates are hidden."""
-    if parties.job.secagg.mode == "off":
-        return None
+def _provision(states: Mapping[int, SiteState], home: Path) -> CoordinatorKeys:
+    """Do what a consortium does once: everybody knows everybody, whatever the job hides."""
     made = provision(home, {each.site: each.key for each in states.values()}, Entropy())
     for each in states.values():
         # As a hospital's operator does who has compared the consortium's fingerprint.
@@ -164,7 +161,7 @@ def _known(
     folder: RunFolder,
     homes: Homes,
     states: Mapping[int, SiteState],
-    keys: CoordinatorKeys | None,
+    keys: CoordinatorKeys,
 ) -> Known:
     exclude = excluded(parties, homes)
     if not parties.job.privacy.private:

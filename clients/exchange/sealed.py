@@ -1,6 +1,6 @@
 """Sealed exchange: updates encrypted to the coordinator and signed by the site."""
 
-from clients.exchange.roster import own_roster
+from clients.exchange.roster import hidden_roster
 from clients.exchange.work import Work
 from clients.site import Site
 from fedmodel import wire
@@ -27,7 +27,7 @@ class Sealed:
 
     def __init__(self, offer: Offer, site: Site) -> None:
         job, joining = offer.job, offer.joining
-        roster = own_roster(site, joining)
+        roster = hidden_roster(site, joining)
         self._to = bytes.fromhex(roster.seal)
         self._sign = site.state.key.sign
         self._ids = (joining, job.sha256, roster.sha256)

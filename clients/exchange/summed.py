@@ -3,7 +3,7 @@
 import logging
 
 from clients.exchange.replies import Part, Replies
-from clients.exchange.roster import own_roster
+from clients.exchange.roster import hidden_roster
 from clients.exchange.work import Work
 from clients.round_files import ClosedRounds
 from clients.site import Site
@@ -14,7 +14,7 @@ from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.masking import Encode
 from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.sums import PlainSum, PlainValues, SharedSum
-from fedmodel.update import Update, vector_sha256
+from fedmodel.update import Update
 from fedmodel.wire import Content, Offer, Order
 
 __all__ = ["Summed"]
@@ -37,7 +37,7 @@ class Summed:
 
     def __init__(self, offer: Offer, site: Site, size: int) -> None:
         job, joining = offer.job, offer.joining
-        roster = own_roster(site, joining)
+        roster = hidden_roster(site, joining)
         self._job, self._size, self._entropy = job, size, site.entropy
         self._name = site.name
         shared = job.privacy.shared
@@ -118,8 +118,7 @@ class Summed:
         """Take the others' shares, and check that the order is what the manifest named."""
         self.participant.deliver(data)
         manifest = self.participant.manifest
-        model = vector_sha256(order.vector)
-        if (manifest.round, manifest.model) != (order.round, model):
+        if (manifest.round, manifest.model) != (order.round, order.model):
             raise EquivocationError(
                 "the order's round or parameters aren't those of the manifest that all sites of "
                 "this sum have signed for"

@@ -1,6 +1,13 @@
 """Job, updates and protocol bytes ↔ Flower records. Everything from outside is checked here."""
 
 from fedmodel.wire.failures import Failure, decode_error, encode_error, unexpected
+from fedmodel.wire.hello import (
+    Hello,
+    answer_hello,
+    answered_hello,
+    decode_hello,
+    encode_hello,
+)
 from fedmodel.wire.offers import Offer, decode_offer, encode_offer
 from fedmodel.wire.orders import (
     Leave,
@@ -28,19 +35,25 @@ from fedmodel.wire.replies import (
     encode_reply,
     encode_update,
 )
+from fedmodel.wire.signed import Instruction, sign_content, signed_by
 
 __all__ = [
     "LONGEST",
     "VERSION",
     "Content",
     "Failure",
+    "Hello",
+    "Instruction",
     "Leave",
     "Offer",
     "Order",
     "add_parcel",
+    "answer_hello",
+    "answered_hello",
     "checked_update",
     "decode_counts",
     "decode_error",
+    "decode_hello",
     "decode_leave",
     "decode_offer",
     "decode_order",
@@ -48,6 +61,7 @@ __all__ = [
     "decode_update",
     "encode_counts",
     "encode_error",
+    "encode_hello",
     "encode_leave",
     "encode_offer",
     "encode_order",
@@ -55,6 +69,8 @@ __all__ = [
     "encode_update",
     "pack",
     "parcel",
+    "sign_content",
+    "signed_by",
     "unexpected",
     "update_from_bytes",
     "update_size",

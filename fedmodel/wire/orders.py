@@ -7,6 +7,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedmodel.errors import ProtocolError
+from fedmodel.update import vector_sha256
+from fedmodel.wire.arrays import view
 from fedmodel.wire.records import VERSION, checked_field, checked_record, named_run, unpack
 
 __all__ = ["Leave", "Order", "decode_leave", "decode_order", "encode_leave", "encode_order"]
@@ -21,6 +23,7 @@ class Order:
         run: which run this belongs to.
         job_sha256: and which job.
         vector: the current trainable parameters, float32 ``[trainable]``, read-only.
+        model: SHA-256 (hex) of them.
         entries: how many the site's ledger has in the newest head that the coordinator keeps; the
             answer proves that it has grown from there.
     """
@@ -29,6 +32,7 @@ class Order:
     run: str
     job_sha256: str
     vector: NDArray[np.float32]
+    model: str = ""
     entries: int = 0
 
 
@@ -50,10 +54,25 @@ class Leave:
 
 
 def encode_order(
-    run: str, round_: int, job_sha256: str, vector: Array, entries: int = 0
+    run: str,
+    round_: int,
+    job_sha256: str,
+    vector: Array,
+    entries: int = 0,
+    model: str | None = None,
 ) -> RecordDict:
-    """Return the content of a train or evaluate message (see :class:`Order`)."""
+    """Return the content of a train or evaluate message (see :class:`Order`).
+
+    Args:
+        run: which run it belongs to.
+        round_: of it.
+        job_sha256: of its job.
+        vector: the parameters, packed once for all sites.
+        entries: of the site's ledger.
+        model: SHA-256 (hex) of the parameters, where it is known already.
+    """
     record = ConfigRecord({"version": VERSION, "run": run, "round": round_, "job": job_sha256})
+    record["model"] = model or vector_sha256(view(vector, "float32"))
     record["entries"] = entries
     return RecordDict({"arrays": ArrayRecord({"vector": vector}), "config": record})
 
@@ -62,7 +81,7 @@ def decode_order(content: RecordDict) -> Order:
     """Return the order in a train or evaluate message.
 
     Raises:
-        ProtocolError: if it is malformed or its vector isn't finite.
+        ProtocolError: if it is malformed, or its vector isn't finite or isn't the one it names.
     """
     record = checked_record(content)
     vector = unpack(content)
@@ -72,11 +91,18 @@ def decode_order(content: RecordDict) -> Order:
     if round_ < 1:
         raise ProtocolError(f"round must be at least 1, got {round_}")
     job = checked_field(record, "job", str)
+    model, found = checked_field(record, "model", str), vector_sha256(vector)
+    if model != found:
+        raise ProtocolError(
+            f"the order names parameters of SHA-256 {model[:16]!r}, and {found[:16]!r} came with "
+            "it: they were changed on the way; find what stands between"
+        )
     return Order(
         round=round_,
         run=named_run(record),
         job_sha256=job,
         vector=vector,
+        model=model,
         entries=_entries(record),
     )
 

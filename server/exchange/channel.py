@@ -8,8 +8,11 @@ from flwr.serverapp import Grid
 from fedmodel import wire
 from fedmodel.wire import Content
 from server.answers import Answer
+from server.exchange.voice import HELLO, Moment, Voice
 
 __all__ = ["Channel"]
+
+ANYTIME = Moment()
 
 
 class Channel:
@@ -18,18 +21,43 @@ class Channel:
     Args:
         grid: to the sites.
         timeout: seconds to wait for answers.
+
+    Attributes:
+        voice: signs what is sent; ``None``: nothing is signed, for nobody has a roster.
     """
 
     def __init__(self, grid: Grid, timeout: float | None = None) -> None:
         self._grid = grid
         self._timeout = timeout
+        self.voice: Voice | None = None
 
     def nodes(self) -> list[int]:
         """Return the nodes that there are, in rising order."""
         return sorted(self._grid.get_node_ids())
 
-    def ask(self, kind: str, contents: Mapping[int, Content], group: str = "") -> list[Answer]:
-        """Send every node its content; return what they answer to that, as it comes.
+    def greet(self, joining: str) -> dict[int, str | None]:
+        """Ask all nodes who they are, for a joining that begins.
+
+        Args:
+            joining: names it.
+
+        Returns:
+            Node → ``None`` where it is known, or why not. Without a voice, where each is whoever
+            the grid says, all are known.
+        """
+        nodes = self.nodes()
+        if self.voice is None:
+            return dict.fromkeys(nodes)
+        return self.voice.greet(joining, nodes, lambda asked: self._send(HELLO, asked, ""))
+
+    def ask(
+        self,
+        kind: str,
+        contents: Mapping[int, Content],
+        group: str = "",
+        at: Moment = ANYTIME,
+    ) -> list[Answer]:
+        """Send every node its content, signed; return what they answer to that, as it comes.
 
         An answer to an earlier question comes too late and is passed over.
 
@@ -37,7 +65,16 @@ class Channel:
             kind: of message.
             contents: node id → what it is sent.
             group: names the question among those of its kind.
+            at: round and attempt that it belongs to.
         """
+        voice = self.voice
+        if voice is not None:
+            contents = {
+                node: voice.sign(kind, node, content, at) for node, content in contents.items()
+            }
+        return self._send(kind, contents, group)
+
+    def _send(self, kind: str, contents: Mapping[int, Content], group: str) -> list[Answer]:
         messages = [
             Message(content, node, kind, group_id=group) for node, content in contents.items()
         ]

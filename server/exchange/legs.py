@@ -11,6 +11,7 @@ from fedmodel.wire import Content
 from server.answers import Check, nothing
 from server.collect import Collected, read_all
 from server.exchange.channel import Channel
+from server.exchange.voice import Moment
 
 __all__ = ["Legs"]
 
@@ -43,6 +44,7 @@ class Legs:
         self._of_number = {number: node for node, number in numbers.items()}
         self._check = check
         self._group = ""
+        self._at = Moment()
         self._short: Callable[[], bool] = lambda: False
         self._blame = blame
         self.failures: dict[int, wire.Failure] = {}
@@ -56,6 +58,7 @@ class Legs:
             short: tells whether a leg has too few answers for the next one.
         """
         self._group = f"{round_}.{attempt}"
+        self._at = Moment(round_, attempt)
         self._short = short
         self.failures = {}
 
@@ -113,7 +116,7 @@ class Legs:
             take: takes a site's answer; it raises FedmodelError.
         """
         contents = {node: content(node, self._numbers[node]) for node in nodes}
-        answers = self._channel.ask(kind, contents, self._group)
+        answers = self._channel.ask(kind, contents, self._group, self._at)
 
         def read(node: int, reply: Content) -> None:
             try:
@@ -128,7 +131,7 @@ class Legs:
         if silent and self._short():
             asked = {node: contents[node] for node in silent}
             # Of one node's answers, which are alike, the last: an earlier one may come too.
-            found = {a.node: a for a in self._channel.ask(kind, asked, self._group)}
+            found = {a.node: a for a in self._channel.ask(kind, asked, self._group, self._at)}
             _, again = read_all(found.values(), silent, read, check, f"answer in leg '{leg}'")
             failures = {n: f for n, f in failures.items() if n not in asked} | again
         for node, failure in failures.items():

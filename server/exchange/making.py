@@ -24,4 +24,5 @@ def make_exchange(coordinator: Coordinator, reached: int) -> Exchange:
         return Summed(coordinator, reached)
     if mode == "seal":
         return Sealed(coordinator)
-    return Plain(coordinator.job, coordinator.initial.size)
+    joining = "" if coordinator.keys is None else coordinator.entropy.bytes(32).hex()
+    return Plain(coordinator.job, coordinator.initial.size, joining)

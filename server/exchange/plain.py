@@ -7,6 +7,7 @@ from fedmodel.wire import Content
 from server.collect import Collected
 from server.exchange.channel import Channel
 from server.exchange.protocol import Invitation, collect_updates
+from server.exchange.voice import Moment
 
 __all__ = ["Plain"]
 
@@ -17,16 +18,16 @@ class Plain:
     Args:
         job: with ``secagg=off``.
         size: parameters of an update.
+        joining: names this joining; empty where sites have no roster.
     """
 
-    joining = ""
-
-    def __init__(self, job: Job, size: int) -> None:
+    def __init__(self, job: Job, size: int, joining: str = "") -> None:
         self._job = job
         self._size = size
+        self.joining = joining
 
-    def admit(self, node: int, content: Content) -> None:
-        """Admit every node: who a site is, its node says."""
+    def admit(self, node: int, content: Content, member: int | None = None) -> None:
+        """Admit every node: who a site is, it has said before."""
 
     def lost(self, round_: int) -> bool:
         """Return ``False``: sites repeat any round."""
@@ -43,5 +44,5 @@ class Plain:
             return wire.decode_update(content, self._size)
 
         orders = {node: invitation.order(node) for node in invitation.nodes}
-        answers = channel.ask("train", orders, str(invitation.round))
+        answers = channel.ask("train", orders, str(invitation.round), Moment(invitation.round))
         return collect_updates(self._job, answers, invitation, read)

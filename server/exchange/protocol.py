@@ -43,8 +43,13 @@ class Exchange(Protocol):
     def joining(self) -> str:
         """Name of this joining; empty where sites need none."""
 
-    def admit(self, node: int, content: Content) -> None:
+    def admit(self, node: int, content: Content, member: int | None = None) -> None:
         """Take what a node's answer to the offer says of who it is.
+
+        Args:
+            node: that answered.
+            content: of the answer.
+            member: number of the site that has signed to be at that node; ``None`` without roster.
 
         Raises:
             ProtocolError: when it isn't one of the sites, or another node has joined as it.

@@ -23,14 +23,24 @@ class Roll:
         self.joining = aggregator.agreement.session
         self.numbers: dict[int, int] = {}  # node → the site's number in the roster
 
-    def admit(self, node: int, content: Content) -> None:
+    def admit(self, node: int, content: Content, member: int | None = None) -> None:
         """Take a site's signed key from its answer to the offer.
 
+        Args:
+            node: that answered.
+            content: of the answer.
+            member: number of the site that has signed to be at that node; ``None``: nobody has.
+
         Raises:
-            ProtocolError: when it isn't one, or another node has given that site's.
+            ProtocolError: when it isn't one, is another site's than the node's, or another node has
+                given that site's.
         """
         data = wire.parcel(content, "secagg", most=largest(Advert, 1)).tobytes()
         number = self._aggregator.take_advert(data, self._latest)
+        if member not in (None, number):
+            raise ProtocolError(
+                f"a key of site {number} of the roster from a node that has signed as site {member}"
+            )
         if number in self.numbers.values():
             raise ProtocolError(f"site {number} of the roster has joined already, by another node")
         self.numbers[node] = number

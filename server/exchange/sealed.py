@@ -12,6 +12,7 @@ from server.coordinator import Coordinator
 from server.exchange.channel import Channel
 from server.exchange.protocol import Invitation, collect_updates
 from server.exchange.roll import Roll
+from server.exchange.voice import Moment
 
 __all__ = ["Sealed"]
 
@@ -50,9 +51,9 @@ class Sealed:
         """Name of this joining."""
         return self._roll.joining
 
-    def admit(self, node: int, content: Content) -> None:
+    def admit(self, node: int, content: Content, member: int | None = None) -> None:
         """Take a site's signed key from its answer to the offer (see :class:`Roll`)."""
-        self._roll.admit(node, content)
+        self._roll.admit(node, content, member)
 
     def lost(self, round_: int) -> bool:
         """Return ``False``: sites repeat any round."""
@@ -65,7 +66,7 @@ class Sealed:
     def collect(self, channel: Channel, invitation: Invitation) -> Collected:
         """Play a round (see :class:`server.exchange.protocol.Exchange`)."""
         orders = {node: invitation.order(node) for node in invitation.nodes}
-        answers = channel.ask("train", orders, str(invitation.round))
+        answers = channel.ask("train", orders, str(invitation.round), Moment(invitation.round))
 
         def read(node: int, content: Content) -> Update:
             return self._open(self._roll.numbers[node], invitation.round, content)

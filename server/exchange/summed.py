@@ -96,9 +96,9 @@ class Summed:
         """Name of this joining."""
         return self._roll.joining
 
-    def admit(self, node: int, content: Content) -> None:
+    def admit(self, node: int, content: Content, member: int | None = None) -> None:
         """Take a site's signed key from its answer to the offer (see :class:`Roll`)."""
-        self._roll.admit(node, content)
+        self._roll.admit(node, content, member)
 
     def lost(self, round_: int) -> bool:
         """Return whether the sites won't repeat a round that this coordinator hasn't finished.

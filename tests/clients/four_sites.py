@@ -30,7 +30,6 @@ from tests.clients.talk import Speaker, make_site
 from tests.jobs import CPU, make_job
 
 COUNT = 4
-SESSION = "ab" * 32
 TEXTS = [f"note {i} of {'fever' if i % 2 else 'pain'}" for i in range(16)]
 ROWS = Rows(TEXTS, ["ab"[i % 2] for i in range(16)])
 SIGNER, PRIVATE = SigningKey(b"\1" * 32), b"\5" * 32
@@ -84,6 +83,43 @@ class Talk(Speaker):
         super().__init__(replace(site, **{"roster": self.roster} | changed), make_job())
         self.others: dict[int, Participant] = {}
 
+    def restart(self, **changed: Any) -> None:
+        super().restart(**changed)
+        self.session = ""
+        self.at = (0, 0)
+
+    def send(self, kind: str, content: RecordDict, /, **signed: Any) -> Message:
+        """Say something as the coordinator of the site's roster does: signed."""
+        if self.site.roster is None:
+            return super().send(kind, content)
+        if not self.session and kind != "query.hello":
+            refused = self.greet()
+            if refused.has_error():
+                return refused
+        round_, attempt = self.at
+        if not round_:
+            record = dict(content.config_records["config"])
+            round_ = int(str(record.get("round", 0)))
+        instruction: dict[str, Any] = {
+            "kind": kind,
+            "run": self.run_name,
+            "job": self.job.sha256,
+            "roster": self.site.roster.sha256,
+            "joining": self.session,
+            "member": 0 if kind == "query.hello" else 1,
+            "round": round_,
+            "attempt": attempt,
+        }
+        wire.sign_content(content, wire.Instruction(**instruction | signed), SIGNER.sign)
+        return super().send(kind, content)
+
+    def greet(self, session: str = "") -> Message:
+        """Begin a joining: ask the site who it is."""
+        self.session, self.at = session or Entropy().bytes(32).hex(), (0, 0)
+        roster = (self.site.roster or self.roster).sha256
+        hello = wire.Hello(run=self.run_name, joining=self.session, roster=roster)
+        return self.send("query.hello", wire.encode_hello(hello))
+
     def tell(self, kind: str, data: bytes) -> bytes:
         reply = self.send(kind, wire.add_parcel(wire.encode_reply(), "secagg", data))
         if reply.has_error():
@@ -97,8 +133,11 @@ class Talk(Speaker):
         assert reply.has_error()
         return reply.error.reason or ""
 
-    def offer(self, job: Job, joining: str = SESSION) -> Message:
-        return self.join(job, joining=joining)
+    def offer(self, job: Job, joining: str | None = None) -> Message:
+        self.job = job
+        if self.site.roster is not None and (refused := self.greet()).has_error():
+            return refused
+        return self.join(job, joining=self.session if joining is None else joining)
 
     @property
     def initial(self) -> Any:
@@ -117,7 +156,7 @@ class Talk(Speaker):
         assert not reply.has_error(), reply.error
         self.agreement = Agreement.of(
             job.secagg.masked,
-            session=SESSION,
+            session=self.session,
             job=job.sha256,
             roster=self.roster.sha256,
             rounds=job.train.rounds,
@@ -140,6 +179,7 @@ class Talk(Speaker):
 
     def open(self, protocol: Aggregator, round_: int = 1, number: int = 1) -> Attempt:
         model = hashlib.sha256(self.initial.astype("<f4")).hexdigest()
+        self.at = (round_, number)
         attempt = protocol.begin(round=round_, attempt=number, model=model, cohort=range(1, 5))
         attempt.take_shares(1, self.tell("query.open", attempt.open_for(1)))
         for n, other in self.others.items():

@@ -65,7 +65,7 @@ class Speaker:
         assert run is not None
         return run
 
-    def send(self, kind: str, content: RecordDict) -> Message:
+    def send(self, kind: str, content: RecordDict, /) -> Message:
         message = Message(content, NODE, kind)
         message.metadata.__dict__["_message_id"] = "m"
         return self.app.app(message, Context(RUN, NODE, {}, RecordDict(), {}))

@@ -48,7 +48,7 @@ def talk(tmp_path: Path) -> Talk:
 def test_a_sum_with_others_who_send_zeros_is_the_sites_own_update(talk: Talk, weights: Any) -> None:
     job = job_of(aggregation=ProposedAggregation(weights=weights))
     plain = replace(job, secagg=SecAgg())
-    talk.offer(plain, "")
+    talk.offer(plain)
     reply = talk.send("train", wire.encode_order("test", 1, plain.sha256, wire.pack(talk.initial)))
     expected = wire.decode_update(reply.content, talk.initial.size)
     attempt = talk.open(talk.begin(job))

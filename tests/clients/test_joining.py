@@ -13,7 +13,7 @@ from fedmodel.identity.seal import Context as Envelope
 from fedmodel.identity.seal import open_
 from fedmodel.secagg.agreement import Floors
 from fedmodel.update import Update
-from tests.clients.four_sites import PRIVATE, RECORD, SESSION, Talk, job_of
+from tests.clients.four_sites import PRIVATE, RECORD, Talk, job_of
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_roster_that_lacks_the_site_or_has_another_key_is_refused(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_offer_without_a_session_is_refused(talk: Talk, mode: str) -> None:
-    assert "doesn't name the joining" in (talk.offer(job_of(mode), "").error.reason or "")
+    assert "signed for the joining , got" in (talk.offer(job_of(mode), "").error.reason or "")
 
 
 def test_the_sites_floors_outrank_the_job_before_anything_is_reserved(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_sealed_update_is_for_the_coordinator_and_its_round(talk: Talk, privac
     data = wire.parcel(reply.content, "sealed").tobytes()
     assert set(reply.content) == {"config", "parcels"}
     context = Envelope(
-        session=SESSION, job=job.sha256, roster=talk.roster.sha256, member=1, round=2
+        session=talk.session, job=job.sha256, roster=talk.roster.sha256, member=1, round=2
     )
     sender = talk.site.state.key.public
     opened = open_(data, private=PRIVATE, sender=sender, context=context)

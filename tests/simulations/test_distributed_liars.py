@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Message
 
 from clients.policy import Policy
 from clients.site import Site
@@ -20,6 +20,7 @@ from fedmodel.runs import RunFolder
 from fedmodel.secagg import aggregator
 from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.messages import Survivors, decode, encode
+from fedmodel.update import vector_sha256
 from server import rounds
 from server.exchange import summed
 from simulations.faults import Fault
@@ -67,8 +68,8 @@ def without(site: Any, change: Callable[[list[Member]], list[Member]]) -> Roster
 
 STRANGER = SignedMember(name="stranger", key="11" * 32, tls="stranger.example.org")
 ROSTERS: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
-    "longer": (lambda members: [*members, STRANGER], "floor for survivors"),  # four in five of six
-    "shuffled": (lambda members: members[::-1], "compare the site's roster"),
+    "longer": (lambda members: [*members, STRANGER], "have different rosters"),
+    "shuffled": (lambda members: members[::-1], "have different rosters"),
     "without it": (lambda members: [m for m in members if m.name != "s02"], "s02"),
     "with another key": (
         lambda members: [replace(m, key="22" * 32) if m.name == "s02" else m for m in members],
@@ -95,15 +96,21 @@ def test_a_site_without_a_roster_refuses(lab: Any) -> None:
     assert "has no roster" in ran.result.refused[4]
 
 
-def test_another_model_for_one_site_is_noticed_there_before_it_spends(lab: Any) -> None:
-    def before(kind: str, node: int, message: Message) -> Message:
-        if (kind, node) == ("train", 4):
-            vector = wire.decode_order(message.content).vector.copy()
-            vector[0] += 1
-            message.content["arrays"] = ArrayRecord({"vector": Array(vector)})
-        return message
+def test_another_model_for_one_site_is_noticed_there_before_it_spends(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator itself lies, and signs it."""
+    real = rounds._Run.order
 
-    ran = lab.run(lab.job(privacy=POOLED, rounds=1), before=before)
+    def order(self: Any, node: int, round_: int, vector: Any, model: str) -> Any:
+        if node != 4:
+            return real(self, node, round_, vector, model)
+        other = self.vector.copy()
+        other[0] += 1
+        return real(self, node, round_, wire.pack(other), vector_sha256(other))
+
+    monkeypatch.setattr(rounds._Run, "order", order)
+    ran = lab.run(lab.job(privacy=POOLED, rounds=1))
     assert set(ran.rows[0]["failures"]) == {"4"}
     assert "aren't those of the manifest" in ran.rows[0]["failures"]["4"]
     assert ran.spent(4) == []
@@ -193,7 +200,7 @@ def test_a_message_that_is_sent_again_gets_the_same_answer_and_nothing_is_spent_
     lab: Any,
 ) -> None:
     ran = lab.run(lab.job(privacy=POOLED, rounds=1), replay=4)
-    legs = ["query.open", "train", "query.consent", "query.reveal"]
+    legs = ["query.hello", "query.open", "train", "query.consent", "query.reveal"]
     assert ran.grid.replayed == [(leg, "") for leg in legs]
     assert len(ran.spent(4)) == 1
     assert ran.rows[0]["updates"] == 5

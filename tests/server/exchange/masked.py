@@ -112,6 +112,9 @@ class Sites:
         if kind == "query.join":
             advert = self.join(node, wire.decode_offer(message.content).joining)
             return wire.add_parcel(reply, "secagg", advert)
+        if kind == "query.hello":
+            hello = wire.decode_hello(message.content)
+            return wire.answer_hello(hello, node - 1, node, KEYS[node].sign)
         if kind == "query.leave":
             return reply
         data = wire.parcel(message.content, "secagg").tobytes()
@@ -140,7 +143,7 @@ class Sites:
             return Message(reply, reply_to=message)
 
         app.train()(handle)
-        for name in ("join", "open", "consent", "reveal", "leave"):
+        for name in ("hello", "join", "open", "consent", "reveal", "leave"):
             app.query(name)(handle)
         return app
 

@@ -26,7 +26,7 @@ def coordinator(way: str, keys: CoordinatorKeys | None) -> Coordinator:
 def test_the_job_says_which(way: str, kind: type) -> None:
     made = make_exchange(coordinator(way, COORDINATOR_KEYS), 0)
     assert type(made) is kind
-    assert len(made.joining) == (0 if way == "off" else 64)
+    assert len(made.joining) == 64
 
 
 @pytest.mark.parametrize("way", ["seal", "on"])

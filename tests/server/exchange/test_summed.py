@@ -209,7 +209,7 @@ def test_a_node_cannot_join_as_another_site() -> None:
         return reply
 
     result, _ = play(Sites(job_of(), meddle))
-    assert "site 2 of the roster has joined already" in result.refused[4]
+    assert "site 2 of the roster from a node that has signed as site 3" in result.refused[4]
     np.testing.assert_allclose(result.vector, mean_of(2, 3, 5, 6), atol=1e-5)
 
 

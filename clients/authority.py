@@ -1,0 +1,211 @@
+"""Authority of a coordinator at a site: what it has signed for this site, this run and this moment.
+
+With a roster, nobody is taken at their word: neither who sends nor who passes on.
+"""
+
+import os
+from pathlib import Path
+
+from clients.exchange.roster import own_roster
+from clients.site import Site
+from fedmodel import _files, wire
+from fedmodel.errors import ReplayError, RunFolderError, UnsignedError
+from fedmodel.wire import Content, Instruction, Offer
+
+__all__ = ["HELLO", "Authority"]
+
+HELLO, JOIN, LEAVE = "query.hello", "query.join", "query.leave"
+_NAME = "joinings.txt"
+
+
+class Authority:
+    """What one node of a site has been told by its coordinator, so that nothing is told twice.
+
+    Args:
+        site: with its roster.
+        node: by which it is spoken to.
+
+    Raises:
+        RefusedError: when it has no roster, or isn't on it.
+    """
+
+    def __init__(self, site: Site, node: int) -> None:
+        self._site = site
+        self._node = node
+        self._roster = own_roster(site, "the coordinator asks who this site is")
+        self._digest = self._roster.sha256
+        self._member = self._roster.number_of(site.name)
+        self._begun: Instruction | None = None  # what asked last who this is
+        self._opened: tuple[int, int] | None = None  # round and attempt of a secure sum
+        self._trained = 0  # the last round
+        self._summed = False
+        self._busy = False  # whether an order has come in this joining
+
+    def hello(self, content: Content) -> Content:
+        """Return who this is, signed, for a coordinator that has signed its question.
+
+        Raises:
+            UnsignedError: when it hasn't.
+            ReplayError: when the joining has begun before: somebody repeats what was said then.
+            RunFolderError: when it can't be written down that it has.
+        """
+        asked, hello = self._signed(HELLO, content), wire.decode_hello(content)
+        self._require("run", asked.run, hello.run)
+        self._require("joining", asked.joining, hello.joining)
+        self._require("roster", asked.roster, hello.roster)
+        self._require("member", asked.member, 0)
+        if self._begun != asked or self._busy:
+            self._note(asked)
+            self._begun, self._opened, self._trained, self._busy = asked, None, 0, False
+        sign = self._site.state.key.sign
+        return wire.answer_hello(hello, self._member, self._node, sign)
+
+    def check(self, kind: str, content: Content) -> None:
+        """Check that the coordinator has signed a message, for this site and for now.
+
+        Raises:
+            UnsignedError: when it hasn't, or for something else.
+            ReplayError: when what it is signed for is over.
+        """
+        told = self._signed(kind, content)
+        self._require("member", told.member, self._member)
+        if kind == LEAVE:
+            self._check_leave(told)
+            return
+        begun = self._begun
+        if begun is None:
+            raise UnsignedError(
+                f"'{kind}' came before this process was asked who it is (query.hello): it can't be "
+                "told whether it is of now. Let the coordinator begin a joining"
+            )
+        self._require("run", told.run, begun.run)
+        self._require("job", told.job, begun.job)
+        if told.joining != begun.joining:
+            raise _stale(kind, told.joining, begun.joining)
+        self._check_moment(told)
+
+    def check_offer(self, offer: Offer) -> None:
+        """Check that an offer is of the run, job and joining that it is signed for.
+
+        Args:
+            offer: that was signed.
+
+        Raises:
+            UnsignedError: when it isn't.
+            ReplayError: when orders have been taken since: it is an offer of before.
+        """
+        begun = self._begun
+        if begun is None:
+            raise UnsignedError("an offer came before a greeting (query.hello)")
+        self._require("run", begun.run, offer.run)
+        self._require("job", begun.job, offer.job.sha256)
+        self._require("joining", begun.joining, offer.joining)
+        if self._busy:
+            raise ReplayError(
+                "this offer was answered, and orders have come since; expected another joining, "
+                "which begins with a greeting (query.hello)"
+            )
+        self._summed = offer.job.secagg.on
+
+    # -- what a message must be for --------------------------------------------------------------
+
+    def _signed(self, kind: str, content: Content) -> Instruction:
+        told = wire.signed_by(content, kind, bytes.fromhex(self._roster.coordinator))
+        self._require("roster", told.roster, self._digest)
+        return told
+
+    @staticmethod
+    def _require(what: str, told: str | int, expected: str | int) -> None:
+        if told != expected:
+            raise UnsignedError(
+                f"expected what is signed for the {what} {expected!s:.80}, got {told!s:.80}: "
+                f"{_WHY[what]}. Nothing is done"
+            )
+
+    def _check_moment(self, told: Instruction) -> None:
+        """Check that an order is of a round and attempt that aren't over."""
+        now = told.round, told.attempt
+        if told.kind == JOIN:
+            return
+        self._busy = True
+        if told.kind == "query.open":
+            if self._opened is not None and now < self._opened:
+                raise _over(told, self._opened)
+            self._opened = now
+        elif told.kind == "train" and not self._summed:
+            if told.round <= self._trained:
+                raise ReplayError(
+                    f"an order to train in round {told.round}, and this site has taken one for "
+                    f"round {self._trained} in this joining: a round is trained once. Nothing is "
+                    "done; begin another joining to repeat a round"
+                )
+            self._trained = told.round
+        elif told.kind != "evaluate" and self._opened not in (None, now):
+            raise _over(told, self._opened)
+
+    def _check_leave(self, told: Instruction) -> None:
+        begun = self._begun
+        last = begun.joining if begun is not None and begun.run == told.run else None
+        if last is None:  # another process of this site may have joined
+            last = next(reversed(self._noted(told.run)), None)
+        if last not in (None, told.joining):
+            raise _stale(LEAVE, told.joining, str(last))
+
+    # -- joinings that have begun ----------------------------------------------------------------
+
+    def _note(self, asked: Instruction) -> None:
+        known = self._noted(asked.run)
+        if asked.joining in known:
+            raise ReplayError(
+                f"the joining {asked.joining[:16]}… of the run {asked.run!r} has begun before, and "
+                "each begins once: somebody repeats an old greeting. Nothing is done"
+            )
+        path = self._path(asked.run)
+        try:
+            _files.make_folder(path.parent)
+            with path.open("ab") as file:
+                file.write(f"{asked.joining}\n".encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunFolderError(f"can't write {path}: {error.strerror}; free space") from error
+
+    def _noted(self, run: str) -> list[str]:
+        path = self._path(run)
+        try:
+            return _files.read(path).decode("ascii", "replace").splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunFolderError(
+                f"{path} can't be read, so it can't be told which joinings are over; restore it, "
+                "or let another run be started"
+            ) from error
+
+    def _path(self, run: str) -> Path:
+        return self._site.state.run_folder(run) / _NAME
+
+
+_WHY = {
+    "roster": "the parties have different rosters; get the newest from the consortium",
+    "member": "something on the way passes on what is for another site",
+    "run": "something on the way passes on what is of another run, or this site hasn't joined it",
+    "job": "the job isn't the one that the coordinator began this joining with",
+    "joining": "the parts of one message are of different joinings",
+}
+
+
+def _stale(kind: str, told: str, expected: str) -> ReplayError:
+    return ReplayError(
+        f"'{kind}' is of the joining {told[:16]}…, and this site is in {expected[:16]}…: an old "
+        "message was repeated, or another coordinator has begun a joining since. Nothing is done"
+    )
+
+
+def _over(told: Instruction, opened: tuple[int, int] | None) -> ReplayError:
+    round_, attempt = opened or (0, 0)
+    return ReplayError(
+        f"'{told.kind}' is of round {told.round}, attempt {told.attempt}, and this site is in "
+        f"round {round_}, attempt {attempt}: a message of another attempt was repeated. Nothing is "
+        "done"
+    )
