@@ -36,8 +36,6 @@ class Voice:
         keys: its own, and the roster.
         run: names the run.
         job: SHA-256 (hex) of its job.
-
-    Attributes:
         joining: names the joining that goes on; empty before the first.
         members: node → number in the roster of the site that has answered there.
     """
