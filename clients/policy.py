@@ -6,7 +6,7 @@ names what was asked and what is allowed.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from fedmodel import tasks
 from fedmodel.accounting.planning import check_delta
@@ -35,10 +35,13 @@ class Policy:
     Args:
         caps: ε of its dataset over all runs.
         floors: fewest sites in a secure sum; what isn't set follows from the site's roster.
+        approval: ``each`` run waits for the word of the site's people (:mod:`clients.desk`), or
+            every job that the policy allows is taken (``auto``).
     """
 
     caps: Caps = field(default_factory=Caps)
     floors: Floors = field(default_factory=Floors)
+    approval: Literal["each", "auto"] = "each"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clients.desk.approvals import Approvals
 from clients.policy import Policy
 from fedmodel.data import Rows
 from fedmodel.identity import Roster
@@ -54,6 +55,15 @@ class Site:
     def has_ledger(self) -> bool:
         """Whether its rows have a ledger, or have had one by the tree head beside it."""
         return self.ledger_file.exists() or self.state.head_path(self.dataset).exists()
+
+    @property
+    def approvals(self) -> Approvals:
+        """What its people have said of the jobs that were offered.
+
+        Raises:
+            LedgerError: when the site's key can't be read or written.
+        """
+        return Approvals(self.state.offers, [self.state.key.public])
 
     def open_ledger(self) -> Ledger:
         """Return the ledger of its rows, to write into.

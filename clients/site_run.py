@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from clients.account import Account
+from clients.desk.asked import asked_by
 from clients.exchange import Exchange, make_exchange
 from clients.policy import SiteFacts, decide
 from clients.round_files import RoundFiles
@@ -75,6 +76,9 @@ class SiteRun:
             roster=None if site.roster is None else len(site.roster.members),
             charges=lambda: account().charges(),
         )
+        # First, for what is not approved must not hear of a rule that depends on rows.
+        if site.policy.approval == "each":
+            site.approvals.admit(asked_by(offer, site.roster))
         decide(job, site.policy, facts)
         performance = site.performance or offer.performance
         performance.check(job.privacy)
@@ -165,6 +169,8 @@ class SiteRun:
             raise ProtocolError(
                 f"the order belongs to the run {order.run!r}, and this site has joined {self.run!r}"
             )
+        if self.site.policy.approval == "each":  # it may have been revoked, or have expired
+            self.site.approvals.require(self.run, self.job.sha256)
         if order.job_sha256 != self.job.sha256:
             raise ProtocolError("the order belongs to another job than the one this site joined")
         if not 1 <= order.round <= self.job.train.rounds:

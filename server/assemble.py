@@ -22,7 +22,7 @@ __all__ = ["Known", "make_coordinator"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What a coordinator knows of the sites, beside the job.
+    """What a coordinator knows of the sites, and tells them, beside the job.
 
     Args:
         keys: its own, and the roster; needed where updates are hidden or sealed.
@@ -30,6 +30,7 @@ class Known:
         memory: files of the sites' tree heads.
         exclude: nodes that its operator leaves out.
         copies: files of them that are only read: other runs'.
+        purpose: of the run, for the sites' people.
     """
 
     keys: CoordinatorKeys | None = None
@@ -37,6 +38,7 @@ class Known:
     memory: Sequence[Path] = ()
     exclude: frozenset[int] = frozenset()
     copies: Sequence[Path] = ()
+    purpose: str = ""
 
 
 def make_coordinator(
@@ -69,6 +71,7 @@ def make_coordinator(
     private = job.privacy.private
     return Coordinator(
         job=job,
+        purpose=known.purpose,
         performance=performance,
         folder=folder,
         initial=learner.initial,

@@ -83,6 +83,7 @@ class Coordinator:
     Args:
         job: what was agreed.
         run: names the run; where it isn't given, the folder's, or a new one.
+        purpose: why, for the sites' people.
         performance: proposed to every site.
         folder: where the run is written, ``None`` to write nothing.
         initial: starting parameters, float32 ``[trainable]``.
@@ -101,6 +102,7 @@ class Coordinator:
 
     job: Job
     run: str = ""
+    purpose: str = ""
     performance: Performance = field(default_factory=Performance)
     folder: RunFolder | None
     initial: Vector

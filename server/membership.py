@@ -39,6 +39,7 @@ def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict
                 performance=coordinator.performance,
                 tree_heads=tuple(memory.offered(node)),
                 joining=exchange.joining,
+                purpose=coordinator.purpose,
             )
         )
         for node, unknown in greeted.items()

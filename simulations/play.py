@@ -165,7 +165,7 @@ def _known(
 ) -> Known:
     exclude = excluded(parties, homes)
     if not parties.job.privacy.private:
-        return Known(keys=keys, exclude=exclude)
+        return Known(keys=keys, exclude=exclude, purpose=homes.purpose)
     # What a roster tells in the real world: which key is whose.
     public = {node: state.key.public.hex() for node, state in states.items()}
     memory, copies = [folder.tree_heads], []
@@ -175,7 +175,14 @@ def _known(
         # in it: their folders know what came later.
         found = sorted(folder.path.parent.glob("*/heads.json"))
         copies = [path for path in found if path != folder.tree_heads and _names_one(path, public)]
-    return Known(keys=keys, site_keys=public, memory=memory, copies=copies, exclude=exclude)
+    return Known(
+        keys=keys,
+        site_keys=public,
+        memory=memory,
+        copies=copies,
+        exclude=exclude,
+        purpose=homes.purpose,
+    )
 
 
 def _names_one(path: Path, public: Mapping[int, str]) -> bool:

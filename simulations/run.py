@@ -1,5 +1,6 @@
 """The verb ``simulate``: from a composed configuration to a finished run folder."""
 
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,8 @@ _MACHINE = ("device", "train.physical_batch", "train.gradient_checkpointing", "p
 _OF_THE_PROCESS = {
     "run",
     "resume",
+    "purpose",
+    "approval",
     "federation.exclude",
     *_MACHINE,
     *(f"budget.{key}" for key in _CAPS),
@@ -154,9 +157,22 @@ def _simulate(
         except FedmodelError:
             if not asked.resume and discard(folder, scenario.homes.state):
                 say(console, f"nothing was begun: {path} is free again", "yellow")
+            elif scenario.homes.policy.approval == "each":
+                _say_who_decides(folder, scenario.homes, console)
             raise
     _report(summary, parties, folder, console)
     return summary
+
+
+def _say_who_decides(folder: RunFolder, homes: Homes, console: Console) -> None:
+    state = shlex.quote(str(homes.state or folder.path / "sites"))
+    say(
+        console,
+        f"each site's people decide: fedmodel site jobs state={state} site=NAME, then fedmodel "
+        f"site approve {shlex.quote(folder.run)} state={state} site=NAME; the run goes on with "
+        "resume=true",
+        "yellow",
+    )
 
 
 def _report(summary: Summary, parties: Parties, folder: RunFolder, console: Console) -> None:

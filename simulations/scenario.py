@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clients.policy import Policy
 from fedmodel import config
@@ -21,22 +21,27 @@ __all__ = ["Asked", "Homes", "Scenario"]
 _DEFAULT_SITES = 5
 _PROPOSAL = ("model", "train", "privacy", "secagg", "aggregation", "federation")
 _OWN = ("data", "budget", "floors")
-_SCALARS = ("seed", "device", "state", "run", "resume")
+_SCALARS = ("seed", "device", "state", "run", "resume", "purpose", "approval")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Where a simulation is kept, and whether it goes on with one that was begun.
+    """Where a simulation is kept, whether it goes on with one that was begun, and who is asked.
 
     Args:
         run: name or path of the run folder; ``None``: the date and time.
         state: folder of the sites' state, for runs to share; ``None``: in the run folder.
         resume: go on with a run that was begun.
+        purpose: of the run, for the sites' people.
+        approval: as in :class:`clients.policy.Policy`. Who simulates the hospitals is all of their
+            people.
     """
 
     run: str | None = None
     state: str | None = None
     resume: bool = False
+    purpose: str = ""
+    approval: Literal["each", "auto"] = "auto"
 
     def __post_init__(self) -> None:
         if self.state is not None and not self.state.strip():
@@ -67,6 +72,7 @@ class Homes:
         dataset: name that each site gives to its rows.
         policy: of each site.
         exclude: names of sites that the coordinator's operator leaves out.
+        purpose: of the run, for the sites' people.
 
     Raises:
         ConfigError: for a dataset's name that can't name a file.
@@ -76,6 +82,7 @@ class Homes:
     dataset: str = "main"
     policy: Policy = field(default_factory=Policy)
     exclude: tuple[str, ...] = ()
+    purpose: str = ""
 
     def __post_init__(self) -> None:
         dataset_name(self.dataset)
@@ -144,13 +151,14 @@ def _homes(mapping: Mapping[str, Any]) -> Homes:
     named = {"dataset": budget.pop("dataset")} if "dataset" in budget else {}
     caps = config.build(Caps, budget, "budget")
     floors = config.build(Floors, group(mapping, "floors"), "floors")
-    state = Asked.of(mapping).state
+    asked = Asked.of(mapping)
     return config.build(
         Homes,
         {
             **named,
-            "state": None if state is None else Path(state),
-            "policy": Policy(caps=caps, floors=floors),
+            "state": None if asked.state is None else Path(asked.state),
+            "policy": Policy(caps=caps, floors=floors, approval=asked.approval),
+            "purpose": asked.purpose,
         },
         "budget",
     )

@@ -21,9 +21,13 @@ def discard(folder: RunFolder, state: Path | None = None) -> bool:
 
     Returns:
         Whether it is gone. It stays when a round had begun, when a site's ledger has a step or an
-        evaluation of the run, or when something there can't be read or removed.
+        evaluation of the run, when sites' people have been asked to approve it, or when something
+        there can't be read or removed.
     """
     if any((folder.path / name).exists() for name in _DONE):
+        return False
+    offers = f"*/offers/{run_folder_name(folder.run)}"
+    if any(next(root.glob(offers), None) for root in (folder.path / "sites", state) if root):
         return False
     try:
         ledgers = list((folder.path / "ledger").glob("*.jsonl"))

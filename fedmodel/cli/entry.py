@@ -14,7 +14,7 @@ from fedmodel._paths import conf_dir, use_apps
 from fedmodel.cli import help as texts
 from fedmodel.cli.composing import quoted
 from fedmodel.cli.jobs import compose_all
-from fedmodel.cli.verbs import OPTIONS, SENTENCES, VERBS
+from fedmodel.cli.verbs import FLAGS, OPTIONS, POSITIONS, SENTENCES, VERBS
 from fedmodel.errors import ConfigError, FedmodelError
 
 __all__ = ["main"]
@@ -134,7 +134,7 @@ def _run(verb: str, rest: list[str]) -> int:
     logging.setLogRecordFactory(_Record)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     use_apps()
-    rest = quoted(_without_options(verb, rest), SENTENCES[verb])
+    rest = quoted(_without_options(verb, _named(verb, rest)), SENTENCES[verb])
     sweep = _sweeps(rest)
     jobs = compose_all(verb, rest[1:] if sweep else rest)
     if not sweep and len(jobs) > 1:
@@ -144,6 +144,24 @@ def _run(verb: str, rest: list[str]) -> int:
     labels = _labels([job.overrides for job in jobs]) if sweep else None
     given = [job.given for job in jobs]
     return entry([job.mapping for job in jobs], given=given, labels=labels)
+
+
+def _named(verb: str, rest: list[str]) -> list[str]:
+    """Return the arguments with those that a verb knows by their place written as `key=VALUE`.
+
+    Raises:
+        ConfigError: for more of them than it knows.
+    """
+    keys, out = list(POSITIONS.get(verb, ())), []
+    for word in rest:
+        plain = "=" not in word and not word.startswith(("-", "~", "+"))
+        if plain and keys:
+            out.append(f"{keys.pop(0)}={word}")
+        elif plain and verb in POSITIONS:
+            raise ConfigError(f"'{word}' is one word too many; see fedmodel {verb} --help")
+        else:
+            out.append(FLAGS.get((verb, word), word))
+    return out
 
 
 def _without_options(verb: str, rest: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["folded", "overview", "page", "verb"]
 
-_OTHERS = ("export", "budget", "provision")  # verbs whose keys are in one file, without groups
+_OTHERS = ("export", "budget", "provision", "site")  # verbs whose keys are in one file
 
 
 def overview(verbs: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """The table of verbs: each with the principal who runs it."""
 
-__all__ = ["LISTS", "OPTIONS", "SENTENCES", "TEXTS", "VERBS"]
+__all__ = ["FLAGS", "LISTS", "OPTIONS", "POSITIONS", "SENTENCES", "TEXTS", "VERBS"]
 
 # verb → module:function, and what it does. The module is imported only when the verb runs.
 VERBS: dict[str, tuple[str, str]] = {
@@ -14,15 +14,24 @@ VERBS: dict[str, tuple[str, str]] = {
         "fedmodel.provision:main",
         "keys, certificates and the signed roster of a consortium",
     ),
+    "site": (
+        "clients.desk.verb:main",
+        "a hospital's desk: offered jobs, and its word on each",
+    ),
 }
 # `--what-if job=PATH` reads better than what_if=PATH, and is the same.
 OPTIONS: dict[tuple[str, str], str] = {("budget", "--what-if"): "what_if"}
+# `--json` is the same as format=json.
+FLAGS: dict[tuple[str, str], str] = {("site", "--json"): "format=json"}
+# `fedmodel site show JOB` is the same as do=show job=JOB.
+POSITIONS: dict[str, tuple[str, ...]] = {"site": ("do", "job")}
 # Keys whose value is a sentence: commas, brackets and quotes stand in it for themselves.
 SENTENCES: dict[str, frozenset[str]] = {
-    "simulate": frozenset(),
+    "simulate": frozenset(["purpose"]),
     "export": frozenset(["card.data", "card.license", "card.authors"]),
     "budget": frozenset(),
     "provision": frozenset(["name", "why", "revoke"]),
+    "site": frozenset(["job", "why"]),
 }
 # Keys whose value is a sentence, a name or a path: taken as typed, whatever YAML would make of it.
 TEXTS: dict[str, frozenset[str]] = {
@@ -30,6 +39,7 @@ TEXTS: dict[str, frozenset[str]] = {
         [
             "run",
             "state",
+            "purpose",
             "budget.dataset",
             *("model.path", "model.revision"),
             *(
@@ -50,6 +60,7 @@ TEXTS: dict[str, frozenset[str]] = {
         ]
     )
     | SENTENCES["provision"],
+    "site": frozenset(["job", "state", "site", "dataset", "expires", "why"]),
 }
 # Keys whose value is a list of such texts.
 LISTS: dict[str, frozenset[str]] = {
@@ -65,4 +76,5 @@ LISTS: dict[str, frozenset[str]] = {
     "export": frozenset(),
     "budget": frozenset(),
     "provision": frozenset(),
+    "site": frozenset(),
 }

@@ -8,6 +8,7 @@
     <state>/<site>/heads/<dataset>.json     its last signed tree head
     <state>/<site>/leaves/<dataset>.bin     salted hashes of its rows
     <state>/<site>/runs/<run>/              what it keeps from round to round of one run
+    <state>/<site>/offers/<run>/            jobs that were offered, and what its people said
 
 It is the site's own. Nothing in it but tree heads is ever sent.
 """
@@ -135,6 +136,11 @@ class SiteState:
     def run_folder(self, run: str) -> Path:
         """Return the folder of what is kept of one run: no other run's is in it."""
         return self.folder / "runs" / run_folder_name(run)
+
+    @property
+    def offers(self) -> Path:
+        """Return the folder of the jobs that were offered."""
+        return self.folder / "offers"
 
     def datasets(self) -> list[str]:
         """Return the names of the datasets that have a ledger here."""

@@ -19,6 +19,7 @@ _MAX_JOB = 1 << 20
 _MAX_PERFORMANCE = 1 << 12
 _JOINING = re.compile(r"[0-9a-f]{64}")
 _MOST_HEADS = 1000
+_LONGEST_PURPOSE = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Offer:
     Args:
         run: names the run; it is chosen by whoever starts it.
         job: what all would agree on.
+        purpose: why, for the site's people; any text of at most 2,000 characters.
         performance: proposed; a site decides for itself. Its device is never taken from a message.
         tree_heads: of the site's ledgers, as the coordinator has kept them.
         joining: names this joining (64 hex digits), where updates are hidden or sealed; else
@@ -39,6 +41,13 @@ class Offer:
     performance: Performance = field(default_factory=Performance)
     tree_heads: tuple[TreeHead, ...] = ()
     joining: str = ""
+    purpose: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.purpose) > _LONGEST_PURPOSE:
+            raise ConfigError(
+                f"a purpose has at most {_LONGEST_PURPOSE} characters, got {len(self.purpose)}"
+            )
 
 
 def encode_offer(offer: Offer) -> RecordDict:
@@ -48,6 +57,7 @@ def encode_offer(offer: Offer) -> RecordDict:
     record["run"] = offer.run
     record["sources"] = source_digest()
     record["joining"] = offer.joining
+    record["purpose"] = offer.purpose
     record["heads"] = "\n".join(head.to_json().decode() for head in offer.tree_heads)
     return RecordDict({"config": record})
 
@@ -72,6 +82,7 @@ def decode_offer(content: RecordDict) -> Offer:
         performance=_performance(_text(record, "performance", _MAX_PERFORMANCE)),
         tree_heads=_tree_heads(checked_field(record, "heads", str)),
         joining=_joining(checked_field(record, "joining", str)),
+        purpose=_text(record, "purpose", _LONGEST_PURPOSE),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from clients.policy import Policy
 from clients.site import Site
 from fedmodel.data import Rows
 from fedmodel.job import Federation, Job, Model, Performance, Train
@@ -82,6 +83,7 @@ class Workload:
             name=str(number),
             rows=self.rows_of(number),
             state=SiteState(folder / "state", str(number)),
+            policy=Policy(approval="auto"),
         )
 
     def prepare(self) -> "Ready":

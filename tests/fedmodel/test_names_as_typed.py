@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from clients.desk.verb import Ask as SiteAsk
 from fedmodel import budget, cli, config, export, provision
 from fedmodel.budget.verb import Ask as BudgetAsk
 from fedmodel.data import Source
@@ -29,9 +30,10 @@ READ: dict[str, list[tuple[str, Any]]] = {
     "export": [("", ExportAsk)],
     "budget": [("", BudgetAsk)],
     "provision": [("", ProvisionAsk)],
+    "site": [("", SiteAsk)],
 }
 LISTS = {"train.frozen", "train.lora.target_modules", "model.labels", "federation.exclude"}
-NOT_ASKED = {"budget.state"}  # given by the key `state`
+NOT_ASKED = {"budget.state", "budget.purpose"}  # given by the keys `state` and `purpose`
 
 
 def text_fields(cls: Any, prefix: str, *, lists: bool = False) -> set[str]:

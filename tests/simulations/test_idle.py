@@ -143,6 +143,8 @@ ALWAYS = {
 MACHINE = (
     "device",
     "run",
+    "purpose",
+    "approval",
     "resume",
     "state",
     "train.physical_batch",

@@ -1,0 +1,250 @@
+"""The verb ``site``: what was offered to a hospital, and its word on it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from clients.desk.approvals import Approvals, Asked, Status
+from clients.desk.decision import Verdict, until
+from clients.desk.page import Arrays, make_page, page_text
+from fedmodel import config
+from fedmodel._escape import escaped
+from fedmodel.accounting.planning import plan_of
+from fedmodel.budget.statement import WhatIf, what_if
+from fedmodel.errors import ConfigError, FedmodelError
+from fedmodel.job import Job, Performance
+from fedmodel.ledger import Ledger, Request
+from fedmodel.ledger.caps import Caps
+from fedmodel.ledger.site_state import SiteState, is_state, sites_in
+
+__all__ = ["desk_of", "main"]
+
+_VERDICTS: Mapping[str, Verdict] = {
+    "approve": "approved",
+    "refuse": "refused",
+    "revoke": "revoked",
+}
+_SHORT = 60  # characters of a purpose in the table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What is asked.
+
+    Args:
+        do: what to do.
+        job: with which offer.
+        state: folder of the site's state, or of several sites'.
+        site: which of them.
+        dataset: whose budget is shown.
+        expires: of an approval.
+        why: kept with a decision.
+        format: ``table`` or ``json``.
+        budget: the site's caps.
+    """
+
+    do: Literal["jobs", "show", "approve", "refuse", "revoke"] = "jobs"
+    job: str | None = None
+    state: str | None = None
+    site: str | None = None
+    dataset: str = "main"
+    expires: str = "30d"
+    why: str | None = None
+    format: Literal["table", "json"] = "table"
+    budget: Caps = field(default_factory=Caps)
+
+    def __post_init__(self) -> None:
+        if not self.state or not self.state.strip():
+            raise ConfigError("site needs state=<folder of the site's own state>")
+        if self.do != "jobs" and not self.job:
+            raise ConfigError(
+                f"site {self.do} needs a job: fedmodel site {self.do} RUN state={self.state}; "
+                f"fedmodel site jobs state={self.state} lists them"
+            )
+
+
+def main(
+    mappings: Sequence[dict[str, Any]],
+    *,
+    given: Sequence[Sequence[str]] = (),
+    labels: object = None,
+) -> int:
+    """Show offers, or decide on one.
+
+    Args:
+        mappings: the composed configuration.
+        given: unused.
+        labels: unused; a sweep makes no sense here.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        ConfigError: for a missing or wrong value.
+        RunFolderError: for an offer or a decision that can't be read or written.
+        LedgerError: for a site's key or ledger that can't be read.
+    """
+    if len(mappings) != 1:
+        raise ConfigError("site does one thing at a time; leave -m out")
+    ask = config.build(Ask, mappings[0])
+    state = _state(Path(str(ask.state)).expanduser(), ask.site)
+    desk = desk_of(state)
+    if ask.do == "jobs":
+        _list(desk, ask)
+        return 0
+    asked = desk.find(str(ask.job))
+    page = _page(asked, state, ask)
+    if ask.do == "show":
+        _show(desk, asked, page, ask)
+        return 0
+    expires = until(ask.expires, desk.clock()) if ask.do == "approve" else None
+    status = desk.decide(
+        asked,
+        _VERDICTS[ask.do],
+        state.key,
+        page=config.canonical(page),
+        why=ask.why or "",
+        expires=expires,
+    )
+    _say(ask, asked, page, status, expires.isoformat(timespec="seconds") if expires else None)
+    return 0
+
+
+def desk_of(state: SiteState) -> Approvals:
+    """Return the offers of a site, on which its own key decides.
+
+    Raises:
+        LedgerError: when the site's key can't be read or written.
+    """
+    return Approvals(state.offers, [state.key.public])
+
+
+def _state(root: Path, site: str | None) -> SiteState:
+    found = [root] if is_state(root) else sites_in(root)
+    meant = [f for f in found if site is None or site in (f.name, _name(f))]
+    if len(meant) != 1:
+        names = ", ".join(_name(f) for f in found[:20])
+        raise ConfigError(
+            f"{root} has the state of {len(meant) or 'no'} sites"
+            f"{'' if site is None else f' called {site!r}'}; set site= to one of: {names or 'none'}"
+        )
+    return SiteState(meant[0], _name(meant[0]))
+
+
+def _name(folder: Path) -> str:
+    """Return a site's name: by its ledgers, else its folder's."""
+    for path in sorted((folder / "ledgers").glob("*.jsonl")):
+        opened = Ledger(path).book().opened
+        if opened is not None:
+            return opened.site
+    return folder.name
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+
+def _page(asked: Asked, state: SiteState, ask: Ask) -> dict[str, Any]:
+    try:
+        job = asked.read_job()
+    except ConfigError as error:
+        raise ConfigError(
+            f"the job of run {asked.run} is of another version of fedmodel ({error}); show it with "
+            "the version that it was offered to"
+        ) from error
+    return make_page(asked, job, _arrays(job), _cost(job, state, ask))
+
+
+def _arrays(job: Job) -> Arrays:
+    # The model libraries are slow to import, and only a page needs them.
+    from fedmodel.training.learner import resident
+
+    try:
+        layout = resident(job, Performance(device="cpu")).layout
+    except FedmodelError as error:
+        return Arrays(shapes={}, unknown=str(error))
+    return Arrays(shapes=dict(zip(layout.names, layout.shapes, strict=True)))
+
+
+def _cost(job: Job, state: SiteState, ask: Ask) -> WhatIf | None:
+    path = state.ledger_path(ask.dataset)
+    if not job.privacy.private or not path.exists():
+        return None
+    book = Ledger(path).book()
+    if book.opened is None:
+        return None
+    return what_if(book, Request.of(plan_of(job)), ask.budget)
+
+
+# -- what is shown -------------------------------------------------------------------------------
+
+
+def _list(desk: Approvals, ask: Ask) -> None:
+    rows = [_row(desk, asked, status) for asked, status in desk.all()]
+    if ask.format == "json":
+        print(json.dumps({"schema": "fedmodel.jobs/1", "jobs": rows}, indent=2))
+        return
+    if not rows:
+        print("no job has been offered")
+        return
+    from rich.table import Table
+
+    from fedmodel.report.tables import cell
+    from fedmodel.report.terminal import Terminal
+
+    table = Table(title="jobs that were offered, the newest first")
+    for name in ("run", "status", "until", "offered", "job", "purpose"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        said = row["purpose"]
+        short = said if len(said) <= _SHORT else f"{said[: _SHORT - 1]}…"
+        times = [_minute(row[name]) for name in ("expires", "offered")]
+        shown = (row["run"], row["status"], *times, row["job"][:12])
+        table.add_row(*map(cell, (*shown, short)))
+    Terminal().print(table)
+
+
+def _minute(moment: str | None) -> str:
+    return "" if moment is None else f"{moment[:10]} {moment[11:16]} UTC"
+
+
+def _row(desk: Approvals, asked: Asked, status: Status) -> dict[str, Any]:
+    said = desk.decisions(asked.run, asked.job_sha256)
+    return {
+        "run": asked.run,
+        "job": asked.job_sha256,
+        "status": status,
+        "offered": asked.since,
+        "purpose": asked.purpose,
+        "expires": said[-1].decision.expires if said and status == "approved" else None,
+    }
+
+
+def _show(desk: Approvals, asked: Asked, page: Mapping[str, Any], ask: Ask) -> None:
+    status = desk.status(asked.run, asked.job_sha256)
+    said = desk.decisions(asked.run, asked.job_sha256)
+    if ask.format == "json":
+        decided = [config.to_mapping(signed) for signed in said]
+        print(json.dumps({"page": page, "status": status, "decisions": decided}, indent=2))
+        return
+    print(page_text(page))
+    print(f"\nstatus: {status}")
+    for signed in said:
+        told = signed.decision
+        end = f" until {told.expires}" if told.expires else ""
+        why = f": {told.why}" if told.why else ""
+        print(escaped(f"  {told.at} {told.verdict}{end} by key {signed.key[:16]}…{why}"))
+
+
+def _say(
+    ask: Ask, asked: Asked, page: Mapping[str, Any], status: Status, expires: str | None
+) -> None:
+    if ask.format == "json":
+        print(json.dumps({"run": asked.run, "status": status, "expires": expires, "page": page}))
+        return
+    if ask.do == "approve":
+        print(page_text(page))
+        print()
+    end = f" until {expires}" if status == "approved" else ""
+    print(escaped(f"run {asked.run} is {status} here{end}"))

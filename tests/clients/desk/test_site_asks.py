@@ -1,0 +1,134 @@
+"""A site whose people must approve: before it joins, at every order, and once."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.desk import Approvals
+from clients.policy import Policy
+from fedmodel import wire
+from fedmodel.data import Rows
+from fedmodel.errors import RefusedError
+from fedmodel.wire import Leave
+from tests.clients.test_app import PLAIN, PRIVATE, Talk
+
+
+def desk_of(talk: Talk) -> Approvals:
+    return talk.site.approvals
+
+
+def say(talk: Talk, verdict: Any = "approved") -> None:
+    desk = desk_of(talk)
+    expires = desk.clock().replace(year=desk.clock().year + 1) if verdict == "approved" else None
+    desk.decide(desk.find("test"), verdict, talk.site.state.key, page=b"{}", expires=expires)
+
+
+def order(talk: Talk, round_: int = 1) -> Any:
+    vector = wire.pack(talk.learner.initial)
+    return talk.send("train", wire.encode_order("test", round_, talk.job.sha256, vector))
+
+
+def test_by_default_a_site_asks_its_people() -> None:
+    assert Policy().approval == "each"
+
+
+def test_nothing_is_loaded_spent_or_told_before_they_have_said_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = Talk(tmp_path, approval="each")
+    with monkeypatch.context() as patch:
+        patch.setattr("clients.site_run.resident", None)  # no model
+        for _ in range(2):
+            reply = talk.join(PRIVATE)
+            assert reply.has_error()
+            assert reply.error.reason == (
+                "this job waits for the approval of this site's people (run test)"
+            )
+    assert talk.spent() == 0
+    assert not talk.site.ledger_file.exists()
+    say(talk)
+    assert not talk.join(PRIVATE).has_error()
+    assert not order(talk).has_error()
+    assert talk.spent() > 0
+
+
+def test_another_job_of_the_run_another_run_of_the_job_is_another_question(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, approval="each")
+    talk.join(PLAIN)
+    say(talk)
+    for job, run in ((PRIVATE, "test"), (PLAIN, "other")):
+        assert "waits for the approval" in why(talk.join(job, run=run))
+    assert not talk.join(PLAIN).has_error()
+
+
+@pytest.mark.parametrize("verdict", ["revoked", "refused"])
+def test_a_word_that_is_taken_back_stops_the_next_order(tmp_path: Path, verdict: Any) -> None:
+    talk = Talk(tmp_path, approval="each")
+    talk.join(PRIVATE)
+    say(talk)
+    talk.join(PRIVATE)
+    assert not order(talk).has_error()
+    spent = talk.spent()
+    say(talk, verdict)
+    assert f"people have {verdict}" in why(order(talk, 2))
+    assert talk.spent() == spent
+    assert f"people have {verdict}" in why(talk.join(PRIVATE))
+
+
+def test_a_run_that_failed_may_go_on_and_one_that_ended_may_not(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, approval="each")
+    talk.join(PLAIN)
+    say(talk)
+    for failed in (True, False):
+        assert not talk.join(PLAIN).has_error()
+        end = Leave(run="test", job_sha256=PLAIN.sha256, failed=failed)
+        assert not talk.send("query.leave", wire.encode_leave(end)).has_error()
+    assert "has ended here" in why(talk.join(PLAIN))
+    with pytest.raises(RefusedError, match="ended"):
+        desk_of(talk).require("test", PLAIN.sha256)
+
+
+def test_a_restarted_site_remembers(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, approval="each")
+    talk.join(PLAIN)
+    say(talk)
+    talk.restart()
+    assert not talk.join(PLAIN).has_error()
+    talk.restart()
+    say(talk, "revoked")
+    talk.restart()
+    assert "have revoked" in why(talk.join(PLAIN))
+
+
+def why(reply: Any) -> str:
+    return str(reply.error.reason)
+
+
+def offers(talk: Talk) -> list[tuple[int, str] | None]:
+    """Return what a coordinator hears that asks with every threshold it likes."""
+    heard: list[tuple[int, str] | None] = []
+    for least in (1, 10, 30, 100):
+        for labels in (("a", "b"), ("a", "c"), ("b",)):
+            for base in (PLAIN, PRIVATE):
+                job = replace(
+                    base,
+                    federation=replace(base.federation, min_rows=least),
+                    model=replace(base.model, labels=labels),
+                )
+                reply = talk.join(job, run=f"probe-{least}-{base is PLAIN}")
+                heard.append((reply.error.code, why(reply)) if reply.has_error() else None)
+    return heard
+
+
+@pytest.mark.parametrize("approval", ["each", "auto"])
+def test_who_isnt_approved_hears_nothing_that_rows_decide(tmp_path: Path, approval: Any) -> None:
+    """With every job taken that the policy allows, the same questions tell the rows apart."""
+    few, many = Rows(["x"] * 3, ["a"] * 3), Rows(["y"] * 50, ["b", "c"] * 25)
+    heard = []
+    for name, rows in (("few", few), ("many", many)):
+        talk = Talk(tmp_path / name, approval=approval)
+        talk.restart(rows=rows)
+        heard.append(offers(talk))
+    assert (heard[0] == heard[1]) == (approval == "each")
