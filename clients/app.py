@@ -158,7 +158,8 @@ class SiteApp:
             node.replace_run(None)
         standing = account.leave(site, end)
         if not end.failed:  # else it may be resumed
-            site.approvals.end(end.run, end.job_sha256)
+            if site.policy.approval == "each":
+                site.approvals.end(end.run, end.job_sha256)
             forget(site.state.run_folder(end.run), end.job_sha256)
         if node.run is None:
             # With its rows; whoever speaks to it again is asked who it is.

@@ -70,7 +70,7 @@ class Homes:
     Args:
         state: folder of the sites' state, for runs to share; ``None``: in the run folder.
         dataset: name that each site gives to its rows.
-        policy: of each site.
+        policy: of each site. Unless it says otherwise, a simulation's sites approve every run.
         exclude: names of sites that the coordinator's operator leaves out.
         purpose: of the run, for the sites' people.
 
@@ -80,7 +80,7 @@ class Homes:
 
     state: Path | None = None
     dataset: str = "main"
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = field(default_factory=lambda: Policy(approval="auto"))
     exclude: tuple[str, ...] = ()
     purpose: str = ""
 

@@ -110,7 +110,7 @@ def test_a_second_attempt_repeats_or_draws_anew_and_is_paid_once(
 def test_where_two_sets_of_sites_could_consent_each_attempt_is_paid(
     tmp_path: Path, bystanders: int, charges: int
 ) -> None:
-    talk = Talk(tmp_path, bystanders, policy=Policy(floors=LOW))
+    talk = Talk(tmp_path, bystanders, policy=Policy(approval="auto", floors=LOW))
     protocol = talk.begin(job_of(privacy=POOLED))
     for number in (1, 2):
         attempt = talk.open(protocol, 1, number)
@@ -223,7 +223,7 @@ def test_nothing_is_spent_on_what_the_protocol_refuses(talk: Talk, privacy: Any)
 
 
 def test_a_step_that_is_refused_for_its_budget_masks_nothing(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, bystanders=4, policy=Policy(floors=LOW))
+    talk = Talk(tmp_path, bystanders=4, policy=Policy(approval="auto", floors=LOW))
     protocol = talk.begin(job_of(privacy=POOLED))
     for round_ in (1, 2, 3):
         assert not talk.send("train", talk.order(talk.open(protocol, round_), round_)).has_error()

@@ -57,7 +57,7 @@ def test_an_offer_without_a_session_is_refused(talk: Talk, mode: str) -> None:
 
 def test_the_sites_floors_outrank_the_job_before_anything_is_reserved(tmp_path: Path) -> None:
     for floors in (Floors(survivors=5), Floors(colluders=3), Floors(cohort=9)):
-        talk = Talk(tmp_path, policy=Policy(floors=floors))
+        talk = Talk(tmp_path, policy=Policy(approval="auto", floors=floors))
         reply = talk.offer(job_of(privacy=RECORD))
         assert "this site's floor for" in (reply.error.reason or "")
         assert not talk.site.ledger_file.exists()
@@ -71,7 +71,7 @@ def test_floors_that_were_not_set_follow_from_the_sites_own_roster(tmp_path: Pat
         (5, Floors(), "floor for threshold in secure aggregation is 4"),
         (4, Floors(), ""),
     ):
-        talk = Talk(tmp_path, policy=Policy(floors=floors))
+        talk = Talk(tmp_path, policy=Policy(approval="auto", floors=floors))
         more = [Member(name=f"x{n}", key=f"{n:02x}" * 32) for n in range(5, members + 1)]
         talk.restart(roster=replace(talk.roster, members=(*talk.roster.members, *more)))
         reply = talk.offer(job_of(privacy=RECORD))

@@ -17,6 +17,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import SiteApp
 from clients.assemble import SiteConfig, make_site, open_state
+from clients.policy import Policy
 from clients.report import report_of
 from fedmodel import config
 from fedmodel.data import Rows
@@ -44,7 +45,10 @@ def main(file: str) -> None:
     """Be the site that a JSON file describes, until it has reported."""
     given: dict[str, Any] = json.loads(Path(file).read_text())
     site_config = SiteConfig(
-        name=given["name"], home=Path(given["home"]), performance=Performance(device="cpu")
+        name=given["name"],
+        home=Path(given["home"]),
+        policy=Policy(approval="auto"),
+        performance=Performance(device="cpu"),
     )
     roster = None if given["roster"] is None else read_roster(given["roster"].encode())
     site = make_site(

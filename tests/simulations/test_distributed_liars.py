@@ -53,7 +53,7 @@ def patched_sites(lab: Any, node: int, change: Callable[[Site], Site]) -> None:
 def test_a_site_whose_floors_are_higher_refuses_and_says_which(
     lab: Any, floors: Floors, named: str
 ) -> None:
-    patched_sites(lab, 4, lambda site: replace(site, policy=Policy(floors=floors)))
+    patched_sites(lab, 4, lambda site: replace(site, policy=Policy(approval="auto", floors=floors)))
     ran = lab.run(lab.job(privacy=POOLED))
     assert set(ran.result.refused) == {4}
     assert f"floor for {named} in secure aggregation" in ran.result.refused[4]

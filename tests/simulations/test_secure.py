@@ -55,7 +55,7 @@ def test_a_secure_sum_gives_the_same_model_but_for_fixed_point(lab: Any, case: s
     sites = sizes(lab)
     job = lab.job("on", sites=sites, **CASES[case])
     if case == "some":  # of a part of the roster a site sums only if its operator has agreed to it
-        agreed = Policy(floors=Floors(threshold=3))
+        agreed = Policy(approval="auto", floors=Floors(threshold=3))
         lab.changed = lambda node, site: replace(site, policy=agreed)
     hidden = lab.run(job, sites)
     plain = lab.run(lab.job("off", sites=sites, **CASES[case]), sites)
@@ -289,6 +289,6 @@ def test_too_few_sites_for_a_secure_sum_are_named_before_anything_runs(lab: Any)
     # Of three sites none is safe from the coordinator with another: their operators must agree.
     ran = lab.run(job, lab.sites(3), error=QuorumError)
     assert "agree on floors.colluders=0" in str(ran.error)
-    agreed = Policy(floors=Floors(colluders=0))
+    agreed = Policy(approval="auto", floors=Floors(colluders=0))
     lab.changed = lambda node, site: replace(site, policy=agreed)
     assert lab.run(job, lab.sites(3)).rows[-1]["updates"] == 3
