@@ -1,5 +1,7 @@
 """Approvals: no run works at a site without the word of its people, for that run, at that time."""
 
+import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tests.jobs import make_job
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 ONE, TWO = (SigningKey(bytes([n]) * 32) for n in (1, 2))
 JOB = make_job()
+VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 PAGE = b'{"page":1}'
 
 
@@ -235,3 +238,26 @@ def test_hostile_names_stay_below_the_folder(desk: Approvals, tmp_path: Path) ->
             asked(run)
     refused(desk, asked("Ökumene 2026 (β)"), "waits")
     assert [p.parent.parent.parent for p in tmp_path.rglob("offer.json")] == [tmp_path / "offers"]
+
+
+def test_what_the_first_version_wrote_is_read(tmp_path: Path) -> None:
+    """Written once, by a site whose seed is 32 bytes of 1."""
+    shutil.copytree(VECTORS / "offers_v1", tmp_path / "offers")
+    for days, approved in ((1, "approved"), (14, "expired")):
+        clock = Clock()
+        clock.now = NOW + timedelta(days=days)
+        desk = Approvals(tmp_path / "offers", [ONE.public], clock=clock)
+        assert {asked.run.partition("-")[0]: status for asked, status in desk.all()} == {
+            "approved": approved,
+            "revoked": "revoked",
+            "Ended run": "ended",
+            "waiting": "waiting",
+        }
+    offer = desk.find("approved")
+    (signed,) = desk.decisions(offer.run, offer.job_sha256)
+    assert (signed.decision.why, offer.purpose) == ("vote of Monday", "Sorting letters: ä")
+    (page,) = desk._place(offer.run, offer.job_sha256).glob("page-*.json")
+    assert config.sha256(page.read_bytes()) == signed.decision.page
+    assert json.loads(page.read_bytes())["schema"] == "fedmodel.page/1"
+    with pytest.raises(RunFolderError, match="nobody who may decide"):
+        Approvals(tmp_path / "offers", [TWO.public]).all()
