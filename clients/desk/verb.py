@@ -14,6 +14,8 @@ from fedmodel._escape import escaped
 from fedmodel.accounting.planning import plan_of
 from fedmodel.budget.statement import WhatIf, what_if
 from fedmodel.errors import ConfigError, FedmodelError
+from fedmodel.identity.passphrase import read_passphrase
+from fedmodel.identity.security_log import SecurityLog
 from fedmodel.job import Job, Performance
 from fedmodel.ledger import Ledger, Request
 from fedmodel.ledger.caps import Caps
@@ -41,6 +43,7 @@ class Ask:
         dataset: whose budget is shown.
         expires: of an approval.
         why: kept with a decision.
+        passphrase: where the one is read that the site's key is sealed under; never one itself.
         format: ``table`` or ``json``.
         budget: the site's caps.
     """
@@ -52,6 +55,7 @@ class Ask:
     dataset: str = "main"
     expires: str = "30d"
     why: str | None = None
+    passphrase: str | None = None
     format: Literal["table", "json"] = "table"
     budget: Caps = field(default_factory=Caps)
 
@@ -89,7 +93,7 @@ def main(
     if len(mappings) != 1:
         raise ConfigError("site does one thing at a time; leave -m out")
     ask = config.build(Ask, mappings[0])
-    state = _state(Path(str(ask.state)).expanduser(), ask.site)
+    state = _state(ask)
     desk = desk_of(state)
     if ask.do == "jobs":
         _list(desk, ask)
@@ -108,7 +112,16 @@ def main(
         why=ask.why or "",
         expires=expires,
     )
-    _say(ask, asked, page, status, expires.isoformat(timespec="seconds") if expires else None)
+    ends = expires.isoformat(timespec="seconds") if expires else None
+    SecurityLog(state.folder / "security.jsonl").add(
+        f"run-{_VERDICTS[ask.do]}",
+        run=asked.run,
+        job=asked.job_sha256,
+        page=config.digest(page),
+        expires=ends or "",
+        key=state.key.fingerprint,
+    )
+    _say(ask, asked, page, status, ends)
     return 0
 
 
@@ -121,7 +134,8 @@ def desk_of(state: SiteState) -> Approvals:
     return Approvals(state.offers, [state.key.public])
 
 
-def _state(root: Path, site: str | None) -> SiteState:
+def _state(ask: Ask) -> SiteState:
+    root, site = Path(str(ask.state)).expanduser(), ask.site
     found = [root] if is_state(root) else sites_in(root)
     meant = [f for f in found if site is None or site in (f.name, _name(f))]
     if len(meant) != 1:
@@ -130,7 +144,8 @@ def _state(root: Path, site: str | None) -> SiteState:
             f"{root} has the state of {len(meant) or 'no'} sites"
             f"{'' if site is None else f' called {site!r}'}; set site= to one of: {names or 'none'}"
         )
-    return SiteState(meant[0], _name(meant[0]))
+    passphrase = read_passphrase(ask.passphrase)
+    return SiteState(meant[0], _name(meant[0]), passphrase=passphrase)
 
 
 def _name(folder: Path) -> str:

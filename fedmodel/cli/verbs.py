@@ -60,7 +60,7 @@ TEXTS: dict[str, frozenset[str]] = {
         ]
     )
     | SENTENCES["provision"],
-    "site": frozenset(["job", "state", "site", "dataset", "expires", "why"]),
+    "site": frozenset(["job", "state", "site", "dataset", "expires", "why", "passphrase"]),
 }
 # Keys whose value is a list of such texts.
 LISTS: dict[str, frozenset[str]] = {

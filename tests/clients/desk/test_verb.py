@@ -15,6 +15,7 @@ from clients.desk.verb import desk_of
 from fedmodel.budget.statement import WhatIf
 from fedmodel.cli import main
 from fedmodel.errors import RefusedError
+from fedmodel.identity.security_log import SecurityLog
 from fedmodel.job import Model, Privacy, Train
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.runs import RunFolder
@@ -57,6 +58,28 @@ def test_what_is_offered_is_listed_shown_and_decided(
     kept = next((state.offers / "demo-01234567").rglob("page-*.json"))
     assert json.loads(kept.read_text()) == approved["page"] == shown["page"]
     assert told(capsys, state, "revoke", "demo")["status"] == "revoked"
+    rows = SecurityLog(state.folder / "security.jsonl").rows()
+    assert [row.event for row in rows] == ["run-approved", "run-revoked"]
+    assert rows[0].about["page"] == signed["decision"]["page"]
+
+
+def test_a_sealed_key_needs_its_passphrase(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "north"
+    sealed = SiteState(folder, "north", passphrase=b"correct horse battery")
+    offer = Asked(run="demo-01234567", since="", job=JOB.json.decode())
+    with pytest.raises(RefusedError):
+        desk_of(sealed).admit(offer)
+    words = ["site", "refuse", "demo", f"state={folder}"]
+    assert main(words) != 0
+    assert "passphrase" in capsys.readouterr().err
+    for text, code in ((b"wrong horse battery\n", False), (b"correct horse battery\n", True)):
+        read, write = os.pipe()
+        os.write(write, text)
+        os.close(write)
+        assert (main([*words, f"passphrase=fd:{read}"]) == 0) == code
+    assert desk_of(sealed).status(offer.run, offer.job_sha256) == "refused"
 
 
 def test_what_people_read(state: SiteState, capsys: pytest.CaptureFixture[str]) -> None:
