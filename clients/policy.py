@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from clients.limits import Limits, exceeded
 from fedmodel import tasks
 from fedmodel.accounting.planning import check_delta
 from fedmodel.data import Rows, check_site
@@ -37,11 +38,13 @@ class Policy:
         floors: fewest sites in a secure sum; what isn't set follows from the site's roster.
         approval: ``each`` run waits for the word of the site's people (:mod:`clients.desk`), or
             every job that the policy allows is taken (``auto``).
+        limits: of what any job may ask.
     """
 
     caps: Caps = field(default_factory=Caps)
     floors: Floors = field(default_factory=Floors)
     approval: Literal["each", "auto"] = "each"
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,7 @@ def decide(job: Job, policy: Policy, facts: SiteFacts) -> None:
         facts: about the site.
 
     Raises:
-        RefusedError: for a job whose labels lack one of the site's.
+        RefusedError: for a job beyond the site's limits, or whose labels lack one of the site's.
         DataError: for a site with fewer rows (held-out ones count) than the job or, without DP, a
             batch needs (a private batch draws each unit by itself, so it needs no number of them),
             without the patients that the job protects, or without the test rows that it asks about.
@@ -127,11 +130,18 @@ def decide(job: Job, policy: Policy, facts: SiteFacts) -> None:
 
 
 def broken_rules(job: Job, policy: Policy, facts: SiteFacts) -> Iterator[Broken]:
-    """Yield every rule that a job breaks, the cheapest to ask first.
+    """Yield every rule that a job breaks: first those that don't look at the site's rows.
 
     Raises:
         LedgerError: when the ledger must be asked and can't be read.
     """
+    for beyond in exceeded(job, policy.limits):
+        yield Broken(
+            rule=beyond.limit,
+            asked=beyond.asked,
+            allowed=beyond.allowed,
+            error=RefusedError(str(beyond)),
+        )
     for name, rule in _RULES:
         try:
             found = rule(job, policy, facts)

@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from clients.limits import Limits
 from fedmodel import config, tasks
 from fedmodel.errors import ConfigError, FedmodelError, QuorumError, RunFolderError
 from fedmodel.job import Job
@@ -52,6 +54,7 @@ _OF_THE_PROCESS = {
     *_MACHINE,
     *(f"budget.{key}" for key in _CAPS),
     *(f"floors.{key}" for key in _FLOORS),
+    *(f"policy.{each.name}" for each in fields(Limits)),
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from clients.limits import Limits
 from clients.policy import Policy
 from fedmodel import config
 from fedmodel.data import Partition, Source
@@ -20,7 +21,7 @@ __all__ = ["Asked", "Homes", "Scenario"]
 
 _DEFAULT_SITES = 5
 _PROPOSAL = ("model", "train", "privacy", "secagg", "aggregation", "federation")
-_OWN = ("data", "budget", "floors")
+_OWN = ("data", "budget", "floors", "policy")
 _SCALARS = ("seed", "device", "state", "run", "resume", "purpose", "approval")
 
 
@@ -151,13 +152,14 @@ def _homes(mapping: Mapping[str, Any]) -> Homes:
     named = {"dataset": budget.pop("dataset")} if "dataset" in budget else {}
     caps = config.build(Caps, budget, "budget")
     floors = config.build(Floors, group(mapping, "floors"), "floors")
+    limits = config.build(Limits, group(mapping, "policy"), "policy")
     asked = Asked.of(mapping)
     return config.build(
         Homes,
         {
             **named,
             "state": None if asked.state is None else Path(asked.state),
-            "policy": Policy(caps=caps, floors=floors, approval=asked.approval),
+            "policy": Policy(caps=caps, floors=floors, limits=limits, approval=asked.approval),
             "purpose": asked.purpose,
         },
         "budget",

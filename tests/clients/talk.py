@@ -28,8 +28,9 @@ RUN, NODE = 77, 5
 
 
 def make_site(folder: Path, rows: Rows, **values: Any) -> Site:
-    """Return a site whose files lie below a folder; caps, floors and approval make its policy."""
-    policy: Any = {name: values.pop(name) for name in ("caps", "floors") if name in values}
+    """Return a site whose files lie below a folder; its policy is made of what one has."""
+    own = ("caps", "floors", "limits")
+    policy: Any = {name: values.pop(name) for name in own if name in values}
     policy["approval"] = values.pop("approval", "auto")
     name = values.pop("name", "north")
     parts: dict[str, Any] = {

@@ -43,6 +43,10 @@ WHOLE = replace(
     privacy=Privacy(mechanism="site", unit="site", rate=1.0, evaluation="suppressed"),
 )
 
+POOLED = replace(
+    SUMMED, privacy=replace(RECORD, mechanism="distributed"), train=replace(PLAIN.train, steps=1)
+)
+
 # Limits → jobs that keep them, jobs that don't, and what the refusal says.
 CASES: list[tuple[Limits, list[Job], list[Job], str]] = [
     (Limits(private=True), [JOB, SUMMED], [PLAIN], "policy.private=true, and .* privacy=none"),
@@ -103,7 +107,7 @@ CASES: list[tuple[Limits, list[Job], list[Job], str]] = [
     (
         Limits(mechanisms=("dpsgd", "site")),
         [JOB, WHOLE],
-        [PLAIN, replace(SUMMED, privacy=replace(RECORD, mechanism="distributed"))],
+        [PLAIN, POOLED],
         r"policy.mechanisms=\[dpsgd,site\], and .* privacy.mechanism=(none|distributed)",
     ),
 ]

@@ -192,3 +192,8 @@ def test_a_run_that_the_sites_floors_refused_goes_on_by_the_settings_that_they_n
         again = cli.compose("simulate", ["secagg=on", f"floors.{floor.name}=7"])
         _, scenario = run_verb._reopen(folder.path, again, ["secagg", f"floors.{floor.name}"])
         assert getattr(scenario.homes.policy.floors, floor.name) == 7
+    # So do the site's limits: who allows more now goes on.
+    again = cli.compose("simulate", ["secagg=on", "policy.rounds=7", "policy.train=[head]"])
+    given = ["secagg", "policy.rounds", "policy.train"]
+    limits = run_verb._reopen(folder.path, again, given)[1].homes.policy.limits
+    assert (limits.rounds, limits.train) == (7, ("head",))
