@@ -148,7 +148,8 @@ def make_authority(seed: bytes, name: str, now: datetime) -> str:
         now: the time.
     """
     key, subject = _key(seed), _named(name)
-    builder = _builder(subject, subject, key.public_key(), now, _AUTHORITY_DAYS)
+    end = now + timedelta(days=_AUTHORITY_DAYS)
+    builder = _builder(subject, subject, key.public_key(), now, end)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(authority=True), critical=True)
     return _pem(builder.sign(key, hashes.SHA256()))
@@ -180,12 +181,13 @@ def issue(
     Raises:
         IdentityError: when the request isn't one.
         PossessionError: when it isn't signed by its own key, or names another identity.
+        ExpiredError: when the authority's own time is over.
     """
     certified = check_request(request, subject)
+    end = min(now + timedelta(days=days), check_authority(authority, now).end)
     issuer = _read(x509.load_pem_x509_certificate, authority, "an authority's certificate")
     key = _p256(serialization.load_der_public_key(certified))
-    days = min(days, (issuer.not_valid_after_utc - now).days)
-    builder = _builder(_named(subject), issuer.subject, key, now, days)
+    builder = _builder(_named(subject), issuer.subject, key, now, end)
     for extension, critical in (
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_usage(authority=False), True),
@@ -308,7 +310,7 @@ def _builder(
     issuer: x509.Name,
     key: ec.EllipticCurvePublicKey,
     now: datetime,
-    days: int,
+    end: datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -317,7 +319,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - SKEW)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 

@@ -60,4 +60,7 @@ def unmade(folder: Path, error: OSError) -> FedmodelError:
             f"{folder} has something else in it; nothing was written. Give the name of a new "
             "folder, home=PATH"
         )
-    return LedgerError(f"can't make {folder}: {error.strerror}; nothing was left there")
+    hint = ""
+    if error.errno == errno.EBUSY:
+        hint = f". Something is mounted there: give the name of a new folder in it, {folder}/NAME"
+    return LedgerError(f"can't make {folder}: {error.strerror}; nothing was left there{hint}")

@@ -15,10 +15,8 @@ takes the place of what it renews as soon as its certificate is there.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 from fedmodel import _files, config
 from fedmodel._hazmat import fingerprint, x25519_public
@@ -27,11 +25,11 @@ from fedmodel.errors import (
     FedmodelError,
     LedgerError,
     PurposeError,
-    RevokedError,
 )
 from fedmodel.identity.certificates import (
     Certificate,
     Purpose,
+    check_authority,
     check_certificate,
     check_request,
     read_certificate,
@@ -39,6 +37,7 @@ from fedmodel.identity.certificates import (
 from fedmodel.identity.handed import request_in, signed_roster_in, text_of, unmade
 from fedmodel.identity.keyfile import Kind, is_sealed, kept_secret
 from fedmodel.identity.keys import SigningKey
+from fedmodel.identity.party import PartyFile
 from fedmodel.identity.request import LARGEST, Owner, PartyRequest
 from fedmodel.identity.security_log import SecurityLog
 from fedmodel.identity.signed_roster import SignedRoster
@@ -46,7 +45,7 @@ from fedmodel.identity.trust import TRUST, accept, read_trust
 from fedmodel.identity.validity import as_time, ending, utc_now
 from fedmodel.seeds import Entropy
 
-__all__ = ["PartyFile", "PartyHome"]
+__all__ = ["PartyHome"]
 
 _RENEWAL = "renewal"
 _REQUEST, _CERTIFICATE, _ROSTER, _PARTY = (
@@ -55,29 +54,6 @@ _REQUEST, _CERTIFICATE, _ROSTER, _PARTY = (
     "roster.json",
     "party.json",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartyFile:
-    """Who a party is, by its own folder.
-
-    Args:
-        schema: of the file.
-        owner: what it is known by.
-        key: its public Ed25519 key, hex.
-    """
-
-    schema: Literal["fedmodel.party/1"] = "fedmodel.party/1"
-    owner: Owner
-    key: str
-
-    def __post_init__(self) -> None:
-        config.require_hex("the party's key", self.key, 64)
-
-    @property
-    def identity(self) -> str:
-        """Fingerprint of its key."""
-        return fingerprint(bytes.fromhex(self.key))
 
 
 class PartyHome:
@@ -199,12 +175,17 @@ class PartyHome:
             entropy: draws the new key.
 
         Raises:
+            ConfigError: when there is no certificate yet.
             LedgerError: when a file can't be read or written.
             IdentityError: when the passphrase doesn't open the key.
         """
         self._settle()
         if (self.folder / _RENEWAL / _REQUEST).exists():
             return self.request()
+        if not (self.folder / _CERTIFICATE).exists():
+            raise ConfigError(
+                f"{self.folder} has no certificate to renew yet; take over the first one"
+            )
         party, entropy = self.read(), entropy or Entropy()
         signer = SigningKey(self.secret("key", passphrase))
         try:
@@ -235,7 +216,7 @@ class PartyHome:
         return secret
 
     def roster(self) -> SignedRoster | None:
-        """Return the roster that it has taken, if there is one.
+        """Return the roster that it has taken, if there is one, also where that has ended.
 
         Raises:
             ConfigError: when it can't be read.
@@ -243,6 +224,25 @@ class PartyHome:
         """
         path = self.folder / _ROSTER
         return signed_roster_in(path) if path.exists() else None
+
+    def current_roster(self) -> SignedRoster:
+        """Return the roster that the party may rely on now.
+
+        Raises:
+            ConfigError: when it has taken none yet, or that can't be read.
+            IdentityError: when it was changed, exchanged for an older one, or has ended, or the
+                party's key was taken back: its subclasses say which.
+            EquivocationError: when it was exchanged for another one of the same version.
+        """
+        roster, known = self.roster(), read_trust(self.folder / TRUST)
+        if roster is None or known is None:
+            raise ConfigError(
+                f"{self.folder} has no roster yet; take over the consortium's: fedmodel provision "
+                "role=… home=… roster=PATH"
+            )
+        known.check(roster, self._clock())
+        self.read().check_listed(roster)
+        return roster
 
     def certificate(self) -> Certificate | None:
         """Return the certificate of its TLS key, if there is one.
@@ -256,7 +256,7 @@ class PartyHome:
         return read_certificate(text_of(path)) if path.exists() else None
 
     def warnings(self) -> list[str]:
-        """Return what ends within 30 days, or has ended."""
+        """Return what ends within 30 days, or has ended, for whoever runs the party."""
         now, roster, certificate = self._clock(), self.roster(), self.certificate()
         told = []
         if roster is not None:
@@ -286,27 +286,36 @@ class PartyHome:
             EquivocationError: when another roster of the same version was seen.
             LedgerError: when a file can't be read or written.
         """
-        self._settle()
-        party, now = self.read(), self._clock()
         known = roster or self.roster()
         if known is None:
             raise ConfigError("a certificate needs a roster first; take it over with roster=PATH")
+        now = self._clock()
         try:
-            self._check_roster(party, known, now, confirmed=confirmed)
-            place = None if certificate is None else self._place(party, known, certificate, now)
-        except FedmodelError as error:
-            self.log.add("refused", version=str(known.version), why=str(error))
-            raise
-        try:
-            if roster is not None:
-                self._take_roster(roster, now, confirmed=confirmed)
-            if certificate is not None and place is not None:
-                sha256 = read_certificate(certificate).sha256
-                self.log.add("certificate-taken", sha256=sha256)
-                _files.write_atomic(place, certificate.encode())
+            with _files.locked(self.folder / ".home.lock", write=True):
                 self._settle()
+                place = self._checked(known, certificate, now, confirmed=confirmed)
+                if roster is not None:
+                    self._take_roster(roster, now, confirmed=confirmed)
+                if certificate is not None and place is not None:
+                    sha256 = read_certificate(certificate).sha256
+                    self.log.add("certificate-taken", sha256=sha256)
+                    _files.write_atomic(place, certificate.encode())
+                    self._settle()
         except OSError as error:
             raise LedgerError(f"can't write {self.folder}: {error.strerror}") from error
+
+    def _checked(
+        self, roster: SignedRoster, certificate: str | None, now: datetime, *, confirmed: bool
+    ) -> Path | None:
+        """Return where a certificate belongs, once all can be relied on; what can't is logged."""
+        party = self.read()
+        try:
+            self._check_roster(party, roster, now, confirmed=confirmed)
+            check_authority(roster.authority, now)
+            return None if certificate is None else self._place(party, roster, certificate, now)
+        except FedmodelError as error:
+            self.log.add("refused", version=str(roster.version), why=str(error))
+            raise
 
     def _take_roster(self, roster: SignedRoster, now: datetime, *, confirmed: bool) -> None:
         self.log.add(
@@ -330,22 +339,7 @@ class PartyHome:
             roster.check(roster.consortium, now)
         else:
             known.check(roster, now)
-        if party.owner.role == "site":
-            own = roster.own(party.owner.name, party.key)
-            if own.tls != party.owner.tls:
-                raise PurposeError(
-                    f"the roster has the TLS name {own.tls} for {own.name!r}, and its own folder "
-                    f"{party.owner.tls}; ask the consortium to sign this party's newest request"
-                )
-            return
-        told = (roster.coordinator, roster.coordinator_tls, roster.seal)
-        if told != (party.key, party.owner.tls, party.owner.seal):
-            if any(each.key == party.key for each in roster.revoked):
-                raise RevokedError("this coordinator's key was taken back; ask the consortium")
-            raise PurposeError(
-                f"the roster has another coordinator, {roster.coordinator_name!r} at "
-                f"{roster.coordinator_tls}, or other keys of this one; ask the consortium"
-            )
+        party.check_listed(roster)
 
     def _place(self, party: PartyFile, roster: SignedRoster, pem: str, now: datetime) -> Path:
         """Return where a certificate belongs, once it can be relied on."""

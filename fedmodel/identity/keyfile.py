@@ -227,8 +227,8 @@ def _opened(path: Path, kind: str, text: bytes, passphrase: bytes | None) -> byt
         raise LedgerError(f"{path} isn't a {kind} file but a {found.kind}; restore it from a copy")
     if passphrase is None:
         raise ConfigError(
-            f"{path} is sealed; say where its passphrase is read: passphrase=prompt, "
-            "passphrase=fd:N or passphrase=credential:NAME"
+            f"{path} is sealed, and no passphrase is given; where a command takes one, say where "
+            "it is read: passphrase=prompt, passphrase=fd:N or passphrase=credential:NAME"
         )
     try:
         key = found.kdf.key(passphrase)

@@ -20,7 +20,13 @@ from fedmodel.errors import (
     RevokedError,
     SignerError,
 )
-from fedmodel.identity.certificates import DAYS, issue, make_authority
+from fedmodel.identity.certificates import (
+    DAYS,
+    certified_key,
+    issue,
+    make_authority,
+    read_certificate,
+)
 from fedmodel.identity.keys import SigningKey
 from fedmodel.identity.names import require_name
 from fedmodel.identity.request import Owner, PartyRequest
@@ -138,7 +144,8 @@ class Consortium:
             seed: of its authority's key.
 
         Raises:
-            IdentityError: when it isn't this consortium's register, or was changed.
+            IdentityError: when it isn't this consortium's register, or was changed, or the seed is
+                another authority's.
         """
         try:
             register = config.parse(lambda m: config.build(Register, m), text)
@@ -149,6 +156,11 @@ class Consortium:
                 f"the register isn't this consortium's, or was changed ({error}); restore it from "
                 "a copy, and find out who has changed it"
             ) from error
+        if read_certificate(register.authority).key != certified_key(seed):
+            raise IdentityError(
+                "the authority's key isn't the one of its certificate in the register; restore it "
+                "from a copy"
+            )
         register = replace(register, signature=_UNSIGNED)
         return cls(signer=signer, seed=seed, register=register)
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from fedmodel import _hazmat, config
+from fedmodel._text import one_form
 from fedmodel.errors import ConfigError, IdentityError, PossessionError, ProtocolError
 from fedmodel.identity.certificates import Purpose, check_request, make_request
 from fedmodel.identity.keys import SigningKey
@@ -43,6 +44,11 @@ class Owner:
 
     def __post_init__(self) -> None:
         require_name(f"the {self.role}'s name", self.name)
+        if one_form(self.name) != self.name:
+            raise ConfigError(
+                f"the {self.role}'s name must be in one form (NFC, one blank between words), got "
+                f"{self.name!r}"
+            )
         require_tls_name(f"the {self.role}'s TLS name", self.tls)
         if (self.seal is not None) != (self.role == "coordinator"):
             raise ConfigError("a coordinator has a seal key, and nobody else has one")

@@ -17,6 +17,23 @@ __all__ = ["LARGEST", "Member", "Roster"]
 LARGEST = 1 << 22  # bytes of a roster as text: some ten thousand members
 
 
+class _Newest:
+    """The hash of the roster that was asked for it last: a simulation's sites all ask for one."""
+
+    def __init__(self) -> None:
+        self._known: tuple[object, str] = (None, "")
+
+    def sha256(self, roster: "Roster") -> str:
+        """Return it."""
+        known = self._known
+        if known[0] is not roster:
+            self._known = known = (roster, config.digest(roster))
+        return known[1]
+
+
+_newest = _Newest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """A site of the consortium.
@@ -85,7 +102,7 @@ class Roster:
     @property
     def sha256(self) -> str:
         """SHA-256 (hex) of the roster's canonical JSON: its name in the protocol."""
-        return config.digest(self)
+        return _newest.sha256(self)
 
     @property
     def keys(self) -> dict[int, bytes]:

@@ -25,12 +25,23 @@ _FIRST = "0" * 64
 _LONGEST = 1 << 13  # bytes of a line
 _LONGEST_TEXT = 500  # characters of a value
 _MOST = 20  # values
+_NOBODY = (1 << 32) - 1  # nobody has logged in: a service
 _TORN = 1000  # bytes that are kept of a cut line
 
 
 def whoami() -> str:
-    """Return the name of the account that runs this process."""
+    """Return the account that runs this process, and who has logged in, where that is another."""
     number = os.geteuid()
+    try:
+        login = int(_files.read(Path("/proc/self/loginuid"), 20))
+    except (OSError, ValueError):
+        login = _NOBODY
+    if login in (number, _NOBODY):
+        return _account(number)
+    return f"{_account(number)} ({_account(login)})"
+
+
+def _account(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

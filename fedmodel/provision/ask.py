@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from fedmodel import config
+from fedmodel._text import one_form
 from fedmodel.errors import ConfigError
 
 __all__ = ["Ask", "Role"]
@@ -70,6 +71,15 @@ class Ask:
             raise ConfigError(f"days must be 1 to {_MOST_DAYS}, got {self.days}")
         if not 1 <= self.sites <= _MOST_SITES:
             raise ConfigError(f"sites must be 1 to {_MOST_SITES}, got {self.sites}")
+        if self.confirm is not None and self.request is None and self.roster is None:
+            raise ConfigError(
+                "confirm= goes with request=PATH (the request's fingerprint) or roster=PATH (the "
+                "consortium's)"
+            )
+        if self.why is not None and self.revoke is None:
+            raise ConfigError("why= goes with revoke=NAME")
+        if Path(self.home).name in ("", ".."):
+            raise ConfigError(f"home={self.home} doesn't name a folder of its own; home=PATH/NAME")
         if self.request is not None and self.revoke is not None:
             raise ConfigError("request= and revoke= are two changes; make one after the other")
 
@@ -92,6 +102,8 @@ class Ask:
             )
         if mapping.get("home") is None:
             raise ConfigError(f"provision role={role} needs home=<a folder for its keys>")
+        if isinstance(name := mapping.get("name"), str):
+            mapping = mapping | {"name": one_form(name)}
         ask = config.build(cls, mapping)
         for key in given:
             if key not in _KEYS[ask.role]:

@@ -85,6 +85,7 @@ def _sign(ask: Ask, home: ConsortiumHome, found: Consortium) -> None:
         _told(home, found)
         return
     if reason is not None or ask.confirm is not None:
+        show.fingerprint("this consortium, to be read to them", found.signer.fingerprint)
         _confirm(ask, home, request)
     changed = admitted(home, found, request, ask.days)
     _told(home, changed)
@@ -239,7 +240,8 @@ def _party(party: Party) -> str:
 
 def _warnings(found: Consortium, now: datetime) -> list[str]:
     roster = found.register.signed_roster()
-    told = []
+    end = read_certificate(found.register.authority).end
+    told = [ending("the authority, without which nothing can be certified,", end, now)]
     for party in found.register.parties:
         end = read_certificate(party.certificate).end
         told.append(ending(f"the certificate of {party.owner.name!r}", end, now))

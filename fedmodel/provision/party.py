@@ -6,8 +6,9 @@ from fedmodel._hazmat import fingerprint
 from fedmodel.errors import ConfigError, IdentityError, RefusedError
 from fedmodel.identity.certificates import Purpose
 from fedmodel.identity.handed import signed_roster_in, text_of
-from fedmodel.identity.home import PartyFile, PartyHome
+from fedmodel.identity.home import PartyHome
 from fedmodel.identity.names import grouped, same_fingerprint
+from fedmodel.identity.party import PartyFile
 from fedmodel.identity.passphrase import read_passphrase
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.identity.trust import TRUST, read_trust
@@ -34,8 +35,6 @@ def provision_party(ask: Ask) -> int:
         return 0
     if ask.roster is not None or ask.certificate is not None:
         _take(ask, home)
-    elif ask.confirm is not None:
-        raise ConfigError("confirm= goes with roster=PATH, the consortium's roster")
     standing(home, party)
     return 0
 
@@ -95,15 +94,14 @@ def _renew(ask: Ask, home: PartyHome) -> None:
 def _take(ask: Ask, home: PartyHome) -> None:
     roster = None if ask.roster is None else signed_roster_in(ask.file("roster"))
     certificate = None if ask.certificate is None else text_of(ask.file("certificate"))
-    confirmed = False
-    if roster is not None and read_trust(home.folder / TRUST) is None:
-        _confirm(ask, home, roster)
-        confirmed = True
-    home.take(roster, certificate, confirmed=confirmed)
+    first = read_trust(home.folder / TRUST) is None
+    if roster is not None and (first or ask.confirm is not None):
+        _confirm(ask, home, roster, first=first)
+    home.take(roster, certificate, confirmed=first)
     show.say(f"taken over in {home.folder}")
 
 
-def _confirm(ask: Ask, home: PartyHome, roster: SignedRoster) -> None:
+def _confirm(ask: Ask, home: PartyHome, roster: SignedRoster, *, first: bool) -> None:
     """Check that a person has heard the fingerprint of the consortium from itself.
 
     Raises:
@@ -111,7 +109,7 @@ def _confirm(ask: Ask, home: PartyHome, roster: SignedRoster) -> None:
         IdentityError: when what was heard is another one.
     """
     digits = fingerprint(bytes.fromhex(roster.consortium))
-    show.say("the first roster here. By its own word it is:")
+    show.say(f"{'the first' if first else 'a'} roster here. By its own word it is:")
     show.facts([("of the consortium", roster.name), ("lists", as_text_of(roster))])
     show.fingerprint("the consortium's key", digits)
     show.say()

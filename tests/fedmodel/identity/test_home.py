@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedmodel.errors import (
     ConfigError,
     EquivocationError,
     ExpiredError,
+    FedmodelError,
     IdentityError,
     LedgerError,
     OutdatedError,
@@ -27,6 +30,7 @@ from fedmodel.identity.handed import request_in, signed_roster_in
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.keyfile import kept_secret
 from fedmodel.identity.register import Consortium
+from fedmodel.identity.trust import read_trust
 from fedmodel.ledger.site_state import SiteState
 from tests.fedmodel.identity.killed import killed_at
 from tests.fedmodel.identity.parties import NOW
@@ -130,12 +134,13 @@ def test_a_sealed_identity_opens_a_sites_state(tmp_path: Path) -> None:
     party = home.make("site", "north", None, WORDS)
     assert home.sealed
     assert SiteState(home.folder, "north", passphrase=WORDS).key.public.hex() == party.key
-    with pytest.raises(ConfigError, match="is sealed; say where its passphrase is read"):
+    with pytest.raises(ConfigError, match="is sealed, and no passphrase is given"):
         assert SiteState(home.folder, "north").key
     with pytest.raises(IdentityError, match="doesn't open"):
-        home.renew(WORDS[::-1])
+        home.secret("key", WORDS[::-1])
     assert home.log.rows()[-1].event == "key-refused"
-    assert not list(home.folder.glob("*renewal*"))
+    with pytest.raises(ConfigError, match="no certificate to renew yet"):
+        home.renew(WORDS)
 
 
 def test_nothing_is_written_over(world: World, tmp_path: Path) -> None:
@@ -183,9 +188,9 @@ def test_what_cant_be_relied_on_changes_nothing_and_is_logged(world: World, tmp_
         (None, "-----BEGIN", IdentityError),
     ]
     before = state(world.north)
-    for given, certificate, error in cases:
+    for handed, certificate, error in cases:
         with pytest.raises(error):
-            world.north.take(given, certificate, confirmed=True)
+            world.north.take(handed, certificate, confirmed=True)
         assert world.north.log.rows()[-1].event == "refused"
     assert state(world.north) == before
 
@@ -218,6 +223,26 @@ def test_an_older_roster_and_another_of_its_version_are_refused(world: World) ->
     world.admit(other)
     with pytest.raises(EquivocationError):
         world.north.take(signed_roster_in(world.consortium.roster_path), None)
+
+
+def test_the_roster_that_is_relied_on_is_the_newest_and_good_now(world: World) -> None:
+    with pytest.raises(ConfigError, match="has no roster yet"):
+        world.north.current_roster()
+    world.admit(world.coordinator, world.north)
+    world.take(world.north)
+    old = (world.north.folder / "roster.json").read_bytes()
+    assert world.north.current_roster().version == 1
+    world.admit(world.south)
+    world.take(world.north)
+    assert world.north.current_roster().version == 2
+    # Whoever can write the folder puts the old file back.
+    (world.north.folder / "roster.json").write_bytes(old)
+    with pytest.raises(OutdatedError):
+        world.north.current_roster()
+    world.take(world.north)
+    world.clock.now = NOW + timedelta(days=90)
+    with pytest.raises(ExpiredError):
+        world.north.current_roster()
 
 
 def test_a_revoked_party_is_told(world: World) -> None:
@@ -355,3 +380,29 @@ def test_a_killed_party_has_a_certificate_of_its_key_all_the_same(tmp_path: Path
         if not killed:
             break
     assert call > 10
+
+
+# -- any bytes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(text=st.binary(max_size=200) | st.text(max_size=60).map(str.encode))
+def test_any_bytes_in_place_of_a_file_are_an_error(
+    text: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any"
+    folder.mkdir(exist_ok=True)
+    for name in ("party.json", "request.json", "roster.json", "certificate.pem", "trust.json"):
+        (folder / name).write_bytes(text)
+    home = PartyHome(folder)
+    for read in (
+        home.read,
+        home.request,
+        home.roster,
+        home.certificate,
+        lambda: read_trust(folder / "trust.json"),
+        lambda: Consortium.read(text, OTHER, b"A" * 32),
+    ):
+        with pytest.raises(FedmodelError):
+            read()

@@ -187,6 +187,13 @@ def test_who_isnt_admitted(asked: Any, error: type[Exception], says: str) -> Non
 def test_whoever_asks_must_have_the_keys() -> None:
     with pytest.raises(PossessionError):
         empty().admit(replace(request(), key=NEW.public.hex()), NOW)
+    # Neither its name nor its time is part of the certificate request; its signature covers both.
+    for changed in (
+        replace(request(), owner=replace(OWNERS["north"], name="South")),
+        replace(request(), time="2026-03-02T12:00:00Z"),
+    ):
+        with pytest.raises(PossessionError):
+            empty().admit(changed, NOW)
 
 
 # -- revocation ----------------------------------------------------------------------------------
@@ -237,6 +244,17 @@ def test_its_text_is_signed() -> None:
         Consortium.read(text, NEW, b"A" * 32)
     assert b"A" * 32 not in text
     assert "seed" not in repr(found)
+
+
+def test_another_authoritys_key_is_noticed_before_it_issues_anything() -> None:
+    with pytest.raises(IdentityError, match="isn't the one of its certificate in the register"):
+        Consortium.read(consortium().to_json(), CONSORTIUM, b"B" * 32)
+
+
+def test_an_authority_that_has_ended_issues_nothing() -> None:
+    late = NOW + timedelta(days=3660)
+    with pytest.raises(ExpiredError, match="the authority's certificate was good until"):
+        empty().admit(request(now=late), late)
 
 
 def test_a_certificate_doesnt_outlive_its_authority() -> None:

@@ -89,6 +89,8 @@ def test_a_renewal_is_signed_by_the_old_key() -> None:
         ({"seal": "ab" * 32}, "nobody else has one"),
         ({"name": "a\x1b[2J"}, "printable characters"),
         ({"tls": "*.example.org"}, "must be a DNS name"),
+        ({"name": "Su\u0308d"}, "must be in one form"),  # another name that looks like it
+        ({"name": "a  b"}, "must be in one form"),
     ],
 )
 def test_an_owner_is_one(change: dict[str, Any], says: str) -> None:

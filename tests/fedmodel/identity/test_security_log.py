@@ -2,11 +2,14 @@
 
 import json
 import multiprocessing
+import os
+import pwd
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from fedmodel import _files
 from fedmodel.errors import LedgerError
 from fedmodel.identity.security_log import SecurityLog, whoami
 
@@ -33,6 +36,18 @@ def test_it_says_who_did_what_and_when(log: SecurityLog) -> None:
     assert {row.time for row in rows} == {"2026-03-01T12:00:00Z"}
     assert rows[1].about == {"name": "Klinikum Süd", "tls": "sued.example.org"}
     assert log.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_whoever_has_become_another_account_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = _files.read
+    logins = iter([b"4294967295", str(os.geteuid()).encode(), b"987654321", b"x"])
+
+    def read(path: Path, most: int | None = None) -> bytes:
+        return next(logins) if path == Path("/proc/self/loginuid") else real(path, most)
+
+    monkeypatch.setattr(_files, "read", read)
+    own = pwd.getpwuid(os.geteuid()).pw_name
+    assert [whoami() for _ in range(4)] == [own, own, f"{own} (987654321)", own]
 
 
 def test_without_a_file_there_is_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The verb ``provision``, as the people of three houses type it."""
 
-import os
 import re
 from pathlib import Path
 
@@ -188,6 +187,8 @@ def test_the_first_roster_is_taken_after_a_call_alone(told: Told) -> None:
     assert not Path("north/trust.json").exists()
     told(*take, f"confirm={board}")
     told(*take)  # the next one needs no call
+    told(*take, "confirm=1111", code=1)  # but what is said must be right
+    assert "you have heard another fingerprint" in told.error
 
 
 # -- later ---------------------------------------------------------------------------------------
@@ -250,19 +251,25 @@ def test_a_roster_is_renewed_before_it_ends(told: Told) -> None:
 def test_keys_are_sealed_under_a_passphrase_from_a_descriptor(
     told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, into = os.pipe()
-    os.write(into, f"{WORDS}\n".encode())
-    os.close(into)
-    said = told("role=site", "home=north", "name=North", f"passphrase=fd:{out}")
-    os.close(out)
-    assert "sealed under a passphrase (scrypt, AES-256-GCM)" in said
-    assert PartyHome(Path("north")).sealed
-    told("role=site", "home=north", "renew=tls", code=2)
-    assert "say where its passphrase is read" in told.error
+    board = make(told)
     (tmp_path / "key").write_text(WORDS)
     (tmp_path / "key").chmod(0o400)
+    with open("key", "rb") as words:
+        source = f"passphrase=fd:{words.fileno()}"
+        said = told("role=site", "home=s", "name=South", "tls=s.example.org", source)
+    assert "sealed under a passphrase (scrypt, AES-256-GCM)" in said
+    assert PartyHome(Path("s")).sealed
+    sign(told, "site", "s")
+    sign(told, "coordinator", "office")
+    take = ("roster=board/roster.json", "certificate=board/certificates/s.example.org.pem")
+    told("role=site", "home=s", *take, f"confirm={board}")  # its keys aren't needed for that
+    told("role=site", "home=s", "renew=tls", code=2)
+    assert "is sealed, and no passphrase is given" in told.error
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    told("role=site", "home=north", "renew=tls", "passphrase=credential:key")
+    told("role=site", "home=s", "renew=tls", "passphrase=credential:key")
+    assert [row.event for row in PartyHome(Path("s")).log.rows()][-3:] == [
+        *("key-refused", "key-used", "request-signed"),
+    ]
 
 
 def test_what_was_typed_for_a_passphrase_is_nowhere(told: Told) -> None:
