@@ -128,13 +128,13 @@ def _greeted(channel: Channel, coordinator: Coordinator, joining: str) -> dict[i
 def _known(channel: Channel, coordinator: Coordinator) -> list[int]:
     """Return the nodes that can be told something: with a roster those that have said who they are.
 
-    A run that ends before its joining asks them now.
+    Who was away when the joining began, or a run that ends before it, is asked now: what is held
+    for the run is of an earlier joining then.
     """
     voice = channel.voice
     if voice is None:
         return channel.nodes()
-    if not voice.joining:
-        _greeted(channel, coordinator, coordinator.entropy.bytes(32).hex())
+    _greeted(channel, coordinator, voice.joining or coordinator.entropy.bytes(32).hex())
     return sorted(voice.members)
 
 

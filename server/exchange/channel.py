@@ -36,19 +36,23 @@ class Channel:
         return sorted(self._grid.get_node_ids())
 
     def greet(self, joining: str) -> dict[int, str | None]:
-        """Ask all nodes who they are, for a joining that begins.
+        """Ask all nodes who they are that haven't said so in a joining.
 
         Args:
             joining: names it.
 
         Returns:
-            Node → ``None`` where it is known, or why not. Without a voice, where each is whoever
-            the grid says, all are known.
+            Node → ``None`` where it is known, or why not, of those that were asked. Without a
+            voice, where each is whoever the grid says, all are known.
         """
-        nodes = self.nodes()
-        if self.voice is None:
+        nodes, voice = self.nodes(), self.voice
+        if voice is None:
             return dict.fromkeys(nodes)
-        return self.voice.greet(joining, nodes, lambda asked: self._send(HELLO, asked, ""))
+        known = voice.members if voice.joining == joining else {}
+        asked = [node for node in nodes if node not in known]
+        if not asked:
+            return {}
+        return voice.greet(joining, asked, lambda contents: self._send(HELLO, contents, ""))
 
     def ask(
         self,

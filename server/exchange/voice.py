@@ -53,20 +53,21 @@ class Voice:
     def greet(
         self, joining: str, nodes: list[int], ask: Callable[[dict[int, Content]], list[Answer]]
     ) -> dict[int, str | None]:
-        """Ask nodes who they are; a joining begins with it.
+        """Ask nodes who they are; a joining begins with it, or goes on with more nodes.
 
         Which node is which site follows from the site's signature over the joining and the node.
         Of two nodes that have signed as the same site neither is believed.
 
         Args:
-            joining: names it, 256 random bits, hex: nobody has signed it before.
+            joining: names it, 256 random bits, hex: none of them has signed it before.
             nodes: that are asked.
             ask: sends each its content.
 
         Returns:
             Node → ``None`` where it is known, or why not.
         """
-        self.joining, self.members = joining, {}
+        if joining != self.joining:
+            self.joining, self.members = joining, {}
         hello = Hello(run=self.run, joining=joining, roster=self._roster)
         asked = {node: self._signed(HELLO, wire.encode_hello(hello), 0, Moment()) for node in nodes}
         answers = {answer.node: answer for answer in ask(asked)}
@@ -74,11 +75,12 @@ class Voice:
             node: self._read(node, hello, answers.get(node)) for node in nodes
         }
         times = Counter(who for who in found.values() if isinstance(who, int))
+        times.update(self.members.values())
         for node, who in found.items():
             if isinstance(who, int) and times[who] > 1:
                 name = self.keys.roster.member(who).name
                 found[node] = f"{times[who]} nodes have signed as {name!r}; let it run one process"
-        self.members = {node: who for node, who in found.items() if isinstance(who, int)}
+        self.members |= {node: who for node, who in found.items() if isinstance(who, int)}
         return {node: None if isinstance(who, int) else who for node, who in found.items()}
 
     def sign(self, kind: str, node: int, content: Content, at: Moment) -> Content:

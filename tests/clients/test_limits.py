@@ -186,6 +186,7 @@ SOME_LIMITS = st.builds(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=200)
 @given(SOME_JOBS, SOME_LIMITS)
 def test_no_job_that_breaks_a_limit_is_taken_and_no_other_is_refused(

@@ -41,6 +41,7 @@ def files(talk: Talk) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.long
 def test_another_run_of_a_job_starts_from_no_optimiser_of_the_first(tmp_path: Path) -> None:
     talk = Talk(tmp_path)
     found = {}
@@ -69,6 +70,7 @@ def test_the_same_run_finds_its_optimiser_again(tmp_path: Path) -> None:
     assert train(cut, "one", 2).tobytes() == train(whole, "one", 2).tobytes()
 
 
+@pytest.mark.long
 def test_an_adaptive_clip_norm_is_a_runs_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +95,7 @@ def test_an_adaptive_clip_norm_is_a_runs_own(
     assert [sum(s.steps for s in r.done()) for r in book.of()] == [6, 2]
 
 
+@pytest.mark.long
 def test_a_second_run_of_a_masked_job_trains_every_round(tmp_path: Path) -> None:
     """Where closed rounds were kept by job alone, none of its rounds could be opened."""
     job = job_of()

@@ -147,6 +147,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.long
 @given(st.dictionaries(st.sampled_from(["instruction", "signature", "else"]), VALUES))
 def test_whatever_comes_as_a_signature_is_a_typed_error(fields: dict[str, Any]) -> None:
     content = order()
@@ -155,6 +156,7 @@ def test_whatever_comes_as_a_signature_is_a_typed_error(fields: dict[str, Any]) 
         wire.signed_by(content, "train", COORDINATOR.public)
 
 
+@pytest.mark.long
 @given(st.one_of(st.text(max_size=80), st.from_regex(r'\{"[a-z]+":[0-9]+\}', fullmatch=True)))
 def test_whatever_the_coordinator_signs_is_an_instruction_or_a_typed_error(text: str) -> None:
     content, record = order(), ConfigRecord({"instruction": text})
@@ -212,6 +214,7 @@ def test_an_answer_under_another_roster_is_none() -> None:
         wire.answered_hello(answer(), other, ROSTER, 5)
 
 
+@pytest.mark.long
 @given(st.dictionaries(st.sampled_from(["version", "member", "signature"]), VALUES))
 def test_whatever_comes_as_an_answer_is_a_typed_error(fields: dict[str, Any]) -> None:
     good = dict(answer().config_records["config"])

@@ -19,6 +19,7 @@ from fedmodel.ledger.site_state import SiteState
 from fedmodel.wire import Offer
 from simulations import play as playing
 from simulations.faults import Fault
+from tests.conftest import new_run
 
 pytestmark = pytest.mark.long
 
@@ -228,3 +229,22 @@ def test_a_greeting_may_be_lost_or_come_twice(lab: Any, what: Any) -> None:
     lost = {} if what == "twice" else {4: "no answer in time"}
     assert ran.result.refused == lost
     assert sum(ran.result.updates.values()) == 2 * (5 - len(lost))
+
+
+def test_who_was_away_at_the_greeting_is_told_of_the_end(lab: Any) -> None:
+    """What it had reserved before the run was interrupted isn't held for ever."""
+
+    def interrupt(kind: str, node: int, sent: Message) -> Message:
+        if (kind, node) == ("train", 2):
+            raise KeyboardInterrupt
+        return sent
+
+    folder, job = new_run(lab.folder / "run"), lab.job("off", RECORD)
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(job, folder=folder, before=interrupt)
+    away = Fault(what="there", kind="query.hello", node=4, times=(1,))
+    ran = lab.run(job, folder=folder, faults=[away])
+    assert ran.result.refused == {4: "no answer in time"}
+    for site in ran.sites.values():
+        (held,) = site.open_ledger().book().of(folder.run)
+        assert held.end is not None
