@@ -6,6 +6,7 @@
     register.json                   who was admitted and revoked; signed. What counts is here
     roster.json                     the newest roster, to hand out to everybody
     certificates/NAME.pem           for each party, by its name in TLS: to hand out to it
+    authority.pem                   who has issued them, for looking at; the roster has it, too
     security.jsonl                  what was signed, issued and revoked, and by whom
 
 A change is a row of the log, then one write of the register; what is handed out follows from it and
@@ -91,7 +92,8 @@ class ConsortiumHome:
                 log.add(
                     "authority-made", name=name, consortium=made.signer.fingerprint, sealed=sealed
                 )
-                _files.write_atomic(folder / _REGISTER, made.to_json())
+                _files.write_atomic(folder / "authority.pem", made.register.authority.encode())
+                _files.write_atomic(folder / _REGISTER, made.to_json(), mode=0o600)
         except OSError as error:
             raise unmade(self.folder, error) from error
         return made
@@ -157,6 +159,7 @@ class ConsortiumHome:
             self.certificate_path(party.owner.tls): party.certificate.encode()
             for party in register.parties
         }
+        wanted[self.folder / "authority.pem"] = register.authority.encode()
         if register.roster is not None:
             wanted[self.roster_path] = register.roster.encode()
         for path, text in wanted.items():

@@ -109,6 +109,17 @@ class SecurityLog:
             raise LedgerError(f"can't write the security log {self.path}: {error}") from error
         return row
 
+    def end(self) -> str:
+        """Return the SHA-256 (hex) of the last line, once all have verified.
+
+        Whoever notes it down elsewhere can tell later that lines before it were cut off.
+
+        Raises:
+            LedgerError: naming the first line that isn't right.
+        """
+        rows = self.rows()
+        return config.digest(rows[-1]) if rows else _FIRST
+
     def rows(self) -> list[Row]:
         """Return all lines, once their chain has verified; none where there is no file.
 

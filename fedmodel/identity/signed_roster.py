@@ -194,6 +194,29 @@ class SignedRoster(Roster):
             )
         return member
 
+    def changes_since(self, before: Roster) -> list[str]:
+        """Return what a person would want to know of a new version: who is new, gone or other.
+
+        Args:
+            before: the roster that was in use.
+        """
+        then = {member.name: member for member in before.members}
+        now = {member.name: member for member in self.members}
+        told = [f"new: {name!r}" for name in now if name not in then]
+        told += [f"no longer listed: {name!r}" for name in then if name not in now]
+        told += [
+            f"another identity key: {name!r}"
+            for name, member in now.items()
+            if name in then and then[name].key != member.key
+        ]
+        if self.coordinator != before.coordinator:
+            told.append(f"another coordinator: {self.coordinator_name!r} at {self.coordinator_tls}")
+        elif self.seal != before.seal:
+            told.append("another key of the coordinator that updates are sealed to")
+        known = {each.key for each in before.revoked} if isinstance(before, SignedRoster) else set()
+        told += [f"revoked: {each.name!r}" for each in self.revoked if each.key not in known]
+        return told
+
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """Return the roster in a text, once its signature has verified by the key it names.

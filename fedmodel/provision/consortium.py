@@ -192,6 +192,8 @@ def _revoke(ask: Ask, home: ConsortiumHome, found: Consortium) -> None:
     _save(home, found, changed)
     show.say(f"{name!r} is revoked: its key is never on a roster again")
     _told(home, changed)
+    if changed.register.roster is None:
+        return  # there was none that anybody could go on trusting
     if changed.register.roster == found.register.roster:
         raise RefusedError(
             "no new roster could be issued, for that takes a coordinator and a site; admit one. "
@@ -222,6 +224,7 @@ def _standing(ask: Ask, home: ConsortiumHome, found: Consortium) -> None:
     )
     for party in register.parties:
         show.say(f"    {_party(party)}")
+    show.say(f"  {show.log_state(home.log)}")
     show.fingerprint("the consortium, to read out to everybody", found.signer.fingerprint)
     _told(home, found)
     for warning in _warnings(found, now):

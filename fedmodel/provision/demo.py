@@ -40,7 +40,8 @@ def provision_demo(ask: Ask) -> int:
                 _play(folder, names)
         except OSError as error:
             raise unmade(home, error) from error
-        show.say(f"a consortium, its coordinator and {len(names)} sites are in {home}. All their")
+        sites = f"{len(names)} site{'s' * (len(names) != 1)}"
+        show.say(f"a consortium, its coordinator and {sites} are in {home}. All their")
         show.say("keys lie side by side and unencrypted: for trying it, not for patients' data.")
     _next(home, len(names))
     return 0

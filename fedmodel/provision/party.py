@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fedmodel._hazmat import fingerprint
+from fedmodel._text import listed
 from fedmodel.errors import ConfigError, IdentityError, RefusedError
 from fedmodel.identity.certificates import Purpose
 from fedmodel.identity.handed import signed_roster_in, text_of
@@ -97,8 +98,12 @@ def _take(ask: Ask, home: PartyHome) -> None:
     first = read_trust(home.folder / TRUST) is None
     if roster is not None and (first or ask.confirm is not None):
         _confirm(ask, home, roster, first=first)
+    before = home.roster()
     home.take(roster, certificate, confirmed=first)
     show.say(f"taken over in {home.folder}")
+    if roster is not None and before is not None:
+        for change in roster.changes_since(before):
+            show.say(f"  since version {before.version}: {change}")
 
 
 def _confirm(ask: Ask, home: PartyHome, roster: SignedRoster, *, first: bool) -> None:
@@ -153,11 +158,13 @@ def standing(home: PartyHome, party: PartyFile) -> None:
                 f"{roster.name}, {grouped(fingerprint(bytes.fromhex(roster.consortium)))}",
             ),
             ("roster", f"version {roster.version}: {as_text_of(roster)}"),
+            ("sites", listed([member.name for member in roster.members], 20)),
             ("roster until", roster.expires),
         ]
     if certificate is not None:
         pairs.append(("certificate until", as_text(certificate.end)))
     show.facts(pairs)
+    show.say(f"  {show.log_state(home.log)}")
     for warning in home.warnings():
         show.say(f"warning: {warning}")
     if certificate is None or home.request_path.parent != home.folder:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fedmodel._escape import escaped
 from fedmodel.identity.names import grouped
+from fedmodel.identity.security_log import SecurityLog
 
-__all__ = ["ask_at_terminal", "command", "facts", "fingerprint", "say", "steps"]
+__all__ = ["ask_at_terminal", "command", "facts", "fingerprint", "log_state", "say", "steps"]
 
 
 def say(text: str = "") -> None:
@@ -42,6 +43,15 @@ def command(**keys: str | Path) -> str:
     """Return a command to type, with values quoted for the shell."""
     parts = (f"{key}={value}" for key, value in keys.items())
     return " ".join(["fedmodel", "provision", *map(shlex.quote, parts)])
+
+
+def log_state(log: SecurityLog) -> str:
+    """Return how a security log stands, with what to note down elsewhere, once it has verified.
+
+    Raises:
+        LedgerError: naming the first line that isn't right.
+    """
+    return f"security log: {len(log.rows())} lines in a whole chain; its end is {log.end()[:32]}"
 
 
 def ask_at_terminal(prompt: str) -> str | None:

@@ -10,6 +10,7 @@ from fedmodel import config
 from fedmodel.errors import IdentityError
 from fedmodel.identity import SigningKey
 from fedmodel.identity.certificates import certified_key, check_authority, check_certificate
+from fedmodel.identity.home import PartyHome
 from fedmodel.identity.keyfile import kept_secret
 from fedmodel.identity.register import Consortium
 from fedmodel.identity.request import PartyRequest
@@ -17,7 +18,15 @@ from fedmodel.identity.security_log import SecurityLog
 from fedmodel.identity.signed_roster import SignedRoster, load_roster
 from fedmodel.identity.trust import read_trust
 from fedmodel.identity.validity import as_time
-from tests.fedmodel.identity.parties import CONSORTIUM, COORDINATOR, NAMES, SITES
+from tests.fedmodel.identity.parties import (
+    CONSORTIUM,
+    COORDINATOR,
+    NAMES,
+    OWNERS,
+    SITES,
+    consortium,
+    roster,
+)
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 ONE = VECTORS / "identity_v1"
@@ -25,29 +34,36 @@ ROSTER = VECTORS / "roster_v2.json"
 
 
 def test_a_signed_roster_names_the_same_consortium() -> None:
-    roster = load_roster(ROSTER)
-    assert isinstance(roster, SignedRoster)
-    assert roster.to_json() == ROSTER.read_bytes()
-    assert roster.sha256 == "519b2d7899eaefa2414d056209ab0122ae6e1117cbfcba274e9a74065d508dcd"
-    roster.check(CONSORTIUM.public.hex(), as_time("2026-07-01T00:00:00Z"))
-    assert (roster.name, roster.version, roster.expires) == ("lowlands", 2, "2026-07-29T12:00:00Z")
-    assert roster.coordinator == COORDINATOR.public.hex()
-    assert (roster.coordinator_name, roster.coordinator_tls) == ("Trial office", "fl.example.org")
-    assert [m.name for m in roster.members] == list(NAMES)
-    assert [m.tls for m in roster.members] == [f"s{i}.example.org" for i in (1, 2, 3)]
-    assert [(r.name, r.key, r.version) for r in roster.revoked] == [
+    found = load_roster(ROSTER)
+    assert isinstance(found, SignedRoster)
+    assert found.to_json() == ROSTER.read_bytes()
+    assert found.sha256 == "519b2d7899eaefa2414d056209ab0122ae6e1117cbfcba274e9a74065d508dcd"
+    found.check(CONSORTIUM.public.hex(), as_time("2026-07-01T00:00:00Z"))
+    assert (found.name, found.version, found.expires) == ("lowlands", 2, "2026-07-29T12:00:00Z")
+    assert found.coordinator == COORDINATOR.public.hex()
+    assert (found.coordinator_name, found.coordinator_tls) == ("Trial office", "fl.example.org")
+    assert [m.name for m in found.members] == list(NAMES)
+    assert [m.tls for m in found.members] == [f"s{i}.example.org" for i in (1, 2, 3)]
+    assert [(r.name, r.key, r.version) for r in found.revoked] == [
         ("north", SITES["north"].public.hex(), 2)
     ]
-    check_authority(roster.authority, as_time("2036-01-01T00:00:00Z"))
+    check_authority(found.authority, as_time("2036-01-01T00:00:00Z"))
 
 
 def test_a_signed_roster_is_what_was_trusted() -> None:
     trust = read_trust(ONE / "trust.json")
-    roster = load_roster(ROSTER)
+    found = load_roster(ROSTER)
     assert trust is not None
-    assert isinstance(roster, SignedRoster)
-    trust.check(roster, as_time("2026-07-01T00:00:00Z"))
+    assert isinstance(found, SignedRoster)
+    trust.check(found, as_time("2026-07-01T00:00:00Z"))
     assert config.canonical(trust) == (ONE / "trust.json").read_bytes()
+
+
+def test_a_party_is_who_its_folder_says(tmp_path: Path) -> None:
+    shutil.copy(ONE / "party.json", tmp_path)
+    party = PartyHome(tmp_path).read()
+    assert (party.owner, party.key) == (OWNERS["north"], SITES["north"].public.hex())
+    party.check_listed(roster(consortium("north")))
 
 
 def test_requests_still_show_that_their_makers_have_the_keys() -> None:

@@ -1,5 +1,6 @@
 """The security log: nothing in it is edited, moved or taken out unnoticed."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -99,6 +100,15 @@ def test_a_first_line_that_was_cut(tmp_path: Path) -> None:
     path.write_bytes(b'{"about"')
     SecurityLog(path).add("after")
     assert [row.event for row in SecurityLog(path).rows()] == ["torn", "after"]
+
+
+def test_its_end_tells_of_lines_that_were_cut_off(log: SecurityLog) -> None:
+    one, two, _ = lines(log)
+    noted = log.end()
+    assert noted == hashlib.sha256(lines(log)[-1].rstrip(b"\n")).hexdigest()
+    log.path.write_bytes(one + two)
+    assert len(log.rows()) == 2  # nothing in it says that there was more
+    assert log.end() != noted
 
 
 def test_long_texts_are_cut_and_odd_ones_stay_one_line(log: SecurityLog) -> None:

@@ -31,7 +31,17 @@ from fedmodel.identity.signed_roster import (
     read_roster,
 )
 from fedmodel.identity.trust import accept, read_trust
-from tests.fedmodel.identity.parties import CONSORTIUM, NAMES, NOW, SITES, consortium, roster
+from tests.fedmodel.identity.parties import (
+    CONSORTIUM,
+    NAMES,
+    NOW,
+    OWNER,
+    SITES,
+    consortium,
+    coordinators,
+    request,
+    roster,
+)
 
 FUZZ = settings(max_examples=300, deadline=None, derandomize=True)
 WHOLE = roster(consortium())
@@ -143,6 +153,30 @@ def test_a_site_finds_itself_or_is_told_why_not() -> None:
     after = roster(consortium().revoke("north").issued(NOW))
     with pytest.raises(RevokedError, match="taken back in version 2"):
         after.own("north", own)
+
+
+def test_what_a_new_version_changes_is_told() -> None:
+    before = roster(consortium("north", "południe"))
+    assert before.changes_since(before) == []
+    found = consortium().revoke("north").issued(NOW)
+    assert roster(found).changes_since(before) == [
+        'new: "Ospedale Sant\'Anna"',
+        "no longer listed: 'north'",
+        "revoked: 'north'",
+    ]
+    mail = request(signer=SigningKey(b"N" * 32), renews=SITES["north"])
+    found = consortium().admit(mail, NOW).revoke("Trial office")
+    other = coordinators(signer=OTHER, owner=replace(OWNER, name="New office"))
+    after = roster(found.admit(other, NOW).issued(NOW))
+    assert after.changes_since(roster(consortium())) == [
+        "another identity key: 'north'",
+        "another coordinator: 'New office' at fl.example.org",
+        "revoked: 'north'",
+        "revoked: 'Trial office'",
+    ]
+    assert replace(WHOLE, seal="cd" * 32).changes_since(WHOLE) == [
+        "another key of the coordinator that updates are sealed to"
+    ]
 
 
 # -- the newest one ------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The verb ``provision``, as the people of three houses type it."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,10 @@ def test_a_certificate_is_renewed_without_a_call(told: Told) -> None:
 def test_a_revoked_site_is_off_the_next_roster(told: Told) -> None:
     make(told)
     told("role=site", "home=south", "name=South")
+    sign(told, "site", "south")
+    told("role=consortium", "home=board", "revoke=South")  # there is no roster that has it
+    shutil.rmtree("south")
+    told("role=site", "home=south", "name=South")
     for role, home in (("site", "north"), ("site", "south"), ("coordinator", "office")):
         sign(told, role, home)
     said = told("role=consortium", "home=board", "revoke=Klinikum Nord", "why=a laptop, stolen")
@@ -242,6 +247,30 @@ def test_a_roster_is_renewed_before_it_ends(told: Told) -> None:
     assert "version 2, 1 site" in told("role=consortium", "home=board", "renew=roster", "days=10")
     said = told("role=consortium", "home=board")
     assert re.search(r"warning: version 2 of the roster .* expires in (9|10) days", said)
+
+
+@pytest.mark.long
+def test_a_party_sees_who_is_new_on_the_roster(told: Told) -> None:
+    board = make(told)
+    sign(told, "site", "north")
+    sign(told, "coordinator", "office")
+    take = ("role=site", "home=north", "roster=board/roster.json")
+    assert "since version" not in told(*take, f"confirm={board}")
+    told("role=site", "home=south", "name=South")
+    sign(told, "site", "south")
+    said = told(*take)
+    assert "since version 1: new: 'South'" in said
+    assert "Klinikum Nord, South" in said
+
+
+def test_a_security_log_that_was_edited_is_told(told: Told) -> None:
+    make(told)
+    said = told("role=site", "home=north")
+    assert "security log: 2 lines in a whole chain; its end is " in said
+    path = Path("north/security.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"Klinikum Nord", b"Klinikum Mord"))
+    told("role=site", "home=north", code=1)
+    assert "security.jsonl, line 2 doesn't follow the line before it" in told.error
 
 
 # -- passphrases ---------------------------------------------------------------------------------
