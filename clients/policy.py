@@ -107,13 +107,13 @@ class Broken:
 Rule: TypeAlias = Callable[[Job, Policy, SiteFacts], Broken | None]
 
 
-def decide(job: Job, policy: Policy, facts: SiteFacts) -> None:
+def decide(job: Job, policy: Policy, facts: SiteFacts | None = None) -> None:
     """Say yes to a job by returning, or no by raising what the first broken rule says.
 
     Args:
         job: what is offered.
         policy: what the site allows.
-        facts: about the site.
+        facts: about the site; ``None``: ask only what is about the job alone.
 
     Raises:
         RefusedError: for a job beyond the site's limits, or whose labels lack one of the site's.
@@ -129,7 +129,7 @@ def decide(job: Job, policy: Policy, facts: SiteFacts) -> None:
         raise broken.error
 
 
-def broken_rules(job: Job, policy: Policy, facts: SiteFacts) -> Iterator[Broken]:
+def broken_rules(job: Job, policy: Policy, facts: SiteFacts | None = None) -> Iterator[Broken]:
     """Yield every rule that a job breaks: first those that don't look at the site's rows.
 
     Raises:
@@ -142,6 +142,8 @@ def broken_rules(job: Job, policy: Policy, facts: SiteFacts) -> Iterator[Broken]
             allowed=beyond.allowed,
             error=RefusedError(str(beyond)),
         )
+    if facts is None:
+        return
     for name, rule in _RULES:
         try:
             found = rule(job, policy, facts)

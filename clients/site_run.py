@@ -76,7 +76,8 @@ class SiteRun:
             roster=None if site.roster is None else len(site.roster.members),
             charges=lambda: account().charges(),
         )
-        # First, for what is not approved must not hear of a rule that depends on rows.
+        decide(job, site.policy)  # what the policy rules out, nobody need look at
+        # Then this, for what is not approved must not hear of a rule that depends on rows.
         if site.policy.approval == "each":
             site.approvals.admit(asked_by(offer, site.roster))
         decide(job, site.policy, facts)

@@ -121,7 +121,7 @@ def test_a_job_within_a_limit_is_taken_and_one_beyond_it_refused(
         assert list(exceeded(job, limits)) == []
     for job in broken:
         with pytest.raises(RefusedError, match=f"(?s)this site's policy allows {says}") as caught:
-            decide(job, Policy(limits=limits), Untouched())  # type: ignore[arg-type]
+            decide(job, Policy(limits=limits))
         assert "ask the site's operator" in str(caught.value)
         rule = str(caught.value.rule)
         assert rule.startswith("policy.")
@@ -212,3 +212,18 @@ def test_a_refusal_travels_and_costs_nothing(tmp_path: Path) -> None:
     assert not told.budget
     assert not talk.site.ledger_file.exists()
     assert talk.app.work(77, 5).rule == "policy.secagg: asked secagg=off, allowed seal"
+
+
+def test_the_sites_people_are_not_asked_about_what_its_policy_rules_out(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, limits=Limits(epsilon=1.0), approval="each")
+    assert "policy.epsilon=1" in str(talk.join(PRIVATE).error.reason)
+    assert talk.site.approvals.all() == []
+    within = replace(PRIVATE, privacy=replace(PRIVATE.privacy, epsilon=1.0))
+    assert "waits for the approval" in str(talk.join(within).error.reason)
+    assert len(talk.site.approvals.all()) == 1
+
+
+def test_rules_about_the_job_alone_are_asked_without_facts() -> None:
+    decide(replace(JOB, secagg=summed(3)), Policy())  # its floors would need the roster
+    with pytest.raises(RefusedError, match=r"policy\.rounds=9"):
+        decide(JOB, Policy(limits=Limits(rounds=9)))
