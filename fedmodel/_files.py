@@ -5,6 +5,7 @@ So whoever wants to know what a kill between any two of them leaves behind can p
 """
 
 import fcntl
+import glob
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -69,7 +70,9 @@ def staged(folder: Path, mode: int = 0o700) -> Iterator[Path]:
         OSError: when it can't be made, or isn't empty.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with our number
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
+        if _of_the_dead(left.name.split(".")[-2]):
+            shutil.rmtree(left, ignore_errors=True)
     os.mkdir(temporary, mode)
     try:
         yield temporary
@@ -79,6 +82,19 @@ def staged(folder: Path, mode: int = 0o700) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _of_the_dead(number: str) -> bool:
+    """Return whether a process's number is nobody's any more, or our own."""
+    if not number.isdecimal() or int(number) == os.getpid():
+        return number.isdecimal()
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def move(source: Path, target: Path) -> None:

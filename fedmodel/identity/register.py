@@ -317,7 +317,8 @@ class Consortium:
 
     def _check_new(self, request: PartyRequest) -> None:
         owner = request.owner
-        if request.renews is not None:
+        # Signed by itself alone it is a first request to whoever doesn't know it yet.
+        if request.renews not in (None, request.key):
             raise SignerError(
                 f"nobody on the register is called {owner.name!r}, so there is no key to renew; "
                 "ask for a first request"

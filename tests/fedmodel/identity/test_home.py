@@ -156,6 +156,17 @@ def test_nothing_is_written_over(world: World, tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+def test_what_a_killed_process_has_left_is_taken_away(tmp_path: Path) -> None:
+    gone, alive = tmp_path / ".north.99999999.tmp", tmp_path / ".north.1.tmp"
+    others = [tmp_path / ".northern.99999999.tmp", tmp_path / ".north.x.tmp"]
+    for left in (gone, alive, *others):
+        left.mkdir()
+        (left / "key").write_text("secret")
+    PartyHome(tmp_path / "north").make("site", "north", None)
+    assert not gone.exists()
+    assert all(left.exists() for left in (alive, *others))
+
+
 def test_a_name_that_isnt_one_leaves_nothing(tmp_path: Path) -> None:
     for name, tls in (("a\n", None), ("a", "A B"), ("", None)):
         with pytest.raises(ConfigError):
@@ -258,6 +269,30 @@ def test_a_revoked_party_is_told(world: World) -> None:
             world.consortium.save(found.issued(NOW))
         with pytest.raises(RevokedError, match="taken back"):
             home.take(signed_roster_in(world.consortium.roster_path), None, confirmed=True)
+
+
+def test_a_party_moves_to_another_consortium_only_by_hand(world: World, tmp_path: Path) -> None:
+    world.admit()
+    world.take(world.north)
+    world.north.renew()
+    world.admit(world.north)
+    world.take(world.north)  # so that what it asked for last is a renewal
+    other = ConsortiumHome(tmp_path / "other", world.clock)
+    other.make("highlands")
+    with other.opened() as found:
+        for home in world.parties:
+            assert found.unconfirmed(home.request()) == "it is new here"
+            found = found.admit(home.request(), NOW)
+        other.save(found.issued(NOW))
+    roster = signed_roster_in(other.roster_path)
+    certificate = other.certificate_path("north.example.org").read_text()
+    with pytest.raises(SignerError):
+        world.north.take(roster, certificate, confirmed=True)
+    (world.north.folder / "trust.json").unlink()
+    with pytest.raises(ConfigError, match="nobody has confirmed"):
+        world.north.take(roster, certificate)
+    world.north.take(roster, certificate, confirmed=True)
+    assert world.north.current_roster().name == "highlands"
 
 
 def test_a_coordinator_finds_itself_on_the_roster(world: World, tmp_path: Path) -> None:

@@ -173,7 +173,9 @@ def test_an_older_renewal_that_comes_again_is_refused() -> None:
             "the consortium's own key",
         ),
         (
-            request(owner=Owner(role="site", name="x", tls="x.y"), renews=SITES["north"]),
+            request(
+                signer=NEW, owner=Owner(role="site", name="x", tls="x.y"), renews=SITES["north"]
+            ),
             SignerError,
             "nobody on the register is called 'x'",
         ),
