@@ -129,7 +129,7 @@ class SiteApp:
 
     def _train(self, node: _Node, content: RecordDict) -> RecordDict:
         """Train one round and reply with the site's update."""
-        run, order = _run(node), wire.decode_order(content)
+        run, order = _run(node), _order(node, content)
         return run.respond(order, content)
 
     def _leg(self, name: str) -> Callable[[_Node, RecordDict], RecordDict]:
@@ -137,14 +137,16 @@ class SiteApp:
 
         def answer(node: _Node, content: RecordDict) -> RecordDict:
             data = wire.parcel(content, "secagg", most=wire.LONGEST).tobytes()
-            told = _run(node).exchange.leg(name, data)
+            run = _run(node)
+            run.require_approval()
+            told = run.exchange.leg(name, data)
             return wire.add_parcel(wire.encode_reply(), "secagg", told)
 
         return answer
 
     def _evaluate(self, node: _Node, content: RecordDict) -> RecordDict:
         """Evaluate the last parameters on the site's own test rows and reply with noised counts."""
-        run, order = _run(node), wire.decode_order(content)
+        run, order = _run(node), _order(node, content)
         counts = run.evaluate(order)
         return wire.encode_counts(counts, run.standing(order.entries))
 
@@ -201,6 +203,13 @@ def _run(node: _Node) -> SiteRun:
     if node.run is None:
         raise ProtocolError("this site hasn't joined the job; send query.join first")
     return node.run
+
+
+def _order(node: _Node, content: RecordDict) -> wire.Order:
+    order = wire.decode_order(content)
+    if node.authority is not None:
+        node.authority.check_order(order)
+    return order
 
 
 def _note(error: Exception, node: _Node) -> None:

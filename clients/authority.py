@@ -3,14 +3,13 @@
 With a roster, nobody is taken at their word: neither who sends nor who passes on.
 """
 
-import os
 from pathlib import Path
 
 from clients.exchange.roster import own_roster
 from clients.site import Site
 from fedmodel import _files, wire
 from fedmodel.errors import ReplayError, RunFolderError, UnsignedError
-from fedmodel.wire import Content, Instruction, Offer
+from fedmodel.wire import Content, Instruction, Offer, Order
 
 __all__ = ["HELLO", "Authority"]
 
@@ -36,6 +35,7 @@ class Authority:
         self._digest = self._roster.sha256
         self._member = self._roster.number_of(site.name)
         self._begun: Instruction | None = None  # what asked last who this is
+        self._told: Instruction | None = None  # what is being done
         self._opened: tuple[int, int] | None = None  # round and attempt of a secure sum
         self._trained = 0  # the last round
         self._summed = False
@@ -67,6 +67,7 @@ class Authority:
             UnsignedError: when it hasn't, or for something else.
             ReplayError: when what it is signed for is over.
         """
+        self._told = None
         told = self._signed(kind, content)
         self._require("member", told.member, self._member)
         if kind == LEAVE:
@@ -83,6 +84,23 @@ class Authority:
         if told.joining != begun.joining:
             raise _stale(kind, told.joining, begun.joining)
         self._check_moment(told)
+        self._told = told
+
+    def check_order(self, order: Order) -> None:
+        """Check that an order is of the run, job and round that it is signed for.
+
+        Args:
+            order: that was signed.
+
+        Raises:
+            UnsignedError: when it isn't.
+        """
+        told = self._told
+        if told is None:
+            raise UnsignedError("an order came before its signature was checked")
+        self._require("run", told.run, order.run)
+        self._require("job", told.job, order.job_sha256)
+        self._require("round", told.round, order.round)
 
     def check_offer(self, offer: Offer) -> None:
         """Check that an offer is of the run, job and joining that it is signed for.
@@ -154,19 +172,20 @@ class Authority:
     # -- joinings that have begun ----------------------------------------------------------------
 
     def _note(self, asked: Instruction) -> None:
-        known = self._noted(asked.run)
-        if asked.joining in known:
-            raise ReplayError(
-                f"the joining {asked.joining[:16]}… of the run {asked.run!r} has begun before, and "
-                "each begins once: somebody repeats an old greeting. Nothing is done"
-            )
         path = self._path(asked.run)
         try:
             _files.make_folder(path.parent)
-            with path.open("ab") as file:
-                file.write(f"{asked.joining}\n".encode())
-                file.flush()
-                os.fsync(file.fileno())
+            # Of several processes that hear the same greeting at once, one begins the joining.
+            with _files.locked(path, write=True) as file:
+                known = file.read()
+                if asked.joining.encode() in known.split():
+                    raise ReplayError(
+                        f"the joining {asked.joining[:16]}… of the run {asked.run!r} has begun "
+                        "before, and each begins once: somebody repeats an old greeting. Nothing "
+                        "is done"
+                    )
+                torn = not known.endswith(b"\n") and known  # by a power cut
+                file.append((b"\n" if torn else b"") + f"{asked.joining}\n".encode())
         except OSError as error:
             raise RunFolderError(f"can't write {path}: {error.strerror}; free space") from error
 
@@ -191,6 +210,7 @@ _WHY = {
     "member": "something on the way passes on what is for another site",
     "run": "something on the way passes on what is of another run, or this site hasn't joined it",
     "job": "the job isn't the one that the coordinator began this joining with",
+    "round": "the parts of one message are of different rounds",
     "joining": "the parts of one message are of different joinings",
 }
 

@@ -159,6 +159,16 @@ class SiteRun:
         """
         return self.exchange.respond(order, content, self)
 
+    def require_approval(self) -> None:
+        """Check that the site's people still approve the run: that may be revoked, or expire.
+
+        Raises:
+            RefusedError: when they don't.
+            RunFolderError: when what they have said can't be read.
+        """
+        if self.site.policy.approval == "each":
+            self.site.approvals.require(self.run, self.job.sha256)
+
     def check(self, order: Order) -> None:
         """Check that an order is one of this run's.
 
@@ -170,8 +180,7 @@ class SiteRun:
             raise ProtocolError(
                 f"the order belongs to the run {order.run!r}, and this site has joined {self.run!r}"
             )
-        if self.site.policy.approval == "each":  # it may have been revoked, or have expired
-            self.site.approvals.require(self.run, self.job.sha256)
+        self.require_approval()
         if order.job_sha256 != self.job.sha256:
             raise ProtocolError("the order belongs to another job than the one this site joined")
         if not 1 <= order.round <= self.job.train.rounds:

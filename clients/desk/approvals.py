@@ -124,7 +124,15 @@ class Approvals:
             RunFolderError: when what is kept can't be read or written.
         """
         place = self._place(asked.run, asked.job_sha256)
-        if not (place / "offer.json").exists():
+        if (place / "offer.json").exists():
+            known = _read(place / "offer.json").coordinator
+            if known != asked.coordinator:
+                raise RefusedError(
+                    f"run {asked.run} was offered here by {_named(known)}, and now by "
+                    f"{_named(asked.coordinator)}: what is approved is who asks, too. Let it be "
+                    "offered as another run"
+                )
+        else:
             waiting = sum(status == "waiting" for _, status in self.all())
             if waiting >= _MOST:
                 raise RefusedError(
@@ -268,28 +276,44 @@ class Approvals:
         return [(asked, self.status(asked.run, asked.job_sha256)) for asked in found]
 
     def find(self, name: str) -> Asked:
-        """Return the offer of a run's name, with or without its last digits, or of its job's hash.
+        """Return the offer of a name: its run's, also without the last digits, or its job's hash.
+
+        Whoever offers chooses runs' names, so no offer goes before another that is called so as
+        well. ``RUN/HASH``, with the first digits of the job's hash, always tells two apart.
+
+        Args:
+            name: as it was typed.
 
         Raises:
             ConfigError: when there is none, or more than one.
         """
         every = [asked for asked, _ in self.all()]
-        meant = [a for a in every if a.run == name] or [
-            a
-            for a in every
-            if a.run[:-_SUFFIX] == name or (len(name) >= 6 and a.job_sha256.startswith(name))
-        ]
-        if len(meant) != 1:
+        meant = [asked for asked in every if _is_called(asked, name)]
+        if len(meant) > 1:
+            each = ", ".join(f"{a.run}/{a.job_sha256[:_DIGITS]}" for a in meant[:10])
+            raise ConfigError(f"{len(meant)} offers are called '{name}'; say which: {each}")
+        if not meant:
             names = [asked.run for asked in every]
-            several = " say which by the job's hash, or its run;" if meant else ""
             raise ConfigError(
-                f"{len(meant) or 'no'} offers are called '{name}'{config.suggest(name, names)};"
-                f"{several} there are: {', '.join(names[:10]) or 'none'}"
+                f"no offers are called '{name}'{config.suggest(name, names)}; there are: "
+                f"{', '.join(names[:10]) or 'none'}"
             )
         return meant[0]
 
     def _place(self, run: str, job: str) -> Path:
         return self._folder / run_folder_name(run) / job[:_DIGITS]
+
+
+def _is_called(asked: Asked, name: str) -> bool:
+    run, _, digits = name.rpartition("/")
+    if run:  # no run has a / in its name
+        return asked.run == run and bool(digits) and asked.job_sha256.startswith(digits)
+    hashed = len(name) >= 6 and asked.job_sha256.startswith(name)
+    return hashed or name in (asked.run, asked.run[:-_SUFFIX])
+
+
+def _named(coordinator: str | None) -> str:
+    return "a coordinator without key" if coordinator is None else f"the key {coordinator[:16]}…"
 
 
 def _read(path: Path) -> Asked:

@@ -129,10 +129,11 @@ def _leaves(job: Job, arrays: Arrays) -> Iterator[dict[str, Any]]:
         "bytes": numbers * bits // 8 if known else None,
         "protection": _protection(job),
     }
+    hidden = "none" if job.secagg.mode == "off" else "not noised; hidden as the change is"
     if job.aggregation.weights == "examples":
-        yield _small("the number of training rows", job.train.rounds, "none")
+        yield _small("the number of training rows", job.train.rounds, hidden)
     if not job.privacy.private:
-        yield _small("the mean training loss", job.train.rounds, "none")
+        yield _small("the mean training loss", job.train.rounds, hidden)
     if job.publishes_evaluation:
         counted = tasks.of(job.model.task).counted(job.model.labels)
         yield _small(
@@ -150,9 +151,14 @@ def _leaves(job: Job, arrays: Arrays) -> Iterator[dict[str, Any]]:
         yield _small(
             "the number of ledger entries and their signed hash",
             None,
-            "no row, no figure of any other run",
+            "no row; of other runs only how many entries they have made",
         )
-    yield _small("that this site takes part, or the kind of its refusal", None, "none")
+    yield _small(
+        "that this site takes part, or why not; of a refusal by the budget, what ε is spent and "
+        "reserved by all runs together",
+        None,
+        "none",
+    )
 
 
 def _small(what: str, times: int | None, protection: str) -> dict[str, Any]:
@@ -167,7 +173,7 @@ def _protection(job: Job) -> str:
     elif privacy.shared:
         said.append("with this site's share of the noise; the sum of all keeps the promise")
     else:
-        said.append("not noised")
+        said.append("not noised, and again whenever the coordinator has a round repeated")
     if sums is not None:
         said.append(
             f"masked: the coordinator learns only sums of at least {sums.survivors} sites, as long "

@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Message, RecordDict
 
 from clients.authority import Authority
-from fedmodel import wire
+from fedmodel import _files, wire
 from fedmodel.errors import ReplayError
 from fedmodel.identity import SigningKey
 from fedmodel.job import Privacy, SecAgg
@@ -327,3 +327,44 @@ def test_a_joining_that_was_damaged_on_disk_is_no_known_one(talk: Talk) -> None:
     assert known._noted("test")[0] == talk.session
     with pytest.raises(ReplayError):
         known._note(instruction(talk, "query.hello"))
+
+
+# -- one process or several, and power cuts ------------------------------------------------------
+
+
+def test_of_processes_that_hear_a_greeting_at_once_one_begins_it(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining, heard, real = "ab" * 32, [], _files.locked
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        """Let another process hear it, just before this one writes it down."""
+        monkeypatch.setattr(_files, "locked", real)
+        heard.append(other.greet(joining).has_error())
+        return real(*args, **kwargs)
+
+    assert not talk.greet().has_error()
+    other = Talk(talk.site.state.folder.parent)
+    monkeypatch.setattr(_files, "locked", late)
+    assert "has begun before" in why(talk.greet(joining))
+    assert heard == [False]
+
+
+def test_a_joining_is_remembered_after_one_that_a_power_cut_has_shortened(talk: Talk) -> None:
+    assert not talk.greet().has_error()
+    path = talk.kept / "joinings.txt"
+    path.write_bytes(path.read_bytes() + b"ab12")
+    assert not talk.greet().has_error()
+    last = talk.session
+    talk.restart()
+    assert "has begun before" in why(talk.greet(last))
+
+
+def test_an_order_is_of_the_round_that_it_is_signed_for(talk: Talk) -> None:
+    """Else a round could be trained as often as there are numbers."""
+    job = job_of("off", RECORD)
+    assert not talk.offer(job).has_error()
+    for signed in (2, 9):
+        said = why(talk.send("train", order_of(talk), round=signed))
+        assert f"signed for the round 1, got {signed}: the parts of one message" in said
+    assert talk.spent() == 0

@@ -212,7 +212,7 @@ def test_nothing_is_spent_on_what_the_protocol_refuses(talk: Talk, privacy: Any)
     # It has taken the shares by then; this attempt is over for it.
     assert "answered once" in talk.why("train", talk.order(attempt))
     attempt = talk.open(protocol, 1, 2)
-    assert "aren't those of the manifest" in talk.why("train", talk.order(attempt, round_=2))
+    assert "are of different rounds" in talk.why("train", talk.order(attempt, round_=2))
     assert talk.spent() == 0
     attempt = talk.open(protocol, 2)
     content = talk.order(attempt, 2)

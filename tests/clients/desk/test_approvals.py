@@ -261,3 +261,32 @@ def test_what_the_first_version_wrote_is_read(tmp_path: Path) -> None:
     assert json.loads(page.read_bytes())["schema"] == "fedmodel.page/1"
     with pytest.raises(RunFolderError, match="nobody who may decide"):
         Approvals(tmp_path / "offers", [TWO.public]).all()
+
+
+def test_no_offer_hides_another_that_was_approved(desk: Approvals) -> None:
+    """Whoever offers names the runs, and mustn't keep people from what they want to revoke."""
+    offer, other = asked(), make_job(seed=1).json.decode()
+    refused(desk, offer, "waits")
+    approve(desk, desk.find("demo"))
+    for each in (asked(job=other), asked("demo"), asked("other", job=offer.job)):
+        refused(desk, each, "waits")
+    for name in ("demo-01234567", "demo", offer.job_sha256[:8], offer.job_sha256):
+        with pytest.raises(ConfigError, match=r"say which: .*demo-01234567/") as told:
+            desk.find(name)
+        assert f"demo-01234567/{offer.job_sha256[:16]}" in str(told.value)
+    found = desk.find(f"{offer.run}/{offer.job_sha256[:16]}")
+    assert (found.run, found.job) == (offer.run, offer.job)
+    assert desk.decide(found, "revoked", ONE, page=PAGE) == "revoked"
+    for name in (f"{offer.run}/", f"/{offer.job_sha256}", f"dem/{offer.job_sha256}"):
+        with pytest.raises(ConfigError, match="no offers are called"):
+            desk.find(name)
+
+
+def test_an_approval_is_of_who_asks(desk: Approvals) -> None:
+    offer = asked(coordinator="ab" * 32)
+    refused(desk, offer, "waits")
+    approve(desk, offer)
+    for coordinator in ("cd" * 32, None):
+        with pytest.raises(RefusedError, match="was offered here by the key ababab"):
+            desk.admit(asked(coordinator=coordinator))
+    desk.admit(offer)

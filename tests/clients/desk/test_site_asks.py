@@ -12,14 +12,17 @@ from fedmodel import wire
 from fedmodel.data import Rows
 from fedmodel.errors import RefusedError
 from fedmodel.wire import Leave
+from tests.clients.four_sites import Talk as Signed
+from tests.clients.four_sites import job_of, nothing
+from tests.clients.talk import Speaker
 from tests.clients.test_app import PLAIN, PRIVATE, Talk
 
 
-def desk_of(talk: Talk) -> Approvals:
+def desk_of(talk: Speaker) -> Approvals:
     return talk.site.approvals
 
 
-def say(talk: Talk, verdict: Any = "approved") -> None:
+def say(talk: Speaker, verdict: Any = "approved") -> None:
     desk = desk_of(talk)
     expires = desk.clock().replace(year=desk.clock().year + 1) if verdict == "approved" else None
     desk.decide(desk.find("test"), verdict, talk.site.state.key, page=b"{}", expires=expires)
@@ -132,3 +135,16 @@ def test_who_isnt_approved_hears_nothing_that_rows_decide(tmp_path: Path, approv
         talk.restart(rows=rows)
         heard.append(offers(talk))
     assert (heard[0] == heard[1]) == (approval == "each")
+
+
+def test_no_leg_of_a_sum_is_answered_once_a_word_is_taken_back(tmp_path: Path) -> None:
+    talk = Signed(tmp_path, policy=Policy(approval="each"))
+    job = job_of("on")
+    assert "waits for the approval" in why(talk.offer(job))
+    say(talk)
+    attempt = talk.open(talk.begin(job))
+    talk.upload(attempt, talk.send("train", talk.order(attempt)), nothing)
+    say(talk, "revoked")
+    assert "people have revoked" in talk.why("query.consent", attempt.survivors_message())
+    talk.at = (2, 1)
+    assert "people have revoked" in talk.why("query.open", attempt.open_for(1))
