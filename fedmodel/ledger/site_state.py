@@ -7,6 +7,7 @@
     <state>/<site>/ledgers/<dataset>.jsonl  what was spent
     <state>/<site>/heads/<dataset>.json     its last signed tree head
     <state>/<site>/leaves/<dataset>.bin     salted hashes of its rows
+    <state>/<site>/trust.json               whose rosters it takes (:mod:`fedmodel.identity.trust`)
     <state>/<site>/runs/<run>/              what it keeps from round to round of one run
     <state>/<site>/offers/<run>/            jobs that were offered, and what its people said
 
