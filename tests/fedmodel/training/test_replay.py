@@ -172,7 +172,7 @@ def test_what_is_kept_of_a_row_is_made_as_wide_as_its_own_length_says(
     monkeypatch.setattr(examples, "_pad", noting)
     rows_as_tensors._kept.clear()
     examples.run_frozen()
-    assert seen == {0: 24, 1: 8, 2: 16, 3: 8}
+    assert seen == {0: 24, 1: 16, 2: 16, 3: 16}
 
 
 def test_counted_rows_are_as_wide_as_their_own_length_says() -> None:
@@ -186,7 +186,7 @@ def test_counted_rows_are_as_wide_as_their_own_length_says() -> None:
 
     learner.logits = noting  # type: ignore[method-assign]
     count(learner, examples, np.arange(4))
-    assert seen == [8, 8, 16, 20]  # nothing was proven, so each is alone
+    assert seen == [16, 16, 16, 20]  # nothing was proven, so each is alone
 
 
 def test_a_trial_compares_layers_there_and_back_losses_and_norms() -> None:
