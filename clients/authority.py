@@ -3,12 +3,15 @@
 With a roster, nobody is taken at their word: neither who sends nor who passes on.
 """
 
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from clients.exchange.roster import own_roster
 from clients.site import Site
 from fedmodel import _files, wire
 from fedmodel.errors import ReplayError, RunFolderError, UnsignedError
+from fedmodel.identity.validity import utc_now
 from fedmodel.wire import Content, Instruction, Offer, Order
 
 __all__ = ["HELLO", "Authority"]
@@ -23,12 +26,14 @@ class Authority:
     Args:
         site: with its roster.
         node: by which it is spoken to.
+        clock: tells the time, in UTC.
 
     Raises:
         RefusedError: when it has no roster, or isn't on it.
     """
 
-    def __init__(self, site: Site, node: int) -> None:
+    def __init__(self, site: Site, node: int, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
         self._site = site
         self._node = node
         self._roster = own_roster(site, "the coordinator asks who this site is")
@@ -46,6 +51,7 @@ class Authority:
 
         Raises:
             UnsignedError: when it hasn't.
+            ExpiredError: when the site's roster is over.
             ReplayError: when the joining has begun before: somebody repeats what was said then.
             RunFolderError: when it can't be written down that it has.
         """
@@ -65,6 +71,7 @@ class Authority:
 
         Raises:
             UnsignedError: when it hasn't, or for something else.
+            ExpiredError: when the site's roster is over.
             ReplayError: when what it is signed for is over.
         """
         self._told = None
@@ -128,6 +135,9 @@ class Authority:
     # -- what a message must be for --------------------------------------------------------------
 
     def _signed(self, kind: str, content: Content) -> Instruction:
+        # A coordinator that was taken back is known by a roster that comes later, or never: then by
+        # the end of this one.
+        self._roster.check_time(self._clock())
         told = wire.signed_by(content, kind, bytes.fromhex(self._roster.coordinator))
         self._require("roster", told.roster, self._digest)
         return told

@@ -271,9 +271,7 @@ class Approvals:
         Raises:
             RunFolderError: when one can't be read.
         """
-        found = [_read(path) for path in self._folder.glob("*/*/offer.json")]
-        found.sort(key=lambda asked: asked.since, reverse=True)
-        return [(asked, self.status(asked.run, asked.job_sha256)) for asked in found]
+        return [(asked, self.status(asked.run, asked.job_sha256)) for asked in self._offers()]
 
     def find(self, name: str) -> Asked:
         """Return the offer of a name: its run's, also without the last digits, or its job's hash.
@@ -287,7 +285,7 @@ class Approvals:
         Raises:
             ConfigError: when there is none, or more than one.
         """
-        every = [asked for asked, _ in self.all()]
+        every = self._offers()
         meant = [asked for asked in every if _is_called(asked, name)]
         if len(meant) > 1:
             each = ", ".join(f"{a.run}/{a.job_sha256[:_DIGITS]}" for a in meant[:10])
@@ -299,6 +297,10 @@ class Approvals:
                 f"{', '.join(names[:10]) or 'none'}"
             )
         return meant[0]
+
+    def _offers(self) -> list[Asked]:
+        found = [_read(path) for path in self._folder.glob("*/*/offer.json")]
+        return sorted(found, key=lambda asked: asked.since, reverse=True)
 
     def _place(self, run: str, job: str) -> Path:
         return self._folder / run_folder_name(run) / job[:_DIGITS]

@@ -19,7 +19,7 @@ from fedmodel._text import show_epsilon
 from fedmodel.budget.statement import WhatIf
 from fedmodel.job import Job
 
-__all__ = ["SCHEMA", "Arrays", "make_page", "page_text"]
+__all__ = ["SCHEMA", "Arrays", "brief_page", "make_page", "page_text"]
 
 SCHEMA = "fedmodel.page/1"
 _WIDTH = 96
@@ -47,6 +47,24 @@ class Arrays:
 
     shapes: Mapping[str, Sequence[int]]
     unknown: str | None = None
+
+
+def brief_page(asked: Asked) -> dict[str, Any]:
+    """Return what is kept of an offer with a refusal or a revocation.
+
+    They must always be possible, so nothing is read for it: no model, no ledger, and no job, which
+    another version may have written.
+
+    Args:
+        asked: the offer.
+    """
+    return {
+        "schema": "fedmodel.brief/1",
+        "run": asked.run,
+        "job": asked.job_sha256,
+        "offered": asked.since,
+        "purpose": asked.purpose,
+    }
 
 
 def make_page(asked: Asked, job: Job, arrays: Arrays, cost: WhatIf | None) -> dict[str, Any]:

@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from clients.desk.approvals import Approvals, Asked, Status
 from clients.desk.decision import Verdict, until
-from clients.desk.page import Arrays, make_page, page_text
+from clients.desk.page import Arrays, brief_page, make_page, page_text
 from fedmodel import config
 from fedmodel._escape import escaped
 from fedmodel.accounting.planning import plan_of
 from fedmodel.budget.statement import WhatIf, what_if
-from fedmodel.errors import ConfigError, FedmodelError
+from fedmodel.errors import ConfigError, FedmodelError, LedgerError
 from fedmodel.identity.passphrase import read_passphrase
 from fedmodel.identity.security_log import SecurityLog
 from fedmodel.job import Job, Performance
@@ -99,7 +100,8 @@ def main(
         _list(desk, ask)
         return 0
     asked = desk.find(str(ask.job))
-    page = _page(asked, state, ask)
+    says_no = ask.do in ("refuse", "revoke")
+    page = brief_page(asked) if says_no else _page(asked, state, ask)
     if ask.do == "show":
         _show(desk, asked, page, ask)
         return 0
@@ -151,9 +153,10 @@ def _state(ask: Ask) -> SiteState:
 def _name(folder: Path) -> str:
     """Return a site's name: by its ledgers, else its folder's."""
     for path in sorted((folder / "ledgers").glob("*.jsonl")):
-        opened = Ledger(path).book().opened
-        if opened is not None:
-            return opened.site
+        with suppress(LedgerError):  # of what can't be read the ledger's own verbs tell
+            opened = Ledger(path).book().opened
+            if opened is not None:
+                return opened.site
     return folder.name
 
 

@@ -5,6 +5,7 @@ This is its first version, which nobody signs; see :mod:`fedmodel.identity.signe
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -98,6 +99,16 @@ class Roster:
                     "party's own, ask both for theirs"
                 )
             owners[member.key] = repr(member.name)
+
+    def check_time(self, now: datetime) -> None:
+        """Check that the roster is good now. One of the first version has no end.
+
+        Args:
+            now: the time.
+
+        Raises:
+            ExpiredError: when its time is over, or hasn't begun.
+        """
 
     @property
     def sha256(self) -> str:

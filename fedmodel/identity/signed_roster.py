@@ -166,6 +166,17 @@ class SignedRoster(Roster):
                 f"the roster is signed by consortium {_shown(self.consortium)}, expected "
                 f"{_shown(consortium)}; take the one that your consortium has handed out"
             )
+        self.check_time(now)
+
+    def check_time(self, now: datetime) -> None:
+        """Check that the roster is good now.
+
+        Args:
+            now: the time.
+
+        Raises:
+            ExpiredError: when its time is over, or hasn't begun.
+        """
         what = f"version {self.version} of the roster of {self.name!r}"
         check_valid(what, as_time(self.issued), as_time(self.expires), now)
 

@@ -1,6 +1,7 @@
 """What a site with a roster takes from whom: signed by its coordinator, for it, and for now."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from clients.authority import Authority
 from fedmodel import _files, wire
 from fedmodel.errors import ReplayError
 from fedmodel.identity import SigningKey
+from fedmodel.identity.signed_roster import SignedMember, SignedRoster
 from fedmodel.job import Privacy, SecAgg
 from fedmodel.wire import Leave, Offer
 from tests.clients import four_sites
@@ -367,4 +369,36 @@ def test_an_order_is_of_the_round_that_it_is_signed_for(talk: Talk) -> None:
     for signed in (2, 9):
         said = why(talk.send("train", order_of(talk), round=signed))
         assert f"signed for the round 1, got {signed}: the parts of one message" in said
+    assert talk.spent() == 0
+
+
+@pytest.mark.parametrize("last", ["2020-04-01T00:00:00Z", "2999-04-01T00:00:00Z"])
+def test_a_roster_that_has_ended_gives_nobody_authority(talk: Talk, last: str) -> None:
+    """Else whoever keeps the next roster from a site would keep a revocation from it for ever."""
+    signed = SignedRoster(
+        version=1,
+        issued="2020-01-01T00:00:00Z",
+        expires=last,
+        consortium="ee" * 32,
+        authority="",
+        coordinator=talk.roster.coordinator,
+        coordinator_name="office",
+        coordinator_tls="fl.example.org",
+        seal=talk.roster.seal,
+        members=tuple(
+            SignedMember(name=each.name, key=each.key, tls=f"s{n}.example.org")
+            for n, each in enumerate(talk.roster.members)
+        ),
+    )
+    talk.restart(roster=signed)
+    reply = talk.greet()
+    assert reply.has_error() == last.startswith("2020")
+    if reply.has_error():
+        assert reply.error.reason == "ExpiredError: see the site's own log"
+        assert not talk.kept.exists()
+        return
+    assert not talk.offer(job_of("off", RECORD)).has_error()
+    node = talk.app._nodes[77, 5]
+    node.known_authority()._clock = lambda: datetime(2999, 4, 1, tzinfo=UTC)
+    assert "ExpiredError" in str(talk.send("train", order_of(talk)).error.reason)
     assert talk.spent() == 0

@@ -165,3 +165,33 @@ def test_the_page_in_the_documents_is_the_one_that_is_printed() -> None:
         text = re.sub("<!-- page -->\n```\n.*?\n```\n", lambda _: block, text, flags=re.DOTALL)
         GOVERNANCE.write_text(text, encoding="utf-8")
     assert block in text
+
+
+def test_a_no_needs_neither_the_model_nor_the_ledger_nor_a_job_of_this_version(
+    state: SiteState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(capsys, state, "approve", "demo")
+    ledger = state.ledger_path("main")
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    ledger.write_bytes(b"no ledger\n")
+    monkeypatch.setattr("fedmodel.training.learner.resident", None)
+    monkeypatch.setattr(Asked, "read_job", None)
+    said = told(capsys, state, "revoke", "demo")
+    assert said["status"] == "revoked"
+    assert said["page"]["run"] == "demo-01234567"
+    assert said["page"]["job"] == JOB.sha256
+    kept = [json.loads(path.read_text()) for path in state.offers.rglob("page-*.json")]
+    assert said["page"] in kept
+    assert told(capsys, state, "refuse", "demo")["status"] == "refused"
+
+
+def test_what_was_decided_on_another_run_may_be_broken(
+    state: SiteState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RefusedError):
+        desk_of(state).admit(Asked(run="other-01234567", since="", job=JOB.json.decode()))
+    for run in ("other", "demo"):
+        told(capsys, state, "approve", run)
+    (path,) = (state.offers / "other-01234567").rglob("decisions.json")
+    path.write_bytes(b"{}")
+    assert told(capsys, state, "revoke", "demo")["status"] == "revoked"
