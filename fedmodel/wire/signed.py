@@ -22,6 +22,7 @@ __all__ = ["Instruction", "sign_content", "signed_by"]
 _DOMAIN = b"fedmodel.instruction/1\0"  # canonical JSON has no zero byte
 _RECORD = "signed"
 _LONGEST = 4096  # characters of an instruction
+_MOST = 1000  # records and values, those of lists too: no message to a site has so many
 _PARAMETERS = ("arrays", "vector")
 
 
@@ -105,10 +106,11 @@ def signed_by(content: RecordDict, kind: str, key: bytes) -> Instruction:
             f"expected '{kind}' to be signed as such, got what was signed as '{found.kind:.40}': "
             "something on the way passes on one message as another. Nothing is done; find it"
         )
-    if found.content != _digest(content):
+    came = _digest(content)
+    if found.content != came:
         raise UnsignedError(
             f"what came as '{kind}' isn't what the coordinator signed (SHA-256 {found.content[:16]}"
-            f"…, got {_digest(content)[:16]}…): it was changed on the way. Nothing is done; find "
+            f"…, got {came[:16]}…): it was changed on the way. Nothing is done; find "
             "what stands between this site and its coordinator"
         )
     return found
@@ -139,6 +141,7 @@ def _named(key: bytes) -> str:
 
 def _digest(content: RecordDict) -> str:
     """Return the SHA-256 (hex) of all records but the signature's, and of all but parameters."""
+    _check_count(content)
     told = {name: _told(name, record) for name, record in content.items() if name != _RECORD}
     return config.sha256(json.dumps(told, sort_keys=True).encode())
 
@@ -149,6 +152,14 @@ def _told(name: str, record: Any) -> list[Any]:
     if isinstance(record, ConfigRecord | MetricRecord):
         return [type(record).__name__, {key: _value(value) for key, value in record.items()}]
     raise UnsignedError(f"a message has no record of type {type(record).__name__}")
+
+
+def _check_count(content: RecordDict) -> None:
+    """Bound what a carrier can make a site do with what it hangs on a signed message."""
+    values = (value for record in content.values() for value in record.values())
+    found = len(content) + sum(len(v) if isinstance(v, list) else 1 for v in values)
+    if found > _MOST:
+        raise UnsignedError(f"a message to a site has at most {_MOST} values, got {found}")
 
 
 def _array(array: Any) -> list[Any]:

@@ -402,3 +402,9 @@ def test_a_roster_that_has_ended_gives_nobody_authority(talk: Talk, last: str) -
     node.known_authority()._clock = lambda: datetime(2999, 4, 1, tzinfo=UTC)
     assert "ExpiredError" in str(talk.send("train", order_of(talk)).error.reason)
     assert talk.spent() == 0
+
+
+def test_an_evaluation_is_of_the_round_that_it_is_signed_for(talk: Talk) -> None:
+    assert not talk.offer(job_of("off", RECORD)).has_error()
+    said = why(talk.send("evaluate", order_of(talk, 3), round=2))
+    assert "signed for the round 3, got 2" in said

@@ -222,3 +222,23 @@ def test_whatever_comes_as_an_answer_is_a_typed_error(fields: dict[str, Any]) ->
     if fields:
         with pytest.raises(ProtocolError):
             wire.answered_hello(content, HELLO, ROSTER, 5)
+
+
+@pytest.mark.parametrize(
+    "much",
+    [
+        {"more": MetricRecord({"values": list(range(1000))})},
+        {"more": ConfigRecord({f"v{n}": n for n in range(1000)})},
+        {f"more{n}": ConfigRecord() for n in range(1000)},
+    ],
+)
+def test_what_a_carrier_hangs_on_a_message_is_counted_before_it_is_hashed(
+    much: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two million whole numbers took a site half a minute."""
+    content = order()
+    for name, record in much.items():
+        content[name] = record
+    monkeypatch.setattr("fedmodel.wire.signed._told", None)
+    with pytest.raises(UnsignedError, match="has at most 1000 values"):
+        wire.signed_by(content, "train", COORDINATOR.public)
