@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 __all__ = ["Shapes", "ladder", "power_above", "tokens_of", "widths"]
 
 # The fewer widths, the more tokens of a row are padding; the more, the fewer rows of a draw share a
-# pass, and what fills the passes up costs as much. With draws of some 30 rows these come out best.
-_FINEST = 16  # tokens from one width to the next, below 64
-_PARTS = 4  # widths between a power of two and the next
+# pass, and what fills the passes up costs as much.
+_FINEST = 16  # tokens from one width to the next, below 128
+_PARTS = 8  # widths between a power of two and the next
 _TOKENS = {"cpu": 1 << 9, "cuda": 1 << 14}  # of one pass; more is hardly faster
 _SMALL = 384  # numbers of a token; with fewer it is the calls that cost, so passes are longer
 _MOST = 1 << 12
@@ -26,15 +26,15 @@ _IDLE = 64  # tokens that fill a pass up rather than make two of it
 def widths(lengths: NDArray[np.int64], longest: int) -> NDArray[np.int64]:
     """Return how far each row is padded: a public function of its own length alone.
 
-    Steps of 16 tokens up to 64, of 32 up to 128, and so on: above 64 a row is padded by half of its
-    own length at most.
+    Steps of 16 tokens up to 128, of 32 up to 256, and so on: above 64 a row is padded by a quarter
+    of its own length at most.
 
     Args:
         lengths: tokens of each row, int64 ``[rows]``.
         longest: the job's longest row, in tokens; no width is above it.
 
     >>> widths(np.array([1, 16, 17, 65, 100, 127, 300]), 256).tolist()
-    [16, 16, 32, 96, 128, 128, 256]
+    [16, 16, 32, 80, 112, 128, 256]
     """
     above = 2.0 ** np.ceil(np.log2(np.maximum(lengths, 1)))
     step = np.maximum(_FINEST, above // _PARTS)
