@@ -25,7 +25,7 @@ def new_run(name: str, entropy: Entropy | None = None) -> str:
         entropy: draws eight digits.
     """
     plain = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name)
-    plain = plain.strip().lstrip(".")[:_ROOM]
+    plain = plain.strip(" ").lstrip(" .")[:_ROOM]  # no other blank is printable
     return f"{plain or 'run'}-{(entropy or Entropy()).bytes(4).hex()}"
 
 

@@ -408,3 +408,9 @@ def test_an_evaluation_is_of_the_round_that_it_is_signed_for(talk: Talk) -> None
     assert not talk.offer(job_of("off", RECORD)).has_error()
     said = why(talk.send("evaluate", order_of(talk, 3), round=2))
     assert "signed for the round 3, got 2" in said
+
+
+def test_the_legs_of_a_joining_before_are_no_bound_for_the_next(talk: Talk) -> None:
+    job = job_of("on")
+    talk.open(talk.begin(job), 2)
+    talk.open(talk.begin(job), 1)  # repeated, in another joining

@@ -290,3 +290,15 @@ def test_an_approval_is_of_who_asks(desk: Approvals) -> None:
         with pytest.raises(RefusedError, match="was offered here by the key ababab"):
             desk.admit(asked(coordinator=coordinator))
     desk.admit(offer)
+
+
+def test_what_was_said_of_a_job_is_not_taken_for_another_of_the_same_run(desk: Approvals) -> None:
+    one, two = asked(), asked(job=make_job(seed=1).json.decode())
+    for offer in (one, two):
+        refused(desk, offer, "waits")
+    approve(desk, one)
+    said = desk._place(one.run, one.job_sha256) / "decisions.json"
+    _files.write_atomic(desk._place(two.run, two.job_sha256) / said.name, said.read_bytes())
+    with pytest.raises(RunFolderError, match="another run or job"):
+        desk.require(two.run, two.job_sha256)
+    desk.require(one.run, one.job_sha256)

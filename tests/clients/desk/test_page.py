@@ -10,7 +10,7 @@ import pytest
 
 from clients.desk import Asked
 from clients.desk.page import Arrays, guess, make_page, page_text
-from fedmodel import config, job
+from fedmodel import config, job, tasks
 from fedmodel.budget.statement import WhatIf
 from fedmodel.job import Job, Privacy
 from tests.jobs import make_job
@@ -127,3 +127,22 @@ def test_bits_of_a_masked_sum_are_those_that_travel() -> None:
     assert first["bytes"] == 645 * 3
     assert f"sums of at least {sums.survivors} sites" in first["protection"]
     assert any("mask secrets" in leaving["what"] for leaving in others)
+
+
+def test_counts_on_held_out_rows_are_told_where_they_leave() -> None:
+    evaluated = replace(PRIVATE, federation=job.Federation(test="held-out"))
+    found = {e["what"]: e for made in (evaluated, PRIVATE) for e in page_of(made)["leaves"]}
+    (counts,) = [what for what in found if what.startswith("counts on held-out rows: ")]
+    names = tasks.of(evaluated.model.task).counted(evaluated.model.labels).names
+    assert counts.partition(": ")[2] == ", ".join(names)
+    assert found[counts]["times"] == 1
+    assert not [e for e in page_of(PRIVATE)["leaves"] if e["what"] == counts]
+
+
+@pytest.mark.parametrize(("mode", "hidden"), [("off", "none"), ("seal", "hidden as the change is")])
+def test_what_travels_with_the_change_is_as_hidden_as_it(mode: Any, hidden: str) -> None:
+    made = replace(make_job(), aggregation=job.Aggregation(weights="examples"))
+    made = replace(made, secagg=job.SecAgg(mode=mode))
+    for each in page_of(made)["leaves"]:
+        if each["what"] in ("the number of training rows", "the mean training loss"):
+            assert hidden in each["protection"]

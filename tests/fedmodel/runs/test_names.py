@@ -96,4 +96,10 @@ def test_a_name_that_can_stay_stays() -> None:
     assert new_run("Ospedale 1", _Same()) == "Ospedale 1-00000000"
     assert new_run("..", _Same()) == "run-00000000"
     assert new_run("a/b\n", _Same()) == "a_b_-00000000"
+    assert new_run(" . a. ", _Same()) == "a.-00000000"
     assert len(new_run("x" * 500)) == 160
+
+
+@given(st.text("./\\ a-_é\n\u3000\u200e"))
+def test_what_a_run_is_named_is_a_runs_name(name: str) -> None:
+    assert check_run(new_run(name))
