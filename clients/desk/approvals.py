@@ -218,8 +218,9 @@ class Approvals:
             if before == "ended":
                 raise ConfigError(f"run {run} has ended here; nothing is left to decide")
             _files.write_atomic(place / f"page-{decision.page[:12]}.json", page, mode=0o600)
-            whole = written([*said, Signed.by(signer, decision)])
-            _files.write_atomic(place / "decisions.json", whole, mode=0o600)
+            _files.write_atomic(
+                place / "decisions.json", _with(said, Signed.by(signer, decision)), mode=0o600
+            )
         return self.status(run, job)
 
     def decisions(self, run: str, job: str) -> list[Signed]:
@@ -328,6 +329,20 @@ def _read(path: Path) -> Asked:
             f"{path} can't be read as an offer ({error}); remove it, and have the job offered again"
         ) from error
     return found
+
+
+def _with(said: Sequence[Signed], last: Signed) -> bytes:
+    """Return the file with one decision more.
+
+    A no takes all before it back, so where there is no room for them it stands alone: it can
+    always be said.
+    """
+    try:
+        return written([*said, last])
+    except ConfigError:
+        if last.decision.verdict == "approved":
+            raise
+        return written([last])
 
 
 def _moment(when: datetime) -> str:

@@ -1,6 +1,7 @@
 """The verb ``site``: what was offered to a hospital, and its word on it."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -175,7 +176,9 @@ def _page(asked: Asked, state: SiteState, ask: Ask) -> dict[str, Any]:
 
 
 def _arrays(job: Job) -> Arrays:
-    # The model libraries are slow to import, and only a page needs them.
+    # What nobody has approved fetches nothing: a model that isn't here is told as that. The
+    # libraries read this as they are imported, which is slow, and only a page needs them.
+    os.environ["HF_HUB_OFFLINE"] = "1"
     from fedmodel.training.learner import resident
 
     try:

@@ -302,3 +302,19 @@ def test_what_was_said_of_a_job_is_not_taken_for_another_of_the_same_run(desk: A
     with pytest.raises(RunFolderError, match="another run or job"):
         desk.require(two.run, two.job_sha256)
     desk.require(one.run, one.job_sha256)
+
+
+def test_a_no_can_be_said_however_much_was_said_before(desk: Approvals) -> None:
+    offer = asked()
+    refused(desk, offer, "waits")
+    ends = desk.clock() + timedelta(days=1)
+    full = False
+    while not full:
+        try:
+            desk.decide(offer, "approved", ONE, page=PAGE, why="ü" * 2000, expires=ends)
+        except ConfigError as error:
+            full = "the decisions on one run take" in str(error)
+    desk.admit(offer)
+    assert desk.decide(offer, "revoked", ONE, page=PAGE, why="ü" * 2000) == "revoked"
+    refused(desk, offer, "have revoked")
+    assert approve(desk, offer) == "approved"
