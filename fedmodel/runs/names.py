@@ -53,7 +53,7 @@ def run_folder_name(run: str) -> str:
     >>> run_folder_name("demo-0123abcd")
     'demo-0123abcd'
     >>> run_folder_name("Demo-0123abcd")[:24]
-    'demo-0123abcd-d249acbf01'
+    'demo-0123abcd-d1d594e031'
     """
     if _PLAIN.fullmatch(run):
         return run

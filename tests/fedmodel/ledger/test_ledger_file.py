@@ -184,13 +184,13 @@ def test_the_sites_key_is_read_once(site: SiteState, monkeypatch: pytest.MonkeyP
     site.ledger().head()
     again = SiteState(site.folder, "a")
     reads: Counter[str] = Counter()
-    real = _files.read
+    real = _files.read_with_mode
 
-    def read(path: Path) -> bytes:
+    def read(path: Path, most: int) -> tuple[bytes, int]:
         reads[path.name] += 1
-        return real(path)
+        return real(path, most)
 
-    monkeypatch.setattr(_files, "read", read)
+    monkeypatch.setattr(_files, "read_with_mode", read)
     for dataset in ("main", "other", "main"):
         again.ledger(dataset)
     assert again.key is again.key
