@@ -124,6 +124,7 @@ def test_an_offer_is_of_the_run_job_and_joining_that_it_is_signed_for(talk: Talk
     assert untouched(talk)
 
 
+@pytest.mark.long
 def test_an_offer_before_a_greeting_or_after_an_order_is_an_old_one(talk: Talk) -> None:
     talk.job = job_of("off", RECORD)
     talk.session = "ab" * 32  # as if it had been greeted

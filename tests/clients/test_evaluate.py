@@ -151,6 +151,7 @@ def test_a_site_with_budget_left_answers_when_others_have_ended_the_run(
     assert spent(run) <= 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "job",
     [
@@ -250,6 +251,7 @@ def test_test_rows_with_unknown_labels_are_refused_before_anything_is_spent(begi
         begin(test=Rows(["x"], ["new"], None, ["p"]))
 
 
+@pytest.mark.long
 def test_the_test_rows_count_among_those_delta_protects(begin: Begin) -> None:
     job = replace(JOB, privacy=replace(JOB.privacy, delta=1 / 25))  # 20 rows and 10
     with pytest.raises(Exception, match="must be below 1/records"):

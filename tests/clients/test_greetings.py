@@ -65,6 +65,7 @@ def holds(talk: Talk) -> bool:
     return talk.site.open_ledger().reservation("test", talk.job.sha256) is not None
 
 
+@pytest.mark.long
 def test_nobody_else_ends_a_run(talk: Talk) -> None:
     talk.offer(job_of("off", RECORD))
     assert "with the signature of the key" in unsigned(talk, "query.leave", leaving(talk))

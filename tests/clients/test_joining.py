@@ -63,6 +63,7 @@ def test_the_sites_floors_outrank_the_job_before_anything_is_reserved(tmp_path: 
         assert not talk.site.ledger_file.exists()
 
 
+@pytest.mark.long
 def test_floors_that_were_not_set_follow_from_the_sites_own_roster(tmp_path: Path) -> None:
     """Four of a roster of nine are asked to sum among themselves."""
     for members, floors, refused in (

@@ -9,6 +9,7 @@ import pytest
 from tests.clients.test_app import PLAIN, Talk
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_kept_optimiser_goes_on_after_a_restart(optimizer: Any, tmp_path: Path) -> None:
     kept = replace(PLAIN, train=replace(PLAIN.train, optimizer=optimizer, optimizer_state="keep"))

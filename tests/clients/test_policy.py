@@ -92,6 +92,7 @@ def test_patients_as_unit_need_the_patients(tmp_path: Path) -> None:
     begin(JOB, tmp_path, rows(20))
 
 
+@pytest.mark.long
 def test_delta_is_held_against_patients_where_they_are_the_unit(tmp_path: Path) -> None:
     delta = 0.1  # below 1/7 patients, above 1/40 rows
     for job, fits in ((JOB, False), (PATIENT, True)):

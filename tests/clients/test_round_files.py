@@ -50,6 +50,7 @@ def test_kinds_do_not_mix(tmp_path: Path) -> None:
     assert RoundFiles(tmp_path, "clip", ".txt").before(2) is None
 
 
+@pytest.mark.long
 def test_an_adaptive_clip_norm_goes_on_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

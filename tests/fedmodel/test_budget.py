@@ -116,6 +116,7 @@ def test_one_sites_own_folder(state: Path, capsys: pytest.CaptureFixture[str]) -
     assert [x["site"] for x in out["ledgers"]] == ["South Side"]
 
 
+@pytest.mark.long
 def test_what_a_job_would_cost(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "an old copy" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_operator_gives_up_a_run(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["budget", f"state={state}", "release=secnd"]) == 2
     assert "(did you mean 'second'?)" in capsys.readouterr().err

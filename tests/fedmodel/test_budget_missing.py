@@ -187,6 +187,7 @@ def test_a_runs_own_memory_knows_of_a_ledger_that_is_gone_with_its_state(
     assert asked(capsys, "run=demo")[0] == 0  # nothing is left that would know
 
 
+@pytest.mark.long
 def test_a_summary_knows_who_has_spent(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     golden = Path(__file__).parents[1] / "vectors" / "run_v1"
     copy = tmp_path / "runs" / "old"

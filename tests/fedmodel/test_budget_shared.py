@@ -48,6 +48,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     return ledger
 
 
+@pytest.mark.long
 def test_totals_for_all_that_they_can_be_told_for(ledger: Ledger) -> None:
     step = spend(ledger, terms(SITES), "first")
     shown = statement(ledger.book(), Caps(epsilon=20.0, unit="patient"))

@@ -89,6 +89,7 @@ def test_whatever_comes_only_a_config_error_escapes(value: Any) -> None:
             config.build(Outer, {"count": 1, key: value})
 
 
+@pytest.mark.long
 @given(st.dictionaries(st.text(max_size=5), st.floats(-(2.0**52), 2.0**52)))
 def test_canonical_json_is_json_with_the_same_meaning(value: dict[str, float]) -> None:
     assert json.loads(config.canonical(value)) == value

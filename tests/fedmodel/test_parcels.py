@@ -85,6 +85,7 @@ def test_any_bytes_for_an_array_are_a_parcel_or_one_clear_error(data: bytes, sty
     assert found.dtype == np.uint8
 
 
+@pytest.mark.long
 @given(st.data())
 def test_a_changed_array_is_a_parcel_or_one_clear_error(data: st.DataObject) -> None:
     good = bytearray(Array(np.arange(40, dtype=np.uint8)).data)
@@ -104,6 +105,7 @@ def test_a_changed_array_is_a_parcel_or_one_clear_error(data: st.DataObject) -> 
 FLOATS = st.floats(-1e3, 1e3, width=32)
 
 
+@pytest.mark.long
 @given(st.lists(FLOATS, max_size=20), st.floats(1, 1e6), st.none() | st.floats(-10, 10))
 def test_an_update_comes_back(values: list[float], weight: float, loss: float | None) -> None:
     metrics = {} if loss is None else {"train_loss": loss}

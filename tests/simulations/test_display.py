@@ -108,6 +108,7 @@ def test_a_run_whose_sites_share_a_state_gives_back_what_it_held(tmp_path: Path)
     assert cli.main(asked) == 0
 
 
+@pytest.mark.long
 def test_a_run_in_which_something_was_spent_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +154,7 @@ def test_an_error_that_nobody_foresaw_is_told_by_its_place_and_is_the_cause(
         assert "a row" not in text
 
 
+@pytest.mark.long
 def test_it_is_not_the_cause_of_what_it_has_not_to_do_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

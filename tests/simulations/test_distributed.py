@@ -116,6 +116,7 @@ def test_fedadam_is_flowers_on_the_mean_step(lab: Any) -> None:
     np.testing.assert_allclose(ran.vector, vector, atol=5e-3 * np.abs(vector - ran.start).max())
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("noiseless")
 def test_a_units_gradient_is_clipped_whatever_site_it_is_at(lab: Any) -> None:
     small = replace(POOLED, clip=0.05, rate=1.0)

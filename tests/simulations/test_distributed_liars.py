@@ -90,12 +90,14 @@ def test_a_site_with_another_roster_takes_no_part(lab: Any, roster: str) -> None
     assert ran.rows[-1]["updates"] == 4
 
 
+@pytest.mark.long
 def test_a_site_without_a_roster_refuses(lab: Any) -> None:
     patched_sites(lab, 4, lambda site: replace(site, roster=None))
     ran = lab.run(lab.job(privacy=POOLED))
     assert "has no roster" in ran.result.refused[4]
 
 
+@pytest.mark.long
 def test_another_model_for_one_site_is_noticed_there_before_it_spends(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_coordinator_that_signs_other_terms_gets_nothing(
     assert all(ran.spent(n) == [] for n in ran.sites)
 
 
+@pytest.mark.long
 def test_a_stranger_cannot_begin_a_round(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stranger = SigningKey(b"\7" * 32)
 
@@ -167,6 +170,7 @@ def test_a_stranger_cannot_begin_a_round(lab: Any, monkeypatch: pytest.MonkeyPat
     assert "signature" in str(ran.error)
 
 
+@pytest.mark.long
 def test_a_coordinator_that_wants_a_sum_of_fewer_is_refused(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +183,7 @@ def test_a_coordinator_that_wants_a_sum_of_fewer_is_refused(
     assert not ran.grid.replies("query.reveal")
 
 
+@pytest.mark.long
 def test_two_sets_of_survivors_get_no_share_revealed(lab: Any) -> None:
     """Some sites are told of one set and some of another: neither has enough signatures."""
 
@@ -196,6 +201,7 @@ def test_two_sets_of_survivors_get_no_share_revealed(lab: Any) -> None:
     assert not ran.grid.replies("query.reveal")
 
 
+@pytest.mark.long
 def test_a_message_that_is_sent_again_gets_the_same_answer_and_nothing_is_spent_for_it(
     lab: Any,
 ) -> None:

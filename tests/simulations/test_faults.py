@@ -137,6 +137,7 @@ def test_one_that_never_joined_leaves_the_mean_of_the_others(lab: Any, what: Any
     assert ran.rows[0]["asked"] == 4
 
 
+@pytest.mark.long
 def test_a_join_that_is_answered_twice_is_the_last_one(lab: Any) -> None:
     job = lab.job(rounds=1)
     ran = lab.run(job, faults=[Fault(what="twice", kind="query.join", node=4)])
@@ -204,6 +205,7 @@ def test_a_second_attempt_with_fresh_masks_makes_up_for_the_first(
     assert len(set(uploads)) == len(uploads)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("leg", "said"), [("query.consent", "agreed on"), ("query.reveal", "revealed")]
 )
@@ -244,6 +246,7 @@ def test_too_few_to_begin_with_are_named_before_any_key_is_shared(lab: Any) -> N
     assert not ran.grid.replies("query.open")
 
 
+@pytest.mark.long
 def test_a_round_below_the_quorum_is_skipped_if_the_job_says_so(lab: Any) -> None:
     job = lab.job(federation={"below_quorum": "skip"})
     ran = lab.run(job, faults=two("there", "query.consent", 1, 2))

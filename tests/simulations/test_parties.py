@@ -29,6 +29,7 @@ def gathered(*overrides: str) -> Parties:
     return gather(Scenario.from_mapping(cli.compose("simulate", args)))
 
 
+@pytest.mark.long
 @given(st.integers(1, 5000), st.lists(st.integers(1, 10**6), min_size=1, max_size=9))
 def test_the_rate_is_the_batch_over_the_mean_rounded_up_to_two_digits(
     batch: int, units: list[int]
@@ -64,6 +65,7 @@ def test_patients_are_counted_where_they_are_the_unit() -> None:
     assert parties.job.privacy.rate > gathered("privacy=record").job.privacy.rate
 
 
+@pytest.mark.long
 def test_the_largest_weight_of_a_sum_is_that_of_the_largest_site() -> None:
     parties = gathered(
         "privacy=none", "secagg=on", "federation.partition=dirichlet", "data.rows=300"
@@ -80,6 +82,7 @@ def test_the_same_scenario_gives_the_same_job(privacy: str) -> None:
     assert gathered(*args).job.sha256 == gathered(*args).job.sha256
 
 
+@pytest.mark.long
 def test_other_patients_are_other_rows(tmp_path: Path) -> None:
     args = ["privacy=patient", *csv_args(tmp_path, ",patient")]
     one = gathered(*args).rows_sha256

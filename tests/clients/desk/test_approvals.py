@@ -55,6 +55,7 @@ def refused(desk: Approvals, offer: Asked, why: str) -> None:
         desk.require(offer.run, offer.job_sha256)
 
 
+@pytest.mark.long
 def test_a_run_waits_is_approved_works_and_ends(desk: Approvals, clock: Clock) -> None:
     offer = asked(purpose="triage")
     refused(desk, offer, "waits for the approval")

@@ -42,6 +42,7 @@ def test_what_is_written_is_read() -> None:
     assert parse_decisions(written([]), KEYS) == []
 
 
+@pytest.mark.long
 def test_every_bit_counts() -> None:
     """A byte changed anywhere is another file or a refused one, never another decision."""
     for place in range(len(FILE) - 1):
@@ -86,6 +87,7 @@ JSON = st.recursive(
 ).map(lambda value: json.dumps(value).encode())
 
 
+@pytest.mark.long
 @given(st.binary(max_size=400) | JSON)
 def test_any_bytes_are_decisions_or_one_clear_error(text: bytes) -> None:
     with pytest.raises(RunFolderError):

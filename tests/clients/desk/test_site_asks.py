@@ -125,6 +125,7 @@ def offers(talk: Talk) -> list[tuple[int, str] | None]:
     return heard
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("approval", ["each", "auto"])
 def test_who_isnt_approved_hears_nothing_that_rows_decide(tmp_path: Path, approval: Any) -> None:
     """With every job taken that the policy allows, the same questions tell the rows apart."""

@@ -41,6 +41,7 @@ def told(capsys: pytest.CaptureFixture[str], state: SiteState, *words: str) -> A
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.long
 def test_what_is_offered_is_listed_shown_and_decided(
     state: SiteState, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +64,7 @@ def test_what_is_offered_is_listed_shown_and_decided(
     assert rows[0].about["page"] == signed["decision"]["page"]
 
 
+@pytest.mark.long
 def test_a_sealed_key_needs_its_passphrase(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

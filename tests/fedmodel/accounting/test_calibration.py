@@ -36,6 +36,7 @@ def test_hits_the_target_from_below(
 
 
 # dp.md, section 3.6: patients sampled as such need the noise of records at the same rate.
+@pytest.mark.long
 @pytest.mark.parametrize(("target", "noise"), [(8.0, 0.66), (3.0, 1.00)])
 def test_pinned_noise(target: float, noise: float) -> None:
     assert calibrate(target, 1e-4, 0.032, 300) == pytest.approx(noise, abs=6e-3)
@@ -48,6 +49,7 @@ def test_a_delta_below_rounding_errors_is_named() -> None:
         calibrate(1.0, 1e-11, 0.01, 10**5)
 
 
+@pytest.mark.long
 def test_limits() -> None:
     assert calibrate(1.0, 1e-3, 1e-4, 5) == pytest.approx(MIN_NOISE)  # δ > rate·steps
     with pytest.raises(PrivacyError, match=r"privacy\.epsilon"):
@@ -88,6 +90,7 @@ def test_too_much_is_fixed() -> None:
         calibrate_schedule(2.0, 1e-5, limited, (Spend(1.0, 5.0, 1),))
 
 
+@pytest.mark.long
 def test_no_factor_leaves_the_range_of_noise() -> None:
     parts = (Scaled(1e-4, 1.0, 1), Scaled(1e-4, 0.01, 1))
     noise = calibrate_schedule(1.0, 1e-2, parts)

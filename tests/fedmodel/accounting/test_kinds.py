@@ -93,6 +93,7 @@ def test_only_training_is_noised_in_shares(alike: Plan) -> None:
     assert step.noise_multiplier == pytest.approx(20 * 3**0.5)
 
 
+@pytest.mark.long
 def test_the_reserve_of_a_planned_job_is_its_own() -> None:
     privacy = Privacy(mechanism="dpsgd", epsilon=2.0, delta=1e-5, rate=0.1)
     plan = make_plan(privacy, batch_size=8, rounds=3, steps=2, evaluate=True)

@@ -101,6 +101,7 @@ def test_plan_is_checked(plan: Plan, change: dict[str, Any]) -> None:
         dataclasses.replace(plan, **change)
 
 
+@pytest.mark.long
 def test_made_plan_keeps_the_promise() -> None:
     plan = made()
     assert (plan.rate, plan.expected_batch, plan.clip) == (0.032, 64, 0.5)

@@ -36,6 +36,7 @@ def made(privacy: Privacy, evaluate: bool = True, **change: Any) -> Plan:
     return make_plan(privacy, evaluate=evaluate, **numbers)
 
 
+@pytest.mark.long
 def test_the_promise_does_not_depend_on_how_it_is_shared() -> None:
     plan, alone = (
         made(UNION),
@@ -73,6 +74,7 @@ def test_a_site_is_one_unit_of_one_step_a_round() -> None:
     assert 5.9 < epsilon(plan.spends(), plan.delta) <= 6.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("privacy", "change", "says"),
     [
@@ -152,6 +154,7 @@ def test_who_knows_shares_learns_more(privacy: Privacy, colluders: int) -> None:
         assert value == pytest.approx(claim([*steps, *rest], plan.delta).epsilon, rel=1e-9)
 
 
+@pytest.mark.long
 def test_without_colluders_a_site_is_the_worst() -> None:
     plan = made(UNION, honest=9)
     found = adversaries(plan, plan.spends())

@@ -114,6 +114,7 @@ def test_a_plan_that_promises_too_much_is_not_believed(plan: Plan) -> None:
     assert total(plan, guard.spent) <= 3.0
 
 
+@pytest.mark.long
 def test_require_is_for_whoever_counts_elsewhere() -> None:
     plan = made(evaluate=True)
     *rounds, evaluation = plan.spends()

@@ -12,6 +12,7 @@ from fedmodel.accounting import renyi
 from fedmodel.accounting.spends import Spend
 
 
+@pytest.mark.long
 def test_add_remove_is_dp_accountings() -> None:
     schedule = (Spend(0.02, 0.8, 40), Spend(0.1, 2.0, 7), Spend(1.0, 9.0, 1))
     accountant = rdp.RdpAccountant()

@@ -28,6 +28,7 @@ def table(patients: Mapping[str, list[int]], label: str = "x") -> dict[str, Rows
     }
 
 
+@pytest.mark.long
 @given(FEW, st.integers(0, 99), st.sampled_from([1e-9, 0.2, 0.9]), st.booleans())
 def test_no_seed_decides_whether_rows_will_do(
     patients: dict[str, list[int]], seed: int, fraction: float, each_trains: bool
@@ -53,6 +54,7 @@ def test_no_seed_decides_whether_rows_will_do(
         assert len(apart) == (name in drawn.moved)  # one patient, and only where it is said
 
 
+@pytest.mark.long
 @given(FEW, st.integers(0, 99), st.sampled_from([0.3, 0.7]), st.booleans(), st.integers(0, 20))
 def test_one_row_more_moves_no_other_but_where_it_is_said(
     patients: dict[str, list[int]], seed: int, fraction: float, each_trains: bool, which: int

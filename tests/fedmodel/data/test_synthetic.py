@@ -19,6 +19,7 @@ def digest(rows: Rows) -> str:
     return hashlib.sha256(repr(columns).encode()).hexdigest()
 
 
+@pytest.mark.long
 def test_the_seed_decides() -> None:
     assert clinical_notes(3000, 5, Seed(0)) == NOTES
     assert clinical_notes(3000, 5, Seed(1)) != NOTES

@@ -33,6 +33,7 @@ def squares_of(module: nn.Module, values: list[list[float]]) -> dict[nn.Paramete
 floats = st.floats(0, 1e18, allow_nan=False) | st.sampled_from([1e-30, 1.0, 1e12])
 
 
+@pytest.mark.long
 @KEEP
 @given(st.lists(floats, min_size=1, max_size=5), st.floats(1e-6, 1e6))
 def test_flat_factors_bound_every_unit(norms: list[float], clip: float) -> None:
@@ -78,6 +79,7 @@ def test_a_unit_that_isnt_finite_anywhere_is_left_out_everywhere(
     assert clipper.dropped == 1
 
 
+@pytest.mark.long
 @KEEP
 @given(st.lists(st.lists(floats, min_size=2, max_size=2), min_size=5, max_size=5))
 def test_layers_together_stay_within_the_norm(values: list[list[float]]) -> None:

@@ -270,6 +270,7 @@ def test_bf16_is_near_float32() -> None:
         assert float((found[1][name] - value).abs().max()) < 0.05 * scale, name
 
 
+@pytest.mark.long
 @KEEP
 @given(
     seed=st.integers(0, 2**31),

@@ -43,6 +43,7 @@ def test_every_number_of_tokens(tokens: int) -> None:
     assert (found <= true * (1 + 1e-3)).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tokens", [1, 31, 64, 71, 128, 512])
 def test_equal_numbers_which_all_round_the_same_way(tokens: int) -> None:
     # The worst case for sums of products: in a chain of n equal numbers the error grows with n.

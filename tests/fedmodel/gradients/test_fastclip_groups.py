@@ -1,5 +1,6 @@
 """Rows by unit, against the obvious loops."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ def units(draw: st.DrawFn) -> list[int]:
     return [dense[value] for value in found]
 
 
+@pytest.mark.long
 @KEEP
 @given(units())
 def test_sum_spread_and_join(unit: list[int]) -> None:

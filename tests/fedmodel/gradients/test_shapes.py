@@ -1,6 +1,7 @@
 """Shapes of passes: every unit in one of them, as wide as its own length says."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from fedmodel.gradients.shapes import Shapes, ladder, widths
 KEEP = settings(max_examples=200, deadline=None, derandomize=True)
 
 
+@pytest.mark.long
 @KEEP
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=30), st.integers(2, 512))
 def test_a_rows_width_hangs_on_its_own_length_alone(lengths: list[int], longest: int) -> None:
@@ -21,6 +23,7 @@ def test_a_rows_width_hangs_on_its_own_length_alone(lengths: list[int], longest:
     assert (found - kept <= np.maximum(15, kept // 4)).all()
 
 
+@pytest.mark.long
 @KEEP
 @given(
     st.integers(1, 300),

@@ -50,6 +50,7 @@ def test_a_patient_is_in_one_batch_whole(
     assert sorted(seen) == sorted(names[u] for u in drawn)
 
 
+@pytest.mark.long
 @KEEP
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=25), st.integers(1, 9), st.data())
 def test_a_row_is_in_one_batch(lengths: list[int], size: int, data: Any) -> None:

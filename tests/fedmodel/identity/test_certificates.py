@@ -208,6 +208,7 @@ def test_a_large_file_isnt_parsed() -> None:
         c.read_certificate("x" * (1 << 20))
 
 
+@pytest.mark.long
 @FUZZ
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
 def test_any_text_is_refused(text: str) -> None:

@@ -167,6 +167,7 @@ def test_a_changed_byte_is_noticed(sealed: Path, place: int) -> None:
         kept_secret(sealed, "key", passphrase=WORDS)
 
 
+@pytest.mark.long
 @FUZZ
 @given(st.binary(max_size=300) | st.text(max_size=80).map(lambda t: b"{" + t.encode()))
 def test_any_bytes_are_a_secret_or_an_error(text: bytes) -> None:

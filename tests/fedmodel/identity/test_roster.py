@@ -176,6 +176,7 @@ def read(text: bytes) -> None:
     assert found.to_json() == text
 
 
+@pytest.mark.long
 @FUZZ
 @example(b"\xef\xbb\xbf{}")
 @given(st.binary(max_size=200))

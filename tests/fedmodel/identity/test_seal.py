@@ -138,6 +138,7 @@ def test_a_flipped_bit_is_noticed(place: int) -> None:
         opened(bytes(envelope))
 
 
+@pytest.mark.long
 @FUZZ
 @given(st.binary(max_size=300), st.booleans())
 def test_random_bytes_are_refused(noise: bytes, signed: bool) -> None:

@@ -265,6 +265,7 @@ def read(text: bytes) -> None:
     assert found.to_json() == text == TEXT
 
 
+@pytest.mark.long
 @FUZZ
 @given(st.binary(max_size=200).map(lambda b: b'{"format":"fedmodel.roster/2",' + b))
 def test_any_bytes_give_the_roster_or_an_error(text: bytes) -> None:

@@ -123,6 +123,7 @@ def test_nothing_of_a_row_is_kept() -> None:
     assert b"zebrafinch" not in found.leaves.to_bytes()
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(
     old=st.lists(st.sampled_from("abcdefg"), max_size=12),

@@ -150,6 +150,7 @@ def test_repeats_are_written_to_the_same_bytes_and_cost_nothing(tmp_path: Path) 
     assert run.done() == [Spend(0.1, 1.5, 3)]
 
 
+@pytest.mark.long
 def test_a_ledger_of_schema_3_can_be_accounted_from_the_file_alone() -> None:
     """As a stranger would: JSON, and what docs/ledger.md says of it."""
     lines = [json.loads(line) for line in THREE.read_bytes().splitlines()]

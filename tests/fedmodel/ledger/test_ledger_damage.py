@@ -109,6 +109,7 @@ def following(entry: Entry, text: bytes) -> Entry:
     return dataclasses.replace(entry, seq=len(lines), prev=prev)
 
 
+@pytest.mark.long
 def test_every_cut_of_the_last_line(five: Ledger, site: SiteState) -> None:
     whole = five.path.read_bytes()
     start = whole[:-1].rindex(b"\n") + 1

@@ -25,6 +25,7 @@ def modules(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.long
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "room",
@@ -34,6 +35,7 @@ def test_importing_it_brings_nothing_heavy(room: str) -> None:
     assert not modules(f"import {room}") & {*HEAVY, *BY_NEED}
 
 
+@pytest.mark.long
 def test_reading_a_ledger_takes_no_torch_nor_an_accountant() -> None:
     path = REPOSITORY / "tests" / "vectors" / "ledger_v3.jsonl"
     code = f"from fedmodel.ledger import Ledger; assert Ledger({str(path)!r}).spends()"

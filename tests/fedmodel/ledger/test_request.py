@@ -23,6 +23,7 @@ def held(plan: Plan) -> list[Spend]:
     return Reservation(Request.of(plan).entry(run="r", job="ab" * 32, code="x")).held()
 
 
+@pytest.mark.long
 def test_a_constant_schedule_is_one_part() -> None:
     train, evaluate = Request.of(plan()).parts
     assert (train.kind, train.steps, evaluate.kind, evaluate.steps) == ("train", 20, "evaluate", 1)

@@ -102,6 +102,7 @@ def test_a_signature_is_over_a_head_and_nothing_else() -> None:
         signed.verify()
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(text=st.one_of(st.binary(max_size=300), st.text(max_size=300)))
 @example(text=b"[" * 4000)

@@ -118,6 +118,7 @@ def test_values_are_accurate(radius: int, angle: int, third: int) -> None:
     assert abs(found[1] - r * np.sin(a)) <= bound
 
 
+@pytest.mark.long
 def test_the_logarithm_is_accurate() -> None:
     x = np.random.default_rng(0).random(1_000_000)
     for u in (x, 1 - x * 2.0**-20, 2.0 ** (-120 * x)):
@@ -287,6 +288,7 @@ ROWS = hnp.arrays(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(rows=ROWS, clip=st.floats(1e-3, 1e3))
 def test_clipped_sum_matches_the_loop(rows: NDArray[np.float32], clip: float) -> None:
@@ -294,6 +296,7 @@ def test_clipped_sum_matches_the_loop(rows: NDArray[np.float32], clip: float) ->
     assert np.allclose(found, naive_sum(rows, clip), rtol=1e-9, atol=1e-9 * clip)
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(rows=ROWS.filter(lambda r: len(r) > 0), clip=st.floats(1e-3, 1e3))
 def test_sensitivity_is_the_clip(rows: NDArray[np.float32], clip: float) -> None:

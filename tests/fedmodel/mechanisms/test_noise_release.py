@@ -32,6 +32,7 @@ def plain(entropy: Entropy, total: Floats, std: float) -> Floats:
     return total + std * gaussian(entropy, total.size)
 
 
+@pytest.mark.long
 def test_the_import_is_light() -> None:
     code = "import sys, fedmodel.mechanisms.noise; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

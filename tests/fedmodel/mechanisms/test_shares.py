@@ -74,6 +74,7 @@ def made(**numbers: Any) -> Shares | None:
         return None
 
 
+@pytest.mark.long
 @given(ANY)
 def test_there_is_headroom_for_the_noise_of_all(numbers: dict[str, Any]) -> None:
     shares = made(**numbers)

@@ -204,6 +204,7 @@ def test_what_an_own_exports_features_depend_on_is_not_ignored(
         load(replace(same, labels=("c", "d"), **change), Seed(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -221,6 +222,7 @@ def test_nor_with_the_architectures_own_head(
         load(replace(same, **change), Seed(0))
 
 
+@pytest.mark.long
 def test_an_export_of_0_1_0_says_by_its_tokenizer_how_much_it_reads(
     tmp_path: Path, model_of: Any
 ) -> None:

@@ -155,6 +155,7 @@ def _check_files(folder: Path, pooling: str, form: str) -> None:
     assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.long
 def test_an_export_can_be_trained_on(tmp_path: Path) -> None:
     model = job.Model(labels=("a", "b", "c"))
     net = _trained(model, "lora")
@@ -218,6 +219,7 @@ def test_adapter_of_a_hub_model_refers_to_it(model_of: Any, tmp_path: Path) -> N
     assert not (tmp_path / "m" / "config.json").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["merged", "adapter", "sentence-transformers"])
 def test_classes_stand_in_the_order_of_the_logits(form: Any, tmp_path: Path) -> None:
     """Many take them by position, and as text 10 comes before 2."""

@@ -91,6 +91,7 @@ def _check_files(folders: list[Path]) -> None:
             assert b"site-packages" not in text, path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adds", [True, False], ids=["as BERT", "as GPT-2"])
 def test_the_card_warns_of_empty_texts_where_the_libraries_cant_read_them(
     adds: bool, tmp_path: Path
@@ -218,6 +219,7 @@ def test_what_onnx_gets_wrong_isnt_kept(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_an_adapter_is_put_on_its_base_model_by_the_lines_of_its_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -224,6 +224,7 @@ def test_zeros_that_are_frozen_are_refused(
         attach(load(model_of("bert"), Seed(1)), train, Seed(1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["full", "lora", "ffa"])
 def test_zeros_that_have_a_rate_of_0_are_refused(method: Any, model_of: Any) -> None:
     """It was as if they were frozen."""
@@ -237,6 +238,7 @@ def test_zeros_that_have_a_rate_of_0_are_refused(method: Any, model_of: Any) -> 
     attach(load(model_of("bert"), Seed(1)), job.Train(method=method, lr=0.0), Seed(1))
 
 
+@pytest.mark.long
 def test_what_can_be_frozen_still_can(model_of: Any) -> None:
     def trained(pooling: str, method: Any, *frozen: str) -> set[str]:
         net = load(model_of("bert", pooling), Seed(1))

@@ -43,6 +43,7 @@ def test_skipping_gives_the_same_logits_and_gradients_or_says_that_it_doesnt(
     torch.testing.assert_close(gradients(model, inputs), expected)  # nothing stays replaced
 
 
+@pytest.mark.long
 def test_there_is_nothing_to_skip_when_the_first_layer_or_the_embeddings_train(
     model_of: Callable[..., Any],
 ) -> None:

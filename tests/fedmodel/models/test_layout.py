@@ -20,6 +20,7 @@ def _module(shapes: list[tuple[int, ...]], frozen: int = 0) -> nn.Module:
 shapes = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=5)
 
 
+@pytest.mark.long
 @given(shapes, st.integers(0, 2))
 @settings(max_examples=50, deadline=None)
 def test_round_trip(sizes: list[tuple[int, ...]], frozen: int) -> None:

@@ -138,6 +138,7 @@ def test_a_tokenizer_that_cant_read_every_text_is_refused_by_name(
         load_tokenizer(model)
 
 
+@pytest.mark.long
 def test_seeded_head_of_a_checkpoint(model_of: Any) -> None:
     model = model_of("distilbert", "cls")
     assert digest(load(model, Seed(1))) == digest(load(model, Seed(1)))

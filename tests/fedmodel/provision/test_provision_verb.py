@@ -101,6 +101,7 @@ def test_the_same_command_again_changes_nothing(told: Told) -> None:
     assert kept() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -149,6 +150,7 @@ def test_nothing_is_signed_before_somebody_has_heard_the_fingerprint(told: Told)
     assert events.count("request-refused") == 5
 
 
+@pytest.mark.long
 def test_what_is_heard_may_be_typed_at_the_terminal(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,7 @@ def test_what_is_heard_may_be_typed_at_the_terminal(
     assert "by a number that you had before" in asked[0]
 
 
+@pytest.mark.long
 def test_an_exchanged_request_isnt_signed(told: Told) -> None:
     make(told)
     read = told.fingerprint("role=site", "home=north")

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from fedmodel.job import MaskedSums, Privacy, SecAgg
 from fedmodel.report.figures import hiding, noise_to_signal, privacy_summary
 from fedmodel.report.notes import notes
@@ -47,6 +49,7 @@ def test_the_worst_site_is_the_runs() -> None:
     assert noise_to_signal(make_job(), 100) is None
 
 
+@pytest.mark.long
 def test_reading_a_run_and_reporting_on_it_needs_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; import fedmodel.runs, fedmodel.report.page, "

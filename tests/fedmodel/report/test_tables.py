@@ -3,6 +3,7 @@ import json
 import re
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from fedmodel.accounting.planning import plan_of
@@ -141,6 +142,7 @@ def test_labels_and_jobs_are_shown_as_they_are_whatever_markup_they_look_like() 
         assert word in told
 
 
+@pytest.mark.long
 def test_the_figures_of_a_run_are_the_worst_sites() -> None:
     job = make_job(
         train=Train(rounds=4, steps=1, batch_size=8),

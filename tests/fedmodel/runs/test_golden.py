@@ -115,6 +115,7 @@ def test_the_page_can_be_made_again_from_the_summary() -> None:
     assert words(page) == words(written)
 
 
+@pytest.mark.long
 def test_the_model_of_a_run_of_the_first_format_is_exported_with_its_logits(
     run: Path, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_message_without_a_run_is_refused(value: object) -> None:
         wire.decode_offer(RecordDict({"config": ConfigRecord(record)}))
 
 
+@pytest.mark.long
 @given(st.text(max_size=300))
 def test_whatever_a_run_is_called_its_name_is_one(name: str) -> None:
     assert check_run(new_run(name)) != check_run(new_run(name))

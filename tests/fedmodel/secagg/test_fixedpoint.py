@@ -41,6 +41,7 @@ def codes(draw: st.DrawFn) -> FixedPoint:
     return FixedPoint(bits=bits, parties=parties, range=scale, reserve=reserve)
 
 
+@pytest.mark.long
 @given(codes())
 def test_headroom_is_proved_and_the_step_is_the_finest_power_of_two(code: FixedPoint) -> None:
     assert code.parties * code.largest + code.reserve < 2 ** (code.bits - 1)

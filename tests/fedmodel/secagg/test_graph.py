@@ -121,6 +121,7 @@ def naive_windows(made: Graph, left: set[int]) -> int:
     return min(sum(x in left for x in twice[i : i + side]) for i in range(len(made.ring)))
 
 
+@pytest.mark.long
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_survivors_pass_just_where_no_row_is_too_thin(data: st.DataObject) -> None:

@@ -72,6 +72,7 @@ def test_every_element_is_asked_for_once_and_in_order() -> None:
     ]
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(BITS), st.integers(2, 9), st.data())
 def test_masks_cancel_whoever_drops_out(bits: int, sites: int, data: st.DataObject) -> None:

@@ -136,6 +136,7 @@ def test_a_message_beyond_its_limit_takes_nothing(
     assert found.kept < OWN
 
 
+@pytest.mark.long
 def test_the_largest_honest_messages_are_within_their_limits() -> None:
     """As many sites as a roster can have numbers for, and every number at its longest."""
     sites = 100

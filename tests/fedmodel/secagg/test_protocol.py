@@ -189,6 +189,7 @@ def test_a_second_attempt_masks_anew(worlds: "type[World]") -> None:
         assert np.count_nonzero(world.strip([one]) - world.strip([two])) > 35
 
 
+@pytest.mark.long
 def test_no_two_uploads_share_a_mask(worlds: "type[World]") -> None:
     # Vectors of zeros: what is uploaded is the mask. Same keys and seeds in "another session"
     # would be the worst case, but a session draws them anew.

@@ -110,6 +110,7 @@ def test_a_plain_sum_is_the_mean_within_half_a_step(bits: int, survivors: int) -
     assert mean.metrics["train_loss"] == pytest.approx(loss, abs=step(job) / 2 + 1e-9)
 
 
+@pytest.mark.long
 @given(
     st.lists(st.integers(1, 500), min_size=5, max_size=5),
     st.integers(0, 2**32 - 1),
@@ -292,6 +293,7 @@ def test_own_bits_that_leave_no_room_for_one_unit_are_refused() -> None:
         SharedSum(job, plan_of(job), SIZE, 1)
 
 
+@pytest.mark.long
 def test_a_schedule_of_noise_has_room_in_its_quietest_round() -> None:
     job = job_of(privacy=replace(POOLED, decay=0.01))
     plan = plan_of(job)

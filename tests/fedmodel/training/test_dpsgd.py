@@ -145,6 +145,7 @@ def test_without_noise_and_clip_a_private_step_is_a_plain_one(
             np.testing.assert_allclose(named[name], value, rtol=1e-3, atol=scale, err_msg=name)
 
 
+@pytest.mark.long
 def test_gradient_checkpointing_and_dropouts_change_nothing_of_the_bound(
     silent: Noise, draw: Any, texts: list[str], job_of: Any, plan_of: Any
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_round_is_the_same_with_and_without(method: Any, texts: list[str], fak
     np.testing.assert_allclose(first, change(plain), atol=1e-5)
 
 
+@pytest.mark.long
 def test_dropout_or_too_little_memory_runs_the_whole_network(
     texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_failure_leaves_no_gradient(
         assert p.grad is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trained", [False, True])
 def test_a_tensor_that_moves_meanwhile_is_named(
     trained: bool,

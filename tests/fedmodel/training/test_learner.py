@@ -29,12 +29,14 @@ def test_a_sweep_over_rates_and_steps_reuses_the_network() -> None:
         assert resident(job_of(method="head"), other) is first
 
 
+@pytest.mark.long
 def test_a_rate_of_0_is_looked_at_though_other_rates_share_a_network() -> None:
     resident(job_of(method="lora", head_lr=0.5), CPU)
     with pytest.raises(ModelError, match=r"train\.head_lr=0: .* starts at zero"):
         resident(job_of(method="lora", head_lr=0.0), CPU)
 
 
+@pytest.mark.long
 def test_another_seed_or_method_or_checkpointing_is_another_network() -> None:
     first = resident(job_of(method="head"), CPU)
     assert resident(job_of(method="head", seed=1), CPU) is not first

@@ -342,6 +342,7 @@ def test_a_step_over_nobody_releases_the_planned_noise_and_nothing_else(
 # -- rows in batches -----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcdefg"), st.integers(1, 16)), max_size=40),
@@ -379,6 +380,7 @@ def _chi_square(seen: Counter[Any], cells: int) -> float:
     return sum((count - expected) ** 2 / expected for count in seen.values())
 
 
+@pytest.mark.long
 def test_every_choice_of_a_patients_rows_is_as_likely(fake: Entropy) -> None:
     rows = np.array([3, 5, 6, 8, 9, 11])
     for limit, cells, critical in ((1, 6, 20.5), (2, 15, 36.1), (3, 20, 43.8), (5, 6, 20.5)):
@@ -387,6 +389,7 @@ def test_every_choice_of_a_patients_rows_is_as_likely(fake: Entropy) -> None:
         assert all(list(found) == sorted(found) for found in seen)
 
 
+@pytest.mark.long
 def test_a_patients_rows_are_chosen_without_regard_to_anothers(fake: Entropy) -> None:
     units = Units(np.full(7, 3), list("ppqqpqs"))
     seen: Counter[Any] = Counter()

@@ -97,6 +97,7 @@ def test_nobody_reads_further_than_the_longest_text_that_frequencies_are_made_fo
         learner_of("llama", more, tmp_path)
 
 
+@pytest.mark.long
 def test_no_row_is_padded_further_than_a_job_pads_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -300,6 +300,7 @@ def test_one_parameter_that_is_wrong_is_named(
         preflight.preflight(learner, examples_of(learner), Performance(engine="fast"))
 
 
+@pytest.mark.long
 def test_what_fails_only_in_training_is_refused_before_it(
     examples_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

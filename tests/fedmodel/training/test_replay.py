@@ -142,6 +142,7 @@ def test_without_it_one_row_moves_others(defence: Any, monkeypatch: pytest.Monke
     rows_as_tensors._kept.clear()
 
 
+@pytest.mark.long
 def test_a_replay_refuses_what_moves_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clippers, "_ROUNDING", 1.01)
     with pytest.raises(PrivacyError, match=r"one row more changed the clipped sum by 1\.01 times"):

@@ -83,6 +83,7 @@ def test_where_too_few_would_be_left_the_wrong_one_is_tried_again_and_the_run_na
     assert times(sites, "query.open", 4) + times(sites, "query.open", 6) == 3
 
 
+@pytest.mark.long
 def test_one_accusation_names_both_and_more_than_may_collude_the_accused_alone() -> None:
     sites = Sites(job_of(rounds=2), rubbish_for(1))
     result, rows = play(sites)
@@ -125,6 +126,7 @@ def accusing(node: int, accused: int, also_silent: tuple[int, ...]) -> Any:
     return raising
 
 
+@pytest.mark.long
 def test_of_a_false_accuser_and_its_victim_neither_gains_a_run_without_the_other() -> None:
     sites = Sites(job_of(rounds=3), raising=accusing(2, 3, also_silent=(6,)))
     result, rows = play(sites)

@@ -33,6 +33,7 @@ from tests.server.exchange.masked import (
 from tests.server.exchange.replies import channel_of, reply
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("begun", [0, 1])
 def test_a_round_is_lost_only_if_this_coordinator_had_begun_to_unmask_it(
     tmp_path: Path, begun: int
@@ -100,6 +101,7 @@ def died_unmasking(sites: Sites, folder: RunFolder, monkeypatch: pytest.MonkeyPa
             play(sites, folder=folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("quorum", "updates"), [(1.0, [0, 5]), (0.75, [4, 5])])
 def test_a_sum_of_fewer_than_the_quorum_is_not_used_after_a_resume_either(
     tmp_path: Path, quorum: float, updates: list[int], monkeypatch: pytest.MonkeyPatch
@@ -115,6 +117,7 @@ def test_a_sum_of_fewer_than_the_quorum_is_not_used_after_a_resume_either(
     assert [row["updates"] for row in folder.metrics()] == updates
 
 
+@pytest.mark.long
 def test_a_sum_of_fewer_than_the_quorum_is_not_kept_where_its_round_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

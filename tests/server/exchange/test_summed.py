@@ -41,6 +41,7 @@ from tests.server.exchange.masked import (
 )
 
 
+@pytest.mark.long
 def test_a_run_is_the_mean_of_its_sites() -> None:
     result, rows = play(Sites(job_of(rounds=3)))
     np.testing.assert_allclose(result.vector, mean_of(*NODES, rounds=3), atol=2e-5)
@@ -49,6 +50,7 @@ def test_a_run_is_the_mean_of_its_sites() -> None:
     assert rows[0]["train_loss"] == pytest.approx(loss, abs=1e-5)
 
 
+@pytest.mark.long
 def test_the_step_of_rounding_stands_beside_the_size_of_the_update(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
