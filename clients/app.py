@@ -19,7 +19,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients import account
-from clients.authority import HELLO, Authority
+from clients.authority import Authority
 from clients.report import SiteWork
 from clients.round_files import forget
 from clients.site import Site
@@ -94,7 +94,7 @@ class SiteApp:
         self._watch = watch
         self._nodes: dict[Key, _Node] = {}
         self.app = ClientApp()
-        self.app.query("hello")(self._answering("query.hello", self._hello))
+        self.app.query("hello")(self._answering(wire.HELLO, self._hello))
         self.app.query("join")(self._answering("query.join", self._join))
         self.app.train()(self._answering("train", self._train))
         self.app.evaluate()(self._answering("evaluate", self._evaluate))
@@ -182,7 +182,7 @@ class SiteApp:
                 if node.site is None:
                     node.site = self._site_of(context)
                     node.name = node.site.name
-                if node.site.roster is not None and kind != HELLO:
+                if node.site.roster is not None and kind != wire.HELLO:
                     node.known_authority().check(kind, message.content)
                 return Message(answer(node, message.content), reply_to=message)
             except Exception as error:

@@ -12,11 +12,11 @@ from clients.site import Site
 from fedmodel import _files, wire
 from fedmodel.errors import ReplayError, RunFolderError, UnsignedError
 from fedmodel.identity.validity import utc_now
-from fedmodel.wire import Content, Instruction, Offer, Order
+from fedmodel.wire import HELLO, Content, Instruction, Offer, Order
 
-__all__ = ["HELLO", "Authority"]
+__all__ = ["Authority"]
 
-HELLO, JOIN, LEAVE = "query.hello", "query.join", "query.leave"
+JOIN, LEAVE = "query.join", "query.leave"
 _NAME = "joinings.txt"
 
 

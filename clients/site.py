@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clients.desk.approvals import Approvals
+from clients.desk.approvals import Approvals, desk_of
 from clients.policy import Policy
 from fedmodel.data import Rows
 from fedmodel.identity import Roster
@@ -63,7 +63,7 @@ class Site:
         Raises:
             LedgerError: when the site's key can't be read or written.
         """
-        return Approvals(self.state.offers, [self.state.key.public])
+        return desk_of(self.state)
 
     def open_ledger(self) -> Ledger:
         """Return the ledger of its rows, to write into.

@@ -27,10 +27,12 @@ from clients.desk.decision import (
 from fedmodel import _files, config
 from fedmodel.errors import ConfigError, FedmodelError, RefusedError, RunFolderError
 from fedmodel.identity import SigningKey
+from fedmodel.identity.validity import utc_now
 from fedmodel.job import Job
+from fedmodel.ledger.site_state import SiteState
 from fedmodel.runs import check_run, run_folder_name
 
-__all__ = ["Approvals", "Asked", "Status"]
+__all__ = ["Approvals", "Asked", "Status", "desk_of"]
 
 Status: TypeAlias = Literal["waiting", "approved", "refused", "revoked", "expired", "ended"]
 
@@ -102,7 +104,7 @@ class Approvals:
         folder: Path,
         keys: Sequence[bytes],
         needed: int = 1,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         if not 1 <= needed <= len(set(keys)):
             raise ConfigError(
@@ -305,6 +307,15 @@ class Approvals:
 
     def _place(self, run: str, job: str) -> Path:
         return self._folder / run_folder_name(run) / job[:_DIGITS]
+
+
+def desk_of(state: SiteState) -> Approvals:
+    """Return the offers of a site, on which its own key decides.
+
+    Raises:
+        LedgerError: when the site's key can't be read or written.
+    """
+    return Approvals(state.offers, [state.key.public])
 
 
 def _is_called(asked: Asked, name: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from clients.desk.approvals import Approvals, Asked, Status
+from clients.desk.approvals import Approvals, Asked, Status, desk_of
 from clients.desk.decision import Verdict, until
 from clients.desk.page import Arrays, brief_page, make_page, page_text
 from fedmodel import config
@@ -16,14 +16,14 @@ from fedmodel._escape import escaped
 from fedmodel.accounting.planning import plan_of
 from fedmodel.budget.statement import WhatIf, what_if
 from fedmodel.errors import ConfigError, FedmodelError, LedgerError
+from fedmodel.identity.home import PartyHome
 from fedmodel.identity.passphrase import read_passphrase
-from fedmodel.identity.security_log import SecurityLog
 from fedmodel.job import Job, Performance
 from fedmodel.ledger import Ledger, Request
 from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.site_state import SiteState, is_state, sites_in
 
-__all__ = ["desk_of", "main"]
+__all__ = ["main"]
 
 _VERDICTS: Mapping[str, Verdict] = {
     "approve": "approved",
@@ -116,7 +116,7 @@ def main(
         expires=expires,
     )
     ends = expires.isoformat(timespec="seconds") if expires else None
-    SecurityLog(state.folder / "security.jsonl").add(
+    PartyHome(state.folder).log.add(
         f"run-{_VERDICTS[ask.do]}",
         run=asked.run,
         job=asked.job_sha256,
@@ -126,15 +126,6 @@ def main(
     )
     _say(ask, asked, page, status, ends)
     return 0
-
-
-def desk_of(state: SiteState) -> Approvals:
-    """Return the offers of a site, on which its own key decides.
-
-    Raises:
-        LedgerError: when the site's key can't be read or written.
-    """
-    return Approvals(state.offers, [state.key.public])
 
 
 def _state(ask: Ask) -> SiteState:

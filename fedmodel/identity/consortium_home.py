@@ -13,19 +13,17 @@ A change is a row of the log, then one write of the register; what is handed out
 is put right by the next command, should this one be killed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from fedmodel import _files
 from fedmodel.errors import ConfigError, FedmodelError, LedgerError
 from fedmodel.identity.handed import unmade
-from fedmodel.identity.keyfile import Kind, is_sealed, kept_secret
+from fedmodel.identity.home_folder import HomeFolder
+from fedmodel.identity.keyfile import Kind, kept_secret
 from fedmodel.identity.keys import SigningKey
 from fedmodel.identity.register import LARGEST, Consortium, Register
-from fedmodel.identity.security_log import SecurityLog
-from fedmodel.identity.validity import utc_now
 from fedmodel.seeds import Entropy
 
 __all__ = ["ConsortiumHome"]
@@ -33,7 +31,7 @@ __all__ = ["ConsortiumHome"]
 _REGISTER = "register.json"
 
 
-class ConsortiumHome:
+class ConsortiumHome(HomeFolder):
     """A consortium's folder.
 
     Args:
@@ -41,24 +39,8 @@ class ConsortiumHome:
         clock: tells the time.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], datetime] = utc_now) -> None:
-        self.folder = folder
-        self._clock = clock
-
-    @property
-    def log(self) -> SecurityLog:
-        """Its security log."""
-        return SecurityLog(self.folder / "security.jsonl", self._clock)
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a consortium in the folder."""
-        return (self.folder / _REGISTER).exists()
-
-    @property
-    def sealed(self) -> bool:
-        """Whether its keys are sealed under a passphrase."""
-        return is_sealed(self.folder / "consortium-key")
+    _mark = _REGISTER
+    _key_file = "consortium-key"
 
     @property
     def roster_path(self) -> Path:
@@ -87,7 +69,7 @@ class ConsortiumHome:
             _files.make_folder(self.folder.parent)
             with _files.staged(self.folder) as folder:
                 made = self._opened(folder, name, passphrase, entropy or Entropy())
-                log = SecurityLog(folder / "security.jsonl", self._clock)
+                log = self._log_in(folder)
                 sealed = str(passphrase is not None).lower()
                 log.add(
                     "authority-made", name=name, consortium=made.signer.fingerprint, sealed=sealed

@@ -14,7 +14,6 @@ The secrets are made here and never leave. The folder is there whole or not at a
 takes the place of what it renews as soon as its certificate is there.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -35,14 +34,14 @@ from fedmodel.identity.certificates import (
     read_certificate,
 )
 from fedmodel.identity.handed import request_in, signed_roster_in, text_of, unmade
-from fedmodel.identity.keyfile import Kind, is_sealed, kept_secret
+from fedmodel.identity.home_folder import HomeFolder
+from fedmodel.identity.keyfile import Kind, kept_secret
 from fedmodel.identity.keys import SigningKey
 from fedmodel.identity.party import PartyFile
 from fedmodel.identity.request import LARGEST, Owner, PartyRequest
-from fedmodel.identity.security_log import SecurityLog
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.identity.trust import TRUST, accept, read_trust
-from fedmodel.identity.validity import as_time, ending, utc_now
+from fedmodel.identity.validity import as_time, ending
 from fedmodel.seeds import Entropy
 
 __all__ = ["PartyHome"]
@@ -56,7 +55,7 @@ _REQUEST, _CERTIFICATE, _ROSTER, _PARTY = (
 )
 
 
-class PartyHome:
+class PartyHome(HomeFolder):
     """A party's folder.
 
     Args:
@@ -64,24 +63,8 @@ class PartyHome:
         clock: tells the time.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], datetime] = utc_now) -> None:
-        self.folder = folder
-        self._clock = clock
-
-    @property
-    def log(self) -> SecurityLog:
-        """Its security log."""
-        return SecurityLog(self.folder / "security.jsonl", self._clock)
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a party in the folder."""
-        return (self.folder / _PARTY).exists()
-
-    @property
-    def sealed(self) -> bool:
-        """Whether its keys are sealed under a passphrase."""
-        return is_sealed(self.folder / "key")
+    _mark = _PARTY
+    _key_file = "key"
 
     def make(
         self,
@@ -118,7 +101,7 @@ class PartyHome:
                 owner = Owner(role=role, name=name, tls=tls, seal=seal)
                 party = PartyFile(owner=owner, key=signer.public.hex())
                 request = PartyRequest.make(owner, signer, seed, self._clock())
-                log = SecurityLog(folder / "security.jsonl", self._clock)
+                log = self._log_in(folder)
                 log.add(
                     "keys-made",
                     role=role,

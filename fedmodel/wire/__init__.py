@@ -2,6 +2,7 @@
 
 from fedmodel.wire.failures import Failure, decode_error, encode_error, unexpected
 from fedmodel.wire.hello import (
+    HELLO,
     Hello,
     answer_hello,
     answered_hello,
@@ -38,6 +39,7 @@ from fedmodel.wire.replies import (
 from fedmodel.wire.signed import Instruction, sign_content, signed_by
 
 __all__ = [
+    "HELLO",
     "LONGEST",
     "VERSION",
     "Content",

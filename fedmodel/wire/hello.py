@@ -14,7 +14,10 @@ from fedmodel.errors import ProtocolError
 from fedmodel.identity import Roster
 from fedmodel.wire.records import VERSION, checked_field, checked_record, named_run
 
-__all__ = ["Hello", "answer_hello", "answered_hello", "decode_hello", "encode_hello"]
+__all__ = ["HELLO", "Hello", "answer_hello", "answered_hello", "decode_hello", "encode_hello"]
+
+HELLO = "query.hello"
+"""Type of the message that asks."""
 
 _DOMAIN = b"fedmodel.hello/1\0"
 

@@ -8,7 +8,7 @@ from flwr.serverapp import Grid
 from fedmodel import wire
 from fedmodel.wire import Content
 from server.answers import Answer
-from server.exchange.voice import HELLO, Moment, Voice
+from server.exchange.voice import Moment, Voice
 
 __all__ = ["Channel"]
 
@@ -52,7 +52,7 @@ class Channel:
         asked = [node for node in nodes if node not in known]
         if not asked:
             return {}
-        return voice.greet(joining, asked, lambda contents: self._send(HELLO, contents, ""))
+        return voice.greet(joining, asked, lambda contents: self._send(wire.HELLO, contents, ""))
 
     def ask(
         self,

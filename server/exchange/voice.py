@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
 from fedmodel.identity.provision import CoordinatorKeys
-from fedmodel.wire import Content, Hello, Instruction
+from fedmodel.wire import HELLO, Content, Hello, Instruction
 from server.answers import Answer
 
-__all__ = ["HELLO", "Moment", "Voice"]
-
-HELLO = "query.hello"
+__all__ = ["Moment", "Voice"]
 
 
 @dataclass(frozen=True, slots=True)

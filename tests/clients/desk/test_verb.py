@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from clients.desk import Asked
+from clients.desk.approvals import desk_of
 from clients.desk.page import Arrays, make_page, page_text
-from clients.desk.verb import desk_of
 from fedmodel.budget.statement import WhatIf
 from fedmodel.cli import main
 from fedmodel.errors import RefusedError
