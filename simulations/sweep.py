@@ -100,7 +100,7 @@ def _spreads(jobs: Sequence[_Job]) -> list[Spread]:
     """Return the figures of jobs that differ by their seed only."""
     groups: dict[str, list[Summary]] = {}
     for job in jobs:
-        words = (word for word in job.label.split(" ") if not word.startswith("seed="))
+        words = (w for w in job.label.split(" ") if not w.lstrip("+").startswith("seed="))
         mine = groups.setdefault(" ".join(words), [])
         if isinstance(job.found, Summary):
             mine.append(job.found)

@@ -98,7 +98,7 @@ def _has_head(config: Any) -> bool:
 
 
 def _own_export(model: job.Model, source: Source | None, config: Any) -> PreTrainedModel:
-    found = classes.names_of(config)
+    found = classes.names_of(config, model.labels)
     net, _ = _read(FedmodelForSequenceClassification, source, config, {}, allowed=())
     name = source.name if source is not None else ""
     if found is not None and set(model.labels) <= set(found):
@@ -155,7 +155,7 @@ def native(model: job.Model, source: Source | None, config: Any) -> PreTrainedMo
         raise ModelError(
             "the folder holds a mean-pooled model exported by fedmodel; use model.pooling=mean"
         )
-    found, name = classes.names_of(config), source.name if source is not None else ""
+    found, name = classes.names_of(config, model.labels), source.name if source is not None else ""
     if source is not None and found is not None and set(model.labels) <= set(found):
         config.update({"problem_type": _labels(model)["problem_type"]})
         net, new = _read_native(model, source, config, len(found))

@@ -21,21 +21,23 @@ _SHOWN = 6
 _TOLERANCE = 1e-4  # of logits; another order of adding up gives below 1e-6
 
 
-def names_of(config: PreTrainedConfig) -> tuple[str, ...] | None:
+def names_of(config: PreTrainedConfig, wanted: Sequence[str] = ()) -> tuple[str, ...] | None:
     """Return a checkpoint's class names in the order of its logits.
 
     ``LABEL_0``, ``LABEL_1``, …, which transformers fills in where nobody has named any, stand for
-    the integers 0, 1, …
+    the integers 0, 1, …, unless the job's classes are called so themselves.
 
     Args:
         config: as it was read. JSON may have its numbers in the order of their digits (0, 1, 10).
+        wanted: the job's classes.
 
     Returns:
         The names; ``None`` where they don't tell the classes apart.
     """
     named = {int(number): str(name) for number, name in (config.id2label or {}).items()}
     names = [named.get(number, "") for number in range(len(named))]
-    if all(re.fullmatch(r"LABEL_\d+", name) for name in names):
+    unnamed = all(re.fullmatch(r"LABEL_\d+", name) for name in names)
+    if unnamed and not (wanted and set(wanted) <= set(names)):
         names = [name.removeprefix("LABEL_") for name in names]
     return tuple(names) if names and len(set(names)) == len(names) and all(names) else None
 

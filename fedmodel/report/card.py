@@ -130,7 +130,7 @@ def _training(job: Mapping[str, Any], summary: Summary) -> str:
         ("Rounds", str(summary.rounds)),
         ("Steps of a site in a round", str(train["steps"])),
         ("Batch size", f"{train['batch_size']}{_expected(job)}"),
-        ("Site optimiser", f"{train['optimizer']}, lr {train['lr']:g}, head {train['head_lr']:g}"),
+        ("Site optimiser", f"{train['optimizer']}, {_rates(train)}"),
         ("Aggregation", job["aggregation"]["optimizer"]),
         ("Seed", f"{job['seed']}: {_SEEDED}{_DRAWN if summary.privacy.private else ''}"),
         ("Job (SHA-256)", code(summary.job_sha256)),
@@ -143,6 +143,13 @@ _SEEDED = (
     "without privacy of the order of batches too"
 )
 _DRAWN = ". Noise, and which rows a private step takes, are drawn from the system and never by it"
+
+
+def _rates(train: Mapping[str, Any]) -> str:
+    """Return the learning rates; with the head alone there is one."""
+    if train["method"] == "head":
+        return f"lr of the head {train['head_lr']:g}"
+    return f"lr {train['lr']:g}, head {train['head_lr']:g}"
 
 
 def _expected(job: Mapping[str, Any]) -> str:
@@ -160,6 +167,15 @@ _MECHANISMS = {
     "distributed": "DP-SGD on all sites' rows together; noise in shares, secure sums",
     "site": "clipped updates of whole sites; noise in shares, secure sums",
 }
+_NEIGHBOURS = {
+    "add-remove": "whether or not any one unit was in the training data",
+    "replace": "exchanging any one unit of the training data for another",
+}
+_CLIPPINGS = {
+    "flat": "",
+    "per-layer": ", shared out to the layers",
+    "adaptive": " at first, then it follows a quantile of the norms",
+}
 
 
 def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
@@ -174,7 +190,7 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
         ("Unit", f"one {code(spent.unit)}"),
         ("Neighbouring datasets", f"{code(spent.adjacency)} of one unit"),
         ("Mechanism", _MECHANISMS[spent.mechanism]),
-        ("Clip norm", number(asked["clip"])),
+        ("Clip norm", number(asked["clip"]) + _CLIPPINGS[asked["clipping"]]),
         ("ε spent (the worst site's)", show_epsilon(spent.epsilon)),
         *(
             (f"ε against: {plain(name)}", show_epsilon(found))
@@ -186,7 +202,7 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
     return (
         "## Privacy\n\n"
         + table(rows)
-        + "\n\nWhat this says: whether or not any one unit was in the training data changes "
+        + f"\n\nWhat this says: {_NEIGHBOURS[spent.adjacency]} changes "
         "the probability of any outcome of the run by a factor of at most e^ε, up to δ.\n\n"
         f"What it doesn't say: it doesn't cover a person {_WIDER[spent.unit]}, facts shared by "
         "many rows, other runs on the same data (their ε add up), or "

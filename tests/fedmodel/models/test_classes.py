@@ -103,6 +103,21 @@ def test_classes_that_have_no_name_are_the_integers(tmp_path: Path) -> None:
         assert found[str(number)] == pytest.approx(plain[f"LABEL_{number}"], abs=1e-5)
 
 
+@pytest.mark.long
+def test_classes_that_are_called_label_0_keep_their_name(tmp_path: Path, caplog: Any) -> None:
+    """So are they in data that a pipeline has labelled, and in what was trained on them."""
+    names = ("LABEL_0", "LABEL_1", "LABEL_2")
+    folder = published(tmp_path / "bert", "bert", names)
+    plain = answers(tf.AutoModelForSequenceClassification.from_pretrained(folder))
+    own = model(folder, names)
+    net: Any = load(own, Seed(0))
+    assert answers(net) == {name: pytest.approx(row, abs=1e-5) for name, row in plain.items()}
+    export(net, load_tokenizer(own), tmp_path / "m", form="merged", card="")
+    again = answers(load(model(tmp_path / "m", ("LABEL_2", "LABEL_0")), Seed(0)))
+    assert again == {n: pytest.approx(plain[n], abs=1e-5) for n in ("LABEL_2", "LABEL_0")}
+    assert "isn't kept" not in caplog.text
+
+
 def test_a_body_without_a_head_says_nothing(model_of: Any, caplog: Any) -> None:
     with caplog.at_level(logging.WARNING):
         load(model_of("bert", "cls", labels=("a", "b")), Seed(0))

@@ -122,6 +122,41 @@ def test_the_card_says_that_empty_texts_have_no_answer_just_where_that_is_so(for
     assert said == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("adjacency", "says"),
+    [("add-remove", "whether or not any one unit was"), ("replace", "exchanging any one unit")],
+)
+def test_what_epsilon_says_is_of_its_neighbours(adjacency: Any, says: str) -> None:
+    asked = job.Privacy(mechanism="dpsgd", adjacency=adjacency)
+    card = model_card(to_mapping(make_job(privacy=asked)), private(adjacency=adjacency))
+    (line,) = (line for line in card.splitlines() if line.startswith("What this says: "))
+    assert says in line
+    assert f"| Neighbouring datasets | `{adjacency}` of one unit |" in card
+
+
+@pytest.mark.parametrize(
+    ("clipping", "shown"),
+    [
+        ("flat", "0.5"),
+        ("per-layer", "0.5, shared out to the layers"),
+        ("adaptive", "0.5 at first, then it follows a quantile of the norms"),
+    ],
+)
+def test_a_norm_that_moves_isnt_told_as_one_that_stays(clipping: Any, shown: str) -> None:
+    asked = job.Privacy(mechanism="dpsgd", clip=0.5, clipping=clipping)
+    card = model_card(to_mapping(make_job(privacy=asked)), private())
+    assert f"| Clip norm | {shown} |" in card
+
+
+def test_a_rate_without_effect_isnt_told() -> None:
+    shown = {
+        method: model_card(to_mapping(make_job(train=job.Train(method=method))), PLAIN)
+        for method in ("head", "full")
+    }
+    assert "| Site optimiser | sgd, lr of the head 1 |" in shown["head"]
+    assert "| Site optimiser | sgd, lr 0.1, head 1 |" in shown["full"]
+
+
 def test_every_adversary_stands_in_the_card() -> None:
     mapping = to_mapping(make_job(privacy=job.Privacy(mechanism="dpsgd")))
     card = model_card(mapping, private(adversaries={"coordinator": 1.2341, "another site": 1.5}))
