@@ -1,12 +1,14 @@
 """Limits of a site's policy: what any job may ask, whatever the site's rows are.
 
-Every limit is about the job alone, so an answer by one tells nothing about rows; it names what was
-asked and what is allowed, and may travel.
+Every limit is about the job and what comes with it (:mod:`clients.circumstances`), so an answer by
+one tells nothing about rows; it names what was asked and what is allowed, and may travel.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 from fedmodel.errors import ConfigError
@@ -17,6 +19,8 @@ __all__ = ["Exceeded", "Limits", "exceeded"]
 Mechanism: TypeAlias = Literal["none", "dpsgd", "distributed", "site"]
 Trained: TypeAlias = Literal["head", "lora", "ffa", "full"]
 _HIDDEN = ("off", "seal", "on")  # from the least
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_CODE = re.compile(r"[0-9a-f]{64}|\d[0-9A-Za-z.+!-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +39,16 @@ class Limits:
         train: what may be trained: head, lora, ffa, full.
         units: whose presence a private job may hide: record, patient, site.
         mechanisms: how a job may be private: none, dpsgd, distributed, site.
+        bases: SHA-256 (hex) of files of weights; each file of a job's base model must be one of
+            them. A model without files (``tiny``) is refused.
+        code: versions of fedmodel, or SHA-256 (hex) of its sources, one of which must be this
+            site's own.
+        begins: first day on which a job is taken, such as 2026-01-31, UTC.
+        ends: last day; the orders of a run that was joined are refused afterwards, too.
+        offers: most new offers (a run of a job each) that are taken note of in 24 hours.
 
     Raises:
-        ConfigError: for a limit that no job keeps.
+        ConfigError: for a limit that no job keeps, or that isn't written as it should be.
     """
 
     private: bool = False
@@ -50,6 +61,11 @@ class Limits:
     train: tuple[Trained, ...] | None = None
     units: tuple[Unit, ...] | None = None
     mechanisms: tuple[Mechanism, ...] | None = None
+    bases: tuple[str, ...] | None = None
+    code: tuple[str, ...] | None = None
+    begins: str | None = None
+    ends: str | None = None
+    offers: int | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -66,6 +82,31 @@ class Limits:
                 "policy.private=true and policy.mechanisms=[none] allow no job together; leave "
                 "one of them out"
             )
+        self._check_names()
+        days = [_day(name, getattr(self, name)) for name in ("begins", "ends")]
+        if None not in days and days[0] > days[1]:  # type: ignore[operator]
+            raise ConfigError(
+                f"policy.begins={self.begins} is after policy.ends={self.ends}: no job is ever "
+                "taken; exchange them"
+            )
+
+    def _check_names(self) -> None:
+        for name, form, what in (
+            ("bases", _DIGEST, "the SHA-256 of a file of weights, 64 small hex digits (sha256sum)"),
+            ("code", _CODE, "a version of fedmodel, or the SHA-256 of its sources"),
+        ):
+            for each in getattr(self, name) or ():
+                if not form.fullmatch(each):
+                    raise ConfigError(f"policy.{name}: expected {what}, got {each!r:.80}")
+
+
+def _day(name: str, text: str | None) -> datetime | None:
+    try:
+        return None if text is None else datetime.strptime(text, "%Y-%m-%d")
+    except ValueError:
+        raise ConfigError(
+            f"policy.{name} must be a day such as 2026-12-31, or null, got {text!r:.40}"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from clients.circumstances import Circumstances, beyond
 from clients.limits import Limits, exceeded
 from fedmodel import tasks
 from fedmodel.accounting.planning import check_delta
@@ -107,13 +108,19 @@ class Broken:
 Rule: TypeAlias = Callable[[Job, Policy, SiteFacts], Broken | None]
 
 
-def decide(job: Job, policy: Policy, facts: SiteFacts | None = None) -> None:
+def decide(
+    job: Job,
+    policy: Policy,
+    facts: SiteFacts | None = None,
+    offered: Circumstances | None = None,
+) -> None:
     """Say yes to a job by returning, or no by raising what the first broken rule says.
 
     Args:
         job: what is offered.
         policy: what the site allows.
-        facts: about the site; ``None``: ask only what is about the job alone.
+        facts: about the site; ``None``: ask only what is about the job and its offer.
+        offered: what comes with the job; ``None``: nothing does, now.
 
     Raises:
         RefusedError: for a job beyond the site's limits, or whose labels lack one of the site's.
@@ -124,23 +131,29 @@ def decide(job: Job, policy: Policy, facts: SiteFacts | None = None) -> None:
         PrivacyError: when δ is too large for the site.
         BudgetError: with the numbers, when the job would exceed a cap.
     """
-    for broken in broken_rules(job, policy, facts):
+    for broken in broken_rules(job, policy, facts, offered):
         broken.error.rule = str(broken)
         raise broken.error
 
 
-def broken_rules(job: Job, policy: Policy, facts: SiteFacts | None = None) -> Iterator[Broken]:
+def broken_rules(
+    job: Job,
+    policy: Policy,
+    facts: SiteFacts | None = None,
+    offered: Circumstances | None = None,
+) -> Iterator[Broken]:
     """Yield every rule that a job breaks: first those that don't look at the site's rows.
 
     Raises:
         LedgerError: when the ledger must be asked and can't be read.
     """
-    for beyond in exceeded(job, policy.limits):
+    around = beyond(offered or Circumstances(), policy.limits)
+    for limit in (*exceeded(job, policy.limits), *around):
         yield Broken(
-            rule=beyond.limit,
-            asked=beyond.asked,
-            allowed=beyond.allowed,
-            error=RefusedError(str(beyond)),
+            rule=limit.limit,
+            asked=limit.asked,
+            allowed=limit.allowed,
+            error=RefusedError(str(limit)),
         )
     if facts is None:
         return

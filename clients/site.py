@@ -1,12 +1,16 @@
 """A hospital: its rows, its own state, and what it allows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from clients.desk.approvals import Approvals, desk_of
 from clients.policy import Policy
 from fedmodel.data import Rows
 from fedmodel.identity import Roster
+from fedmodel.identity.recent import Recent
+from fedmodel.identity.validity import utc_now
 from fedmodel.job import Performance
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.site_state import SiteState
@@ -32,6 +36,7 @@ class Site:
         performance: how its machine goes about a job; ``None``: as the coordinator proposes.
         roster: who may take part, by the site's own copy; needed where updates are hidden.
         entropy: real randomness for sampling, noise and keys.
+        clock: tells the time, in UTC.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Site:
     performance: Performance | None = None
     roster: Roster | None = None
     entropy: Entropy = field(default_factory=Entropy)
+    clock: Callable[[], datetime] = utc_now
 
     @property
     def ledger_file(self) -> Path:
@@ -64,6 +70,11 @@ class Site:
             LedgerError: when the site's key can't be read or written.
         """
         return desk_of(self.state)
+
+    @property
+    def offered(self) -> Recent:
+        """Offers that it has taken note of, where its policy limits how many are new in a day."""
+        return Recent(self.state.folder / "offered.json")
 
     def open_ledger(self) -> Ledger:
         """Return the ledger of its rows, to write into.

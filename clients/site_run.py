@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from clients.account import Account
+from clients.circumstances import check_checkpoint, check_dates
 from clients.desk.asked import asked_by
+from clients.desk.noted import circumstances_of, note_offer
 from clients.exchange import Exchange, make_exchange
 from clients.policy import SiteFacts, decide
 from clients.round_files import RoundFiles
@@ -76,15 +78,19 @@ class SiteRun:
             roster=None if site.roster is None else len(site.roster.members),
             charges=lambda: account().charges(),
         )
-        decide(job, site.policy)  # what the policy rules out, nobody need look at
+        offered = circumstances_of(offer, site)
+        decide(job, site.policy, offered=offered)  # what that rules out, nobody need look at
+        note_offer(offer, site)
         # Then this, for what is not approved must not hear of a rule that depends on rows.
         if site.policy.approval == "each":
             site.approvals.admit(asked_by(offer, site.roster))
-        decide(job, site.policy, facts)
+        decide(job, site.policy, facts, offered)
         performance = site.performance or offer.performance
         performance.check(job.privacy)
         plan = plan_of(job) if job.privacy.private else None
         self.learner = resident(job, performance)
+        if site.policy.limits.bases is not None:
+            check_checkpoint(models.checkpoint(job.model), site.policy.limits)
         self.examples = self._prepare(site.rows, uses=self._uses())
         self.plan = plan
         size = self.learner.layout.total
@@ -160,12 +166,13 @@ class SiteRun:
         return self.exchange.respond(order, content, self)
 
     def require_approval(self) -> None:
-        """Check that the site's people still approve the run: that may be revoked, or expire.
+        """Check that the site still approves the run: that may be revoked, and both may expire.
 
         Raises:
-            RefusedError: when they don't.
+            RefusedError: when its people don't, or its policy has ended.
             RunFolderError: when what they have said can't be read.
         """
+        check_dates(self.site.policy.limits, self.site.clock())
         if self.site.policy.approval == "each":
             self.site.approvals.require(self.run, self.job.sha256)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedmodel import models
 from fedmodel.data import Rows
 from fedmodel.identity.provision import CoordinatorKeys
 from fedmodel.job import Job, Performance
@@ -72,6 +73,7 @@ def make_coordinator(
     return Coordinator(
         job=job,
         purpose=known.purpose,
+        base=models.checkpoint(job.model),
         performance=performance,
         folder=folder,
         initial=learner.initial,

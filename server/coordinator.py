@@ -84,6 +84,7 @@ class Coordinator:
         job: what was agreed.
         run: names the run; where it isn't given, the folder's, or a new one.
         purpose: why, for the sites' people.
+        base: SHA-256 (hex) of each file of weights that the job's model starts from.
         performance: proposed to every site.
         folder: where the run is written, ``None`` to write nothing.
         initial: starting parameters, float32 ``[trainable]``.
@@ -103,6 +104,7 @@ class Coordinator:
     job: Job
     run: str = ""
     purpose: str = ""
+    base: tuple[str, ...] = ()
     performance: Performance = field(default_factory=Performance)
     folder: RunFolder | None
     initial: Vector

@@ -40,6 +40,7 @@ def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict
                 tree_heads=tuple(memory.offered(node)),
                 joining=exchange.joining,
                 purpose=coordinator.purpose,
+                base=coordinator.base,
             )
         )
         for node, unknown in greeted.items()

@@ -41,6 +41,7 @@ TEXTS: dict[str, frozenset[str]] = {
             "state",
             "purpose",
             "budget.dataset",
+            *("policy.begins", "policy.ends"),
             *("model.path", "model.revision"),
             *(
                 f"data.{name}"
@@ -70,6 +71,7 @@ LISTS: dict[str, frozenset[str]] = {
             "data.train_only",
             "federation.exclude",
             "model.labels",
+            *("policy.bases", "policy.code"),
             *("train.frozen", "train.lora.target_modules"),
         ]
     ),

@@ -2,6 +2,7 @@
 
 from fedmodel.models import onnx
 from fedmodel.models.adapters import attach, parameter_groups
+from fedmodel.models.checkpoint import checkpoint
 from fedmodel.models.export import carries_base, carries_code, export
 from fedmodel.models.families import family, head_names, unwrap, with_positions
 from fedmodel.models.frozen import FrozenPrefix, frozen_prefix
@@ -17,6 +18,7 @@ __all__ = [
     "attach",
     "carries_base",
     "carries_code",
+    "checkpoint",
     "digest",
     "export",
     "family",

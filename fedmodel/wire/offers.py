@@ -17,7 +17,8 @@ __all__ = ["Offer", "decode_offer", "encode_offer"]
 
 _MAX_JOB = 1 << 20
 _MAX_PERFORMANCE = 1 << 12
-_JOINING = re.compile(r"[0-9a-f]{64}")
+_DIGEST = _JOINING = re.compile(r"[0-9a-f]{64}")
+_MOST_FILES = 500
 _MOST_HEADS = 1000
 _LONGEST_PURPOSE = 2000
 
@@ -32,6 +33,8 @@ class Offer:
         purpose: why, for the site's people; any text of at most 2,000 characters.
         performance: proposed; a site decides for itself. Its device is never taken from a message.
         tree_heads: of the site's ledgers, as the coordinator has kept them.
+        base: SHA-256 (hex) of each file of weights that the job's model starts from, as the
+            coordinator has them; empty for a model without files.
         joining: names this joining (64 hex digits), where updates are hidden or sealed; else
             empty.
     """
@@ -40,6 +43,7 @@ class Offer:
     job: Job
     performance: Performance = field(default_factory=Performance)
     tree_heads: tuple[TreeHead, ...] = ()
+    base: tuple[str, ...] = ()
     joining: str = ""
     purpose: str = ""
 
@@ -57,6 +61,7 @@ def encode_offer(offer: Offer) -> RecordDict:
     record["run"] = offer.run
     record["sources"] = source_digest()
     record["joining"] = offer.joining
+    record["base"] = " ".join(offer.base)
     record["purpose"] = offer.purpose
     record["heads"] = "\n".join(head.to_json().decode() for head in offer.tree_heads)
     return RecordDict({"config": record})
@@ -81,6 +86,7 @@ def decode_offer(content: RecordDict) -> Offer:
         job=_job(_text(record, "job", _MAX_JOB)),
         performance=_performance(_text(record, "performance", _MAX_PERFORMANCE)),
         tree_heads=_tree_heads(checked_field(record, "heads", str)),
+        base=_base(_text(record, "base", _MOST_FILES * 65)),
         joining=_joining(checked_field(record, "joining", str)),
         purpose=_text(record, "purpose", _LONGEST_PURPOSE),
     )
@@ -115,6 +121,13 @@ def _tree_heads(text: str) -> tuple[TreeHead, ...]:
     if len(lines) > _MOST_HEADS:
         raise ProtocolError(f"an offer has at most {_MOST_HEADS} heads, got {len(lines)}")
     return tuple(TreeHead.from_json(line) for line in lines)
+
+
+def _base(text: str) -> tuple[str, ...]:
+    found = tuple(text.split(" ")) if text else ()
+    if not all(_DIGEST.fullmatch(each) for each in found):
+        raise ProtocolError("an offer's base is named by SHA-256 digests, 64 hex digits each")
+    return found
 
 
 def _joining(text: str) -> str:

@@ -14,6 +14,7 @@ from fedmodel.errors import ConfigError, RefusedError
 from fedmodel.job import Job, Privacy, SecAgg, Train
 from fedmodel.wire import decode_error
 from tests.clients.test_app import PRIVATE, Talk
+from tests.clients.test_circumstances import CASES as AROUND
 from tests.jobs import make_job, summed
 
 PLAIN = make_job(train=Train(method="lora", rounds=10, steps=4))
@@ -133,7 +134,10 @@ def test_every_limit_has_a_case() -> None:
     default = Limits()
     tried = {
         each.name
-        for limits, _, broken, _ in CASES
+        for limits, broken in [
+            *((limits, broken) for limits, _, broken, _ in CASES),
+            *((limits, broken) for limits, _, broken, _ in AROUND),
+        ]
         if broken
         for each in fields(Limits)
         if getattr(limits, each.name) != getattr(default, each.name)

@@ -131,11 +131,16 @@ ALWAYS = {
     "policy.epsilon": "9",
     "policy.delta": "1e-4",
     "policy.clip": "3",
-    "policy.rounds": "90",
-    "policy.steps": "90",
-    "policy.train": "[head, lora]",
+    "policy.rounds": "1",
+    "policy.steps": "1",
+    "policy.train": "[lora]",
     "policy.units": "[record, patient]",
     "policy.mechanisms": "[dpsgd]",
+    "policy.bases": f"[{'5a' * 32}]",
+    "policy.code": "['0.0.1']",
+    "policy.begins": "'2099-01-31'",
+    "policy.ends": "'2026-01-31'",
+    "policy.offers": "9",
     "secagg.mode": "seal",
     "aggregation.optimizer": "fedmedian",
     "aggregation.weights": "uniform",
@@ -258,6 +263,8 @@ def outcome(tmp_path: Path, overrides: list[str]) -> dict[str, Any]:
 _ELSEWHERE = {
     *("model.task", "model.source", "model.path", "data.kind", "privacy.mechanism"),
     *("federation.below_quorum", "model.labels"),
+    # of private jobs, of more than a step, and of several runs
+    *("policy.clip", "policy.units", "policy.steps", "policy.offers"),
 }
 _SHOWN_IN = {
     "train.frozen": ["train=full"],
