@@ -296,11 +296,9 @@ def test_what_a_site_refused_after_it_had_joined_is_not_why_it_did_not_join() ->
 @pytest.mark.parametrize("key", ["seed", "+seed", "++seed"])
 def test_jobs_that_differ_by_their_seed_are_told_however_it_is_written(key: str) -> None:
     labels = [f"privacy=none {key}=0", f"privacy=none {key}=1", f"privacy=none {key}=2"]
-    found = [replace(PLAIN, final={"accuracy": x}) for x in (0.5, 0.7)]
-    jobs = [
-        _Job(label, Path(), None, came)
-        for label, came in zip(labels, [*found, "failed: SomeError"], strict=True)
-    ]
+    found: list[Summary | str] = ["failed: SomeError"]
+    found += [replace(PLAIN, final={"accuracy": x}) for x in (0.5, 0.7)]
+    jobs = [_Job(label, Path(), None, came) for label, came in zip(labels, found, strict=True)]
     (spread,) = _spreads(jobs)
     assert (spread.label, spread.runs) == ("privacy=none", 2)
     assert spread.figures["accuracy"] == pytest.approx((0.6, 0.02**0.5))
