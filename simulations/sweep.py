@@ -1,6 +1,8 @@
 """Sweep of a simulation: its jobs in turn, those that are there already left out, and one table."""
 
+import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from fedmodel import config
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import ConfigError, FedmodelError
 from fedmodel.report.tables import Spread, cell, spread_table, sweep_table
 from fedmodel.runs import RunFolder, Summary, run_path, to_json, write_atomic
 from simulations.scenario import Asked
@@ -44,8 +46,8 @@ def sweep(
 ) -> int:
     """Run the jobs of a sweep, show their table and keep it as ``NAME-sweep.json``.
 
-    A job whose folder is there with the same configuration is taken as it is when it is finished,
-    and gone on with when it isn't.
+    A job whose folder is there with the same configuration, whatever its number, is taken as it is
+    when it is finished, and gone on with when it isn't.
 
     Args:
         mappings: composed configurations.
@@ -56,16 +58,20 @@ def sweep(
 
     Returns:
         The exit code: the largest of a job that failed.
+
+    Raises:
+        ConfigError: for jobs of several names.
     """
     jobs: list[_Job] = []
     failed = 0
-    base = run_path(Asked.of(mappings[0]).run)
+    base = _base(mappings)
+    places = _places(base, mappings)
     for number, (mapping, label, keys) in enumerate(zip(mappings, labels, given, strict=True)):
         console.rule(cell(f"[{number + 1}/{len(mappings)}] {label}"))
-        path = base.with_name(f"{base.name}-{number:03d}")
+        path, resume = places[number]
         found: Summary | str
         try:
-            resume = _is_there(path, mapping) or bool(mapping.get("resume"))
+            resume = resume or bool(mapping.get("resume"))
             asked = {**mapping, "run": str(path), "resume": resume}
             found = simulate(asked, console, keys)
         except FedmodelError as error:  # the others still run
@@ -83,17 +89,66 @@ def sweep(
     return failed
 
 
-def _is_there(path: Path, mapping: Mapping[str, Any]) -> bool:
-    """Return whether a folder holds this very job; that of another is refused when it is run."""
+def _base(mappings: Sequence[Mapping[str, Any]]) -> Path:
+    """Return the path whose name all jobs' folders begin with."""
+    names = {Asked.of(mapping).run for mapping in mappings}
+    if len(names) > 1:
+        raise ConfigError(
+            "run names a whole sweep, and its jobs get numbers behind it; give one run=NAME"
+        )
+    return run_path(names.pop())
+
+
+def _places(base: Path, mappings: Sequence[Mapping[str, Any]]) -> list[tuple[Path, bool]]:
+    """Return each job's folder, and whether this very job is there.
+
+    A sweep of more values numbers its jobs anew: by number alone one that is finished, and has
+    spent its ε, would be run again beside it.
+    """
+    known = [(path, begun) for path in _numbered(base) if (begun := _begun(path)) is not None]
+    found: list[Path | None] = []
+    for mapping in mappings:
+        ours = _comparable(config.to_mapping(mapping))
+        same = (path for path, begun in known if begun == ours and path not in found)
+        found.append(next(same, None))
+    held = {path for path, _ in known}
+    free = (
+        path
+        for number in itertools.count(len(mappings))
+        if not (path := _place(base, number)).exists()
+    )
+    places = []
+    for number, (mapping, there) in enumerate(zip(mappings, found, strict=True)):
+        own = _place(base, number)
+        # Who says resume=true means the run that has this number; another job is refused there.
+        moves = own in held and not mapping.get("resume")
+        places.append((there or (next(free) if moves else own), there is not None))
+    return places
+
+
+def _place(base: Path, number: int) -> Path:
+    return base.with_name(f"{base.name}-{number:03d}")
+
+
+def _numbered(base: Path) -> list[Path]:
+    """Return the folders that a sweep of this name may have made, by their numbers."""
+    pattern = re.compile(re.escape(base.name) + r"-(\d{3,})")
+    if not base.parent.is_dir():
+        return []
+    found = [path for path in base.parent.iterdir() if pattern.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _begun(path: Path) -> dict[str, Any] | None:
+    """Return the configuration of the run in a folder, ``None`` where there is none to read."""
     try:
-        begun = dict(RunFolder.open(path).manifest.config)
+        return _comparable(RunFolder.open(path).manifest.config)
     except FedmodelError:
-        return False
-    ours = config.to_mapping(mapping)
-    for own in (begun, ours):
-        own.pop("run", None)
-        own.pop("resume", None)
-    return bool(begun == ours)
+        return None
+
+
+def _comparable(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key not in ("run", "resume")}
 
 
 def _spreads(jobs: Sequence[_Job]) -> list[Spread]:

@@ -172,8 +172,8 @@ def sweep_table(results: Sequence[tuple[str, Summary | str]]) -> Table:
     for name in (*names[1:], "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     for label, summary in results:
-        if isinstance(summary, str):
-            table.add_row(cell(label), cell(summary))
+        if isinstance(summary, str):  # in the job's column too: in another its width would be lost
+            table.add_row(f"{cell(label) or '(defaults)'}\n{cell(summary)}", "–")
             continue
         final, epsilon = summary.final, summary.privacy.epsilon
         share = "–" if summary.released is None else _share(summary.released)

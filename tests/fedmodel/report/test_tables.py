@@ -102,9 +102,15 @@ def test_a_sweep_has_a_row_for_each_job_and_shows_what_was_released_where_someth
 def test_a_jobs_words_are_whole_in_a_sweeps_table_of_80_columns() -> None:
     told = replace(private(), released=RELEASED)
     console = Console(file=io.StringIO(), width=80)
-    console.print(sweep_table([("privacy=record seed=0", told), ("privacy=none seed=10", PLAIN)]))
+    jobs: list[tuple[str, Summary | str]] = [
+        ("privacy=record seed=0", told),
+        ("privacy=none seed=10", PLAIN),
+        ("privacy=patient seed=3", "failed: RunFolderError"),
+    ]
+    console.print(sweep_table(jobs))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    for word in ("privacy=record", "privacy=none", "seed=10", " to ", "seconds"):
+    words = ("privacy=record", "privacy=none", "seed=10", "privacy=patient", "seed=3", "failed:")
+    for word in (*words, "RunFolderError", " to ", "seconds"):
         assert word in text
 
 
