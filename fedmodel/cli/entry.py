@@ -107,7 +107,7 @@ def _close_stdout() -> None:
 
 def _dispatch(args: list[str]) -> int:
     if not args or args[0] in {"-h", "--help", "help"}:
-        print(texts.overview({verb: text for verb, (_, text) in VERBS.items()}))
+        _print_help(texts.overview({verb: text for verb, (_, text) in VERBS.items()}))
         return 0 if args else 2
     if args[0] == "--version":
         from importlib.metadata import version
@@ -121,12 +121,15 @@ def _dispatch(args: list[str]) -> int:
         raise ConfigError(f"unknown verb '{verb}'{suggest(verb, VERBS)}; see fedmodel --help")
     if any(a in {"-h", "--help"} for a in rest):
         given = [word for word in rest if "=" in word]
-        text = texts.verb(verb, VERBS[verb][1], conf_dir(), given)
-        if sys.stdout.isatty():  # elsewhere a line is a line, for grep
-            text = texts.folded(text, max(40, shutil.get_terminal_size().columns))
-        print(text)
+        _print_help(texts.verb(verb, VERBS[verb][1], conf_dir(), given))
         return 0
     return _run(verb, rest)
+
+
+def _print_help(text: str) -> None:
+    if sys.stdout.isatty():  # elsewhere a line is a line, for grep
+        text = texts.folded(text, max(40, shutil.get_terminal_size().columns))
+    print(text)
 
 
 def _run(verb: str, rest: list[str]) -> int:

@@ -11,6 +11,11 @@ from pathlib import Path
 
 __all__ = ["folded", "overview", "page", "verb"]
 
+# What stands before a column of comments (a choice, a key, a verb), and the comment. A long key has
+# one blank behind it.
+_COMMENTED = re.compile(r"( +\S.*?  +|[ *]+[\w.]+=\S+ )(\S.*)")
+_BELOW = " " * 6  # comments that have no room beside what they are about
+
 _OTHERS = ("export", "budget", "provision", "site")  # verbs whose keys are in one file
 
 
@@ -68,24 +73,34 @@ def folded(text: str, width: int) -> str:
     """Return a help text whose lines break between words, with each comment in its own column.
 
     Args:
-        text: as :func:`verb` returns it.
+        text: as :func:`overview` or :func:`verb` returns it.
         width: characters of a line; a word that is longer stays whole.
     """
-    lines: list[str] = []
-    for line in text.splitlines():
-        found = re.match(r"( +\S+ +)\S", line)  # a key or a choice, and where its comment begins
-        indent = min(len(found[1]) if found else 0, width // 2)
-        wrapped = textwrap.wrap(
-            line,
-            width,
-            subsequent_indent=" " * indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-            replace_whitespace=False,
-            drop_whitespace=True,
-        )
-        lines += wrapped or [""]
-    return "\n".join(lines)
+    return "\n".join(part for line in text.splitlines() for part in _fold(line, width))
+
+
+def _fold(line: str, width: int) -> list[str]:
+    """Return the lines that one becomes; a comment with too little room is set below its key."""
+    found = _COMMENTED.fullmatch(line)
+    if len(line) <= width or found is None:
+        indent = line[: len(line) - len(line.lstrip())]
+        return _wrap(line, width, "", indent) or [""]
+    label, comment = found.groups()
+    if len(label) <= width // 2:
+        return _wrap(comment, width, label, " " * len(label))
+    return [label.rstrip(), *_wrap(comment, width, _BELOW, _BELOW)]
+
+
+def _wrap(text: str, width: int, first: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
 
 
 def _given(

@@ -14,6 +14,7 @@ from fedmodel import cli
 from fedmodel._paths import conf_dir
 from fedmodel.cli import help as texts
 from fedmodel.cli.composing import compose
+from fedmodel.cli.verbs import VERBS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/keys.md"
 HEAD = """# Keys
@@ -84,10 +85,40 @@ def test_help_of_choices_shows_their_keys_and_values() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_narrow_terminals_help_breaks_between_words_and_loses_none(width: int) -> None:
-    text = texts.verb("simulate", "…", conf_dir(), [])
+@pytest.mark.parametrize("verb", [None, "simulate", "export"])
+def test_a_narrow_terminals_help_breaks_between_words_and_loses_none(
+    width: int, verb: str | None
+) -> None:
+    verbs = {name: text for name, (_, text) in VERBS.items()}
+    text = texts.verb(verb, "…", conf_dir(), []) if verb else texts.overview(verbs)
     narrow = texts.folded(text, width)
     assert narrow.split() == text.split()
     assert all(len(line) <= width or " " not in line.strip() for line in narrow.splitlines())
     if width == 200:
         assert narrow == text
+
+
+def test_a_comment_stays_in_its_own_column_or_below_its_key() -> None:
+    text = "\n".join(
+        [
+            "  key=1      words that are many",
+            " *group=a    words that are many",
+            "  a.long.key.and=its-value words that are many",
+            "  a sentence of many words",
+        ]
+    )
+    assert texts.folded(text, 28).splitlines() == [
+        "  key=1      words that are",
+        "             many",
+        " *group=a    words that are",
+        "             many",
+        "  a.long.key.and=its-value",
+        "      words that are many",
+        "  a sentence of many words",
+    ]
+    assert texts.folded(text, 20).splitlines()[:3] == [
+        "  key=1",
+        "      words that are",
+        "      many",
+    ]
+    assert texts.folded(text, 20).splitlines()[-2:] == ["  a sentence of many", "  words"]
