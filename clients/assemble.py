@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clients.declared import Declared
 from clients.policy import Policy
 from clients.site import Site
 from fedmodel.data import Rows
@@ -20,6 +21,7 @@ class SiteConfig:
 
     Args:
         name: of the site.
+        declared: what it says of its rows.
         home: folder of all that it keeps: its key, salt, ledgers and tree heads, and what is of one
             run only.
         dataset: name that it gives to its rows.
@@ -34,6 +36,7 @@ class SiteConfig:
     """
 
     name: str
+    declared: Declared
     home: Path
     dataset: str = "main"
     policy: Policy = field(default_factory=Policy)
@@ -45,9 +48,11 @@ class SiteConfig:
         dataset_name(self.dataset)
 
 
-def open_state(config: SiteConfig, entropy: Entropy | None = None) -> SiteState:
+def open_state(
+    config: SiteConfig, entropy: Entropy | None = None, passphrase: bytes | None = None
+) -> SiteState:
     """Return the state of a site: its key is read once, and made at the first time."""
-    return SiteState(config.home, config.name, entropy)
+    return SiteState(config.home, config.name, entropy, passphrase)
 
 
 def make_site(
@@ -73,6 +78,7 @@ def make_site(
         name=config.name,
         rows=rows,
         test=test,
+        declared=config.declared,
         state=state,
         dataset=config.dataset,
         ledger_path=config.ledger,

@@ -9,25 +9,23 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from clients.circumstances import Circumstances, beyond
+from clients.declared import Declared
 from clients.limits import Limits, exceeded
-from fedmodel import tasks
 from fedmodel.accounting.planning import check_delta
-from fedmodel.data import Rows, check_site
 from fedmodel.errors import (
     BudgetError,
     ConfigError,
-    DataError,
     FedmodelError,
     FloorError,
     LedgerError,
     PrivacyError,
     RefusedError,
 )
-from fedmodel.job import Job, ProposedPrivacy
+from fedmodel.job import Job
 from fedmodel.ledger.caps import Caps, Charge
 from fedmodel.secagg.agreement import Floors
 
-__all__ = ["Broken", "Charges", "Policy", "SiteFacts", "broken_rules", "count_units", "decide"]
+__all__ = ["Broken", "Charges", "Policy", "SiteFacts", "broken_rules", "decide"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,20 +65,18 @@ class Charges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteFacts:
-    """What a decision needs to know of the site. All of it is private.
+    """What a decision needs to know of the site. No row is among it.
 
     Args:
         name: of the site.
-        rows: its training rows.
-        test: rows that it has held out; ``None`` where it was told of none.
+        declared: what it says of its rows. All rules but the last follow from it, and it is public.
         roster: how many members the site's own roster has; ``None`` without one.
         charges: tells the charges on its dataset, of a job that spends something. It reads the
             ledger, so it is asked by the last rule only.
     """
 
     name: str
-    rows: Rows
-    test: Rows | None = None
+    declared: Declared
     roster: int | None = None
     charges: Callable[[], Charges] | None = None
 
@@ -91,8 +87,8 @@ class Broken:
 
     Args:
         rule: its name.
-        asked: what the job asks for. Private where the rule is about the site's rows.
-        allowed: what the site allows. Likewise.
+        asked: what the job asks for.
+        allowed: what the site allows. Private where the rule is about what was spent.
         error: what to raise; its type says whether its words may travel.
     """
 
@@ -123,12 +119,10 @@ def decide(
         offered: what comes with the job; ``None``: nothing does, now.
 
     Raises:
-        RefusedError: for a job beyond the site's limits, or whose labels lack one of the site's.
-        DataError: for a site with fewer rows (held-out ones count) than the job or, without DP, a
-            batch needs (a private batch draws each unit by itself, so it needs no number of them),
-            without the patients that the job protects, or without the test rows that it asks about.
+        RefusedError: for a job beyond the site's limits, or that asks for more rows than the site
+            declares, for patients, held-out rows or classes that it doesn't declare, or when δ is
+            too large for what it declares.
         FloorError: when secure sums are of fewer sites than the site's floors.
-        PrivacyError: when δ is too large for the site.
         BudgetError: with the numbers, when the job would exceed a cap.
     """
     for broken in broken_rules(job, policy, facts, offered):
@@ -142,7 +136,7 @@ def broken_rules(
     facts: SiteFacts | None = None,
     offered: Circumstances | None = None,
 ) -> Iterator[Broken]:
-    """Yield every rule that a job breaks: first those that don't look at the site's rows.
+    """Yield every rule that a job breaks: first those that are about the job and its offer alone.
 
     Raises:
         LedgerError: when the ledger must be asked and can't be read.
@@ -163,69 +157,62 @@ def broken_rules(
         except LedgerError:
             raise  # of what is spent nothing is known
         except FedmodelError as error:
-            asked, allowed = f"{job.privacy.unit}s", "what the rows name"
+            asked, allowed = f"{job.privacy.unit}s", "what the site declares"
             found = Broken(rule=name, asked=asked, allowed=allowed, error=error)
         if found is not None:
             yield found
 
 
 def _labels(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
-    task, known = tasks.of(job.model.task), set(job.model.labels)
-    own = task.vocabulary(facts.rows.labels)
-    if facts.test is not None and job.publishes_evaluation:
-        own |= task.vocabulary(facts.test.labels)
-    if own <= known:
+    own = facts.declared.labels
+    if own is None or set(own) & set(job.model.labels):
         return None
+    # Rows of other classes are left out, so that one of a class more changes no answer.
     return Broken(
         rule="labels",
-        asked=f"{len(known)} classes",
-        allowed=f"jobs that list the site's {len(own)}",
+        asked=f"{len(job.model.labels)} classes",
+        allowed=f"jobs with one of the site's {len(own)}",
         error=RefusedError(
-            "this site has labels that the job doesn't list; agree on model.labels first"
+            "the job lists none of the classes that this site declares (model.labels), so it has "
+            "nothing to train on; agree on model.labels first"
         ),
     )
 
 
 def _min_rows(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
-    # Which rows are held out is chance: it is not to decide whether a site takes part.
-    least, rows = job.federation.min_rows, len(facts.rows) + _tested(facts)
-    if rows >= least and (len(facts.rows) or job.privacy.clips_units):
+    return _too_few(job.federation.min_rows, "federation.min_rows", facts)
+
+
+def _batch(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
+    if job.privacy.clips_units:  # then a batch draws each unit by itself
+        return None
+    return _too_few(job.train.batch_size, "train.batch_size", facts)
+
+
+def _too_few(least: int, key: str, facts: SiteFacts) -> Broken | None:
+    rows = facts.declared.records[0]
+    if rows >= least:
         return None
     return Broken(
-        rule="federation.min_rows",
+        rule=key,
         asked=str(least),
         allowed=str(rows),
-        error=DataError(
-            f"site '{facts.name}': expected at least {least} training rows, with those that are "
-            f"held out (federation.min_rows), and one to train on; got {rows}; give it more rows "
+        error=RefusedError(
+            f"site '{facts.name}': expected at least {least} rows at a site, those that are held "
+            f"out included ({key}), got {rows} by what it declares; lower {key}, give it more rows "
             "or leave it out"
         ),
     )
 
 
-def _tested(facts: SiteFacts) -> int:
-    return 0 if facts.test is None else len(facts.test)
-
-
-def _batch(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
-    if job.privacy.clips_units:
-        return None
-    try:
-        check_site(facts.name, facts.rows, job.train.batch_size, held_out=_tested(facts))
-    except DataError as error:
-        asked, rows = str(job.train.batch_size), str(len(facts.rows) + _tested(facts))
-        return Broken(rule="train.batch_size", asked=asked, allowed=rows, error=error)
-    return None
-
-
 def _held_out(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
-    if not job.publishes_evaluation or facts.test is not None:
+    if not job.publishes_evaluation or facts.declared.held_out:
         return None
     return Broken(
         rule="federation.test",
         asked="held-out",
         allowed="public or none",
-        error=DataError(
+        error=RefusedError(
             f"site '{facts.name}': the job ends with an evaluation on rows that each site has held "
             "out (federation.test=held-out), and this site has none; hold some out, or agree on "
             "privacy.evaluation=suppressed"
@@ -236,12 +223,17 @@ def _held_out(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
 def _delta(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
     if not job.privacy.private:
         return None
-    units = max(1, protected_units(job, facts))  # that there is a row at all is another rule's
+    sites = job.privacy.unit == "site"
+    units = job.federation.sites if sites else facts.declared.most_units(job.privacy)
+    units = max(1, units)  # that there is a row at all is another rule's
     try:
         check_delta(job.privacy, units)
     except (ConfigError, PrivacyError) as error:
         asked, allowed = f"{job.privacy.delta:g}", f"below 1/{units} {job.privacy.unit}s"
-        return Broken(rule="privacy.delta", asked=asked, allowed=allowed, error=error)
+        # What is declared is public, so this may travel.
+        whose = "the job has" if sites else "this site declares at most"
+        told = RefusedError(f"{error}; {whose} {units} {job.privacy.unit}s")
+        return Broken(rule="privacy.delta", asked=asked, allowed=allowed, error=told)
     return None
 
 
@@ -284,40 +276,3 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     ("privacy.delta", _delta),
     ("budget", _caps),
 )
-
-
-def count_units(privacy: ProposedPrivacy, *parts: Rows) -> int:
-    """Return how many units, by the job's notion, some rows of a site are of. It is private.
-
-    Raises:
-        DataError: when patients are the unit and the rows don't name theirs.
-    """
-    if privacy.unit == "site":
-        return 1
-    if privacy.unit == "record":
-        return sum(map(len, parts))
-    patients: set[str] = set()
-    for rows in parts:
-        if rows.patients is None:
-            raise DataError(
-                "privacy.unit=patient hides a patient with all rows, so it needs the patient of "
-                "each row, and these rows have none; set data.patient=COLUMN, or privacy=record"
-            )
-        patients.update(rows.patients)
-    return len(patients)
-
-
-def protected_units(job: Job, facts: SiteFacts) -> int:
-    """Return how many units the promise is to, as far as the site can tell.
-
-    Those of all rows that the job touches here; where a site is the unit, the sites of the job.
-
-    Raises:
-        DataError: when they can't be counted.
-    """
-    if job.privacy.unit == "site":
-        return job.federation.sites
-    parts = [facts.rows]
-    if job.publishes_evaluation and facts.test is not None:
-        parts.append(facts.test)
-    return count_units(job.privacy, *parts)

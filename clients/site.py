@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from clients.declared import Declared
 from clients.desk.approvals import Approvals, desk_of
 from clients.policy import Policy
 from fedmodel.data import Rows
@@ -21,12 +22,13 @@ __all__ = ["Site"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What one site brings to a job. It belongs to the site; nothing here is ever sent.
+    """What one site brings to a job. It belongs to the site; none of it is sent as it is.
 
     Args:
         name: of the site.
         rows: its training rows.
         test: rows it has held out from them; ``None`` where it was told of none.
+        declared: what it says of its rows: all that its answer to an offer may follow from.
         state: what it keeps from run to run: its key, salt, ledgers and tree heads.
         dataset: name that it has given to its rows, for the ledger.
         ledger_path: file of the ledger, where it isn't the state's own.
@@ -42,6 +44,7 @@ class Site:
     name: str
     rows: Rows
     test: Rows | None = None
+    declared: Declared
     state: SiteState
     dataset: str = "main"
     ledger_path: Path | None = None

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 import time
 from dataclasses import replace
 
@@ -18,16 +17,16 @@ from clients.exchange import Exchange, make_exchange
 from clients.policy import SiteFacts, decide
 from clients.round_files import RoundFiles
 from clients.site import Site
-from fedmodel import models
+from clients.site_rows import SiteRows, open_rows
+from fedmodel import models, wire
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.planning import plan_of
-from fedmodel.data import Rows
-from fedmodel.errors import DivergedError, ProtocolError
+from fedmodel.errors import DivergedError, FedmodelError, ProtocolError
+from fedmodel.job import Performance
 from fedmodel.ledger.tree_head import Standing
 from fedmodel.mechanisms import counts
 from fedmodel.mechanisms.clipping import clip_update
 from fedmodel.mechanisms.counts import Counts
-from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training import local, optim
 from fedmodel.training.evaluate import count
 from fedmodel.training.examples import Examples
@@ -46,6 +45,10 @@ logger = logging.getLogger(__name__)
 class SiteRun:
     """One site in one run. It is the site's own; what it tells leaves it as values.
 
+    Whether it can be made, and what of that is said, follows from the job, from what the site
+    declares and from its ledger. What is wrong with its rows is told to its operator, and to
+    others when they first ask for something that takes rows.
+
     Args:
         offer: the job, and what the coordinator says besides.
         site: whose part it is.
@@ -55,7 +58,6 @@ class SiteRun:
         RefusedError: if the site's policy says no.
         BudgetError: if the job would exceed a cap of the site.
         ConfigError: if this machine can't keep the job's promise in the way it is asked to.
-        DataError: if the site's rows don't fit the job.
         LedgerError: if its ledger can't be read or written, isn't valid, or was rolled back.
         ModelError: if the site's starting weights aren't the job's.
         PrivacyError: if per-unit gradients would be wrong for this model, or δ is too large.
@@ -73,15 +75,14 @@ class SiteRun:
 
         facts = SiteFacts(
             name=site.name,
-            rows=site.rows,
-            test=site.test,
+            declared=site.declared,
             roster=None if site.roster is None else len(site.roster.members),
             charges=lambda: account().charges(),
         )
         offered = circumstances_of(offer, site)
         decide(job, site.policy, offered=offered)  # what that rules out, nobody need look at
         note_offer(offer, site)
-        # Then this, for what is not approved must not hear of a rule that depends on rows.
+        # Then this, for what is not approved hears nothing of the site but that it waits.
         if site.policy.approval == "each":
             site.approvals.admit(asked_by(offer, site.roster))
         decide(job, site.policy, facts, offered)
@@ -91,12 +92,10 @@ class SiteRun:
         self.learner = resident(job, performance)
         if site.policy.limits.bases is not None:
             check_checkpoint(models.checkpoint(job.model), site.policy.limits)
-        self.examples = self._prepare(site.rows, uses=self._uses())
         self.plan = plan
         size = self.learner.layout.total
         self.exchange: Exchange = make_exchange(offer, site, size)
         self.account = None if plan is None else account()
-        self.held_out: Examples | None = None
         self.train_seconds = 0.0  # it stays here: it tells about the number of sampled rows
         self._round = Round(entropy=site.entropy, performance=performance, on_step=watch.advance)
         folder = site.state.run_folder(offer.run)
@@ -108,44 +107,40 @@ class SiteRun:
                 "padded, so the exported model may answer otherwise than in the run",
                 models.family(self.learner.module),
             )
+        if job.privacy.clips_units:
+            from fedmodel.training import preflight  # Opacus is slow to import
+
+            with self._watch.stage("checking gradients"):
+                preflight.of_nobodys_rows(self.learner, performance, job.privacy.unit)
+        self._rows = self._open(performance)
         if self.account is not None:
-            self._prepare_privacy()
             # Last, so that a job that is refused for any other reason reserves nothing.
             self.account.reserve(offer.tree_heads)
 
-    def _prepare(self, rows: Rows, uses: int | None) -> Examples:
-        model = self.job.model
-        patients = rows.patients if self.job.privacy.unit == "patient" else None
-        return rows_as_tensors.prepare(
-            self.learner,
-            rows.texts,
-            rows.labels,
-            model.labels,
-            model.max_length,
-            uses=uses,
-            patients=patients,
-            watch=self._watch,
-        )
+    def _open(self, performance: Performance) -> SiteRows | Exception:
+        """Return the site's rows for the job, or what is wrong with them: it is kept until asked.
 
-    def _uses(self) -> int:
-        """Return about how many rows the whole run asks for."""
-        rows = len(self.site.rows)
-        batch = min(self.job.train.batch_size, rows)
-        if self.job.privacy.clips_units:
-            batch = math.ceil(self.job.privacy.rate * rows)
-        return self.job.total_steps * batch
+        An offer's answer would tell of rows otherwise, as often as somebody cares to offer.
+        """
+        try:
+            return open_rows(self.site, self.job, self.learner, performance, self._watch)
+        except Exception as error:
+            told = str(error) if isinstance(error, FedmodelError) else wire.unexpected(error)
+            logger.warning(
+                "site %s: its rows can't be used in run %s, and it will give nothing there: %s",
+                self.site.name, self.run, told,
+            )  # fmt: skip
+            return error
 
-    def _prepare_privacy(self) -> None:
-        if self.job.privacy.clips_units:
-            from fedmodel.training import preflight, replay  # Opacus is slow to import
+    @property
+    def examples(self) -> Examples:
+        """The site's training rows."""
+        return self._opened().examples
 
-            with self._watch.stage("checking gradients"):
-                preflight.preflight(self.learner, self.examples, self._round.performance)
-        # Tokenised before anything is spent on it: what can fail fails here.
-        if self.job.publishes_evaluation and self.site.test:
-            self.held_out = self._prepare(self.site.test, uses=len(self.site.test))
-            if self.job.privacy.clips_units:
-                replay.prove_evaluation(self.learner, self.held_out)
+    def _opened(self) -> SiteRows:
+        if isinstance(self._rows, Exception):
+            raise self._rows
+        return self._rows
 
     def standing(self, entries: int | None = None) -> Standing | None:
         """Return where the site's ledger stands; ``None`` for a job that spends nothing."""
@@ -182,6 +177,7 @@ class SiteRun:
         Raises:
             ProtocolError: when it is of another run, job, round or number of parameters.
             RollbackError: if the site's ledger is older than the coordinator knows it.
+            FedmodelError: if the site's rows can't be used in the job.
         """
         if order.run != self.run:
             raise ProtocolError(
@@ -200,6 +196,7 @@ class SiteRun:
             )
         if self.account is not None:
             self.account.check_known(order.entries)
+        self._opened()
 
     def train(self, order: Order) -> Update:
         """Train one round from the order's parameters.
@@ -312,14 +309,14 @@ class SiteRun:
         counted = task.counted(self.job.model.labels)
         self.account.spend_evaluation(counts.largest_contribution(privacy, counted))
         exact = np.zeros(len(counted.names), dtype=np.int64)
-        if self.held_out is not None and self.site.test is not None:
-            patients = self.site.test.patients if privacy.unit == "patient" else None
-            rows = counts.counted_rows(
-                len(self.held_out), patients, privacy.rows_per_patient, entropy
-            )
+        rows_here = self._opened()
+        test, held_out = rows_here.test, rows_here.held_out
+        if held_out is not None and test is not None:
+            patients = test.patients if privacy.unit == "patient" else None
+            rows = counts.counted_rows(len(held_out), patients, privacy.rows_per_patient, entropy)
             self.learner.load_vector(order.vector)
             with self._watch.stage("evaluating", len(rows)):
-                exact = count(self.learner, self.held_out, rows, self._watch)
+                exact = count(self.learner, held_out, rows, self._watch)
         # A site without a test row tells noise: that it has none is not for others to know.
         return counts.noised(exact, privacy, counted, entropy)
 

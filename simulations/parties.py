@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from clients.policy import count_units
+from clients.declared import count_units
 from fedmodel import tasks
 from fedmodel._text import listed
 from fedmodel.agreement import Facts, complete, complete_model

@@ -14,6 +14,7 @@ from flwr.supercore.run import Run
 import clients.app
 import server.app
 from clients.assemble import SiteConfig, make_site, open_state
+from clients.declared import Declared
 from clients.report import SiteReport, SiteWork, report_of
 from clients.site import Site
 from fedmodel.errors import ConfigError, FedmodelError, QuorumError
@@ -129,6 +130,8 @@ def _configs(parties: Parties, folder: RunFolder, homes: Homes) -> dict[int, Sit
     return {
         node: SiteConfig(
             name=name,
+            # What a hospital would have published, a simulation declares in its stead.
+            declared=Declared.of(parties.sites[name], parties.held_out.get(name)),
             home=home(name),
             dataset=homes.dataset,
             policy=homes.policy,

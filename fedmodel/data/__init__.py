@@ -3,7 +3,7 @@
 The library below it (``datasets``, ``pyarrow``) is imported only where rows are read or shared.
 """
 
-from fedmodel.data.checks import check_site, check_test, classes_of, labels_of
+from fedmodel.data.checks import check_test, classes_of, labels_of
 from fedmodel.data.held_out import hold_out, hold_out_everywhere
 from fedmodel.data.partition import Partition, site_names, split
 from fedmodel.data.rows import Rows
@@ -16,7 +16,6 @@ __all__ = [
     "Rows",
     "Source",
     "Tables",
-    "check_site",
     "check_test",
     "classes_of",
     "clinical_notes",

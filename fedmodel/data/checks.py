@@ -1,4 +1,4 @@
-"""Checks of rows that were read: labels, test rows, and a site's number of rows."""
+"""Checks of rows that were read: labels, and test rows."""
 
 import logging
 from collections.abc import Sequence
@@ -7,10 +7,9 @@ from fedmodel.config import suggest
 from fedmodel.data.columns import problem, shown
 from fedmodel.data.looks import near_equal
 from fedmodel.data.rows import Rows
-from fedmodel.errors import DataError
 from fedmodel.tasks import Task, in_order
 
-__all__ = ["check_site", "check_test", "classes_of", "labels_of"]
+__all__ = ["check_test", "classes_of", "labels_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,28 +97,3 @@ def _meant(label: str, labels: Sequence[str]) -> str:
     near = [other for group in near_equal({label, *labels}) if label in group for other in group]
     found = next((other for other in near if other != label), None)
     return suggest(label, labels) if found is None else f" (did you mean {shown(found)}?)"
-
-
-def check_site(name: str, rows: Rows, batch_size: int, *, held_out: int = 0) -> None:
-    """Check that a site has the rows for one batch.
-
-    Rows that it has held out count too. Which rows these are is chance, and chance is not to decide
-    who takes part; where a few are then missing to a batch, some are in it twice.
-
-    Args:
-        name: the site.
-        rows: its training rows.
-        batch_size: rows in a step.
-        held_out: how many more rows it has held out.
-
-    Raises:
-        DataError: if it has fewer, or none to train on.
-    """
-    have = len(rows) + held_out
-    if have < batch_size or not len(rows):
-        got = f"{len(rows)}{f' and {held_out} held out' * bool(held_out)}"
-        raise DataError(
-            f"site '{name}': expected at least {batch_size} training rows for one batch, got "
-            f"{got}; set train.batch_size={max(1, have)} or lower, give the site more rows, or "
-            "take fewer sites"
-        )

@@ -23,7 +23,7 @@ from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
 from fedmodel.training.padding import reads_padding
 
-__all__ = ["compare_gradients", "preflight"]
+__all__ = ["compare_gradients", "of_nobodys_rows", "preflight"]
 
 # Of a parameter's own largest gradient, and of the largest of all parameters: what rounding may do
 # to a parameter whose true gradient is zero (measured: below 1e-6, and below 2e-3 in bf16).
@@ -31,6 +31,20 @@ _TOLERANCE = {"float32": (1e-3, 1e-5), "bf16": (5e-2, 1e-2)}
 
 # What a layer that isn't made for per-unit gradients may raise.
 _FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+
+
+def of_nobodys_rows(learner: Learner, performance: Performance, unit: str) -> None:
+    """Check as :func:`preflight`, on rows that nobody has: what comes of it tells of no row.
+
+    Args:
+        learner: the network.
+        performance: which engine, and how many rows fit into a pass.
+        unit: of the job's privacy: where it is a patient, some have several of the rows.
+
+    Raises:
+        PrivacyError: saying what isn't so.
+    """
+    preflight(learner, replay.made_up_examples(learner, grouped=unit == "patient"), performance)
 
 
 def preflight(learner: Learner, examples: Examples, performance: Performance) -> None:

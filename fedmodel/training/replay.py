@@ -30,6 +30,7 @@ __all__ = [
     "borrowed",
     "check",
     "dropout_off",
+    "made_up_examples",
     "prove_evaluation",
     "prove_steps",
     "worst_parameters",
@@ -76,6 +77,17 @@ def _nudged(learner: Learner) -> Vector:
     # From where the job starts: what a coordinator sent may not decide what is refused.
     noise = Seed(0).child("preflight").numpy().standard_normal(learner.initial.size)
     return (learner.initial + NUDGE * noise).astype(np.float32)
+
+
+def made_up_examples(learner: Learner, *, grouped: bool) -> Examples:
+    """Return a few rows of different lengths that nobody has; always the same.
+
+    Args:
+        learner: the network that reads them.
+        grouped: whether some of them are of one patient.
+    """
+    lengths = [min(length, learner.longest) for length in _LENGTHS]
+    return _examples(learner, lengths, "replay", grouped)
 
 
 def _examples(learner: Learner, lengths: list[int], name: str, grouped: bool = False) -> Examples:
@@ -200,9 +212,7 @@ def check(learner: Learner, performance: Performance, grouped: bool) -> None:
     Raises:
         PrivacyError: saying at which parameters it isn't so.
     """
-    longest = learner.longest
-    lengths = [min(length, longest) for length in _LENGTHS]
-    more = _examples(learner, lengths, "replay", grouped)
+    more = made_up_examples(learner, grouped=grouped)
     fewer = more.without(more.units.rows_of(0))
     for examples in (more, fewer):
         prove_steps(learner, examples, performance)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from clients.declared import Declared
 from clients.policy import Policy
 from clients.site import Site
 from fedmodel.data import Rows
@@ -79,9 +80,11 @@ class Workload:
 
     def site(self, number: int, folder: Path) -> Site:
         """Return a site for the real client app."""
+        rows = self.rows_of(number)
         return Site(
             name=str(number),
-            rows=self.rows_of(number),
+            rows=rows,
+            declared=Declared.of(rows),
             state=SiteState(folder / "state", str(number)),
             policy=Policy(approval="auto"),
         )

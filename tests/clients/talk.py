@@ -8,6 +8,7 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 
 from clients.app import SiteApp
+from clients.declared import Declared
 from clients.policy import Policy
 from clients.site import Site
 from clients.site_run import SiteRun
@@ -40,6 +41,7 @@ def make_site(folder: Path, rows: Rows, **values: Any) -> Site:
         "ledger_path": folder / "ledger" / f"{name}.jsonl",
         "performance": CPU,
         "policy": Policy(**policy),
+        "declared": Declared.of(rows, values.get("test")),
     }
     return Site(**parts | values)
 
@@ -56,6 +58,8 @@ class Speaker:
 
     def restart(self, **changed: Any) -> None:
         """Speak to a new process of the site, perhaps one in which something is different."""
+        if "test" in changed:
+            changed.setdefault("declared", Declared.of(self.site.rows, changed["test"]))
         self.site = replace(self.site, **changed)
         site = self.site
         self.app = SiteApp(lambda context: site, Noted(lambda: self.on_step()))

@@ -12,7 +12,7 @@ import pytest
 from clients.site_run import SiteRun
 from fedmodel.accounting.claims import epsilon
 from fedmodel.data import Rows
-from fedmodel.errors import BudgetError, DataError, LedgerError, ProtocolError, RefusedError
+from fedmodel.errors import BudgetError, LedgerError, ProtocolError, RefusedError
 from fedmodel.job import Federation, Job, Model, Privacy, Train
 from fedmodel.ledger import Ledger, SpendEntry
 from fedmodel.mechanisms import noise
@@ -78,8 +78,9 @@ def test_without_noise_the_counts_are_the_accuracy_on_the_held_out_rows(
         asked = order(run, seed=seed)
         counts = run.evaluate(asked)
         run.learner.load_vector(asked.vector)
-        assert run.held_out is not None
-        truth = evaluate(run.learner, run.held_out)["accuracy"]
+        held_out = run._opened().held_out
+        assert held_out is not None
+        truth = evaluate(run.learner, held_out)["accuracy"]
         assert counts == Counts(values=(round(10 * truth), 10 - round(10 * truth)))
 
 
@@ -241,19 +242,28 @@ def test_a_site_whose_hold_out_is_empty_tells_noise(begin: Begin, tmp_path: Path
 
 
 def test_a_site_that_has_held_out_nothing_refuses_the_job(begin: Begin) -> None:
-    with pytest.raises(DataError, match="hold some out"):
+    with pytest.raises(RefusedError, match="hold some out"):
         begin(test=None)
     begin(replace(JOB, privacy=replace(JOB.privacy, evaluation="suppressed")), test=None)
 
 
-def test_test_rows_with_unknown_labels_are_refused_before_anything_is_spent(begin: Begin) -> None:
-    with pytest.raises(RefusedError, match="labels"):
-        begin(test=Rows(["x"], ["new"], None, ["p"]))
+def test_test_rows_of_other_classes_are_left_out_and_none_is_said_of_them(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    test = Rows.concat([ALL.select(range(20, 30)), Rows(["x"] * 3, ["new"] * 3, None, ["p"] * 3)])
+    run = begin(test=test)
+    counted = run.evaluate(order(run))
+    assert len(counted.values) == 2
+    found = run._opened()
+    assert found.held_out is not None
+    assert len(found.held_out) == 10
+    assert "3 of 13 held-out rows have labels that the job doesn't list" in caplog.text
 
 
 @pytest.mark.long
 def test_the_test_rows_count_among_those_delta_protects(begin: Begin) -> None:
-    job = replace(JOB, privacy=replace(JOB.privacy, delta=1 / 25))  # 20 rows and 10
-    with pytest.raises(Exception, match="must be below 1/records"):
-        begin(job)
-    begin(replace(job, privacy=replace(job.privacy, evaluation="suppressed")))
+    for evaluation in ("noised", "suppressed"):  # what a site declares are all of its rows
+        privacy = replace(JOB.privacy, evaluation=evaluation)
+        begin(replace(JOB, privacy=replace(privacy, delta=1 / 31)))  # 20 rows and 10
+        with pytest.raises(RefusedError, match="must be below 1/records"):
+            begin(replace(JOB, privacy=replace(privacy, delta=1 / 25)))

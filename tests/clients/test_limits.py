@@ -147,7 +147,7 @@ def test_every_limit_has_a_case() -> None:
 
 def test_all_broken_limits_are_named() -> None:
     limits = Limits(private=True, secagg="on", epsilon=1.0, rounds=1, train=("head",))
-    known = SiteFacts(name="north", rows=Untouched())  # type: ignore[arg-type]
+    known = SiteFacts(name="north", declared=Untouched())  # type: ignore[arg-type]
     names = []
     for broken in broken_rules(PLAIN, Policy(limits=limits), known):
         names.append(broken.rule)

@@ -8,23 +8,21 @@ import numpy as np
 import pytest
 
 from clients import site_run
+from clients.declared import Declared, count_units
 from clients.policy import (
     Charges,
     Policy,
     SiteFacts,
     broken_rules,
-    count_units,
     decide,
 )
 from clients.site_run import SiteRun
 from fedmodel import wire
-from fedmodel.accounting.planning import DeltaError
 from fedmodel.accounting.spends import Spend
 from fedmodel.data import Rows
 from fedmodel.errors import (
     BudgetError,
     ConfigError,
-    DataError,
     FedmodelError,
     FloorError,
     RefusedError,
@@ -84,10 +82,10 @@ def test_sites_of_any_size_have_the_same_plan_and_the_same_noise(
 
 
 def test_patients_as_unit_need_the_patients(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.patient=COLUMN"):
+    with pytest.raises(RefusedError, match=r"data\.patient=COLUMN"):
         begin(PATIENT, tmp_path, rows(20))
     held_out = replace(PATIENT, federation=replace(JOB.federation, test="held-out"))
-    with pytest.raises(DataError, match=r"data\.patient=COLUMN"):
+    with pytest.raises(RefusedError, match=r"data\.patient=COLUMN"):
         begin(held_out, tmp_path, rows(20, 5), test=rows(4))
     begin(JOB, tmp_path, rows(20))
 
@@ -107,7 +105,7 @@ def test_delta_is_held_against_patients_where_they_are_the_unit(tmp_path: Path) 
 def test_the_least_number_of_rows_stays_one_of_rows(tmp_path: Path) -> None:
     job = replace(PATIENT, federation=Federation(min_rows=16))
     begin(job, tmp_path, rows(16, 4))
-    with pytest.raises(DataError, match="at least 16 training rows"):
+    with pytest.raises(RefusedError, match="at least 16 rows"):
         begin(job, tmp_path, rows(15, 15))
 
 
@@ -115,18 +113,11 @@ def test_the_least_number_of_rows_stays_one_of_rows(tmp_path: Path) -> None:
 def test_chance_in_holding_out_does_not_decide_who_takes_part(private: bool) -> None:
     job = replace(JOB if private else replace(JOB, privacy=Privacy()), federation=Federation())
     least = max(job.federation.min_rows, 0 if private else job.train.batch_size)
-    for out in range(least):
+    short = "federation.min_rows" if job.federation.min_rows >= least else "train.batch_size"
+    for out in range(least + 1):
         assert named(job, Policy(), facts(rows(least - out), rows(out))) == []
-        assert named(job, Policy(), facts(rows(least - out), rows(max(0, out - 1)))) == (
-            ["federation.min_rows"] if out else []
-        )
-    # What it gives is noise, with or without a row; without noise it would be nothing.
-    nothing = named(job, Policy(), facts(Rows((), ()), rows(least)))
-    assert ("federation.min_rows" in nothing) is not private
-    assert not private or nothing == []
-    silent = replace(job, privacy=replace(job.privacy, evaluation="suppressed"))  # none is counted
-    assert not private or named(silent, Policy(), facts(Rows((), ()), rows(least))) == []
-    assert "federation.min_rows" in named(job, Policy(), facts(Rows((), ()), Rows((), ())))
+        fewer = facts(rows(least - out), rows(out - 1)) if out else facts(rows(least - 1))
+        assert short in named(job, Policy(), fewer)
 
 
 def test_a_patient_in_training_and_test_rows_counts_once() -> None:
@@ -137,7 +128,7 @@ def test_a_patient_in_training_and_test_rows_counts_once() -> None:
 
 def facts(table: Rows, test: Rows | None = None, charges: Charges | None = None) -> SiteFacts:
     told = None if charges is None else lambda: charges
-    return SiteFacts(name="north", rows=table, test=test, charges=told)
+    return SiteFacts(name="north", declared=Declared.of(table, test), charges=told)
 
 
 def named(job: Job, policy: Policy, known: SiteFacts) -> list[str]:
@@ -163,30 +154,30 @@ def test_a_job_that_fits_breaks_no_rule() -> None:
             replace(JOB, federation=Federation(min_rows=21)),
             Policy(),
             facts(rows(20)),
-            DataError,
+            RefusedError,
         ),
         (
             "train.batch_size",
             replace(JOB, privacy=Privacy()),
             Policy(),
             facts(rows(7)),
-            DataError,
+            RefusedError,
         ),
         (
             "federation.test",
             replace(JOB, federation=Federation(min_rows=1, test="held-out")),
             Policy(),
             facts(rows(20)),
-            DataError,
+            RefusedError,
         ),
         (
             "privacy.delta",
             replace(JOB, privacy=replace(JOB.privacy, delta=0.1)),
             Policy(),
             facts(rows(20)),
-            DeltaError,
+            RefusedError,
         ),
-        ("privacy.delta", PATIENT, Policy(), facts(rows(20)), DataError),
+        ("privacy.delta", PATIENT, Policy(), facts(rows(20)), RefusedError),
         ("floors", SUMMED, Policy(floors=Floors(cohort=7)), facts(rows(20)), FloorError),
         (
             "budget",
@@ -252,7 +243,7 @@ def test_the_policy_is_asked_before_the_model_is_loaded_or_anything_written(
 
     monkeypatch.setattr(site_run, "resident", loaded)
     job = replace(JOB, federation=Federation(min_rows=21))
-    with pytest.raises(DataError, match="at least 21"):
+    with pytest.raises(RefusedError, match="at least 21"):
         begin(job, tmp_path, rows(20))
     capped = make_site(tmp_path, rows(20), caps=Caps(epsilon=0.1))
     with pytest.raises(BudgetError, match=r"budget\.epsilon"):
@@ -260,7 +251,9 @@ def test_the_policy_is_asked_before_the_model_is_loaded_or_anything_written(
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
-def test_a_site_that_refuses_by_its_rows_has_written_nothing_not_even_a_key(tmp_path: Path) -> None:
+def test_a_site_that_refuses_by_what_it_declares_has_not_even_written_a_key(
+    tmp_path: Path,
+) -> None:
     for job in (
         replace(JOB, federation=Federation(min_rows=21)),
         replace(JOB, privacy=replace(JOB.privacy, delta=0.1)),
@@ -275,7 +268,7 @@ def test_without_caps_the_ledger_is_not_read_for_them(tmp_path: Path) -> None:
     def asked() -> Charges:
         raise AssertionError("the ledger was read")
 
-    known = SiteFacts(name="north", rows=rows(20), charges=asked)
+    known = SiteFacts(name="north", declared=Declared.of(rows(20)), charges=asked)
     assert named(JOB, Policy(), known) == []
     assert named(replace(JOB, privacy=Privacy()), Policy(caps=Caps(epsilon=1.0)), known) == []
 
@@ -320,7 +313,7 @@ def test_an_offer_that_is_refused_leaves_the_run_that_was_joined(tmp_path: Path)
     assert not talk.join(JOB).has_error()
     reply = talk.join(replace(JOB, federation=Federation(min_rows=99)))
     assert reply.has_error()
-    assert reply.error.code == {k: code for code, k, _ in failures._KINDS}[FedmodelError]
+    assert reply.error.code == {k: code for code, k, _ in failures._KINDS}[RefusedError]
     work = talk.app.work(RUN, NODE)
     assert work.rule == "federation.min_rows: asked 99, allowed 20"
     talk.job = JOB

@@ -10,7 +10,7 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 import clients.assemble
-from clients.policy import count_units
+from clients.declared import count_units
 from clients.site import Site
 from fedmodel.agreement import Facts, complete, complete_model
 from fedmodel.data import Rows

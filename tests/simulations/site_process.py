@@ -17,6 +17,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import SiteApp
 from clients.assemble import SiteConfig, make_site, open_state
+from clients.declared import Declared
 from clients.policy import Policy
 from clients.report import report_of
 from fedmodel import config
@@ -44,8 +45,10 @@ def _pickled(*_: Any, **__: Any) -> Any:
 def main(file: str) -> None:
     """Be the site that a JSON file describes, until it has reported."""
     given: dict[str, Any] = json.loads(Path(file).read_text())
+    rows = Rows(tuple(given["texts"]), tuple(given["labels"]))
     site_config = SiteConfig(
         name=given["name"],
+        declared=Declared.of(rows),
         home=Path(given["home"]),
         policy=Policy(approval="auto"),
         performance=Performance(device="cpu"),
@@ -54,7 +57,7 @@ def main(file: str) -> None:
     site = make_site(
         site_config,
         open_state(site_config),
-        Rows(tuple(given["texts"]), tuple(given["labels"])),
+        rows,
         None,
         roster=roster,
     )

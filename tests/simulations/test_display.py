@@ -142,7 +142,7 @@ def test_an_error_that_nobody_foresaw_is_told_by_its_place_and_is_the_cause(
     def fail(*_: object, **__: object) -> None:
         raise KeyError("a row")
 
-    monkeypatch.setattr(SiteRun, "_prepare", fail)
+    monkeypatch.setattr(SiteRun, "__init__", fail)
     with pytest.raises(QuorumError) as raised:
         fedmodel.simulate(*FAST[1:], run=str(tmp_path / "first"))
     assert isinstance(raised.value.__cause__, KeyError)

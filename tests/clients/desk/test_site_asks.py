@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from clients.declared import Declared
 from clients.desk import Approvals
 from clients.policy import Policy
 from fedmodel import wire
@@ -125,17 +126,27 @@ def offers(talk: Talk) -> list[tuple[int, str] | None]:
     return heard
 
 
+FEW, MANY = Rows(["x"] * 30, ["a"] * 30), Rows(["y"] * 50, ["b", "c"] * 25)
+BRACKET = Declared(records=(20, 99), labels=("a", "b"))
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("approval", ["each", "auto"])
-def test_who_isnt_approved_hears_nothing_that_rows_decide(tmp_path: Path, approval: Any) -> None:
-    """With every job taken that the policy allows, the same questions tell the rows apart."""
-    few, many = Rows(["x"] * 3, ["a"] * 3), Rows(["y"] * 50, ["b", "c"] * 25)
+@pytest.mark.parametrize(
+    ("approval", "declared", "alike"),
+    [("each", None, True), ("auto", None, False), ("auto", BRACKET, True)],
+    ids=["asked", "what rows say", "declared"],
+)
+def test_who_asks_on_and_on_hears_nothing_that_rows_decide(
+    tmp_path: Path, approval: Any, declared: Declared | None, *, alike: bool
+) -> None:
+    """With numbers that follow from rows, the same questions tell the rows apart."""
     heard = []
-    for name, rows in (("few", few), ("many", many)):
+    for name, rows in (("few", FEW), ("many", MANY)):
         talk = Talk(tmp_path / name, approval=approval)
-        talk.restart(rows=rows)
+        talk.restart(rows=rows, declared=declared or Declared.of(rows))
         heard.append(offers(talk))
-    assert (heard[0] == heard[1]) == (approval == "each")
+    assert (heard[0] == heard[1]) == alike
+    assert None in heard[0] or approval == "each"
 
 
 def test_no_leg_of_a_sum_is_answered_once_a_word_is_taken_back(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from fedmodel import tasks
-from fedmodel.data import Rows, Source, check_site, check_test, labels_of, load
+from fedmodel.data import Rows, Source, check_test, labels_of, load
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.seeds import Seed
 
@@ -176,18 +176,6 @@ def test_a_label_that_is_nearly_known(label: str, meant: str | None) -> None:
     with pytest.raises(DataError) as caught:
         check_test(Rows("a", [label]), ["benign", "1"], SINGLE)
     assert (f"did you mean '{meant}'?" in str(caught.value)) == (meant is not None)
-
-
-def test_a_site_smaller_than_a_batch() -> None:
-    rows = Rows(["a"] * 5, ["x"] * 5)
-    check_site("north", rows, 5)
-    with pytest.raises(DataError, match=r"'north'.*at least 6.*got 5.*train.batch_size=5"):
-        check_site("north", rows, 6)
-    check_site("north", rows, 6, held_out=1)
-    with pytest.raises(DataError, match=r"at least 8.*got 5 and 2 held out; .*batch_size=7"):
-        check_site("north", rows, 8, held_out=2)
-    with pytest.raises(DataError, match=r"got 0 and 9 held out"):
-        check_site("north", Rows((), ()), 8, held_out=9)
 
 
 @pytest.mark.parametrize(
