@@ -109,6 +109,7 @@ def decide(
     policy: Policy,
     facts: SiteFacts | None = None,
     offered: Circumstances | None = None,
+    noted: "Callable[[Broken], None] | None" = None,
 ) -> None:
     """Say yes to a job by returning, or no by raising what the first broken rule says.
 
@@ -117,6 +118,7 @@ def decide(
         policy: what the site allows.
         facts: about the site; ``None``: ask only what is about the job and its offer.
         offered: what comes with the job; ``None``: nothing does, now.
+        noted: is told the rule that says no.
 
     Raises:
         RefusedError: for a job beyond the site's limits, or that asks for more rows than the site
@@ -127,6 +129,8 @@ def decide(
     """
     for broken in broken_rules(job, policy, facts, offered):
         broken.error.rule = str(broken)
+        if noted is not None:
+            noted(broken)
         raise broken.error
 
 

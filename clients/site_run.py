@@ -15,6 +15,7 @@ from clients.desk.asked import asked_by
 from clients.desk.noted import circumstances_of, note_offer
 from clients.exchange import Exchange, make_exchange
 from clients.policy import SiteFacts, decide
+from clients.refusals import note_of
 from clients.round_files import RoundFiles
 from clients.site import Site
 from clients.site_rows import SiteRows, open_rows
@@ -79,13 +80,14 @@ class SiteRun:
             roster=None if site.roster is None else len(site.roster.members),
             charges=lambda: account().charges(),
         )
-        offered = circumstances_of(offer, site)
-        decide(job, site.policy, offered=offered)  # what that rules out, nobody need look at
+        offered, noted = circumstances_of(offer, site), note_of(offer, site)
+        # What that rules out, nobody need look at.
+        decide(job, site.policy, offered=offered, noted=noted)
         note_offer(offer, site)
         # Then this, for what is not approved hears nothing of the site but that it waits.
         if site.policy.approval == "each":
             site.approvals.admit(asked_by(offer, site.roster))
-        decide(job, site.policy, facts, offered)
+        decide(job, site.policy, facts, offered, noted)
         performance = site.performance or offer.performance
         performance.check(job.privacy)
         plan = plan_of(job) if job.privacy.private else None

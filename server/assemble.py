@@ -7,6 +7,7 @@ from pathlib import Path
 from fedmodel import models
 from fedmodel.data import Rows
 from fedmodel.identity.provision import CoordinatorKeys
+from fedmodel.identity.refusals import RefusalLog
 from fedmodel.job import Job, Performance
 from fedmodel.runs import RunFolder
 from fedmodel.training import examples as rows_as_tensors
@@ -20,6 +21,8 @@ from server.ledger_memory import LedgerMemory
 
 __all__ = ["Known", "make_coordinator"]
 
+_MOST_REFUSALS = 1000  # rows a day: one for each site of a large federation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
@@ -32,6 +35,7 @@ class Known:
         exclude: nodes that its operator leaves out.
         copies: files of them that are only read: other runs'.
         purpose: of the run, for the sites' people.
+        home: its own folder, whose security log has which sites have refused; ``None``: none does.
     """
 
     keys: CoordinatorKeys | None = None
@@ -40,6 +44,7 @@ class Known:
     exclude: frozenset[int] = frozenset()
     copies: Sequence[Path] = ()
     purpose: str = ""
+    home: Path | None = None
 
 
 def make_coordinator(
@@ -86,6 +91,7 @@ def make_coordinator(
         else LedgerMemory(),
         keys=known.keys,
         exclude=known.exclude,
+        refusals=None if known.home is None else RefusalLog(known.home, most=_MOST_REFUSALS),
         rates=rates(learner.module, learner.layout, job.train) if distributed else None,
         reporter=reporter or Silent(),
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmodel.identity.provision import CoordinatorKeys
+from fedmodel.identity.refusals import RefusalLog
 from fedmodel.job import Job, Performance
 from fedmodel.runs import RunFolder, new_run
 from fedmodel.seeds import Entropy
@@ -95,6 +96,7 @@ class Coordinator:
         keys: its own, and the roster; needed where updates are hidden or sealed.
         rates: learning rate of each coordinate, float32 ``[trainable]``; needed where the
             coordinator takes the optimiser's steps (``privacy=distributed``).
+        refusals: where it is kept which sites have refused the job, and why; ``None``: nowhere.
         exclude: nodes that its operator leaves out.
         entropy: real randomness: names of joinings.
         timeout: seconds to wait for the sites in a round.
@@ -114,6 +116,7 @@ class Coordinator:
     memory: LedgerMemory = field(default_factory=LedgerMemory)
     keys: CoordinatorKeys | None = None
     rates: Vector | None = None
+    refusals: RefusalLog | None = None
     exclude: frozenset[int] = frozenset()
     entropy: Entropy = field(default_factory=Entropy)
     timeout: float = 3600.0

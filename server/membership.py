@@ -55,6 +55,7 @@ def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict
         for node, unknown in greeted.items()
     }
     memory.save()
+    _note_refusals(coordinator, channel, answers)
     coordinator.reporter.sites_joined(joined)
     return joined
 
@@ -137,6 +138,33 @@ def _known(channel: Channel, coordinator: Coordinator) -> list[int]:
         return channel.nodes()
     _greeted(channel, coordinator, voice.joining or coordinator.entropy.bytes(32).hex())
     return sorted(voice.members)
+
+
+def _note_refusals(
+    coordinator: Coordinator, channel: Channel, answers: Mapping[int, Answer]
+) -> None:
+    """Write down which sites have refused: the kind, and the rule where it was told, no more."""
+    if coordinator.refusals is None:
+        return
+    run, job, keys = coordinator.run, coordinator.job.sha256, coordinator.keys
+    members = {} if channel.voice is None else channel.voice.members
+    for node, answer in sorted(answers.items()):
+        failure = answer.failure
+        if failure is None or not failure.kind:
+            continue
+        site = (
+            keys.roster.member(members[node]).name if keys and node in members else f"node {node}"
+        )
+        rule = failure.rule or "not told"
+        coordinator.refusals.add(
+            "site-refused",
+            same=(run, job, site, failure.kind, rule),
+            site=site,
+            kind=failure.kind,
+            rule=rule,
+            run=run,
+            job=job,
+        )
 
 
 def _refusal(

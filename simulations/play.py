@@ -87,7 +87,7 @@ def play(
     run_id, homes = secrets.randbits(62) + 1, homes or Homes()
     configs = _configs(parties, folder, homes)
     states = {node: open_state(config) for node, config in configs.items()}
-    keys = _provision(states, (homes.state or folder.path) / "coordinator")
+    keys = _provision(states, _coordinator_home(folder, homes))
     sites = {
         node: _site(parties, config, states[node], keys.roster) for node, config in configs.items()
     }
@@ -168,7 +168,12 @@ def _known(
 ) -> Known:
     exclude = excluded(parties, homes)
     if not parties.job.privacy.private:
-        return Known(keys=keys, exclude=exclude, purpose=homes.purpose)
+        return Known(
+            keys=keys,
+            exclude=exclude,
+            purpose=homes.purpose,
+            home=_coordinator_home(folder, homes),
+        )
     # What a roster tells in the real world: which key is whose.
     public = {node: state.key.public.hex() for node, state in states.items()}
     memory, copies = [folder.tree_heads], []
@@ -185,7 +190,12 @@ def _known(
         copies=copies,
         exclude=exclude,
         purpose=homes.purpose,
+        home=_coordinator_home(folder, homes),
     )
+
+
+def _coordinator_home(folder: RunFolder, homes: Homes) -> Path:
+    return (homes.state or folder.path) / "coordinator"
 
 
 def _names_one(path: Path, public: Mapping[int, str]) -> bool:

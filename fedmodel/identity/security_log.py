@@ -59,7 +59,8 @@ class Row:
         time: when it was written, by this machine's clock, UTC.
         by: account that did it.
         event: what was done, a few words with hyphens.
-        about: what with: names, fingerprints, hashes. Public facts only.
+        about: what with: names, fingerprints, hashes; of a refused job what was asked and allowed,
+            which may be a number of the party's own. Never a secret, nor anything of a row.
     """
 
     schema: Literal["fedmodel.security/1"] = "fedmodel.security/1"

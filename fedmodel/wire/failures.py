@@ -23,6 +23,10 @@ __all__ = ["Failure", "decode_error", "encode_error", "unexpected"]
 
 _UNEXPECTED = 200
 _ELSEWHERE = "see the site's own log"
+# What a site says where a rule of its policy says no, and may be told.
+_RULE = re.compile(
+    r"this (?:site's policy allows|would exceed) ((?:policy|budget)\.[a-z_]{1,40}) ?="
+)
 _ACCUSED = re.compile(r"the shares from site ([1-9]\d{0,4}): ")
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
@@ -46,12 +50,16 @@ class Failure:
         budget: its budget is spent.
         wrong: it has answered, and what it has sent is itself wrong.
         accuses: number in the roster of the site of which it says that.
+        kind: of error that the site has named; empty where it named none.
+        rule: of the site's policy, where it was told.
     """
 
     reason: str
     budget: bool = False
     wrong: bool = field(default=False, compare=False)
     accuses: int | None = field(default=None, compare=False)
+    kind: str = field(default="", compare=False)
+    rule: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", escaped(self.reason))
@@ -90,8 +98,12 @@ def decode_error(error: Error) -> Failure:
     """Return why a site gave no update."""
     reason = (error.reason or f"error {error.code}")[:400].replace("\n", " ")
     accused = _ACCUSED.match(reason) if error.code == _KINDS[2][0] else None
+    kind = {code: kind.__name__ for code, kind, _ in _KINDS}.get(error.code, "")
+    rule = _RULE.match(reason) if kind else None
     return Failure(
         reason=reason,
+        kind=kind,
+        rule=rule[1] if rule else None,
         budget=error.code == _KINDS[0][0],
         accuses=int(accused[1]) if accused else None,
     )

@@ -248,10 +248,10 @@ def test_the_policy_is_asked_before_the_model_is_loaded_or_anything_written(
     capped = make_site(tmp_path, rows(20), caps=Caps(epsilon=0.1))
     with pytest.raises(BudgetError, match=r"budget\.epsilon"):
         SiteRun(Offer(run="test", job=JOB), capped)
-    assert not list(tmp_path.rglob("*.jsonl"))
+    assert {path.name for path in tmp_path.rglob("*.jsonl")} == {"security.jsonl"}
 
 
-def test_a_site_that_refuses_by_what_it_declares_has_not_even_written_a_key(
+def test_a_site_that_refuses_by_what_it_declares_has_written_its_log_and_no_key(
     tmp_path: Path,
 ) -> None:
     for job in (
@@ -261,7 +261,11 @@ def test_a_site_that_refuses_by_what_it_declares_has_not_even_written_a_key(
     ):
         with pytest.raises(FedmodelError):
             begin(job, tmp_path / "site", rows(20), caps=Caps(epsilon=5.0))
-        assert not (tmp_path / "site").exists()
+        (home,) = (tmp_path / "site").iterdir()
+        assert {path.name for path in home.iterdir()} == {
+            "security.jsonl",
+            *("refusals.json", "refusals.lock"),
+        }
 
 
 def test_without_caps_the_ledger_is_not_read_for_them(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""Refusals of a policy in the security logs of both ends, and what the coordinator's has not."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.limits import Limits
+from fedmodel.cli import main
+from fedmodel.errors import BudgetError, RefusedError
+from fedmodel.identity.security_log import Row, SecurityLog
+from fedmodel.job import Federation
+from fedmodel.ledger.caps import Caps
+from fedmodel.wire import decode_error
+from tests.clients.test_app import PLAIN, PRIVATE, Talk
+
+
+def rows_of(folder: Path, event: str) -> list[Row]:
+    found = SecurityLog(folder / "security.jsonl").rows()
+    return [row for row in found if row.event == event]
+
+
+def test_a_site_writes_down_what_it_refused_once_for_each_run(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, limits=Limits(epsilon=1.0))
+    for _ in range(3):
+        assert talk.join(PRIVATE).has_error()
+    talk.join(PRIVATE, run="other")
+    talk.join(PLAIN)
+    told = [dict(row.about) for row in rows_of(talk.site.state.folder, "job-refused")]
+    about = {"rule": "policy.epsilon", "allowed": "1", "coordinator": "none"}
+    asked = {"asked": "privacy.epsilon=3", "job": PRIVATE.sha256}
+    assert told == [
+        about | asked | {"run": "test"},
+        about | asked | {"run": "other"},
+        about | {"asked": "privacy=none", "job": PLAIN.sha256, "run": "test"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("job", "site", "rule", "allowed", "kind"),
+    [
+        (
+            replace(PLAIN, federation=Federation(min_rows=99)),
+            {},
+            "federation.min_rows",
+            "16",
+            RefusedError,
+        ),
+        (PRIVATE, {"caps": Caps(epsilon=0.1)}, "budget", "", BudgetError),
+        (PLAIN, {"limits": Limits(rounds=1)}, "policy.rounds", "1", RefusedError),
+    ],
+)
+def test_what_is_the_sites_own_stands_in_its_log_and_is_no_rule_to_the_coordinator(
+    job: Any, site: dict[str, Any], rule: str, allowed: str, kind: type, tmp_path: Path
+) -> None:
+    talk = Talk(tmp_path, **site)
+    told = decode_error(talk.join(job).error)
+    (row,) = rows_of(talk.site.state.folder, "job-refused")
+    assert row.about["rule"] == rule
+    assert row.about["allowed"] == allowed or rule == "budget"
+    expected = {"policy.rounds": "policy.rounds", "budget": "budget.epsilon"}.get(rule)
+    assert told.rule == expected
+    assert told.kind == kind.__name__
+
+
+def test_what_isnt_approved_yet_is_no_refusal_of_the_policy(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, approval="each")
+    assert talk.join(PLAIN).has_error()
+    assert not (talk.site.state.folder / "security.jsonl").exists()
+
+
+@pytest.mark.long
+def test_both_ends_of_a_simulation_have_the_refusal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    words = ["simulate", "debug=fast", "train=head", "federation.sites=2", f"state={state}"]
+    words += ["policy.epsilon=0.5", "privacy.epsilon=2", f"run={tmp_path / 'run'}"]
+    assert main(words) == 1
+    assert "policy.epsilon=0.5" in capsys.readouterr().out
+    heard = [dict(row.about) for row in rows_of(state / "coordinator", "site-refused")]
+    assert {each["site"] for each in heard} == {"site-1", "site-2"}
+    assert all(each["rule"] == "policy.epsilon" for each in heard)
+    assert all(each["kind"] == "RefusedError" for each in heard)
+    for site in ("site-1", "site-2"):
+        ours = [dict(row.about) for row in rows_of(state / site, "job-refused")]
+        assert len(ours) == 1
+        assert {(o["run"], o["job"]) for o in ours} == {(h["run"], h["job"]) for h in heard}
+        assert ours[0]["asked"] == "privacy.epsilon=2"
+        assert ours[0]["allowed"] == "0.5"
+        assert len(ours[0]["coordinator"]) == 32
+    # What is told is the kind and the public rule.
+    assert all(set(each) == {"site", "kind", "rule", "run", "job"} for each in heard)
+    assert json.dumps(heard).count("site-1") == 1
