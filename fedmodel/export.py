@@ -1,6 +1,8 @@
 """The verb ``export``: a finished run's model as a folder with a model card."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +109,8 @@ def export_run(
 
     if form == "onnx":
         models.onnx.check_installed()
-    learner = resident(job, Performance(device="cpu"))
+    with _unsaid("fedmodel.models"):  # of the base model's head: what the run trained comes next
+        learner = resident(job, Performance(device="cpu"))
     learner.load_vector(learner.layout.from_named(folder.model()))
     card = model_card(
         folder.manifest.job,
@@ -119,6 +122,18 @@ def export_run(
     )
     models.export(learner.module, learner.tokenizer, to, form=form, card=card)
     return to
+
+
+@contextmanager
+def _unsaid(room: str) -> Iterator[None]:
+    """Keep warnings of a package's loggers to itself."""
+    logger = logging.getLogger(room)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def exported(module: Any, tokenizer: Any, form: ExportForm) -> Exported:

@@ -14,8 +14,11 @@ from fedmodel._text import show_epsilon
 from fedmodel.export import export_run
 from fedmodel.job import Job
 from fedmodel.runs import RunFolder
+from fedmodel.training import learner
 from fedmodel.training.learner import resident
 from simulations.run import simulate
+from tests.checkpoints import write_checkpoint
+from tests.fedmodel.training.families import CONFIGS
 from tests.jobs import CPU
 
 TEXTS = ["Chest pain since yesterday.", "Cough and fever, no pain at all."]
@@ -26,12 +29,12 @@ def trained(tmp_path: Path, *overrides: str) -> tuple[Path, torch.Tensor]:
     args = ["debug=fast", "data.rows=160", "data.test_rows=40", *overrides, f"run='{folder}'"]
     simulate(cli.compose("simulate", args), Console(file=io.StringIO()))
     opened = RunFolder.open(folder)
-    learner = resident(Job.from_mapping(dict(opened.manifest.job)), CPU)
-    learner.load_vector(learner.layout.from_named(opened.model()))
-    learner.module.eval()
-    batch = learner.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    made = resident(Job.from_mapping(dict(opened.manifest.job)), CPU)
+    made.load_vector(made.layout.from_named(opened.model()))
+    made.module.eval()
+    batch = made.tokenizer(TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
-        logits = learner.module(**batch).logits
+        logits = made.module(**batch).logits
     return folder, logits
 
 
@@ -96,6 +99,23 @@ def test_the_card_tells_the_privacy_that_was_spent(
     assert cli.main(["export", f"run='{folder}'", f"to='{to}3'", form]) == 0
     assert "trust_remote_code" not in (tmp_path / "out3" / "README.md").read_text()
     assert "Clinical notes that fedmodel makes up" in (tmp_path / "out3" / "README.md").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_an_export_doesnt_say_that_a_head_is_made_new(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pooling: str
+) -> None:
+    """That is of the base model's: who exports what was trained would think it lost."""
+    kind = "AutoModelForSequenceClassification"
+    base = write_checkpoint(tmp_path / "base", CONFIGS["bert"](), kind)
+    more = ("train=head", "privacy=none", "model=hub", f"model.path='{base}'")
+    folder, _ = trained(tmp_path, *more, f"model.pooling={pooling}", "model.max_length=16")
+    assert "trained" in caplog.text
+    caplog.clear()
+    learner._resident.cache_clear()  # as in a process of its own
+    export_run(folder, tmp_path / "out")
+    assert not caplog.records
 
 
 @pytest.mark.long
