@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from fedmodel import models
@@ -22,7 +23,7 @@ from fedmodel.tasks import Task
 from fedmodel.training.learner import Learner
 from fedmodel.watch import UNWATCHED, Watch
 
-__all__ = ["count_classes", "counts_table", "rare_classes", "say_cut", "say_rare", "say_unit"]
+__all__ = ["count_classes", "counts_table", "rare_classes", "say_rare", "say_unit", "say_unread"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,31 +33,53 @@ _COLUMNS = 8  # classes that have a column of their own
 _LISTED = 20
 _LOOKED_AT = 5_000_000  # characters
 _AT_ONCE = 1000  # texts
+_UNKNOWN = 0.1  # share of pieces; rare signs and names are below it
 
 
-def say_cut(
+def say_unread(
     learner: Learner, texts: Sequence[str], least: float = 0.0, watch: Watch = UNWATCHED
 ) -> None:
-    """Log how many rows ``model.max_length`` cuts, and how long they are.
+    """Log what of the rows the model doesn't read: what ``model.max_length`` cuts, unknown words.
 
     Args:
         learner: the model.
         texts: of all training rows; of very many, evenly spaced ones are looked at.
-        least: share of all tokens that must be lost for a word.
+        least: share of all tokens that must be cut for a word.
         watch: who is told how far it is.
     """
-    every, longest = 1 + sum(map(len, texts)) // _LOOKED_AT, learner.longest
+    every = 1 + sum(map(len, texts)) // _LOOKED_AT
     looked = list(texts[::every])
     if not looked:
         return
     found: list[int] = []
+    unknown = 0
     with watch.stage("measuring the texts", len(looked)):
         for start in range(0, len(looked), _AT_ONCE):
             part = looked[start : start + _AT_ONCE]
             encoded = learner.tokenizer(part, return_attention_mask=False, verbose=False)
             found += [len(ids) for ids in encoded["input_ids"]]
+            unknown += sum(
+                ids.count(learner.tokenizer.unk_token_id) for ids in encoded["input_ids"]
+            )
             watch.advance(len(part))
     lengths = np.array(found)
+    _say_unknown(unknown, lengths - learner.tokenizer.num_special_tokens_to_add())
+    _say_cut(learner, lengths, least, " looked at" if every > 1 else "")
+
+
+def _say_unknown(unknown: int, pieces: NDArray[np.int64]) -> None:
+    """Log the share of unknown pieces; a text of which no piece is known is one (see Examples)."""
+    share = (unknown + int((pieces == 0).sum())) / int(np.maximum(1, pieces).sum())
+    if share >= _UNKNOWN:
+        logger.warning(
+            "the model's tokenizer doesn't know %.0f %% of the texts' pieces, and what it doesn't "
+            "know is all one to the model: take a model made for their language and script",
+            100 * share,
+        )
+
+
+def _say_cut(learner: Learner, lengths: NDArray[np.int64], least: float, looked: str) -> None:
+    longest = learner.longest
     cut = int((lengths > longest).sum())
     lost = 1 - float(np.minimum(lengths, longest).sum()) / max(1, int(lengths.sum()))
     if not cut or lost < least:
@@ -72,7 +95,7 @@ def say_cut(
     logger.warning(
         "model.max_length=%d cuts %d of %d training rows%s, and %s of all tokens are never "
         "read. Tokens of a row: half have up to %d, nine in ten up to %d, all up to %d; %s",
-        longest, cut, len(looked), " looked at" if every > 1 else "",
+        longest, cut, len(lengths), looked,
         "less than 1 %" if lost < 0.01 else f"{100 * lost:.0f} %",
         half, most, lengths.max(), fix,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from fedmodel.job import Job, Performance
 from fedmodel.seeds import Seed
 from fedmodel.training.learner import Learner, network
 from fedmodel.watch import UNWATCHED, Watch
-from simulations.notices import say_cut, say_rare, say_unit
+from simulations.notices import say_rare, say_unit, say_unread
 from simulations.scenario import Scenario
 
 __all__ = ["Parties", "gather"]
@@ -87,7 +87,7 @@ def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
         learner = network(model, proposal.train, Seed(proposal.seed), proposal.performance)
     # Our own notes are made so that little is lost by the defaults.
     least = 0.01 if scenario.source.kind == "synthetic" else 0.0
-    say_cut(learner, Rows.concat(sites.values()).texts, least, watch)
+    say_unread(learner, Rows.concat(sites.values()).texts, least, watch)
     return Parties(
         job=complete(proposal, replace(facts, weights=learner.digest)),
         performance=proposal.performance,

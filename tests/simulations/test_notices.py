@@ -11,7 +11,7 @@ from fedmodel import cli, tasks
 from fedmodel.data import Rows
 from fedmodel.errors import DataError
 from fedmodel.job import ProposedPrivacy
-from simulations.notices import counts_table, rare_classes, say_cut, say_rare, say_unit
+from simulations.notices import counts_table, rare_classes, say_rare, say_unit, say_unread
 from simulations.parties import Parties, gather
 from simulations.run import main
 from simulations.scenario import Scenario
@@ -100,19 +100,35 @@ def test_truncation_is_said(
     assert "model.max_length=16 cuts" in caplog.text
     assert "this model reads up to 256" in caplog.text
     caplog.clear()
-    say_cut(learner, texts)
+    say_unread(learner, texts)
     # Two special tokens each: 3, 16, 17 and 64 of which 16 are kept.
     lost = round(100 * (1 + 48) / (3 + 16 + 17 + 64))
     assert f"cuts 2 of 4 training rows, and {lost} % of all tokens are never read" in caplog.text
     assert "half have up to 16, nine in ten up to 64, all up to 64" in caplog.text
     caplog.clear()
-    say_cut(learner, texts[:2])
-    say_cut(learner, [])
-    say_cut(learner, texts, least=0.5)
+    say_unread(learner, texts[:2])
+    say_unread(learner, [])
+    say_unread(learner, texts, least=0.5)
     assert not caplog.records
     monkeypatch.setattr("simulations.notices._LOOKED_AT", 15_000)
-    say_cut(learner, ["note"] * 3000 + ["note " * 20] * 300)  # 42,000 characters
+    say_unread(learner, ["note"] * 3000 + ["note " * 20] * 300)  # 42,000 characters
     assert "cuts 100 of 1100 training rows looked at" in caplog.text
+
+
+@pytest.mark.long
+def test_texts_that_the_tokenizer_doesnt_know_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of another script is one unknown token after another: only its length is learned from."""
+    learner = gathered(table(tmp_path / "rows.csv", ["a", "b"] * 20)).learner
+    assert "doesn't know" not in caplog.text
+    say_unread(learner, ["note " * 19 + "\u8840"])
+    assert not caplog.records
+    say_unread(learner, ["note " * 2 + "\u8840\u8840", "note"])
+    assert "doesn't know 40 % of the texts' pieces" in caplog.text
+    caplog.clear()
+    say_unread(learner, ["\x00", "note"])  # a text of no piece
+    assert "doesn't know 50 %" in caplog.text
 
 
 def shown(width: int = 200, **given: Any) -> str:
