@@ -9,7 +9,7 @@ from typing import Any
 from fedmodel._paths import conf_dir
 from fedmodel.errors import ConfigError
 
-__all__ = ["as_typed", "compose", "dotted", "expand", "meant", "quoted"]
+__all__ = ["as_typed", "check_choices", "compose", "dotted", "expand", "meant", "quoted"]
 
 _QUOTED = re.compile(r"""(['"])(?:(?!\1)[^\\]|\\.)*\1""")
 # Only there have backslashes a meaning: before a quote, an interpolation and the end.
@@ -189,7 +189,7 @@ def compose(verb: str, overrides: Sequence[str], conf: Path | None = None) -> di
     from omegaconf.errors import OmegaConfBaseException
 
     folder = conf or conf_dir()
-    _check_choices(overrides, folder)
+    check_choices(overrides, folder)
     with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
         try:
             composed = hydra_compose(verb, overrides=list(overrides))
@@ -209,7 +209,7 @@ def dotted(mapping: Any, prefix: str = "") -> list[str]:
     return [k for key, value in mapping.items() for k in dotted(value, f"{prefix}{key}.")]
 
 
-def _check_choices(overrides: Sequence[str], folder: Path) -> None:
+def check_choices(overrides: Sequence[str], folder: Path) -> None:
     """Check the choices of groups: Hydra passes over an optional group's unknown choice.
 
     Raises:

@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fedmodel.cli.composing import check_choices
+
 __all__ = ["folded", "overview", "page", "verb"]
 
 # What stands before a column of comments (a choice, a key, a verb), and the comment. A long key has
@@ -46,6 +48,9 @@ def verb(name: str, text: str, conf: Path, given: Sequence[str] = ()) -> str:
         conf: folder of the configuration.
         given: what else stands on the command line; the choices and values among it are shown as
             they would be taken.
+
+    Raises:
+        ConfigError: for a choice that there isn't.
     """
     primary = conf / f"{name}.yaml"
     groups, values = _given(_groups(primary), given, conf)
@@ -106,14 +111,19 @@ def _wrap(text: str, width: int, first: str, indent: str) -> list[str]:
 def _given(
     groups: Mapping[str, str], given: Sequence[str], conf: Path
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the groups' choices, and the keys' values, with what is given among them."""
+    """Return the groups' choices, and the keys' values, with what is given among them.
+
+    Raises:
+        ConfigError: for a choice that there isn't.
+    """
     choices, values = dict(groups), {}
     for word in given:
         key, _, value = word.lstrip("+").partition("=")
         if key not in groups:
             values[key] = value
-        elif (conf / key / f"{value}.yaml").exists():
-            choices[key] = value
+        else:
+            choices[key] = value.partition(",")[0]  # of a sweep's choices the first
+            check_choices([f"{key}={choices[key]}"], conf)
     return choices, values
 
 

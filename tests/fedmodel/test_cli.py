@@ -51,6 +51,7 @@ def test_help_lists_every_group_and_choice() -> None:
         (["simulate", "trian.lr=1"], "unknown key 'trian.lr' (did you mean 'train.lr'?)"),
         (["simulate", "train.lrr=1"], "unknown key 'train.lrr' (did you mean 'train.lr'?)"),
         (["simulate", "train=lroa"], "train=lroa isn't a choice (did you mean 'lora'?)"),
+        (["simulate", "train=lroa", "--help"], "train=lroa isn't a choice (did you mean 'lora'?)"),
         (["simulate", "steps=3"], "unknown key 'steps' (did you mean 'train.steps'?)"),
         (["simulate", "train=null"], "train=null isn't a choice"),
         (["simulate", "privacy=recrod"], "did you mean 'record'?"),

@@ -84,6 +84,11 @@ def test_help_of_choices_shows_their_keys_and_values() -> None:
     assert wrong == []
 
 
+def test_help_of_a_sweep_is_of_its_first_choices() -> None:
+    text = texts.verb("simulate", "…", conf_dir(), ["privacy=site,none", "train=head"])
+    assert text == texts.verb("simulate", "…", conf_dir(), ["privacy=site", "train=head"])
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 @pytest.mark.parametrize("verb", [None, "simulate", "export"])
 def test_a_narrow_terminals_help_breaks_between_words_and_loses_none(
