@@ -75,12 +75,11 @@ class FinishedRun:
             The folder.
         """
         from fedmodel import config
-        from fedmodel.export import export_run
-        from fedmodel.report.particulars import Particulars
+        from fedmodel.export import Ask, export_run
 
-        words = config.build(Particulars, card or {}, "card")
+        ask = config.build(Ask, {"form": form, "card": dict(card or {})})
         with _usual():
-            return export_run(self.folder.path, Path(to), form, words)
+            return export_run(self.folder.path, Path(to), ask.form, ask.card)
 
 
 def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:
@@ -90,7 +89,8 @@ def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:
         overrides: as on the command line: ``train=head``, ``privacy.epsilon=3``.
         show: print what the command line prints.
         values: the same by name: a choice of a group (``train="head"``), a value (``run="a"``), or
-            a mapping of a group's keys to values (``privacy={"epsilon": 3}``).
+            a mapping of a group's keys to values (``privacy={"epsilon": 3}``), or such a key with
+            its dots (``**{"privacy.epsilon": 3}``).
 
     Returns:
         The finished run.
@@ -109,7 +109,10 @@ def simulate(*overrides: str, show: bool = False, **values: Any) -> FinishedRun:
     mapping, given = jobs[0].mapping, list(jobs[0].given)
     for key, value in values.items():
         if key not in known or not isinstance(value, str):
-            given += _set(mapping, key, value)
+            group, *names = key.split(".")
+            for name in reversed(names):
+                value = {name: value}
+            given += _set(mapping, group, value)
     with _usual():
         run = _late("simulations.run").run_quietly(mapping, given, show=show)
     return FinishedRun(*run)

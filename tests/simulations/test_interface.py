@@ -14,10 +14,11 @@ import torch
 
 import fedmodel
 from fedmodel import cli
-from fedmodel.cli.interface import _set
+from fedmodel.cli.interface import FinishedRun, _set
 from fedmodel.errors import ConfigError
 from fedmodel.runs import RunFolder
 from fedmodel.training import examples, learner
+from tests.fedmodel.report.conftest import PLAIN
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/python.md"
 SMALL: dict[str, Any] = {"debug": "fast", "train": "head"}
@@ -33,6 +34,15 @@ def test_a_key_outside_its_group_is_told_where_it_is() -> None:
         fedmodel.simulate(epsilon=3)
     with pytest.raises(ConfigError, match=r"data\.encoding .* choose one of them"):
         fedmodel.simulate(data={"train": "rows.csv", "encoding": "cp1252"})
+
+
+def test_a_wrong_form_or_card_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    run = FinishedRun(RunFolder(tmp_path / "run"), PLAIN)
+    form: Any = "gguf"
+    with pytest.raises(ConfigError, match="form='gguf' isn't a choice; expected one of: merged"):
+        run.export("model", form=form)
+    with pytest.raises(ConfigError, match=r"unknown key 'card\.lic' .*did you mean 'license'"):
+        run.export("model", card={"lic": "mit"})
 
 
 @pytest.mark.long
@@ -146,6 +156,11 @@ def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any) -> None:
         ([], {"seed": {"a": 1}}, "it is no group"),
         ([], {"train": {"lora": {"rank": 2}}, "privacy": "record"}, "train.lora.rank has no eff"),
         ([], {"aggregation": {"lr": 0.5}}, "aggregation.lr has no effect"),
+        ([], {"aggregation.lr": 0.5}, "aggregation.lr has no effect"),
+        ([], {"train.lora.rank": 2, "privacy": "record"}, "train.lora.rank has no eff"),
+        ([], {"privacy.epsilom": 3}, "did you mean 'epsilon'"),
+        ([], {"trian.lr": 3}, "trian"),
+        ([], {"seed.a": 1}, "it is no group"),
     ],
 )
 def test_what_is_wrong_is_told_as_on_the_command_line(
