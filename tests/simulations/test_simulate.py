@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import statistics
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,6 @@ from fedmodel.report.page import report_page
 from fedmodel.runs import RunFolder, Summary
 from simulations.outcome import _site_summary
 from simulations.run import simulate
-from simulations.sweep import _found, _Job, _spreads
-from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
 from tests.jobs import make_job
 
 pytestmark = pytest.mark.long
@@ -287,22 +284,3 @@ def test_what_a_site_refused_after_it_had_joined_is_not_why_it_did_not_join() ->
     report = SiteReport(site="a", work=SiteWork(refusal="its budget is spent"))
     for refused, told in ((True, "its budget is spent"), (False, None)):
         assert _site_summary(make_job(), report, 2, refused=refused).refused == told
-
-
-@pytest.mark.parametrize("key", ["seed", "+seed", "++seed"])
-def test_jobs_that_differ_by_their_seed_are_told_however_it_is_written(key: str) -> None:
-    labels = [f"privacy=none {key}=0", f"privacy=none {key}=1", f"privacy=none {key}=2"]
-    found: list[Summary | str] = ["failed: SomeError"]
-    found += [replace(PLAIN, final={"accuracy": x}) for x in (0.5, 0.7)]
-    jobs = [_Job(label, Path(), None, came) for label, came in zip(labels, found, strict=True)]
-    (spread,) = _spreads(jobs)
-    assert (spread.label, spread.runs) == ("privacy=none", 2)
-    assert spread.figures["accuracy"] == pytest.approx((0.6, 0.02**0.5))
-
-
-def test_a_sweeps_table_keeps_what_was_released_and_that_nothing_was() -> None:
-    assert _found(replace(private(), released=RELEASED))["released"] == {
-        "accuracy": RELEASED.accuracy,
-        "standard_error": RELEASED.standard_error,
-    }
-    assert _found(PLAIN)["released"] is None

@@ -1,89 +1,82 @@
-"""Where a sweep's jobs lie, with a stand-in for the simulation."""
+"""A sweep, with made-up summaries of its jobs."""
 
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from fedmodel.errors import ConfigError, RunFolderError
-from fedmodel.runs import RunFolder, Summary
-from simulations.sweep import sweep
-from tests.conftest import new_run
-from tests.fedmodel.report.conftest import PLAIN
+from fedmodel.errors import ConfigError, QuorumError
+from fedmodel.runs import Summary
+from simulations.sweep import _found, _Job, _spreads, sweep
+from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
+
+FINALS = {
+    2: {"accuracy": 0.5, "macro_f1": 0.25, "loss": 2.0},
+    3: {"accuracy": 0.75, "macro_f1": 0.5, "loss": 1.0},
+}
 
 
-class Bench:
-    """Sweeps of one name, and the jobs that were really run, by their folders."""
-
-    def __init__(self, folder: Path) -> None:
-        self._name = str(folder / "s")
-        self.table = folder / "s-sweep.json"
-        self.ran: dict[str, Any] = {}
-
-    def __call__(self, *jobs: dict[str, Any]) -> int:
-        self.ran = {}
-        mappings = [{"run": self._name, "resume": False, **job} for job in jobs]
-        labels = [" ".join(f"{k}={v}" for k, v in job.items()) for job in jobs]
-        return sweep(mappings, labels, [[]] * len(jobs), Console(file=io.StringIO()), self._run)
-
-    def _run(self, mapping: dict[str, Any], _: Console, __: Sequence[str]) -> Summary:
-        path = Path(mapping["run"])
-        if mapping["resume"]:
-            found = RunFolder.open(path).manifest.config
-            if {**found, "run": "", "resume": ""} != {**mapping, "run": "", "resume": ""}:
-                raise RunFolderError("another job")
-            if (summary := RunFolder(path).summary()) is not None:
-                return summary
-        else:
-            new_run(path, config=mapping)
-        self.ran[path.name] = mapping.get("seed")
-        RunFolder(path).write_summary(PLAIN)
-        return PLAIN
-
-    def places(self) -> list[str]:
-        return [Path(job["run"]).name for job in json.loads(self.table.read_text())["jobs"]]
+def made_up(asked: Mapping[str, Any], console: Console, given: Sequence[str]) -> Summary:
+    del console, given
+    assert asked["resume"] is False
+    if asked["seed"] == 0:
+        raise ConfigError("a key is wrong")
+    if asked["seed"] == 1:
+        raise QuorumError("too few sites")
+    return replace(PLAIN, final=FINALS[asked["seed"]])
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+@pytest.mark.parametrize("seeds", [(0, 1, 2, 3), (3, 2, 1, 0)])
+def test_a_sweep_tells_what_failed_and_ends_with_the_worst_code(
+    tmp_path: Path, seeds: Sequence[int]
+) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    jobs = [{"seed": seed, "run": str(tmp_path / "s")} for seed in seeds]
+    labels = [f"seed={seed}" for seed in seeds]
+    assert sweep(jobs, labels, [[]] * 4, console, made_up) == 2
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "over seeds" in said
+    told = json.loads((tmp_path / "s-sweep.json").read_text())
+    assert {row["seed"]: row["failed"] for row in told["jobs"]} == {
+        0: "failed: ConfigError",
+        1: "failed: QuorumError",
+        2: None,
+        3: None,
+    }
+    assert [row["run"] for row in told["jobs"]] == [str(tmp_path / f"s-00{i}") for i in range(4)]
+    (spread,) = told["over_seeds"]
+    assert (spread["job"], spread["runs"]) == ("", 2)
+    assert spread["mean"] == {"accuracy": 0.625, "macro_f1": 0.375, "loss": 1.5}
+    assert spread["sd"]["accuracy"] == pytest.approx(math.sqrt(2 * 0.125**2))
 
 
-def test_a_sweep_of_more_values_runs_only_those_that_are_new(bench: Bench) -> None:
-    """Its numbers are others then: a job that has spent its ε would be run again beside itself."""
-    jobs = [{"clip": clip, "seed": seed} for clip in (1, 2) for seed in (0, 1)]
-    assert bench(*jobs) == 0
-    assert list(bench.ran) == bench.places() == ["s-000", "s-001", "s-002", "s-003"]
-    more = [{"clip": clip, "seed": seed} for clip in (1, 2) for seed in (0, 1, 2)]
-    assert bench(*more) == 0
-    assert bench.ran == {"s-006": 2, "s-005": 2}
-    assert bench.places() == ["s-000", "s-001", "s-006", "s-002", "s-003", "s-005"]
-    assert bench(*more) == 0
-    assert bench.ran == {}
-    assert bench(*reversed(jobs)) == 0
-    assert bench.ran == {}
-    assert bench.places() == ["s-003", "s-002", "s-001", "s-000"]
+def test_where_nothing_came_to_its_end_there_are_no_means(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    jobs = [{"seed": seed, "run": str(tmp_path / "s")} for seed in (0, 1)]
+    assert sweep(jobs, ["a=1 seed=0", "a=2 seed=1"], [[]] * 2, console, made_up) == 2
+    assert json.loads((tmp_path / "s-sweep.json").read_text())["over_seeds"] == []
 
 
-def test_a_folder_of_another_job_is_left_as_it_is(bench: Bench) -> None:
-    assert bench({"seed": 0}) == 0
-    assert bench({"seed": 7}) == 0
-    assert bench.ran == {"s-001": 7}
-    # resume=true is of the run of that number, and that is another's.
-    assert bench({"seed": 8, "resume": True}) != 0
-    assert bench.ran == {}
+@pytest.mark.parametrize("key", ["seed", "+seed", "++seed"])
+def test_jobs_that_differ_by_their_seed_are_told_however_it_is_written(key: str) -> None:
+    labels = [f"privacy=none {key}=0", f"privacy=none {key}=1", f"privacy=none {key}=2"]
+    found: list[Summary | str] = ["failed: SomeError"]
+    found += [replace(PLAIN, final={"accuracy": x}) for x in (0.5, 0.7)]
+    jobs = [_Job(label, Path(), None, came) for label, came in zip(labels, found, strict=True)]
+    (spread,) = _spreads(jobs)
+    assert (spread.label, spread.runs) == ("privacy=none", 2)
+    assert spread.figures["accuracy"] == pytest.approx((0.6, 0.02**0.5))
 
 
-def test_a_job_that_stands_there_twice_is_run_twice_and_once_only(bench: Bench) -> None:
-    for ran in ({"s-000": 0, "s-001": 0}, {}):
-        assert bench({"seed": 0}, {"seed": 0}) == 0
-        assert bench.ran == ran
-
-
-def test_a_sweep_has_one_name(bench: Bench, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="one run=NAME"):
-        bench({"run": str(tmp_path / "a")}, {"run": str(tmp_path / "b")})
+def test_a_sweeps_table_keeps_what_was_released_and_that_nothing_was() -> None:
+    assert _found(replace(private(), released=RELEASED))["released"] == {
+        "accuracy": RELEASED.accuracy,
+        "standard_error": RELEASED.standard_error,
+    }
+    assert _found(PLAIN)["released"] is None

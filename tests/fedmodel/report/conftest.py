@@ -49,6 +49,6 @@ def site(epsilon: float, **changes: Any) -> SiteSummary:
 
 def private(**changes: Any) -> Summary:
     """Return the summary of a private run of two sites; what is given is of its privacy."""
-    sites = {"north": site(2.98), "south": site(1.5)}
-    made = {"mechanism": "dpsgd", "delta": 1e-5, "epsilon": 2.98, "sites": sites} | changes
+    made: dict[str, Any] = {"mechanism": "dpsgd", "delta": 1e-5, "epsilon": 2.98}
+    made |= {"sites": {"north": site(2.98), "south": site(1.5)}} | changes
     return replace(PLAIN, privacy=replace(PLAIN.privacy, **made))
