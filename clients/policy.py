@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from clients.approvers import People
 from clients.circumstances import Circumstances, beyond
 from clients.declared import Declared
 from clients.limits import Limits, exceeded
@@ -38,12 +39,31 @@ class Policy:
         approval: ``each`` run waits for the word of the site's people (:mod:`clients.desk`), or
             every job that the policy allows is taken (``auto``).
         limits: of what any job may ask.
+        approvers: who may decide on runs, ``NAME KEY`` each; none: whoever has the site's own key.
+        needed: how many of them must have approved a run.
+
+    Raises:
+        ConfigError: for approvers who aren't asked, or can't be told apart.
     """
 
     caps: Caps = field(default_factory=Caps)
     floors: Floors = field(default_factory=Floors)
     approval: Literal["each", "auto"] = "each"
     limits: Limits = field(default_factory=Limits)
+    approvers: tuple[str, ...] = ()
+    needed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.people != People() and self.approval == "auto":
+            raise ConfigError(
+                "approvers are named, and approval=auto asks nobody; use approval=each, or leave "
+                "approvers and needed out"
+            )
+
+    @property
+    def people(self) -> People:
+        """Who may decide on runs."""
+        return People(approvers=self.approvers, needed=self.needed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

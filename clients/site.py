@@ -72,7 +72,7 @@ class Site:
         Raises:
             LedgerError: when the site's key can't be read or written.
         """
-        return desk_of(self.state)
+        return desk_of(self.state, self.policy.people)
 
     @property
     def offered(self) -> Recent:

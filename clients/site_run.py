@@ -86,6 +86,7 @@ class SiteRun:
         note_offer(offer, site)
         # Then this, for what is not approved hears nothing of the site but that it waits.
         if site.policy.approval == "each":
+            site.policy.people.keep(site.state.folder)
             site.approvals.admit(asked_by(offer, site.roster))
         decide(job, site.policy, facts, offered, noted)
         performance = site.performance or offer.performance

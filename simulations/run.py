@@ -50,6 +50,8 @@ _OF_THE_PROCESS = {
     "resume",
     "purpose",
     "approval",
+    "approvers",
+    "needed",
     "federation.exclude",
     *_MACHINE,
     *(f"budget.{key}" for key in _CAPS),

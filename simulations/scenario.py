@@ -22,7 +22,10 @@ __all__ = ["Asked", "Homes", "Scenario"]
 _DEFAULT_SITES = 5
 _PROPOSAL = ("model", "train", "privacy", "secagg", "aggregation", "federation")
 _OWN = ("data", "budget", "floors", "policy")
-_SCALARS = ("seed", "device", "state", "run", "resume", "purpose", "approval")
+_SCALARS = (
+    *("seed", "device", "state", "run", "resume", "purpose"),
+    *("approval", "approvers", "needed"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,8 @@ class Asked:
         purpose: of the run, for the sites' people.
         approval: as in :class:`clients.policy.Policy`. Who simulates the hospitals is all of their
             people.
+        approvers: likewise.
+        needed: likewise.
     """
 
     run: str | None = None
@@ -43,6 +48,8 @@ class Asked:
     resume: bool = False
     purpose: str = ""
     approval: Literal["each", "auto"] = "auto"
+    approvers: tuple[str, ...] = ()
+    needed: int = 1
 
     def __post_init__(self) -> None:
         if self.state is not None and not self.state.strip():
@@ -159,7 +166,14 @@ def _homes(mapping: Mapping[str, Any]) -> Homes:
         {
             **named,
             "state": None if asked.state is None else Path(asked.state),
-            "policy": Policy(caps=caps, floors=floors, limits=limits, approval=asked.approval),
+            "policy": Policy(
+                caps=caps,
+                floors=floors,
+                limits=limits,
+                approval=asked.approval,
+                approvers=asked.approvers,
+                needed=asked.needed,
+            ),
             "purpose": asked.purpose,
         },
         "budget",

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from clients.approvers import People
 from clients.desk.decision import (
     Decision,
     Signed,
@@ -34,7 +35,9 @@ from fedmodel.runs import check_run, run_folder_name
 
 __all__ = ["Approvals", "Asked", "Status", "desk_of"]
 
-Status: TypeAlias = Literal["waiting", "approved", "refused", "revoked", "expired", "ended"]
+Status: TypeAlias = Literal[
+    "waiting", "approved", "refused", "revoked", "expired", "ended", "unreadable"
+]
 
 _MOST = 100  # offers that may wait: a coordinator could fill a disk with them
 _LARGEST = 2 << 20  # bytes of an offer: twice the longest job
@@ -135,7 +138,7 @@ class Approvals:
                     "offered as another run"
                 )
         else:
-            waiting = sum(status == "waiting" for _, status in self.all())
+            waiting = sum(status == "waiting" for _, status in self.overview())
             if waiting >= _MOST:
                 raise RefusedError(
                     f"{waiting} offers wait for this site's people, and no more are kept; they "
@@ -276,6 +279,28 @@ class Approvals:
         """
         return [(asked, self.status(asked.run, asked.job_sha256)) for asked in self._offers()]
 
+    def overview(self) -> list[tuple[Asked, Status]]:
+        """Return the same, with decisions of people who may no longer decide as ``unreadable``.
+
+        Raises:
+            RunFolderError: when an offer can't be read.
+        """
+        return [(asked, self._readable(asked)) for asked in self._offers()]
+
+    def _readable(self, asked: Asked) -> Status:
+        try:
+            return self.status(asked.run, asked.job_sha256)
+        except RunFolderError:
+            return "unreadable"
+
+    def approved_by(self, asked: Asked) -> set[str]:
+        """Return the public keys (hex) whose approval of an offer holds now.
+
+        Raises:
+            RunFolderError: as :meth:`decisions`.
+        """
+        return approvers(self.decisions(asked.run, asked.job_sha256), self.clock())
+
     def find(self, name: str) -> Asked:
         """Return the offer of a name: its run's, also without the last digits, or its job's hash.
 
@@ -309,13 +334,19 @@ class Approvals:
         return self._folder / run_folder_name(run) / job[:_DIGITS]
 
 
-def desk_of(state: SiteState) -> Approvals:
-    """Return the offers of a site, on which its own key decides.
+def desk_of(state: SiteState, people: People | None = None) -> Approvals:
+    """Return the offers of a site.
+
+    Args:
+        state: of the site.
+        people: who may decide; ``None``, or nobody named: whoever has the site's own key.
 
     Raises:
-        LedgerError: when the site's key can't be read or written.
+        LedgerError: when it is the site's key, and that can't be read or written.
     """
-    return Approvals(state.offers, [state.key.public])
+    people = people or People()
+    keys = [each.key for each in people.all] or [state.key.public]
+    return Approvals(state.offers, keys, people.needed)
 
 
 def _is_called(asked: Asked, name: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from clients.approvers import Approver, People, kept_people
 from clients.desk.approvals import Approvals, Asked, Status, desk_of
 from clients.desk.decision import Verdict, until
 from clients.desk.page import Arrays, brief_page, make_page, page_text
@@ -16,12 +17,14 @@ from fedmodel._escape import escaped
 from fedmodel.accounting.planning import plan_of
 from fedmodel.budget.statement import WhatIf, what_if
 from fedmodel.errors import ConfigError, FedmodelError, LedgerError
+from fedmodel.identity import SigningKey, kept_secret
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.passphrase import read_passphrase
 from fedmodel.job import Job, Performance
 from fedmodel.ledger import Ledger, Request
 from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.site_state import SiteState, is_state, sites_in
+from fedmodel.seeds import Entropy
 
 __all__ = ["main"]
 
@@ -45,23 +48,34 @@ class Ask:
         dataset: whose budget is shown.
         expires: of an approval.
         why: kept with a decision.
-        passphrase: where the one is read that the site's key is sealed under; never one itself.
+        signer: file of the key of whoever decides, where the site's policy names approvers.
+        name: of whoever a key is made for.
+        passphrase: where the one is read that the key is sealed under; never one itself.
         format: ``table`` or ``json``.
         budget: the site's caps.
     """
 
-    do: Literal["jobs", "show", "approve", "refuse", "revoke"] = "jobs"
+    do: Literal["jobs", "show", "approve", "refuse", "revoke", "key"] = "jobs"
     job: str | None = None
     state: str | None = None
     site: str | None = None
     dataset: str = "main"
     expires: str = "30d"
     why: str | None = None
+    signer: str | None = None
+    name: str | None = None
     passphrase: str | None = None
     format: Literal["table", "json"] = "table"
     budget: Caps = field(default_factory=Caps)
 
     def __post_init__(self) -> None:
+        if self.do == "key":
+            if not self.signer or not self.name:
+                raise ConfigError(
+                    'site key needs as=<file of your key> and name="YOUR NAME"; it makes the file, '
+                    "and prints what the site's policy takes"
+                )
+            return
         if not self.state or not self.state.strip():
             raise ConfigError("site needs state=<folder of the site's own state>")
         if self.do != "jobs" and not self.job:
@@ -94,23 +108,30 @@ def main(
     """
     if len(mappings) != 1:
         raise ConfigError("site does one thing at a time; leave -m out")
-    ask = config.build(Ask, mappings[0])
+    given_as = {"signer": mappings[0].get("as")}  # a word of Python's
+    plain = {key: value for key, value in mappings[0].items() if key != "as"}
+    ask = config.build(Ask, plain | given_as)
+    if ask.do == "key":
+        _make_key(ask)
+        return 0
     state = _state(ask)
-    desk = desk_of(state)
+    people = kept_people(state.folder)
+    desk = desk_of(state, people)
     if ask.do == "jobs":
-        _list(desk, ask)
+        _list(desk, people, ask)
         return 0
     asked = desk.find(str(ask.job))
     says_no = ask.do in ("refuse", "revoke")
     page = brief_page(asked) if says_no else _page(asked, state, ask)
     if ask.do == "show":
-        _show(desk, asked, page, ask)
+        _show(desk, people, asked, page, ask)
         return 0
+    signer = _signer(ask, state, people)
     expires = until(ask.expires, desk.clock()) if ask.do == "approve" else None
     status = desk.decide(
         asked,
         _VERDICTS[ask.do],
-        state.key,
+        signer,
         page=config.canonical(page),
         why=ask.why or "",
         expires=expires,
@@ -122,15 +143,62 @@ def main(
         job=asked.job_sha256,
         page=config.digest(page),
         expires=ends or "",
-        key=state.key.fingerprint,
+        key=signer.fingerprint,
+        approver=people.name_of(signer.public.hex()) or "",
+        status=status,
     )
     _say(ask, asked, page, status, ends)
+    if ask.format == "table" and (line := _missing(desk, people, asked)):
+        print(escaped(line))
     return 0
+
+
+# -- who decides ---------------------------------------------------------------------------------
+
+
+def _make_key(ask: Ask) -> None:
+    path = Path(str(ask.signer)).expanduser()
+    known = path.exists()
+    passphrase = read_passphrase(ask.passphrase, new=not known)
+    entropy = None if known else Entropy()
+    key = SigningKey(kept_secret(path, "key", entropy, passphrase))
+    approver = Approver.of(f"{ask.name} {key.public.hex()}")
+    sealed = "in the clear, for you alone" if passphrase is None else "sealed under the passphrase"
+    print(escaped(f"{path} {'has' if known else 'now has'} your key, {sealed}; it never leaves it"))
+    print("for the site's policy (approvers):")
+    print(escaped(f"{approver.name} {approver.key.hex()}"))
+
+
+def _signer(ask: Ask, state: SiteState, people: People) -> SigningKey:
+    if ask.signer is None:
+        if not people.all:
+            return state.key
+        names = ", ".join(each.name for each in people.all)
+        raise ConfigError(
+            f"this site's policy names who decides ({names}); say whose word it is with as=<file "
+            "of your key>"
+        )
+    if not people.all:
+        raise ConfigError(
+            "as= is for a site whose policy names approvers, and this one's key decides; leave as "
+            "out"
+        )
+    path = Path(ask.signer).expanduser()
+    return SigningKey(kept_secret(path, "key", passphrase=read_passphrase(ask.passphrase)))
+
+
+def _missing(desk: Approvals, people: People, asked: Asked) -> str:
+    """Return who has approved and who is missing, as a line; empty where nobody is named."""
+    if not people.all:
+        return ""
+    have, others, needed = people.standing(desk.approved_by(asked))
+    line = f"approved by {', '.join(have) or 'nobody'}"
+    return f"{line}; {needed} more needed, of {', '.join(others)}" if needed else line
 
 
 def _state(ask: Ask) -> SiteState:
     root, site = Path(str(ask.state)).expanduser(), ask.site
-    found = [root] if is_state(root) else sites_in(root)
+    found = [root] if is_state(root) or (root / "offers").is_dir() else _sites_in(root)
     meant = [f for f in found if site is None or site in (f.name, _name(f))]
     if len(meant) != 1:
         names = ", ".join(_name(f) for f in found[:20])
@@ -138,8 +206,14 @@ def _state(ask: Ask) -> SiteState:
             f"{root} has the state of {len(meant) or 'no'} sites"
             f"{'' if site is None else f' called {site!r}'}; set site= to one of: {names or 'none'}"
         )
-    passphrase = read_passphrase(ask.passphrase)
-    return SiteState(meant[0], _name(meant[0]), passphrase=passphrase)
+    # A passphrase is of the key that decides.
+    own = None if ask.signer is not None else read_passphrase(ask.passphrase)
+    return SiteState(meant[0], _name(meant[0]), passphrase=own)
+
+
+def _sites_in(root: Path) -> list[Path]:
+    """Return the sites' folders; one that has had offers may have no key yet."""
+    return sorted({*sites_in(root), *(path.parent for path in root.glob("*/offers"))})
 
 
 def _name(folder: Path) -> str:
@@ -192,8 +266,8 @@ def _cost(job: Job, state: SiteState, ask: Ask) -> WhatIf | None:
 # -- what is shown -------------------------------------------------------------------------------
 
 
-def _list(desk: Approvals, ask: Ask) -> None:
-    rows = [_row(desk, asked, status) for asked, status in desk.all()]
+def _list(desk: Approvals, people: People, ask: Ask) -> None:
+    rows = [_row(desk, people, asked, status) for asked, status in desk.overview()]
     if ask.format == "json":
         print(json.dumps({"schema": "fedmodel.jobs/1", "jobs": rows}, indent=2))
         return
@@ -206,13 +280,16 @@ def _list(desk: Approvals, ask: Ask) -> None:
     from fedmodel.report.terminal import Terminal
 
     table = Table(title="jobs that were offered, the newest first")
-    for name in ("run", "status", "until", "offered", "job", "purpose"):
+    named = ("approved by",) if people.all else ()
+    for name in ("run", "status", *named, "until", "offered", "job", "purpose"):
         table.add_column(name, overflow="fold")
     for row in rows:
         said = row["purpose"]
         short = said if len(said) <= _SHORT else f"{said[: _SHORT - 1]}…"
         times = [_minute(row[name]) for name in ("expires", "offered")]
-        shown = (row["run"], row["status"], *times, row["job"][:12])
+        more = f"; {row['missing']} more needed" if row["missing"] else ""
+        who = [f"{', '.join(row['approved_by']) or 'nobody'}{more}"] if named else []
+        shown = (row["run"], row["status"], *who, *times, row["job"][:12])
         table.add_row(*map(cell, (*shown, short)))
     Terminal().print(table)
 
@@ -221,9 +298,14 @@ def _minute(moment: str | None) -> str:
     return "" if moment is None else f"{moment[:10]} {moment[11:16]} UTC"
 
 
-def _row(desk: Approvals, asked: Asked, status: Status) -> dict[str, Any]:
-    said = desk.decisions(asked.run, asked.job_sha256)
+def _row(desk: Approvals, people: People, asked: Asked, status: Status) -> dict[str, Any]:
+    readable = status != "unreadable"
+    said = desk.decisions(asked.run, asked.job_sha256) if readable else []
+    have, others, missing = people.standing(desk.approved_by(asked) if readable else set())
     return {
+        "approved_by": have,
+        "not_yet": others,
+        "missing": missing if status == "waiting" else 0,
         "run": asked.run,
         "job": asked.job_sha256,
         "status": status,
@@ -233,20 +315,25 @@ def _row(desk: Approvals, asked: Asked, status: Status) -> dict[str, Any]:
     }
 
 
-def _show(desk: Approvals, asked: Asked, page: Mapping[str, Any], ask: Ask) -> None:
+def _show(desk: Approvals, people: People, asked: Asked, page: Mapping[str, Any], ask: Ask) -> None:
     status = desk.status(asked.run, asked.job_sha256)
     said = desk.decisions(asked.run, asked.job_sha256)
     if ask.format == "json":
         decided = [config.to_mapping(signed) for signed in said]
-        print(json.dumps({"page": page, "status": status, "decisions": decided}, indent=2))
+        whole = {"page": page, **_row(desk, people, asked, status), "decisions": decided}
+        print(json.dumps(whole, indent=2))
         return
     print(page_text(page))
     print(f"\nstatus: {status}")
+    if line := _missing(desk, people, asked):
+        print(escaped(line))
     for signed in said:
         told = signed.decision
         end = f" until {told.expires}" if told.expires else ""
         why = f": {told.why}" if told.why else ""
-        print(escaped(f"  {told.at} {told.verdict}{end} by key {signed.key[:16]}…{why}"))
+        name = people.name_of(signed.key)
+        who = f"key {signed.key[:16]}…" if name is None else f"{name}, key {signed.key[:16]}…"
+        print(escaped(f"  {told.at} {told.verdict}{end} by {who}{why}"))
 
 
 def _say(

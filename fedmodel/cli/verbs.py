@@ -31,7 +31,7 @@ SENTENCES: dict[str, frozenset[str]] = {
     "export": frozenset(["card.data", "card.license", "card.authors"]),
     "budget": frozenset(),
     "provision": frozenset(["name", "why", "revoke"]),
-    "site": frozenset(["job", "why"]),
+    "site": frozenset(["job", "why", "name"]),
 }
 # Keys whose value is a sentence, a name or a path: taken as typed, whatever YAML would make of it.
 TEXTS: dict[str, frozenset[str]] = {
@@ -61,12 +61,15 @@ TEXTS: dict[str, frozenset[str]] = {
         ]
     )
     | SENTENCES["provision"],
-    "site": frozenset(["job", "state", "site", "dataset", "expires", "why", "passphrase"]),
+    "site": frozenset(
+        ["job", "state", "site", "dataset", "expires", "why", "as", "name", "passphrase"]
+    ),
 }
 # Keys whose value is a list of such texts.
 LISTS: dict[str, frozenset[str]] = {
     "simulate": frozenset(
         [
+            "approvers",
             "data.labels",
             "data.train_only",
             "federation.exclude",

@@ -160,6 +160,8 @@ MACHINE = (
     "run",
     "purpose",
     "approval",
+    "approvers",
+    "needed",
     "resume",
     "state",
     "train.physical_batch",

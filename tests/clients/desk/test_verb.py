@@ -101,7 +101,10 @@ def test_what_people_read(state: SiteState, capsys: pytest.CaptureFixture[str]) 
         (["jobs"], "site needs state="),
         (["show", "state=."], "site show needs a job: fedmodel site show RUN"),
         (["show", "demo", "again", "state=."], "'again' is one word too many"),
-        (["permit", "demo", "state=."], "expected one of: jobs, show, approve, refuse, revoke"),
+        (
+            ["permit", "demo", "state=."],
+            "one of: jobs, show, approve, refuse, revoke, key",
+        ),
         (["approve", "demo", "expires=soon", "state=STATE"], "expires='soon' isn't a time"),
         (["approve", "demos", "state=STATE"], "no offers are called 'demos'"),
         (["jobs", "state=STATE", "site=south"], "no sites called 'south'; set site= to one of"),
