@@ -137,9 +137,7 @@ class Declared:
                 )
             if missing := sorted(known - found):
                 yield Mismatch(
-                    key="declared.labels",
-                    declared=", ".join(missing[:5]),
-                    found="no row of " + ("it" if len(missing) == 1 else "them"),
+                    key="declared.labels", declared=", ".join(missing[:5]), found="none of them"
                 )
 
 

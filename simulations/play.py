@@ -3,7 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +17,10 @@ from clients.assemble import SiteConfig, make_site, open_state
 from clients.declared import Declared
 from clients.report import SiteReport, SiteWork, report_of
 from clients.site import Site
+from clients.site_file import SITE_FILE, SiteFile
+from clients.start import check_numbers
+from fedmodel._text import listed
+from fedmodel.data import Rows
 from fedmodel.errors import ConfigError, FedmodelError, QuorumError
 from fedmodel.identity import Roster
 from fedmodel.identity.provision import CoordinatorKeys, provision
@@ -127,22 +131,55 @@ def _configs(parties: Parties, folder: RunFolder, homes: Homes) -> dict[int, Sit
     def home(name: str) -> Path:
         return folder.site_state(name) if homes.state is None else homes.state / folder_name(name)
 
-    return {
-        node: SiteConfig(
-            name=name,
-            # What a hospital would have published, a simulation declares in its stead.
-            declared=Declared.of(parties.sites[name], parties.held_out.get(name)),
-            home=home(name),
-            dataset=homes.dataset,
-            policy=homes.policy,
-            # Who proposes it and who decides are one person here.
-            performance=parties.performance,
-            # A simulation without a state of its own keeps the ledgers together.
-            ledger=folder.ledger(name) if homes.state is None else None,
-            before=folder.site_state(name),
+    names = node_names(parties)
+    if own := [name for name in names.values() if (home(name) / SITE_FILE).exists()]:
+        logger.warning("%s: what stands in its own %s counts there", listed(own, 5), SITE_FILE)
+    return {node: _config(parties, folder, homes, name, home(name)) for node, name in names.items()}
+
+
+def _config(parties: Parties, folder: RunFolder, homes: Homes, name: str, home: Path) -> SiteConfig:
+    rows, test = parties.sites[name], parties.held_out.get(name)
+    # What a hospital would have published, a simulation declares in its stead.
+    config = SiteConfig(
+        name=name,
+        declared=Declared.of(rows, test),
+        home=home,
+        dataset=homes.dataset,
+        policy=homes.policy,
+        # Who proposes it and who decides are one person here.
+        performance=parties.performance,
+        # A simulation without a state of its own keeps the ledgers together.
+        ledger=folder.ledger(name) if homes.state is None else None,
+        before=folder.site_state(name),
+    )
+    if not (home / SITE_FILE).exists():
+        return config
+    return _by_its_own_file(config, SiteFile.read(home / SITE_FILE), rows, test)
+
+
+def _by_its_own_file(
+    config: SiteConfig, file: SiteFile, rows: Rows, test: Rows | None
+) -> SiteConfig:
+    """Return a site's configuration by the file in its home: it outranks what a simulation says.
+
+    Raises:
+        ConfigError: for another site's file.
+        DataError: for rows that don't keep to what the file declares.
+    """
+    if file.name != config.name:
+        raise ConfigError(
+            f"{config.home / SITE_FILE} is of the site {file.name!r}, and stands in the folder of "
+            f"{config.name!r}"
         )
-        for node, name in node_names(parties).items()
-    }
+    declared = file.declared or config.declared
+    check_numbers(config.name, declared, rows, test)
+    return replace(
+        config,
+        declared=declared,
+        dataset=file.dataset,
+        policy=file.policy,
+        performance=file.performance or config.performance,
+    )
 
 
 def _site(parties: Parties, config: SiteConfig, state: SiteState, roster: Roster | None) -> Site:

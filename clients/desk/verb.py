@@ -4,14 +4,16 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from clients.approvers import Approver, People, kept_people
 from clients.desk.approvals import Approvals, Asked, Status, desk_of
+from clients.desk.check import check_file, show_checked
 from clients.desk.decision import Verdict, until
 from clients.desk.page import Arrays, brief_page, make_page, page_text
+from clients.site_file import SiteFile
 from fedmodel import config
 from fedmodel._escape import escaped
 from fedmodel.accounting.planning import plan_of
@@ -44,7 +46,7 @@ class Ask:
         do: what to do.
         job: with which offer.
         state: folder of the site's state, or of several sites'.
-        site: which of them.
+        site: which of them; or the site's own file, which says where its state is.
         dataset: whose budget is shown.
         expires: of an approval.
         why: kept with a decision.
@@ -55,7 +57,7 @@ class Ask:
         budget: the site's caps.
     """
 
-    do: Literal["jobs", "show", "approve", "refuse", "revoke", "key"] = "jobs"
+    do: Literal["jobs", "show", "approve", "refuse", "revoke", "key", "check"] = "jobs"
     job: str | None = None
     state: str | None = None
     site: str | None = None
@@ -76,13 +78,34 @@ class Ask:
                     "and prints what the site's policy takes"
                 )
             return
-        if not self.state or not self.state.strip():
-            raise ConfigError("site needs state=<folder of the site's own state>")
-        if self.do != "jobs" and not self.job:
+        if self.do == "check" and self.file is None:
+            raise ConfigError("site check needs site=<the site's own file, site.yaml>")
+        if self.file is None and (not self.state or not self.state.strip()):
+            raise ConfigError(
+                "site needs state=<folder of the site's own state>, or site=<its site.yaml>"
+            )
+        if self.do not in ("jobs", "check") and not self.job:
             raise ConfigError(
                 f"site {self.do} needs a job: fedmodel site {self.do} RUN state={self.state}; "
                 f"fedmodel site jobs state={self.state} lists them"
             )
+
+    @property
+    def file(self) -> Path | None:
+        """The site's own file, where it is named."""
+        named = self.site is not None and self.site.endswith((".yaml", ".yml"))
+        return Path(str(self.site)).expanduser() if named else None
+
+    def by(self, said: SiteFile) -> "Ask":
+        """Return what is asked of the state, ledger and caps that the site's file names."""
+        return replace(
+            self,
+            state=str(said.state),
+            site=None,
+            dataset=said.dataset,
+            passphrase=self.passphrase or said.coordinator.passphrase,
+            budget=said.policy.caps if self.budget == Caps() else self.budget,
+        )
 
 
 def main(
@@ -99,7 +122,7 @@ def main(
         labels: unused; a sweep makes no sense here.
 
     Returns:
-        The exit code: 0.
+        The exit code: 0, or 1 where a check finds that something isn't so.
 
     Raises:
         ConfigError: for a missing or wrong value.
@@ -114,8 +137,14 @@ def main(
     if ask.do == "key":
         _make_key(ask)
         return 0
+    if ask.do == "check" and ask.file is not None:
+        checked = check_file(ask.file)
+        show_checked(checked, as_json=ask.format == "json")
+        return 1 if checked.problems else 0
+    said = None if ask.file is None else SiteFile.read(ask.file)
+    ask = ask if said is None else ask.by(said)
     state = _state(ask)
-    people = kept_people(state.folder)
+    people = kept_people(state.folder) if said is None else said.policy.people
     desk = desk_of(state, people)
     if ask.do == "jobs":
         _list(desk, people, ask)

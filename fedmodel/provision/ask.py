@@ -15,11 +15,11 @@ Role: TypeAlias = Literal["site", "coordinator", "consortium", "demo"]
 
 _PARTY = {"role", "home", "name", "tls", "passphrase", "roster", "certificate", "confirm", "renew"}
 _KEYS: dict[str, set[str]] = {
-    "site": _PARTY,
+    "site": _PARTY | {"preset"},
     "coordinator": _PARTY,
     "consortium": {"role", "home", "name", "passphrase", "request", "confirm", "renew", "revoke"}
     | {"why", "days"},
-    "demo": {"role", "home", "sites"},
+    "demo": {"role", "home", "sites", "preset"},
 }
 _RENEWALS = {"site": "tls", "coordinator": "tls", "consortium": "roster"}
 _MOST_DAYS, _MOST_SITES = 397, 100
@@ -42,6 +42,7 @@ class Ask:
         renew: what is to be renewed.
         revoke: name of whose key is taken back.
         why: of a revocation.
+        preset: of a site's rules; ``None``: ``strict``, and ``trial`` for a demo's.
         days: that what is issued is good for.
         sites: of a demo.
     """
@@ -58,6 +59,7 @@ class Ask:
     renew: Literal["tls", "roster"] | None = None
     revoke: str | None = None
     why: str | None = None
+    preset: Literal["strict", "trial"] | None = None
     days: int = 90
     sites: int = 3
 

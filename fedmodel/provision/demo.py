@@ -10,6 +10,7 @@ from fedmodel.identity.home import PartyHome
 from fedmodel.provision import show
 from fedmodel.provision.ask import Ask
 from fedmodel.provision.consortium import admitted
+from fedmodel.provision.site_file import write_site_file
 
 __all__ = ["provision_demo"]
 
@@ -37,7 +38,7 @@ def provision_demo(ask: Ask) -> int:
         try:
             _files.make_folder(home.parent)
             with _files.staged(home) as folder:
-                _play(folder, names)
+                _play(folder, names, ask.preset or "trial")
         except OSError as error:
             raise unmade(home, error) from error
         sites = f"{len(names)} site{'s' * (len(names) != 1)}"
@@ -53,7 +54,7 @@ def site_names(count: int) -> list[str]:
     return [f"site-{i:0{width}d}" for i in range(1, count + 1)]
 
 
-def _play(folder: Path, names: list[str]) -> None:
+def _play(folder: Path, names: list[str], preset: str) -> None:
     consortium = ConsortiumHome(folder / "consortium")
     consortium.make("demo")
     parties = [PartyHome(folder / "coordinator")]
@@ -61,6 +62,9 @@ def _play(folder: Path, names: list[str]) -> None:
     for name in names:
         parties.append(PartyHome(folder / name))
         parties[-1].make("site", name, None)
+        # Who tries it out is all of its people; strict rules are shown with all they ask for.
+        approval = "auto" if preset == "trial" else "each"
+        write_site_file(folder / name, name, preset, approval=approval)
     with consortium.opened() as found:
         for party in parties:
             found = admitted(consortium, found, party.request(), _DAYS)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fedmodel._hazmat import fingerprint
 from fedmodel._text import listed
-from fedmodel.errors import ConfigError, IdentityError, RefusedError
+from fedmodel.errors import ConfigError, IdentityError, LedgerError, RefusedError
 from fedmodel.identity.certificates import Purpose
 from fedmodel.identity.handed import signed_roster_in, text_of
 from fedmodel.identity.home import PartyHome
@@ -16,6 +16,7 @@ from fedmodel.identity.trust import TRUST, read_trust
 from fedmodel.identity.validity import as_text
 from fedmodel.provision import show
 from fedmodel.provision.ask import Ask
+from fedmodel.provision.site_file import SITE_FILE, write_site_file
 
 __all__ = ["provision_party", "standing"]
 
@@ -31,6 +32,7 @@ def provision_party(ask: Ask) -> int:
         _make(ask, home)
         return 0
     party = _same(ask, home)
+    _write_rules(ask, home, party)
     if ask.renew is not None:
         _renew(ask, home)
         return 0
@@ -55,7 +57,29 @@ def _make(ask: Ask, home: PartyHome) -> None:
         "coordinator" if role == "coordinator" else "site", ask.name, ask.tls, passphrase
     )
     show.say(f"the {role} {ask.name!r} has keys of its own now, in {home.folder}")
+    _write_rules(ask, home, party)
     standing(home, party)
+
+
+def _write_rules(ask: Ask, home: PartyHome, party: PartyFile) -> None:
+    """Write the site's file, where there is none; what a site's people have written stays.
+
+    Raises:
+        LedgerError: when it can't be written.
+    """
+    if party.owner.role != "site":
+        return
+    path, preset = home.folder / SITE_FILE, ask.preset or "strict"
+    try:
+        written = write_site_file(home.folder, party.owner.name, preset)
+    except OSError as error:
+        raise LedgerError(f"can't write {path}: {error.strerror}") from error
+    if written:
+        show.say(f"what it brings and allows stands in {path}, to be filled in (preset={preset})")
+    elif ask.preset is not None:
+        raise ConfigError(
+            f"{path} is there already and was left as it is; set its rules in it, or move it away"
+        )
 
 
 def _same(ask: Ask, home: PartyHome) -> PartyFile:

@@ -148,8 +148,8 @@ def test_a_coordinators_whole_view_of_its_offers_is_the_same_whatever_the_rows_a
                 model=replace(base.model, labels=labels),
             )
             for base in (PLAIN, JOB, PATIENT, HELD_OUT)
-            for least in (1, 31, 61)
-            for delta in ((1e-3, 1 / 31, 0.3) if base.privacy.private else (1e-3,))
+            for least in (1, 61)
+            for delta in ((1e-3, 0.3) if base.privacy.private else (1e-3,))
             for labels in (("a", "b"), ("c", "d"))
         ):
             view.append(seen(talk.join(job, run=f"probe-{number}")))

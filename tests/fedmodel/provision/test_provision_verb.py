@@ -130,6 +130,23 @@ def test_nothing_is_written_over(told: Told, args: tuple[str, ...], says: str) -
 
 
 @pytest.mark.long
+def test_a_sites_file_is_written_once_and_again_where_it_is_gone(told: Told) -> None:
+    make(told)
+    path = Path("north/site.yaml")
+    assert "preset: strict" in path.read_text()
+    path.write_text("ours")
+    told("role=site", "home=north")
+    assert path.read_text() == "ours"
+    told("role=site", "home=north", "preset=trial", code=2)
+    assert "is there already" in told.error
+    path.unlink()
+    assert "preset=trial" in told("role=site", "home=north", "preset=trial")
+    assert "preset: trial" in path.read_text()
+    assert not Path("office/site.yaml").exists()
+    told("role=coordinator", "home=office", "preset=trial", code=2)
+    assert "preset isn't for role=coordinator" in told.error
+
+
 def test_nothing_is_signed_before_somebody_has_heard_the_fingerprint(told: Told) -> None:
     make(told)
     request = ("role=consortium", "home=board", "request=north/request.json")

@@ -1,0 +1,120 @@
+"""Start of a site from its own file: its rows are read, and held against what it declares."""
+
+import logging
+from pathlib import Path
+
+from clients.assemble import SiteConfig, make_site, open_state
+from clients.declared import Declared, Mismatch
+from clients.site import Site
+from clients.site_file import SiteFile
+from fedmodel import tasks
+from fedmodel.data import Rows, hold_out_everywhere, load
+from fedmodel.errors import DataError
+from fedmodel.identity import Roster
+from fedmodel.seeds import Entropy, Seed
+from fedmodel.watch import UNWATCHED, Watch
+
+__all__ = ["check_numbers", "read_rows", "site_config", "start"]
+
+logger = logging.getLogger(__name__)
+
+
+def start(
+    file: SiteFile,
+    *,
+    roster: Roster | None = None,
+    passphrase: bytes | None = None,
+    entropy: Entropy | None = None,
+    watch: Watch = UNWATCHED,
+) -> Site:
+    """Return a site, ready for any run.
+
+    Args:
+        file: the hospital's own.
+        roster: who may take part.
+        passphrase: that the site's keys are sealed under.
+        entropy: real randomness for sampling, noise and keys.
+        watch: who is told how far the reading is.
+
+    Raises:
+        ConfigError: for a file that doesn't say where the rows are.
+        DataError: for rows that can't be read, or that are more than the site declares.
+        LedgerError: when the site's key can't be read or written.
+    """
+    declared = file.own_numbers()
+    rows, test = read_rows(file, watch)
+    check_numbers(file.name, declared, rows, test)
+    config = site_config(file, declared)
+    state = open_state(config, entropy, passphrase)
+    return make_site(config, state, rows, test, roster=roster, entropy=entropy)
+
+
+def site_config(file: SiteFile, declared: Declared, ledger: Path | None = None) -> SiteConfig:
+    """Return what a site's file says, as a site is put together from it.
+
+    Args:
+        file: the hospital's own.
+        declared: what it says of its rows.
+        ledger: file of the ledger, where it isn't in the site's home.
+    """
+    return SiteConfig(
+        name=file.name,
+        declared=declared,
+        home=file.state,
+        dataset=file.dataset,
+        policy=file.policy,
+        performance=file.performance,
+        ledger=ledger,
+    )
+
+
+def read_rows(file: SiteFile, watch: Watch = UNWATCHED) -> tuple[Rows, Rows | None]:
+    """Return a site's training rows, and those that it has held out.
+
+    Which are held out follows from each row's text (or patient) alone, and is the same in all runs.
+
+    Args:
+        file: the hospital's own.
+        watch: who is told how far the reading is.
+
+    Raises:
+        ConfigError: for a file that doesn't say where the rows are.
+        DataError: for rows that can't be read.
+    """
+    source, seed = file.source(), Seed(0).child("site")
+    tables = load(source, seed, 1, tasks.of(file.task), watch)
+    if tables.test is not None or not source.holds_out:
+        return tables.train, tables.test
+    if file.declared is not None and not file.declared.held_out:
+        return tables.train, None
+    drawn = hold_out_everywhere(
+        {file.name: tables.train}, source.test_fraction, seed, source.train_only, each_trains=False
+    )
+    return drawn.train[file.name], drawn.test[file.name]
+
+
+def check_numbers(name: str, declared: Declared, rows: Rows, test: Rows | None) -> list[Mismatch]:
+    """Hold a site's rows against what it declares; its operator is told what isn't so.
+
+    Args:
+        name: of the site.
+        declared: what it says of its rows.
+        rows: to train on.
+        test: held out from them.
+
+    Returns:
+        What isn't so, and may stay.
+
+    Raises:
+        DataError: for what may not: a promise hangs on it.
+    """
+    found = list(declared.mismatches(rows, test))
+    for each in found:
+        logger.warning("site %s: %s; correct what is declared, or the rows", name, each)
+    if grave := [each for each in found if each.grave]:
+        raise DataError(
+            f"site '{name}': {grave[0]}. With more than is declared a promise could be "
+            "broken (δ is held against it), so the site takes part in nothing; correct what "
+            "is declared in its site.yaml, or the rows"
+        )
+    return found
