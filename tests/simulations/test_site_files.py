@@ -34,12 +34,12 @@ def simulate(state: Path, *words: str, code: int = 0) -> None:
 
 
 def test_a_site_refuses_by_its_own_file_and_the_others_go_on(
-    state: Path, capsys: pytest.CaptureFixture[str]
+    state: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(state, "site-2", "epsilon: 20.0", "epsilon: 3.5")
     simulate(state)
     told = " ".join("".join(capsys.readouterr()).split())
-    assert "site-1, site-2, site-3: what stands in its own site.yaml counts there" in told
+    assert "site-1, site-2, site-3: what stands in its own site.yaml counts there" in caplog.text
     assert "allows policy.epsilon=3.5" in told
     assert "2 of 3 sites joined" in told
     for name, spent in (("site-1", True), ("site-2", False), ("site-3", True)):
