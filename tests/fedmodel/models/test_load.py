@@ -2,6 +2,7 @@ import dataclasses
 import importlib.util
 import json
 import shutil
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,14 +124,18 @@ def test_a_decoder_without_padding_token_pads_with_its_end(model_of: Any, tmp_pa
     assert load(model, Seed(1)).config.pad_token_id == tokenizer.pad_token_id == 3
 
 
+@pytest.mark.parametrize("known", [["fever"], list(string.printable)], ids=["a word", "ASCII"])
 def test_a_tokenizer_that_cant_read_every_text_is_refused_by_name(
-    model_of: Any, tmp_path: Path
+    known: list[str], model_of: Any, tmp_path: Path
 ) -> None:
     """At one word of one row it raised an error of its own, so that row decided who takes part."""
     folder = tmp_path / "model"
     shutil.copytree(model_of("bert").path, folder)
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[PAD]": 0, "fever": 1}))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", *known])}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "isolated")
+    if len(known) > 1:
+        backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), "isolated")
     made: Any = transformers.PreTrainedTokenizerFast
     made(tokenizer_object=backend, pad_token="[PAD]").save_pretrained(folder)
     model = job.Model(source="hub", path=str(folder), labels=LABELS, max_length=64)
