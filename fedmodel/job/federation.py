@@ -86,7 +86,7 @@ class ProposedFederation:
         fraction: share of the sites that is sampled for each round.
         quorum: share of the sampled sites whose updates a round needs.
         below_quorum: ``stop`` the run, or ``skip`` the round (the model stays as it was).
-        min_rows: a site with fewer rows takes no part.
+        min_rows: a site that declares fewer rows takes no part.
         patience: stop when the public test loss hasn't improved for so many rounds; needs a
             public test set.
     """

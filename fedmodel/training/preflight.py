@@ -57,7 +57,7 @@ def preflight(learner: Learner, examples: Examples, performance: Performance) ->
 
     Args:
         learner: the network.
-        examples: the site's rows.
+        examples: rows; those of :func:`of_nobodys_rows`, but for tests.
         performance: which engine, and how many rows fit into a pass.
 
     Raises:
@@ -79,7 +79,7 @@ def preflight(learner: Learner, examples: Examples, performance: Performance) ->
 
 
 def compare_gradients(learner: Learner, examples: Examples, engine: str) -> None:
-    """Compare an engine's per-unit gradients and norms with plain autograd, on a few real rows.
+    """Compare an engine's per-unit gradients and norms with plain autograd, on a few rows.
 
     Three rows of different lengths in a batch, against the same rows alone, for every trainable
     parameter; the last two as one patient where patients are the unit. And the batch again with
@@ -92,7 +92,7 @@ def compare_gradients(learner: Learner, examples: Examples, engine: str) -> None
 
     Args:
         learner: the network.
-        examples: the site's rows.
+        examples: rows.
         engine: its name.
 
     Raises:
