@@ -10,12 +10,10 @@ from fedmodel.accounting.guard import StepGuard
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.remaining import Remaining, give_up
 from fedmodel.accounting.spends import Spend, without_one
-from fedmodel.data import Rows
 from fedmodel.errors import BudgetError
 from fedmodel.ledger import Ledger, Part, Request, part_of
 from fedmodel.ledger.caps import Charge
 from fedmodel.ledger.tree_head import Standing, TreeHead
-from fedmodel.tasks import written
 from fedmodel.wire import Leave, Offer
 
 __all__ = ["Account", "leave"]
@@ -75,9 +73,7 @@ class Account:
         self._offered = _own(self._ledger, known)
         for head in self._offered:
             self._ledger.check_extends(head)
-        rows = Rows.concat([site.rows, *([site.test] if site.test is not None else [])])
-        labels = [written(label) for label in rows.labels]
-        site.state.note_rows(self._ledger, rows.texts, labels, rows.patients)
+        site.state.note_rows(self._ledger, *site.columns())
         self._ledger.reserve(
             self._request,
             run=self._run,

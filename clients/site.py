@@ -1,6 +1,6 @@
 """A hospital: its rows, its own state, and what it allows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from fedmodel.job import Performance
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.seeds import Entropy
+from fedmodel.tasks import written
 
 __all__ = ["Site"]
 
@@ -78,6 +79,11 @@ class Site:
     def offered(self) -> Recent:
         """Offers that it has taken note of, where its policy limits how many are new in a day."""
         return Recent(self.state.folder / "offered.json")
+
+    def columns(self) -> tuple[Sequence[str], list[str], Sequence[str] | None]:
+        """Return texts, labels and patients of all rows, as the ledger commits to them."""
+        rows = Rows.concat([self.rows, *([self.test] if self.test is not None else [])])
+        return rows.texts, [written(label) for label in rows.labels], rows.patients
 
     def open_ledger(self) -> Ledger:
         """Return the ledger of its rows, to write into.

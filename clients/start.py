@@ -38,7 +38,8 @@ def start(
 
     Raises:
         ConfigError: for a file that doesn't say where the rows are.
-        DataError: for rows that can't be read, or that are more than the site declares.
+        DataError: for rows that can't be read, that are more than the site declares, or that are
+            part of another dataset of the site.
         LedgerError: when the site's key can't be read or written.
     """
     declared = file.own_numbers()
@@ -46,7 +47,10 @@ def start(
     check_numbers(file.name, declared, rows, test)
     config = site_config(file, declared)
     state = open_state(config, entropy, passphrase)
-    return make_site(config, state, rows, test, roster=roster, entropy=entropy)
+    site = make_site(config, state, rows, test, roster=roster, entropy=entropy)
+    # A joining asks this too, and what it says there others hear.
+    state.check_rows(file.dataset, *site.columns())
+    return site
 
 
 def site_config(file: SiteFile, declared: Declared, ledger: Path | None = None) -> SiteConfig:

@@ -198,6 +198,32 @@ class SiteState:
             self._keep(dataset, found.to_keep(before, noted))
             return ledger.note_dataset(found.entry(before, noted[-1] if noted else None))
 
+    def check_rows(
+        self,
+        dataset: str,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        patients: Sequence[str] | None = None,
+    ) -> None:
+        """Check that no row, and no patient, is part of another dataset; nothing is written down.
+
+        Args:
+            dataset: that the rows are of.
+            texts: of the rows.
+            labels: likewise.
+            patients: likewise, where known.
+
+        Raises:
+            DataError: as :meth:`note_rows`, which asks the same again.
+            LedgerError: likewise.
+        """
+        if not self.known_datasets():
+            return  # no other, and perhaps no salt yet
+        found = commit(self._secret("salt"), texts, labels, patients)
+        self._secret("key")  # before the lock, which it takes too
+        with self._locked():
+            self._check_apart(dataset, found)
+
     def _check_apart(self, dataset: str, found: Commitment) -> None:
         for name in sorted({*self.datasets(), *self._with_leaves()} - {dataset}):
             noted = None

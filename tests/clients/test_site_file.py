@@ -241,6 +241,16 @@ def test_rows_that_do_not_keep_to_what_is_declared_are_told_at_the_start(
         start(replace(parse(STRICT), declared=Declared(records=(1, 9))))
 
 
+def test_rows_of_another_dataset_are_told_at_the_start(tmp_path: Path) -> None:
+    site = start(filled(tmp_path, "[20, 90]"))
+    site.state.note_rows(site.open_ledger(), *site.columns())
+    again = filled(tmp_path, "[20, 90]")
+    start(again)  # of the same dataset they may be
+    with pytest.raises(DataError, match="part of dataset 'main' of this site"):
+        start(replace(again, dataset="wards"))
+    assert not (tmp_path / "ledgers" / "wards.jsonl").exists()
+
+
 def test_nothing_is_held_out_where_a_site_says_so(tmp_path: Path) -> None:
     file = filled(tmp_path, "[20, 90]")
     assert file.declared is not None
