@@ -18,6 +18,7 @@ __all__ = ["Exceeded", "Limits", "exceeded"]
 
 Mechanism: TypeAlias = Literal["none", "dpsgd", "distributed", "site"]
 Trained: TypeAlias = Literal["head", "lora", "ffa", "full"]
+Count: TypeAlias = Literal["evaluation", "clipping", "rows"]
 _HIDDEN = ("off", "seal", "on")  # from the least
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CODE = re.compile(r"[0-9a-f]{64}|\d[0-9A-Za-z.+!-]{0,62}")
@@ -39,6 +40,9 @@ class Limits:
         train: what may be trained: head, lora, ffa, full.
         units: whose presence a private job may hide: record, patient, site.
         mechanisms: how a job may be private: none, dpsgd, distributed, site.
+        counts: which counts of the site's may leave: ``evaluation`` (noised, of held-out rows),
+            ``clipping`` (noised, of units below an adaptive norm), ``rows`` (of its training rows,
+            as the weight of its update); an empty list: none.
         bases: SHA-256 (hex) of files of weights; each file of a job's base model must be one of
             them. A model without files (``tiny``) is refused.
         code: versions of fedmodel, or SHA-256 (hex) of its sources, one of which must be this
@@ -61,6 +65,7 @@ class Limits:
     train: tuple[Trained, ...] | None = None
     units: tuple[Unit, ...] | None = None
     mechanisms: tuple[Mechanism, ...] | None = None
+    counts: tuple[Count, ...] | None = None
     bases: tuple[str, ...] | None = None
     code: tuple[str, ...] | None = None
     begins: str | None = None
@@ -72,7 +77,7 @@ class Limits:
             value = getattr(self, each.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
                 raise ConfigError(f"policy.{each.name} must be above 0, got {value}")
-            if value == ():
+            if value == () and each.name != "counts":
                 raise ConfigError(
                     f"policy.{each.name} is an empty list, which allows no job; name what is "
                     "allowed, or use null for everything"
@@ -140,6 +145,7 @@ def exceeded(job: Job, limits: Limits) -> Iterator[Exceeded]:
     yield from _protection(job, limits)
     yield from _numbers(job, limits)
     yield from _choices(job, limits)
+    yield from _counts(job, limits)
 
 
 def _protection(job: Job, limits: Limits) -> Iterator[Exceeded]:
@@ -179,3 +185,15 @@ def _choices(job: Job, limits: Limits) -> Iterator[Exceeded]:
         if known is not None and asked not in known:
             allowed = f"[{','.join(known)}]"
             yield Exceeded(limit=f"policy.{name}", asked=f"{key}={asked}", allowed=allowed)
+
+
+def _counts(job: Job, limits: Limits) -> Iterator[Exceeded]:
+    adaptive = job.privacy.private and job.privacy.clipping == "adaptive"
+    for name, leaves, key in (
+        ("evaluation", job.publishes_evaluation, "privacy.evaluation=noised"),
+        ("clipping", adaptive, "privacy.clipping=adaptive"),
+        ("rows", job.aggregation.weights == "examples", "aggregation.weights=examples"),
+    ):
+        if leaves and limits.counts is not None and name not in limits.counts:
+            allowed = f"[{','.join(limits.counts)}]"
+            yield Exceeded(limit="policy.counts", asked=f"{key} (counts: {name})", allowed=allowed)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from clients.limits import Limits, exceeded
 from clients.policy import Policy, SiteFacts, broken_rules, decide
 from fedmodel.errors import ConfigError, RefusedError
-from fedmodel.job import Job, Privacy, SecAgg, Train
+from fedmodel.job import Aggregation, Job, Privacy, SecAgg, Train
 from fedmodel.wire import decode_error
 from tests.clients.test_app import PRIVATE, Talk
 from tests.clients.test_circumstances import CASES as AROUND
@@ -47,6 +47,9 @@ WHOLE = replace(
 POOLED = replace(
     SUMMED, privacy=replace(RECORD, mechanism="distributed"), train=replace(PLAIN.train, steps=1)
 )
+
+COUNTED = replace(JOB, federation=replace(JOB.federation, test="held-out"))
+BY_ROWS = replace(PLAIN, aggregation=Aggregation(weights="examples"))
 
 # Limits → jobs that keep them, jobs that don't, and what the refusal says.
 CASES: list[tuple[Limits, list[Job], list[Job], str]] = [
@@ -110,6 +113,24 @@ CASES: list[tuple[Limits, list[Job], list[Job], str]] = [
         [JOB, WHOLE],
         [PLAIN, POOLED],
         r"policy.mechanisms=\[dpsgd,site\], and .* privacy.mechanism=(none|distributed)",
+    ),
+    (
+        Limits(counts=()),
+        [JOB, PLAIN, SUMMED],
+        [COUNTED, private(clipping="adaptive"), BY_ROWS],
+        r"policy.counts=\[\], and .* \(counts: (evaluation|clipping|rows)\)",
+    ),
+    (
+        Limits(counts=("evaluation",)),
+        [JOB, COUNTED, replace(COUNTED, privacy=replace(RECORD, evaluation="suppressed"))],
+        [private(clipping="adaptive"), BY_ROWS],
+        r"policy.counts=\[evaluation\], and .* (privacy.clipping|aggregation.weights)=",
+    ),
+    (
+        Limits(counts=("clipping", "rows")),
+        [JOB, BY_ROWS, private(clipping="adaptive")],
+        [COUNTED],
+        r"policy.counts=\[clipping,rows\], and .* privacy.evaluation=noised",
     ),
 ]
 

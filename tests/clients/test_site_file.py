@@ -262,13 +262,19 @@ def test_nothing_is_held_out_where_a_site_says_so(tmp_path: Path) -> None:
 # -- golden --------------------------------------------------------------------------------------
 
 
+def part_of(found: Any, expected: Any) -> Any:
+    """Return the part that was known when the file was written: later versions know more keys."""
+    if not isinstance(expected, dict):
+        return found
+    return {key: part_of(found[key], value) for key, value in expected.items()}
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_the_first_version_wrote_is_read_as_it_was_meant(preset: str) -> None:
     """A file with all keys said, so that no later preset changes what it means."""
     said = SiteFile.read(VECTORS / f"{preset}.yaml")
     expected = json.loads((VECTORS / f"{preset}.json").read_text())
-    plain = config.to_mapping(replace(said, state=Path("state")).policy)
-    assert {key: plain[key] for key in expected["policy"]} == expected["policy"]
+    assert part_of(config.to_mapping(said.policy), expected["policy"]) == expected["policy"]
     assert config.to_mapping(said.declared) == expected["declared"]
     assert said.name == expected["name"]
     assert isinstance(said.policy, Policy)

@@ -136,6 +136,7 @@ ALWAYS = {
     "policy.train": "[lora]",
     "policy.units": "[record, patient]",
     "policy.mechanisms": "[dpsgd]",
+    "policy.counts": "[]",
     "policy.bases": f"[{'5a' * 32}]",
     "policy.code": "['0.0.1']",
     "policy.begins": "'2099-01-31'",
