@@ -55,7 +55,7 @@ class Account:
         if book.open_one(run, self._job) is None:
             new = self._request.charges(book.unspent(self._request.parts, run, self._job))
         ours = [charge for some in book.charges(run) for charge in some]
-        return Charges(spent=spent, held=held, new=new, run=ours)
+        return Charges(spent=spent, held=held, new=new, run=ours, dataset=self._site.dataset)
 
     def reserve(self, known: Sequence[TreeHead] = ()) -> None:
         """Reserve what the job may spend; what was asked before is asked again under the lock.

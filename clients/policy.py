@@ -5,7 +5,7 @@ names what was asked and what is allowed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from clients.approvers import People
@@ -13,6 +13,8 @@ from clients.circumstances import Circumstances, beyond
 from clients.declared import Declared
 from clients.limits import Limits, exceeded
 from fedmodel.accounting.planning import check_delta
+from fedmodel.budget.figures import figures, said
+from fedmodel.budget.statement import cost_of
 from fedmodel.errors import (
     BudgetError,
     ConfigError,
@@ -75,12 +77,14 @@ class Charges:
         held: all that is reserved on it and not spent yet.
         new: what the job asks for; empty where its run goes on with what it holds.
         run: the part of ``spent`` and ``held`` that is the run's.
+        dataset: its name.
     """
 
     spent: Sequence[Charge] = ()
     held: Sequence[Charge] = ()
     new: Sequence[Charge] = ()
     run: Sequence[Charge] = ()
+    dataset: str = "main"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +290,8 @@ def _caps(job: Job, policy: Policy, facts: SiteFacts) -> Broken | None:
     try:
         policy.caps.check(spent=found.spent, held=found.held, new=found.new, run=found.run)
     except BudgetError as error:
-        asked = f"ε = {job.privacy.epsilon:g}"
+        cost = cost_of(found.spent, found.held, found.new, policy.caps)
+        asked = said(figures(replace(cost, site=facts.name, dataset=found.dataset)))
         return Broken(rule="budget", asked=asked, allowed=str(policy.caps), error=error)
     return None
 

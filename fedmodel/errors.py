@@ -44,11 +44,13 @@ class FedmodelError(Exception):
     """Base of all errors that fedmodel raises on purpose.
 
     ``rule`` is the rule of a site's policy that said no, with what was asked and what is allowed:
-    for its operator, never for the coordinator.
+    for its operator, never for the coordinator. ``told`` are the words that may travel in place of
+    the error's own, where those have figures of a site's ledger.
     """
 
     exit_code = 1
     rule: str | None = None
+    told: str | None = None
 
     def __init__(self, message: str = "") -> None:
         super().__init__(escaped(message))

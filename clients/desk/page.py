@@ -15,7 +15,7 @@ from clients.desk.approvals import Asked
 from fedmodel import _hazmat, tasks
 from fedmodel._escape import escaped
 from fedmodel._paths import source_digest
-from fedmodel._text import show_epsilon
+from fedmodel.budget.figures import figures, said
 from fedmodel.budget.statement import WhatIf
 from fedmodel.job import Job
 
@@ -105,7 +105,7 @@ def make_page(asked: Asked, job: Job, arrays: Arrays, cost: WhatIf | None) -> di
         "leaves": [*_leaves(job, arrays)],
         "arrays": {name: list(shape) for name, shape in arrays.shapes.items()},
         "arrays_unknown": arrays.unknown,
-        "budget": None if cost is None else _budget(cost),
+        "budget": None if cost is None else figures(cost),
         "code": f"fedmodel {version('fedmodel')}, sources {source_digest()}",
     }
 
@@ -172,8 +172,7 @@ def _leaves(job: Job, arrays: Arrays) -> Iterator[dict[str, Any]]:
             "no row; of other runs only how many entries they have made",
         )
     yield _small(
-        "that this site takes part, or why not; of a refusal by the budget, what ε is spent and "
-        "reserved by all runs together",
+        "that this site takes part, or by which rule of its policy not; no figure of its ledger",
         None,
         "none",
     )
@@ -202,25 +201,6 @@ def _protection(job: Job) -> str:
     else:
         said.append("read by the coordinator and by whatever carries it, but for the transport")
     return "; ".join(said)
-
-
-def _budget(cost: WhatIf) -> dict[str, Any]:
-    left = None
-    if cost.cap is not None and cost.after is not None:
-        left = max(0.0, cost.cap - cost.after)
-    return {
-        "dataset": cost.dataset,
-        "unit": cost.unit,
-        "before": _finite(cost.before),
-        "after": _finite(cost.after),
-        "cap": cost.cap,
-        "left": _finite(left),
-        "refusal": cost.refusal,
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 # -- as text -------------------------------------------------------------------------------------
@@ -291,18 +271,8 @@ def _said_budget(budget: Mapping[str, Any] | None, privacy: Mapping[str, Any] | 
         return "nothing is spent, for nothing is promised"
     if budget is None:
         return f"ε = {privacy['epsilon']:g} on rows on which nothing has been spent"
-    before, after = (_epsilon(budget[name]) for name in ("before", "after"))
-    cap = "no cap is set" if budget["cap"] is None else f"the cap is {budget['cap']:g}"
-    left = "" if budget["left"] is None else f", {budget['left']:.3f} are left"
     refusal = f". It would be REFUSED: {budget['refusal']}" if budget["refusal"] else ""
-    return (
-        f"dataset {budget['dataset']}, per {budget['unit']}: ε {before} before, {after} after; "
-        f"{cap}{left}{refusal}"
-    )
-
-
-def _epsilon(value: float | None) -> str:
-    return "unlimited or not known" if value is None else show_epsilon(value)
+    return f"{said(budget)}{refusal}"
 
 
 def _said_leaving(each: Mapping[str, Any]) -> str:

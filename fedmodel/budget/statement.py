@@ -1,14 +1,14 @@
 """A statement of account: what a ledger adds up to, and what a job would add."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedmodel.errors import BudgetError, PrivacyError
 from fedmodel.job import Unit
 from fedmodel.ledger import Book, Request, Reservation
 from fedmodel.ledger.caps import Caps, Charge, total
 
-__all__ = ["RunLine", "Statement", "Sum", "WhatIf", "statement", "what_if"]
+__all__ = ["RunLine", "Statement", "Sum", "WhatIf", "cost_of", "statement", "what_if"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,9 @@ class WhatIf:
         after: ε with the job; ``None`` likewise.
         cap: on it; ``None`` without one.
         refusal: why the site would refuse the job; ``None`` when it wouldn't.
+        alone: ε of the job by itself; ``None`` where none can be told.
+        spent: ε of what is spent, without what is reserved; ``None`` likewise.
+        delta: δ that all of them are at; ``None`` where nothing is charged.
     """
 
     site: str
@@ -100,6 +103,9 @@ class WhatIf:
     after: float | None
     cap: float | None
     refusal: str | None
+    alone: float | None = None
+    spent: float | None = None
+    delta: float | None = None
 
 
 def statement(book: Book, caps: Caps) -> Statement:
@@ -147,20 +153,43 @@ def what_if(book: Book, terms: Request | None, caps: Caps) -> WhatIf:
         caps.check(spent=spent, held=held, new=new)
     except BudgetError as error:
         refusal = str(error)
-    return WhatIf(
+    return replace(
+        cost_of(spent, held, new, caps),
         site=book.opened.site,
         dataset=book.opened.dataset,
-        unit=caps.unit,
-        before=_epsilon([*spent, *held], caps, [*spent, *held, *new]),
-        after=_epsilon([*spent, *held, *new], caps, [*spent, *held, *new]),
-        cap=caps.epsilon,
         refusal=refusal,
     )
 
 
-def _epsilon(charges: Sequence[Charge], caps: Caps, all_: Sequence[Charge]) -> float | None:
+def cost_of(
+    spent: Sequence[Charge], held: Sequence[Charge], new: Sequence[Charge], caps: Caps
+) -> WhatIf:
+    """Return what a job would do to a ledger, by its charges; of a site and dataset without name.
+
+    Args:
+        spent: all that is spent on the dataset.
+        held: all that is reserved on it and not spent yet.
+        new: what the job asks for.
+        caps: to hold it against. Whether they would refuse it isn't asked.
+    """
+    whole = [*spent, *held, *new]
+    delta = caps.delta or min((c.delta for c in whole), default=None)
+    return WhatIf(
+        site="",
+        dataset="",
+        unit=caps.unit,
+        before=_epsilon([*spent, *held], caps, delta),
+        after=_epsilon(whole, caps, delta),
+        cap=caps.epsilon,
+        refusal=None,
+        alone=_epsilon(new, caps, delta),
+        spent=_epsilon(spent, caps, delta),
+        delta=delta,
+    )
+
+
+def _epsilon(charges: Sequence[Charge], caps: Caps, delta: float | None) -> float | None:
     """Return ε of charges at the δ of a whole they are part of."""
-    delta = caps.delta or min((c.delta for c in all_), default=None)
     try:
         return total(charges, caps.unit, delta).epsilon
     except PrivacyError:

@@ -150,6 +150,12 @@ class Caps:
     run_epsilon: float | None = None
     unit: CapUnit = "record"
 
+    def __str__(self) -> str:
+        """Return the caps that are set, for people."""
+        found = {"budget.epsilon": self.epsilon, "budget.run_epsilon": self.run_epsilon}
+        named = [f"{key} = {value:g}" for key, value in found.items() if value is not None]
+        return f"{', '.join(named) or 'no cap'} (of a {self.unit})"
+
     def __post_init__(self) -> None:
         for name in ("epsilon", "run_epsilon"):
             value = getattr(self, name)
@@ -194,11 +200,13 @@ class Caps:
                 "privacy=patient, or let the operator set budget.unit=record"
             )
         if any(c.unit == "record" for c in (*spent, *held)):
-            raise BudgetError(
+            error = BudgetError(
                 "this site's budget is about patients (budget.unit=patient), but its ledger holds "
                 "steps that protect records only, so no ε for its patients can be told. Let the "
                 "operator set budget.unit=record"
             )
+            error.told = _told("budget.unit")
+            raise error
 
     def _check(
         self,
@@ -219,9 +227,19 @@ class Caps:
         if cost <= cap:
             return
         asked = f", {show_epsilon(cost)} with what is asked for" if new else ""
-        raise BudgetError(
+        error = BudgetError(
             f"this would exceed {key} = {cap:g} of this site ({basis}): "
             f"ε = {show_epsilon(_epsilon(spent, basis))} is spent, "
             f"{show_epsilon(_epsilon([*spent, *held], basis))} with what is reserved{asked}. "
             "Agree on a job with a smaller privacy.epsilon, or let the operator raise the cap"
         )
+        error.told = _told(key)
+        raise error
+
+
+def _told(key: str) -> str:
+    """Return what others are told of a refusal: no figure of the ledger."""
+    return (
+        f"this would exceed {key} of this site; agree on a job with a smaller privacy.epsilon, or "
+        "ask the site's operator"
+    )

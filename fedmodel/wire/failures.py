@@ -25,7 +25,7 @@ _UNEXPECTED = 200
 _ELSEWHERE = "see the site's own log"
 # What a site says where a rule of its policy says no, and may be told.
 _RULE = re.compile(
-    r"this (?:site's policy allows|would exceed) ((?:policy|budget)\.[a-z_]{1,40}) ?="
+    r"this (?:site's policy allows|would exceed) ((?:policy|budget)\.[a-z_]{1,40})\b"
 )
 _ACCUSED = re.compile(r"the shares from site ([1-9]\d{0,4}): ")
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
@@ -74,9 +74,14 @@ def encode_error(error: Exception, reply_to: Message, *, candid: bool = False) -
         candid: tell what is known of the error all the same; for a simulation, where the site's
             log and the coordinator's are the same person's.
     """
+    told = error.told if isinstance(error, FedmodelError) else None
     for code, kind, tell in _KINDS:
         if isinstance(error, kind):
-            reason = str(error) if tell or candid else f"{type(error).__name__}: {_ELSEWHERE}"
+            reason = f"{type(error).__name__}: {_ELSEWHERE}"
+            if candid:
+                reason = str(error)
+            elif tell:
+                reason = str(error) if told is None else told
             return Message(Error(code, reason), reply_to=reply_to)
     reason = unexpected(error) if candid else f"unexpected {type(error).__name__}: {_ELSEWHERE}"
     return Message(Error(_UNEXPECTED, reason), reply_to=reply_to)

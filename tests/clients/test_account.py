@@ -176,8 +176,11 @@ def test_caps_refuse_a_job_before_it_trains_with_the_numbers(folder: Path) -> No
     refusal = why(talk.offer())
     assert refusal.budget
     assert "budget.epsilon" in refusal.reason
-    assert show_epsilon(TWO) in refusal.reason
-    assert talk.app.work(RUN, NODE).refusal is not None
+    work = talk.app.work(RUN, NODE)
+    for told in (work.refusal, work.rule):
+        assert show_epsilon(TWO) in str(told)  # by the operator, and nobody else
+    assert show_epsilon(TWO) not in refusal.reason
+    assert show_epsilon(ONE) not in refusal.reason
     assert "query.join" in why(talk.train(1)).reason
     # The first run's reservation still stands; when it ends unspent, the second fits in.
     standing(Talk(folder, caps=caps).leave())

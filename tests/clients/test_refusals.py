@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 
 from clients.limits import Limits
+from fedmodel import wire
+from fedmodel.accounting.planning import plan_of
+from fedmodel.budget.figures import figures, said
+from fedmodel.budget.statement import what_if
 from fedmodel.cli import main
 from fedmodel.errors import BudgetError, RefusedError
 from fedmodel.identity.security_log import Row, SecurityLog
 from fedmodel.job import Federation
+from fedmodel.ledger import Ledger, Request
 from fedmodel.ledger.caps import Caps
 from fedmodel.wire import decode_error
 from tests.clients.test_app import PLAIN, PRIVATE, Talk
@@ -63,6 +68,44 @@ def test_what_is_the_sites_own_stands_in_its_log_and_is_no_rule_to_the_coordinat
     expected = {"policy.rounds": "policy.rounds", "budget": "budget.epsilon"}.get(rule)
     assert told.rule == expected
     assert told.kind == kind.__name__
+
+
+@pytest.mark.long
+def test_a_caps_refusal_has_the_figures_of_budget_for_the_operator_alone(tmp_path: Path) -> None:
+    heard = []
+    for name, spent in (("new", 0), ("old", 1)):
+        caps = Caps(epsilon=3.0 if not spent else 4.0)
+        talk = Talk(tmp_path / name, caps=caps)
+        for number in range(spent):
+            assert not talk.join(PRIVATE, run=f"before-{number}").has_error()
+            assert not talk.send("train", order_of(talk, f"before-{number}")).has_error()
+        if not spent:
+            talk.restart(policy=replace(talk.site.policy, caps=Caps(epsilon=0.5)))
+        told = decode_error(talk.join(PRIVATE).error)
+        assert (told.kind, told.rule, told.budget) == ("BudgetError", "budget.epsilon", True)
+        heard.append(told.reason)
+        work = talk.app.work(77, 5)
+        assert "budget.epsilon" in str(work.refusal)
+        if spent:
+            book = Ledger(talk.site.ledger_file).book()
+            cost = what_if(book, Request.of(plan_of(PRIVATE)), caps)
+            assert cost.spent is not None
+            assert cost.before is not None
+            assert cost.alone is not None
+            assert cost.after is not None
+            assert 0 < cost.spent < cost.before < caps.epsilon < cost.after  # type: ignore[operator]
+            assert cost.alone == pytest.approx(PRIVATE.privacy.epsilon, rel=0.02)
+            assert f"asked {said(figures(cost))}, allowed budget.epsilon = 4" in str(work.rule)
+        (row,) = rows_of(talk.site.state.folder, "job-refused")
+        assert row.about["asked"].startswith("dataset main, per record, at δ = 0.001")
+    # Whatever is spent there, and whatever the cap is, the words are the same.
+    assert heard[0] == heard[1]
+    assert not any(character.isdigit() for character in heard[0])
+
+
+def order_of(talk: Talk, run: str) -> Any:
+    vector = wire.pack(talk.learner.initial)
+    return wire.encode_order(run, 1, PRIVATE.sha256, vector)
 
 
 def test_what_isnt_approved_yet_is_no_refusal_of_the_policy(tmp_path: Path) -> None:

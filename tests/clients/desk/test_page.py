@@ -17,7 +17,16 @@ from tests.jobs import make_job
 
 ARRAYS = Arrays(shapes={"classifier.weight": (5, 128), "classifier.bias": (5,)})
 COST = WhatIf(
-    site="north", dataset="main", unit="patient", before=1.25, after=4.5, cap=6.0, refusal=None
+    site="north",
+    dataset="main",
+    unit="patient",
+    before=1.25,
+    after=4.5,
+    cap=6.0,
+    refusal=None,
+    alone=3.0,
+    spent=0.75,
+    delta=1e-5,
 )
 PRIVATE = make_job(privacy=Privacy(mechanism="dpsgd", unit="patient", rate=0.1, epsilon=3.0))
 
@@ -46,7 +55,8 @@ def test_the_text_says_what_the_page_holds() -> None:
         "of North",
         "one patient, with all of that patient's rows",
         "ε = 3",
-        "ε 1.250 before, 4.500 after; the cap is 6, 1.500 are left",
+        "per patient, at δ = 1e-05: by itself the job costs ε 3.000; ε 0.750 is spent; with",
+        "what is held, ε 1.250 before, 4.500 after; the cap is 6, 1.500 are left",
         "2 arrays, 645 numbers, 2,580 bytes",
         "classifier.weight 5 × 128; classifier.bias 5",
         PRIVATE.weights,

@@ -160,7 +160,16 @@ def test_the_page_in_the_documents_is_the_one_that_is_printed() -> None:
         job=job.json.decode(),
     )
     cost = WhatIf(
-        site="north", dataset="main", unit="patient", before=1.25, after=3.62, cap=6.0, refusal=None
+        site="north",
+        dataset="main",
+        unit="patient",
+        before=1.25,
+        after=3.62,
+        cap=6.0,
+        refusal=None,
+        alone=3.0,
+        spent=1.25,
+        delta=1e-5,
     )
     page = make_page(offer, job, Arrays(shapes={"classifier.weight": (3, 384)}), cost)
     page["code"] = "fedmodel 0.2.0, sources 0123…"
