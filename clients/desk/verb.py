@@ -98,12 +98,14 @@ class Ask:
 
     def by(self, said: SiteFile) -> "Ask":
         """Return what is asked of the state, ledger and caps that the site's file names."""
+        # Of the site's own key: who signs with another says where its own is read.
+        own = said.coordinator.passphrase if self.signer is None else None
         return replace(
             self,
             state=str(said.state),
             site=None,
             dataset=said.dataset,
-            passphrase=self.passphrase or said.coordinator.passphrase,
+            passphrase=self.passphrase or own,
             budget=said.policy.caps if self.budget == Caps() else self.budget,
         )
 

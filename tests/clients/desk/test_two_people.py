@@ -2,18 +2,22 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clients.approvers import People, kept_people
+from clients.desk.verb import Ask
 from clients.policy import Policy
-from fedmodel import cli
+from clients.site_file import SiteFile
+from fedmodel import cli, config
 from fedmodel.cli import main
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.identity import SigningKey, kept_secret
 from fedmodel.identity.security_log import SecurityLog
+from fedmodel.provision.site_file import site_file_text
 from simulations.scenario import Scenario
 from tests.clients.test_app import PLAIN, Talk
 
@@ -149,6 +153,22 @@ def test_a_run_needs_both_and_one_suffices_to_stop_it(
         ("run-revoked", "Ben", "revoked"),
         ("run-approved", "Ben", "waiting"),
     ]
+
+
+def test_the_sites_passphrase_is_not_for_the_keys_of_its_people(tmp_path: Path) -> None:
+    """With a site's file that says where its own key's passphrase is read."""
+    text = site_file_text("north", "strict").encode()
+    said = SiteFile.parse(text, tmp_path)
+    said = replace(said, coordinator=replace(said.coordinator, passphrase="credential:site"))
+    asked = {"do": "approve", "job": "test", "site": "site.yaml"}
+    for signer, own, expected in (
+        (None, None, "credential:site"),
+        ("ada.key", None, None),
+        ("ada.key", "prompt", "prompt"),
+        (None, "prompt", "prompt"),
+    ):
+        ask = config.build(Ask, asked | {"signer": signer, "passphrase": own})
+        assert ask.by(said).passphrase == expected
 
 
 def test_whoever_changes_the_desks_copy_lets_no_run_in(
