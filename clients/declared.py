@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedmodel.data import Rows
+from fedmodel.data.headers import settings
 from fedmodel.errors import ConfigError, DataError, RefusedError
 from fedmodel.job import ProposedPrivacy
 from fedmodel.tasks import Label
@@ -190,9 +191,11 @@ def count_units(privacy: ProposedPrivacy, *parts: Rows) -> int:
         return 1
     if privacy.unit == "record":
         return sum(map(len, parts))
-    if any(rows.patients is None for rows in parts):
+    unknown = [rows for rows in parts if rows.patients is None]
+    if unknown:
+        unread = next((rows.unread for rows in unknown if rows.unread), ())
         raise DataError(
             "privacy.unit=patient hides a patient with all rows, so it needs the patient of "
-            "each row, and these rows have none; set data.patient=COLUMN, or privacy=record"
+            f"each row, and these rows have none; {settings('patient', unread)}, or privacy=record"
         )
     return len(_patients(list(parts)))

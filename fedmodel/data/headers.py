@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Any
 
 from fedmodel._text import one_form, only_seen
-from fedmodel.config import suggest
+from fedmodel.config import nearest, suggest
 from fedmodel.data.columns import Columns, looks_like_data, problem, shown
 from fedmodel.errors import DataError
 
-__all__ = ["dotted", "find_columns", "guesses", "repeated"]
+__all__ = ["dotted", "find_columns", "guesses", "repeated", "settings"]
 
 _MOST_NAMES = 20
 _LOOKED_AT = 100  # rows
@@ -99,6 +99,29 @@ def guesses(present: Sequence[str], roles: Sequence[str], *, parts: bool = True)
             if role not in found and ranked:
                 found[role] = min(ranked, key=lambda pair: pair[0])[1]
     return {role: found[role] for role in roles if role in found}
+
+
+def settings(role: str, unread: Sequence[str]) -> str:
+    """Return how to name the column of a role that nobody has asked for, with a guess.
+
+    Args:
+        role: ``site`` or ``patient``.
+        unread: names of the columns that no other role has.
+
+    >>> settings("site", ["age", "site_name"])
+    'perhaps data.site=site_name'
+    >>> settings("site", ["age", "stite"])
+    'perhaps data.site=stite'
+    >>> settings("site", ["age", "dose"])
+    'set data.site=COLUMN (there are also the columns: age, dose)'
+    """
+    names = [column for column in unread if not looks_like_data(column)]
+    found = guesses(names, [role]).get(role) or nearest(role, names)
+    if found is not None:
+        return f"perhaps {_setting(role, found)}"
+    more = ", …" * (len(names) > _MOST_NAMES)
+    others = f" (there are also the columns: {', '.join(names[:_MOST_NAMES])}{more})"
+    return f"set data.{role}=COLUMN" + (others if names else "")
 
 
 def dotted(record: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fedmodel.data.headers import settings
 from fedmodel.data.rows import Rows
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.seeds import Seed
@@ -91,8 +92,8 @@ def split(rows: Rows, partition: Partition, seed: Seed) -> dict[str, Rows]:
 def _natural(rows: Rows, sites: int | None) -> dict[str, Rows]:
     if rows.sites is None:
         raise DataError(
-            "federation.partition=natural needs a column that names each row's site, got none; set "
-            "data.site=COLUMN, or federation.partition=iid"
+            "federation.partition=natural needs a column that names each row's site, got none; "
+            f"{settings('site', rows.unread)}, or federation.partition=iid to share the rows out"
         )
     at: dict[str, list[int]] = {}
     for index, site in enumerate(rows.sites):

@@ -23,6 +23,7 @@ class Rows:
         patients: the patient each row is about, where known.
         classes: names that the rows' source has numbered, in the order of their numbers; of some
             there may be no row. ``None`` where it hasn't.
+        unread: names of the columns that the source has beside those that were read.
 
     Raises:
         DataError: if the columns differ in length.
@@ -36,6 +37,7 @@ class Rows:
     sites: Sequence[str] | None = None
     patients: Sequence[str] | None = None
     classes: tuple[str, ...] | None = field(default=None, compare=False, kw_only=True)
+    unread: tuple[str, ...] = field(default=(), compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("texts", "labels", "sites", "patients"):
@@ -68,13 +70,15 @@ class Rows:
             chosen(self.sites),
             chosen(self.patients),
             classes=self.classes,
+            unread=self.unread,
         )
 
     @classmethod
     def concat(cls, parts: Iterable["Rows"]) -> "Rows":
         """Return the rows of all ``parts``, one part after another.
 
-        Where they don't number the same classes alike, the whole numbers none.
+        Where they don't number the same classes alike, the whole numbers none; unread columns are
+        those of all parts.
 
         Raises:
             DataError: if some parts have a site or patient column and others don't.
@@ -98,4 +102,5 @@ class Rows:
         numbered = {part.classes for part in known}
         classes = numbered.pop() if len(numbered) == 1 else None
         sites, patients = joined("sites"), joined("patients")
-        return cls(texts or (), labels or (), sites, patients, classes=classes)
+        unread = tuple(c for c in known[0].unread if all(c in part.unread for part in known))
+        return cls(texts or (), labels or (), sites, patients, classes=classes, unread=unread)

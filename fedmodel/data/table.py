@@ -32,6 +32,7 @@ class Table:
         self._used: list[tuple[str, str]] = []
         self._tops: list[str] = []
         self._paths: list[tuple[str, ...]] = []
+        self._unread: tuple[str, ...] = ()
         self._names: list[Sequence[object] | None] = []
         self._values: list[list[str]] = []
         self._sets: list[tuple[str, ...]] = []
@@ -70,6 +71,8 @@ class Table:
         found = [at for at in every if at is not None]
         self._tops = [top for top, _ in found]
         self._paths = [path for _, path in found]
+        used = {".".join((top, *path)) for top, path in found}
+        self._unread = tuple(c for c in (leaves() if leaves else present) if c not in used)
         self._names = [None] * len(found)
         self._known = [{} for _ in found]
         self.name_classes(self._columns.features)
@@ -178,6 +181,7 @@ class Table:
             columns.get("site"),
             columns.get("patient"),
             classes=self._classes(),
+            unread=self._unread,
         )
 
     def _classes(self) -> tuple[str, ...] | None:

@@ -83,7 +83,10 @@ def _check_learns(model: nn.Module, train: job.Train) -> None:
     moved = {p for rate, group in rates.values() if rate for p in group}
     idle = " and ".join(f"{key}=0" for key, (rate, group) in rates.items() if group and not rate)
     if not moved:
-        raise ModelError(f"nothing would be learned with {idle}: all that trains has that rate")
+        raise ModelError(
+            f"nothing would be learned with {idle}: all that trains has that rate; "
+            "set a rate above 0"
+        )
     if not train.frozen and not idle:
         return
     # peft keeps the head as it was beside the one that is used.
@@ -197,7 +200,7 @@ def _layers(model: PreTrainedModel, wanted: tuple[int, ...] | None) -> list[int]
     if wrong:
         raise ModelError(
             f"train.lora.layers: expected layers of 0 to {count - 1} (or -1 for the last and so "
-            f"on), got {wrong}"
+            f"on), got {wrong}; leave out what isn't among them"
         )
     return sorted({layer % count for layer in wanted})
 

@@ -227,7 +227,8 @@ def _read(
     if lost:
         raise ModelError(
             f"the weights of model '{source.name}' lack {len(lost)} tensors that its config.json "
-            f"calls for, such as {lost[0]}; expected a complete checkpoint of that architecture"
+            f"calls for, such as {lost[0]}; expected a complete checkpoint of that architecture: "
+            "download or save it again, config.json and all weights together"
         )
     if any(name.startswith(_poolers(net)) for name in absent):
         # No public source has this seeded pooler, so an export must carry the base weights.

@@ -97,7 +97,7 @@ def _match_tokenizer(body: PreTrainedConfig, tokenizer: Any) -> None:
     if isinstance(rows, int) and len(tokenizer) > rows:
         raise ModelError(
             f"the tokenizer knows {len(tokenizer)} tokens, but the model only {rows}; "
-            "they don't belong together"
+            "they don't belong together: take both from the same checkpoint"
         )
     if body.model_type not in OFFSET:
         # A decoder's own head looks for the last token that isn't padding, so both must agree.
@@ -123,10 +123,14 @@ def _check_fit(model: job.Model, body: PreTrainedConfig) -> None:
     limit = longest_input(body)
     if limit is not None and model.max_length > limit:
         raise ModelError(
-            f"model.max_length={model.max_length}, but this model reads at most {limit} tokens"
+            f"model.max_length={model.max_length}, but this model reads at most {limit} tokens; "
+            f"set model.max_length={limit} or less, or choose a model that reads longer texts"
         )
     if getattr(body, "quantization_config", None) is not None:
-        raise ModelError("the model is quantised; expected plain float weights")
+        raise ModelError(
+            "the model is quantised; expected plain float weights: give the checkpoint that it was "
+            "quantised from"
+        )
 
 
 def _set_plain(config: PreTrainedConfig) -> None:

@@ -39,7 +39,7 @@ def check(net: Any) -> None:
         raise ModelError(
             "form=sentence-transformers is for models trained with model.pooling=mean; with "
             "model.pooling=cls the head is the architecture's own, which transformers has: "
-            "form=merged loads without code to trust"
+            "use form=merged, which loads without code to trust"
         )
     config = net.config.encoder
     auto, _ = encoder_loader(config)

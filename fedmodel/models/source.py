@@ -60,12 +60,24 @@ def find(model: job.Model) -> Source | None:
     if folder.is_dir():
         _check_folder(folder)
         return Source(str(folder))
-    if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path):
+    if folder.exists():
+        raise ModelError(
+            f"model.path={path} is a file; expected a folder with config.json, model.safetensors "
+            f"and the tokenizer's files: give that folder{_beside(Path(path))}"
+        )
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path):
         raise ModelError(
             f"model.path={path}: expected a folder with config.json and model.safetensors, or a "
-            "Hugging Face id such as 'distilbert/distilbert-base-uncased'; there is no such folder"
+            "Hugging Face id such as 'distilbert/distilbert-base-uncased'; there is no such "
+            "folder: correct the path (a relative one starts at the working folder)"
         )
     return Source(path, revision=model.revision, hub=True)
+
+
+def _beside(file: Path) -> str:
+    """Return the folder of a file that a model's folder has, as a proposal."""
+    there = (file.expanduser().parent / "config.json").is_file()
+    return f" ({file.parent})" if there else ""
 
 
 def _package_folder(name: str) -> Path:
@@ -96,7 +108,8 @@ def _check_folder(folder: Path) -> None:
     if configured:
         return
     raise ModelError(
-        f"model.path={folder}: expected a Hugging Face folder with config.json, which is missing"
+        f"model.path={folder}: expected a Hugging Face folder with config.json, which is missing; "
+        "give the folder that save_pretrained wrote, or that `hf download ID --local-dir` made"
     )
 
 

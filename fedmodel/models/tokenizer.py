@@ -43,7 +43,9 @@ def load_tokenizer(model: job.Model) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
         raise ModelError(
-            f"the tokenizer of '{source.name}' has no padding and no end-of-text token"
+            f"the tokenizer of '{source.name}' has no padding, end-of-text or unknown "
+            "token to fill short texts up with; give it one of them (pad_token in "
+            "tokenizer_config.json, of a token that its vocabulary has)"
         )
     _check_reads_anything(source, tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"

@@ -169,5 +169,8 @@ class Task:
         """
         unknown = sorted(self.vocabulary(rows) - set(labels))
         if unknown:
-            raise DataError(f"labels the job doesn't know: {unknown[:5]}; it knows {list(labels)}")
+            raise DataError(
+                f"labels the job doesn't know: {unknown[:5]}; it knows {list(labels)}. Set "
+                "model.labels to all classes, or leave these rows out"
+            )
         return self.encode(rows, labels)

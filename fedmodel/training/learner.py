@@ -138,7 +138,10 @@ class Learner:
         if self.head is not None:
             return self.head.features(batch).float()
         if self.frozen is None:
-            raise ModelError("this network has no layers that are run once and then skipped")
+            raise ModelError(
+                "this network has no layers that are run once and then skipped; check first that "
+                "`frozen` isn't None"
+            )
         return self.frozen.hidden(self._inputs(batch)).float()
 
     def prove_frozen(self, width: int, count: int, size: int) -> None:

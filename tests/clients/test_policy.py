@@ -23,6 +23,7 @@ from fedmodel.data import Rows
 from fedmodel.errors import (
     BudgetError,
     ConfigError,
+    DataError,
     FedmodelError,
     FloorError,
     RefusedError,
@@ -124,6 +125,12 @@ def test_a_patient_in_training_and_test_rows_counts_once() -> None:
     privacy = PATIENT.privacy
     assert count_units(privacy, rows(10, 4), rows(6, 3)) == 4
     assert count_units(JOB.privacy, rows(10, 4), rows(6)) == 16
+
+
+def test_patients_that_nobody_names_are_guessed_by_the_columns_that_are_there() -> None:
+    for unread, says in ((("age", "MRN"), "perhaps data.patient=MRN, or"), ((), "=COLUMN, or")):
+        with pytest.raises(DataError, match=says):
+            count_units(PATIENT.privacy, rows(3, 3), Rows(["a"], ["x"], unread=unread))
 
 
 def facts(table: Rows, test: Rows | None = None, charges: Charges | None = None) -> SiteFacts:

@@ -13,9 +13,10 @@ import pytest
 
 from fedmodel.cli.composing import as_typed, compose, expand
 from fedmodel.cli.verbs import LISTS, TEXTS
-from fedmodel.data import Rows, Source
+from fedmodel.data import Partition, Rows, Source, split
 from fedmodel.errors import ConfigError, DataError, MissingExtraError
-from tests.fedmodel.data.files import open_document, records, workbook, write
+from fedmodel.seeds import Seed
+from tests.fedmodel.data.files import KINDS, Table, open_document, records, workbook, write
 from tests.fedmodel.data.reading import SEVERAL, loaded, read, refused
 
 
@@ -356,3 +357,22 @@ def test_without_the_library_of_workbooks(tmp_path: Path, monkeypatch: pytest.Mo
 def test_keys_without_effect(values: dict[str, Any], part: str) -> None:
     with pytest.raises(ConfigError, match=part):
         Source(train="x", **values)
+
+
+@pytest.mark.long
+@pytest.mark.sample(4)
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_no_site_is_named_a_column_is_guessed(tmp_path: Path, kind: str) -> None:
+    table: Table = {"text": ["a", "b"], "age": [1, 2], "Hospital": ["h", "k"], "label": ["x", "y"]}
+    found = loaded(write(kind, tmp_path, table), kind).train
+    assert sorted(found.unread) == ["Hospital", "age"]
+    with pytest.raises(DataError, match=r"perhaps data\.site=Hospital, or federation\.partition"):
+        split(found, Partition(kind="natural"), Seed(0))
+
+
+def test_a_column_inside_objects_is_guessed_too(tmp_path: Path) -> None:
+    rows = [{"note": {"text": f"t{i}", "site": "h"}, "label": f"{i}"} for i in range(2)]
+    content = "\n".join(map(json.dumps, rows))
+    found = read(tmp_path, content, "rows.jsonl", text="note.text")
+    with pytest.raises(DataError, match=r"perhaps data\.site=note\.site, or"):
+        split(found, Partition(kind="natural"), Seed(0))

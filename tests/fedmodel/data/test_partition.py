@@ -61,8 +61,15 @@ def test_names_sort_by_number() -> None:
 
 
 def test_natural_needs_the_site_column_and_the_right_number() -> None:
-    with pytest.raises(DataError, match=r"data.site=COLUMN, or federation.partition=iid"):
-        split(Rows(["a"], ["x"]), Partition(kind="natural", sites=1), Seed(0))
+    for others, says in (
+        ((), r"got none; set data\.site=COLUMN, or federation\.partition=iid"),
+        (("dx_code", "site"), r"got none; perhaps data\.site=site, or"),
+        (("Klinik", "dose"), r"perhaps data\.site=Klinik, or"),
+        (("stie", "age"), r"perhaps data\.site=stie, or"),
+        (("age", "she came at night and was seen"), r"COLUMN \(there are also the columns: age\)"),
+    ):
+        with pytest.raises(DataError, match=says):
+            split(Rows(["a"], ["x"], unread=others), Partition(kind="natural"), Seed(0))
     with pytest.raises(DataError, match=r"federation.sites=5, .* names 3 sites; set .*sites=3"):
         split(rows(), Partition(kind="natural", sites=5), Seed(0))
 

@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.util
 import json
+import re
 import shutil
 import string
 from collections.abc import Callable
@@ -219,6 +220,13 @@ def _other_tokenizer(folder: Path) -> None:
     tiny.tokenizer(64).save_pretrained(folder)
 
 
+def _no_padding(folder: Path) -> None:
+    for name in ("special_tokens_map.json", "added_tokens.json"):
+        (folder / name).unlink(missing_ok=True)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+
+
 REMOTE = {"AutoConfig": "code.C", "AutoModel": "code.M"}
 
 
@@ -228,7 +236,7 @@ REMOTE = {"AutoConfig": "code.C", "AutoModel": "code.M"}
         (_truncate, "corrupt or truncated"),
         (_garbage, "corrupt or truncated"),
         (_pickle_only, r"expected model\.safetensors"),
-        (_no_config, r"config\.json, which is missing"),
+        (_no_config, r"config\.json, which is missing; give the folder"),
         (_adapter, "holds a peft adapter"),
         (_no_tokenizer, r"tokenizer .*expected tokenizer\.json"),
         (_other_tokenizer, "knows 2000 tokens, but the model only 300"),
@@ -236,7 +244,9 @@ REMOTE = {"AutoConfig": "code.C", "AutoModel": "code.M"}
         (_config(model_type="theirs", auto_map=REMOTE), "Python code from its repository"),
         (_config(num_hidden_layers=3), "lack 16 tensors"),
         (_config(hidden_size=30, num_attention_heads=3), "weights"),
-        (_config(max_position_embeddings=32), "at most 32 tokens"),
+        (_config(max_position_embeddings=32), r"at most 32 tokens; set model\.max_length=32 or"),
+        (_config(quantization_config={"quant_method": "x"}), "plain float weights: give the check"),
+        (_no_padding, r"no padding, end-of-text or unknown token .*; give it one of them"),
     ],
 )
 def test_damaged_folders(damage: Break, message: str, model_of: Any, tmp_path: Path) -> None:
@@ -290,7 +300,8 @@ def test_what_an_author_had_set_for_runs_of_their_own_changes_nothing(
     ("path", "message"),
     [
         ("./nowhere", "no such folder"),
-        ("/nowhere/at/all", "no such folder"),
+        ("/nowhere/at/all", "no such folder: correct the path"),
+        (__file__, r"test_load\.py is a file; expected a folder .*: give that folder$"),
         ("nobody/nothing-like-this", "HF_HUB_OFFLINE is set"),
     ],
 )
@@ -300,6 +311,13 @@ def test_missing_models(path: str, message: str) -> None:
         load(model, Seed(1))
     with pytest.raises(ModelError, match=message):
         load_tokenizer(model)
+
+
+def test_of_a_file_that_lies_in_a_models_folder_the_folder_is_proposed(model_of: Any) -> None:
+    folder = model_of("bert").path
+    model = job.Model(source="hub", path=f"{folder}/model.safetensors", labels=LABELS)
+    with pytest.raises(ModelError, match=re.escape(f"give that folder ({folder})")):
+        load(model, Seed(1))
 
 
 def test_labels_are_needed() -> None:
