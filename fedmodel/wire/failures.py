@@ -23,10 +23,8 @@ __all__ = ["Failure", "decode_error", "encode_error", "unexpected"]
 
 _UNEXPECTED = 200
 _ELSEWHERE = "see the site's own log"
-# What a site says where a rule of its policy says no, and may be told.
-_RULE = re.compile(
-    r"this (?:site's policy allows|would exceed) ((?:policy|budget)\.[a-z_]{1,40})\b"
-)
+# The name of a rule of the site's policy stands before what it says, where that may travel.
+_RULE = re.compile(r"\[([a-z_.]{1,40})\] ")
 _ACCUSED = re.compile(r"the shares from site ([1-9]\d{0,4}): ")
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
@@ -78,13 +76,18 @@ def encode_error(error: Exception, reply_to: Message, *, candid: bool = False) -
     for code, kind, tell in _KINDS:
         if isinstance(error, kind):
             reason = f"{type(error).__name__}: {_ELSEWHERE}"
-            if candid:
-                reason = str(error)
-            elif tell:
-                reason = str(error) if told is None else told
+            if tell or candid:
+                words = error if candid or told is None else told
+                reason = f"{_named(error)}{words}"
             return Message(Error(code, reason), reply_to=reply_to)
     reason = unexpected(error) if candid else f"unexpected {type(error).__name__}: {_ELSEWHERE}"
     return Message(Error(_UNEXPECTED, reason), reply_to=reply_to)
+
+
+def _named(error: Exception) -> str:
+    # What was asked and allowed comes after its name, and stays at the site.
+    rule = error.rule if isinstance(error, FedmodelError) else None
+    return "" if rule is None else f"[{rule.partition(':')[0]}] "
 
 
 def unexpected(error: Exception) -> str:
@@ -101,14 +104,15 @@ def unexpected(error: Exception) -> str:
 
 def decode_error(error: Error) -> Failure:
     """Return why a site gave no update."""
-    reason = (error.reason or f"error {error.code}")[:400].replace("\n", " ")
+    reason = error.reason or f"error {error.code}"
+    rule = _RULE.match(reason)
+    reason = reason[rule.end() if rule else 0 :][:400].replace("\n", " ")
     accused = _ACCUSED.match(reason) if error.code == _KINDS[2][0] else None
     kind = {code: kind.__name__ for code, kind, _ in _KINDS}.get(error.code, "")
-    rule = _RULE.match(reason) if kind else None
     return Failure(
         reason=reason,
         kind=kind,
-        rule=rule[1] if rule else None,
+        rule=rule[1] if rule and kind else None,
         budget=error.code == _KINDS[0][0],
         accuses=int(accused[1]) if accused else None,
     )
