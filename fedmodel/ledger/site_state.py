@@ -10,6 +10,9 @@
     <state>/<site>/trust.json               whose rosters it takes (:mod:`fedmodel.identity.trust`)
     <state>/<site>/runs/<run>/              what it keeps from round to round of one run
     <state>/<site>/offers/<run>/            jobs that were offered, and what its people said
+    <state>/<site>/approvers.json           who of them may decide, for its desk to show
+    <state>/<site>/offered.json             offers of late, where its policy limits them
+    <state>/<site>/security.jsonl           its security log; refusals.json: refusals of late in it
 
 It is the site's own. Nothing in it but tree heads is ever sent.
 """
