@@ -64,6 +64,7 @@ def summarise(
             *notes(job, privacy.noise_to_signal, hidden, skipped=result.skipped),
             *caveats(
                 epsilon=privacy.epsilon,
+                unit=privacy.unit,
                 sites=len(sites) - len(result.refused),
                 rounds=rows,
                 released=released,

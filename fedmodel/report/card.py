@@ -16,6 +16,7 @@ from fedmodel.runs import Summary
 
 __all__ = ["model_card"]
 
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 _METHODS = {
     "lora": "LoRA (arXiv 2106.09685) and the classification head",
     "ffa": "LoRA with A frozen (FFA-LoRA, arXiv 2403.12313) and the classification head",
@@ -98,12 +99,20 @@ def _front(job: Mapping[str, Any], folder: Exported, particulars: Particulars) -
         tags.append("differential-privacy")
     # None is guessed: that is for whoever publishes the model, and depends on the base model's.
     name = particulars.license
-    lines = [f"license: {name}" if name else "# license: fill in; what does the base model allow?"]
+    lines = [
+        f"license: {_word(name)}" if name else "# license: fill in; what does the base model allow?"
+    ]
     lines += [f"library_name: {library(folder.form)}", f"pipeline_tag: {said.pipeline_tag}"]
     if (base := _hub_id(job)) is not None:
         lines += [f"base_model: {json.dumps(base)}"]
     lines += ["tags:", *(f"- {tag}" for tag in tags)]
     return "\n".join(["---", *lines, "---"])
+
+
+def _word(name: str) -> str:
+    """Return a name as text in any version of YAML: ``no`` and ``1.0`` are none without quotes."""
+    plain = name[0].isalpha() and name not in _YAML_WORDS
+    return name if plain else json.dumps(name)
 
 
 def _intro(job: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from fedmodel.runs import ReleasedAccuracy
 __all__ = ["caveats"]
 
 _LARGE_EPSILON = 20.0
+_UNITS = {"record": "a row", "patient": "a patient", "site": "a whole site"}
 _LAST = 5  # rounds that are looked at
 _SWING = 0.1  # of accuracy, from one of them to a later one
 _WIDE = 0.08  # two standard errors of a released accuracy
@@ -18,6 +19,7 @@ _WIDE = 0.08  # two standard errors of a released accuracy
 def caveats(
     *,
     epsilon: float | None,
+    unit: str,
     sites: int,
     rounds: Sequence[Mapping[str, Any]],
     released: ReleasedAccuracy | None,
@@ -27,6 +29,7 @@ def caveats(
 
     Args:
         epsilon: the worst site's; ``None`` without privacy.
+        unit: whose presence is hidden: ``record``, ``patient`` or ``site``.
         sites: that took part.
         rounds: metrics of the finished rounds, in order.
         released: the accuracy that the sites told; ``None`` where they weren't asked.
@@ -36,8 +39,8 @@ def caveats(
     if epsilon is not None and epsilon > _LARGE_EPSILON:
         digits = epsilon / math.log(10)
         found.append(
-            f"ε = {epsilon:.3g} promises hardly anything: whether a row was there may become more "
-            f"likely by a factor of 10^{digits:.0f}. Usual are 1 to 10."
+            f"ε = {epsilon:.3g} promises hardly anything: whether {_UNITS[unit]} was there may "
+            f"become more likely by a factor of 10^{digits:.0f}. Usual are 1 to 10."
         )
     if sites == 1:
         found.append(

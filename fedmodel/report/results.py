@@ -149,6 +149,7 @@ def misleading(
     hidden = summary.privacy.private and summary.test != "public"
     found = caveats(
         epsilon=summary.privacy.epsilon,
+        unit=summary.privacy.unit,
         sites=sum(site.steps > 0 for site in summary.privacy.sites.values()),
         rounds=() if hidden else rounds,
         released=summary.released,

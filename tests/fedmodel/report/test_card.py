@@ -192,6 +192,17 @@ def test_words_of_the_publisher_stand_where_they_are_looked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["no", "yes", "on", "off", "n", "true", "null", "1.0", "007", "1e3", "0x1f", "2020-01-01"],
+)
+def test_a_licence_is_text_to_every_reader_of_yaml(name: str) -> None:
+    """YAML 1.1 and 1.2 differ in what they take for a truth value, a number, or a day."""
+    front = model_card(DPSGD, private(), particulars=Particulars(license=name)).split("---")[1]
+    assert yaml.safe_load(front)["license"] == name
+    assert f'\nlicense: "{name}"\n' in front
+
+
+@pytest.mark.parametrize(
     "words", [{"license": "MIT License"}, {"license": ""}, {"majority": 0.0}, {"majority": 1.5}]
 )
 def test_words_that_would_break_a_card_are_refused(words: Any) -> None:
@@ -229,7 +240,9 @@ def test_where_figures_mislead_the_card_says_so_and_tells_no_secret_by_it() -> N
     swings: list[dict[str, Any]] = [{"accuracy": 0.9}, {"accuracy": 0.6}]
     card = model_card(DPSGD, summary, rounds=swings)
     caveats = card.split("## Caveats")[1].split("##")[0]
-    assert "ε = 57 promises hardly anything" in caveats
+    assert "ε = 57 promises hardly anything: whether a row was there" in caveats
+    patient = replace(summary, privacy=replace(summary.privacy, unit="patient"))
+    assert "hardly anything: whether a patient was there" in model_card(DPSGD, patient)
     assert "margin of 8%" in caveats
     # What the exact majority (0.5) and the rounds say of the sites' rows isn't covered by ε.
     assert "50%" not in caveats

@@ -9,6 +9,7 @@ from fedmodel.runs import ReleasedAccuracy
 
 FINE: dict[str, Any] = {
     "epsilon": 8.0,
+    "unit": "record",
     "sites": 5,
     "rounds": [{"accuracy": a} for a in (0.2, 0.5, 0.58, 0.6, 0.61, 0.62)],
     "released": None,
@@ -40,7 +41,9 @@ def test_ordinary_figures_need_no_word() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"epsilon": 46.0}, "by a factor of 10^20"),
+        ({"epsilon": 46.0}, "whether a row was there may become more likely by a factor of 10^20"),
+        ({"epsilon": 46.0, "unit": "patient"}, "whether a patient was there may"),
+        ({"epsilon": 46.0, "unit": "site"}, "whether a whole site was there may"),
         ({"sites": 1}, "One site took part"),
         ({"released": released(0.04)}, "accuracy of 61% has a margin of 8%"),
         ({"released": released(0.06)}, "always saying the commonest class 35%"),
