@@ -20,7 +20,7 @@ from fedmodel.watch import UNWATCHED, Watch
 from simulations.notices import say_rare, say_unit, say_unread
 from simulations.scenario import Scenario
 
-__all__ = ["Parties", "gather"]
+__all__ = ["Parties", "gather", "rows_digest"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,23 +64,16 @@ def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
         ConfigError: if the proposal can't be met with them.
         ModelError: if the model isn't usable.
     """
-    proposal = scenario.proposal
-    seed = Seed(proposal.seed).child("data")
-    task = tasks.of(proposal.model.task)
-    tables = load(scenario.source, seed, scenario.sites, task, watch)
-    sites: Mapping[str, Rows] = split(tables.train, scenario.partition, seed.child("partition"))
-    _check_names(sites)
-    held_out: Mapping[str, Rows] = {}
-    if tables.test is None:
-        sites, held_out = _held_out(sites, scenario, seed)
-    test = Rows.concat(held_out.values()) if tables.test is None else tables.test
+    proposal, task = scenario.proposal, tasks.of(scenario.proposal.model.task)
+    shared = _share(scenario, watch)
+    sites, test, public = shared.sites, shared.test, not shared.held_out
     # Of all rows: which of them are held out is no matter of which classes there are.
     found = classes_of if proposal.model.labels is None else labels_of
-    labels = found(tables.train, task)
-    say_rare(Rows.concat(sites.values()), test, task, labels, held_out=tables.test is None)
+    labels = found(shared.all, task)
+    say_rare(Rows.concat(sites.values()), test, task, labels, held_out=not public)
     if scenario.source.kind != "synthetic":
         say_unit(Rows.concat(sites.values()), proposal.privacy)
-    facts = _facts(scenario, sites, labels, public_test=tables.test is not None)
+    facts = _facts(scenario, sites, labels, public_test=public)
     complete(proposal, facts)  # what can't be met is refused before the model is loaded
     model = complete_model(proposal, labels)
     with watch.stage("loading the model"):
@@ -92,11 +85,48 @@ def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
         job=complete(proposal, replace(facts, weights=learner.digest)),
         performance=proposal.performance,
         sites=sites,
-        held_out=held_out,
+        held_out=shared.held_out,
         test=test,
         learner=learner,
         rows_sha256=_digest(sites, test),
     )
+
+
+def rows_digest(scenario: Scenario, watch: Watch = UNWATCHED) -> str:
+    """Return the SHA-256 of a scenario's rows, as :func:`gather` has it; no model is loaded.
+
+    Args:
+        scenario: says where they are.
+        watch: who is told how far it is.
+
+    Raises:
+        DataError: if the rows aren't usable.
+        ConfigError: if the scenario doesn't fit them.
+    """
+    shared = _share(scenario, watch)
+    return _digest(shared.sites, shared.test)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """All rows that may be trained on, and whose they are; none is held out of a public test."""
+
+    all: Rows
+    sites: Mapping[str, Rows]
+    held_out: Mapping[str, Rows]
+    test: Rows
+
+
+def _share(scenario: Scenario, watch: Watch) -> _Shared:
+    """Load the rows and hand them to the sites."""
+    seed, task = Seed(scenario.proposal.seed).child("data"), tasks.of(scenario.proposal.model.task)
+    tables = load(scenario.source, seed, scenario.sites, task, watch)
+    sites: Mapping[str, Rows] = split(tables.train, scenario.partition, seed.child("partition"))
+    _check_names(sites)
+    if tables.test is not None:
+        return _Shared(tables.train, sites, {}, tables.test)
+    kept, held_out = _held_out(sites, scenario, seed)
+    return _Shared(tables.train, kept, held_out, Rows.concat(held_out.values()))
 
 
 def _held_out(

@@ -26,12 +26,13 @@ from fedmodel.runs import (
     run_path,
     write_atomic,
 )
+from fedmodel.watch import Watch
 from simulations.display import Display
 from simulations.idle import check as check_given
-from simulations.log import kept
+from simulations.log import kept, silenced
 from simulations.notices import counts_table
 from simulations.outcome import summarise
-from simulations.parties import Parties, gather
+from simulations.parties import Parties, gather, rows_digest
 from simulations.play import Played, excluded, node_names, play
 from simulations.progress import Progress
 from simulations.scenario import Asked, Homes, Scenario
@@ -139,6 +140,7 @@ def _simulate(
             raise ConfigError("resume=true needs run=<the run's name or folder>")
         folder, scenario = _reopen(path, mapping, given)
         if (finished := folder.summary()) is not None:
+            _check_same_rows(folder, scenario, console, progress)
             say(console, f"{path} is finished already")
             return finished
     else:
@@ -277,6 +279,26 @@ def _at(mapping: Any, key: str) -> Any:
     for name in key.split("."):
         mapping = mapping.get(name) if isinstance(mapping, Mapping) else None
     return config.to_mapping(mapping)
+
+
+def _check_same_rows(folder: RunFolder, scenario: Scenario, console: Console, watch: Watch) -> None:
+    """Check that a finished run is of the rows that are there now, as far as these can be read."""
+    begun = folder.manifest.rows_sha256
+    # Another version may share the same rows out in another way, and made-up ones don't change.
+    if scenario.source.kind == "synthetic" or folder.manifest.fedmodel != version("fedmodel"):
+        return
+    try:
+        with silenced():
+            now = rows_digest(scenario, watch)
+    except FedmodelError as error:
+        say(console, f"whether the rows are still the same can't be told ({error})", "yellow")
+        return
+    if begun not in (None, now):
+        raise RunFolderError(
+            f"{folder.path} is finished, but the rows have changed since ({begun!s:.16} then, "
+            f"{now:.16} now), so its figures aren't theirs; bring back the rows that were, or "
+            "choose another run=NAME for those that are there now"
+        )
 
 
 def _check_unchanged(folder: RunFolder, parties: Parties) -> None:

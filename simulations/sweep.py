@@ -21,6 +21,7 @@ from simulations.words import say
 __all__ = ["SCHEMA", "sweep"]
 
 SCHEMA = "fedmodel.sweep/1"
+_LONGEST = 500  # characters of a reason
 _FIGURES = ("accuracy", "macro_f1", "loss")
 
 # (composed configuration, console, keys given) → its summary.
@@ -29,12 +30,13 @@ Simulate = Callable[[dict[str, Any], Console, Sequence[str]], Summary]
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One job, and what came of it: its summary, or why it failed."""
+    """One job, and what came of it: its summary, or how it failed, and the reason of that."""
 
     label: str
     path: Path
     seed: Any
     found: Summary | str
+    reason: str | None = None
 
 
 def sweep(
@@ -70,6 +72,7 @@ def sweep(
         console.rule(cell(f"[{number + 1}/{len(mappings)}] {label}"))
         path, resume = places[number]
         found: Summary | str
+        reason = None
         try:
             resume = resume or bool(mapping.get("resume"))
             asked = {**mapping, "run": str(path), "resume": resume}
@@ -77,8 +80,9 @@ def sweep(
         except FedmodelError as error:  # the others still run
             say(console, f"failed: {error}", "red")
             found = f"failed: {type(error).__name__}"
+            reason = _line(str(error))
             failed = max(failed, error.exit_code)
-        jobs.append(_Job(label, path, mapping.get("seed"), found))
+        jobs.append(_Job(label, path, mapping.get("seed"), found, reason))
     console.print(sweep_table([(job.label, job.found) for job in jobs]))
     spreads = _spreads(jobs)
     if any(spread.runs > 1 for spread in spreads):
@@ -87,6 +91,11 @@ def sweep(
     write_atomic(kept, to_json(_mapping(jobs, spreads)))
     say(console, f"table: {kept}", wrap=False)
     return failed
+
+
+def _line(text: str) -> str:
+    """Return a message that isn't long. As every error's it is one line, without a row's text."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _base(mappings: Sequence[Mapping[str, Any]]) -> Path:
@@ -172,7 +181,13 @@ def _figures(found: Sequence[Summary]) -> dict[str, tuple[float, float | None]]:
     return figures
 
 
-_NOTHING: dict[str, Any] = {"failed": None, "final": {}, "released": None, "epsilon": None}
+_NOTHING: dict[str, Any] = {
+    "failed": None,
+    "reason": None,
+    "final": {},
+    "released": None,
+    "epsilon": None,
+}
 
 
 def _found(summary: Summary) -> dict[str, Any]:
@@ -192,7 +207,9 @@ def _mapping(jobs: Sequence[_Job], spreads: Sequence[Spread]) -> dict[str, Any]:
     rows = []
     for job in jobs:
         row: dict[str, Any] = {"job": job.label, "run": str(job.path), "seed": job.seed}
-        found = _found(job.found) if isinstance(job.found, Summary) else {"failed": job.found}
+        found = {"failed": job.found, "reason": job.reason}
+        if isinstance(job.found, Summary):
+            found = _found(job.found)
         rows.append({**row, **_NOTHING, **found})
     means = [
         {

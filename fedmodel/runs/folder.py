@@ -86,12 +86,20 @@ class RunFolder:
             raise RunFolderError(
                 f"{path} can't be a run folder: {error.strerror}; choose another run=NAME"
             ) from error
-        if taken and (path / "summary.json").is_file():
-            raise RunFolderError(f"{path} is there already, and finished; choose another run=NAME")
-        if taken:
+        if not taken:
+            return
+        try:
+            cls.open(path)
+        except RunFolderError as error:
             raise RunFolderError(
-                f"{path} exists already; choose another run=NAME, or continue it with resume=true"
-            )
+                f"{path} exists already, and holds no run that can be read ({error}); choose "
+                "another run=NAME, or move that folder away"
+            ) from error
+        if (path / "summary.json").is_file():
+            raise RunFolderError(f"{path} is there already, and finished; choose another run=NAME")
+        raise RunFolderError(
+            f"{path} exists already; choose another run=NAME, or continue it with resume=true"
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -28,7 +28,7 @@ def made_up(asked: Mapping[str, Any], console: Console, given: Sequence[str]) ->
     if asked["seed"] == 0:
         raise ConfigError("a key is wrong")
     if asked["seed"] == 1:
-        raise QuorumError("too few sites")
+        raise QuorumError("too few sites: " + "none of them answered; " * 100)
     return replace(PLAIN, final=FINALS[asked["seed"]])
 
 
@@ -49,6 +49,11 @@ def test_a_sweep_tells_what_failed_and_ends_with_the_worst_code(
         2: None,
         3: None,
     }
+    reasons = {row["seed"]: row["reason"] for row in told["jobs"]}
+    assert (reasons[0], reasons[2], reasons[3]) == ("a key is wrong", None, None)
+    assert reasons[1].startswith("too few sites: none of them answered; none")
+    assert reasons[1].endswith("…")
+    assert len(reasons[1]) <= 500
     assert [row["run"] for row in told["jobs"]] == [str(tmp_path / f"s-00{i}") for i in range(4)]
     (spread,) = told["over_seeds"]
     assert (spread["job"], spread["runs"]) == ("", 2)

@@ -87,3 +87,29 @@ def test_a_job_that_stands_there_twice_is_run_twice_and_once_only(bench: Bench) 
 def test_a_sweep_has_one_name(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one run=NAME"):
         bench({"run": str(tmp_path / "a")}, {"run": str(tmp_path / "b")})
+
+
+@pytest.mark.parametrize("manifest", [None, "", "{", '{"schema": "fedmodel.run/999"}'])
+@pytest.mark.parametrize("finished", [True, False])
+def test_of_a_folder_that_cant_be_read_nobody_is_told_to_go_on_with_it(
+    bench: Bench, tmp_path: Path, manifest: str | None, finished: bool
+) -> None:
+    """It may have spent its ε, so nothing is run again in its stead; the others are."""
+    assert bench({"seed": 0}, {"seed": 1}) == 0
+    path = tmp_path / "s-000"
+    (path / "manifest.json").unlink()
+    if manifest is not None:
+        (path / "manifest.json").write_text(manifest)
+    if not finished:
+        (path / "summary.json").unlink()
+        (path / "metrics.jsonl").write_text("")
+    left = {file.name: file.read_bytes() for file in path.iterdir()}
+    assert bench({"seed": 0}, {"seed": 1}, {"seed": 2}) != 0
+    assert bench.ran == {"s-002": 2}
+    first, *others = json.loads(bench.table.read_text())["jobs"]
+    assert first["failed"] == "failed: RunFolderError"
+    assert "move that folder away" in first["reason"]
+    assert "manifest.json" in first["reason"]
+    assert "resume=true" not in first["reason"]
+    assert [job["failed"] for job in others] == [None, None]
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == left
