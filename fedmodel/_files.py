@@ -1,7 +1,7 @@
 """Files that must survive a crash. Every system call on them is made here, and nowhere else.
 
 So whoever wants to know what a kill between any two of them leaves behind can put himself there
-(``tests/fedmodel/faults.py`` does).
+(``tests/fedmodel/identity/killed.py`` does).
 """
 
 import fcntl
