@@ -9,10 +9,11 @@ from typing import Any
 
 from fedmodel import config
 from fedmodel._escape import escaped
+from fedmodel._forms import ExportForm
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.job import Job, Performance
 from fedmodel.report.particulars import Particulars
-from fedmodel.report.usage import Exported, ExportForm
+from fedmodel.report.usage import Exported
 from fedmodel.runs import Manifest, RunFolder, run_path
 
 __all__ = ["export_run", "exported", "main"]

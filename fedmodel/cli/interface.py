@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from fedmodel._forms import ExportForm
 from fedmodel._paths import use_apps
 from fedmodel.cli.composing import dotted, meant
 from fedmodel.cli.jobs import compose_all
@@ -61,7 +62,7 @@ class FinishedRun:
     def export(
         self,
         to: str | Path,
-        form: Literal["merged", "adapter", "sentence-transformers", "onnx"] = "merged",
+        form: ExportForm = "merged",
         card: Mapping[str, Any] | None = None,
     ) -> Path:
         """Write the model as a folder that others load without fedmodel (``fedmodel export``).

@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from fedmodel._forms import ExportForm
 from fedmodel.errors import ModelError, RunFolderError
 from fedmodel.models import modeling, onnx, sentences
 from fedmodel.models.build import READS
@@ -55,7 +56,7 @@ def export(
     tokenizer: PreTrainedTokenizerBase,
     to: Path,
     *,
-    form: Literal["merged", "adapter", "sentence-transformers", "onnx"],
+    form: ExportForm,
     card: str,
 ) -> None:
     """Write a trained model as a folder, whole or not at all.

@@ -3,15 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from fedmodel._escape import escaped
+from fedmodel._forms import ExportForm
 from fedmodel.tasks import Task
 
-__all__ = ["ExportForm", "Exported", "library", "usage"]
-
-ExportForm: TypeAlias = Literal["merged", "adapter", "sentence-transformers", "onnx"]
-"""Form of an exported folder, as in :func:`fedmodel.models.export`."""
+__all__ = ["Exported", "library", "usage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from fedmodel import job
+from fedmodel._forms import ExportForm
 from fedmodel.config import to_mapping
 from fedmodel.export import exported
 from fedmodel.models.modeling import FedmodelConfig
 from fedmodel.report.card import model_card
-from fedmodel.report.usage import Exported, ExportForm
+from fedmodel.report.usage import Exported
 from tests.fedmodel.report.conftest import PLAIN, private, site
 from tests.jobs import make_job, summed
 
