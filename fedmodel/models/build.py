@@ -7,6 +7,7 @@ import torch
 import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from fedmodel import job, tasks
 from fedmodel.errors import ModelError
@@ -212,6 +213,7 @@ def _read(
         arguments.pop("ignore_mismatched_sizes", None)
         return auto.from_config(config, **arguments), []
     with explained(source, "weights"):
+        _check_files(source, config)
         net, report = auto.from_pretrained(
             source.name,
             config=config,
@@ -234,6 +236,26 @@ def _read(
         # No public source has this seeded pooler, so an export must carry the base weights.
         net.config.name_or_path = ""
     return net, absent
+
+
+def _check_files(source: Source, config: PreTrainedConfig) -> None:
+    """Refuse a checkpoint that sends the library to other files than those it is known by.
+
+    A site's policy names base models by the digests of ``model.safetensors`` or its shards
+    (:func:`fedmodel.models.checkpoint.checkpoint`), so nothing else may be read in their place.
+    """
+    if named := getattr(config, "transformers_weights", None):
+        raise ModelError(
+            f"config.json of model '{source.name}' has its weights in a file of another name "
+            f"(transformers_weights={named!r:.80}); expected model.safetensors or its shards: load "
+            "it and save it again with save_pretrained"
+        )
+    where = {key: value for key, value in source.arguments.items() if key != "trust_remote_code"}
+    if find_adapter_config_file(source.name, **where) is not None:
+        raise ModelError(
+            f"'{source.name}' holds a peft adapter, which would be read with another base model; "
+            "merge it into its base model first, and give the merged folder"
+        )
 
 
 def _poolers(net: PreTrainedModel) -> tuple[str, ...]:

@@ -244,6 +244,7 @@ REMOTE = {"AutoConfig": "code.C", "AutoModel": "code.M"}
         (_config(model_type="theirs", auto_map=REMOTE), "Python code from its repository"),
         (_config(num_hidden_layers=3), "lack 16 tensors"),
         (_config(hidden_size=30, num_attention_heads=3), "weights"),
+        (_config(transformers_weights="b.safetensors"), r"in a file of another name .*b\.safe"),
         (_config(max_position_embeddings=32), r"at most 32 tokens; set model\.max_length=32 or"),
         (_config(quantization_config={"quant_method": "x"}), "plain float weights: give the check"),
         (_no_padding, r"no padding, end-of-text or unknown token .*; give it one of them"),
@@ -323,3 +324,22 @@ def test_of_a_file_that_lies_in_a_models_folder_the_folder_is_proposed(model_of:
 def test_labels_are_needed() -> None:
     with pytest.raises(ModelError, match="at least 2 classes"):
         load(job.Model(), Seed(1))
+
+
+def test_a_hub_model_with_an_adapter_beside_it_is_not_read_with_another_base(
+    model_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library would take the base that the adapter names, whatever else the repository has."""
+    commit = "a" * 40
+    repository = tmp_path / "models--lab--notes"
+    folder = repository / "snapshots" / commit
+    shutil.copytree(model_of("bert").path, folder)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    model = job.Model(source="hub", path="lab/notes", labels=LABELS, max_length=16)
+    load(model, Seed(0))
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/base"}')
+    with pytest.raises(ModelError, match="'lab/notes' holds a peft adapter"):
+        load(model, Seed(0))
