@@ -5,7 +5,7 @@ Nothing here is about rows, so an answer by one of these rules may travel as wel
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 
 from clients.limits import Exceeded, Limits
@@ -93,16 +93,16 @@ def _base(base: tuple[str, ...], limits: Limits) -> Iterator[Exceeded]:
 
 
 def _dates(now: datetime, limits: Limits) -> Iterator[Exceeded]:
-    today = now.astimezone(UTC)
-    asked = f"an answer at {today:%Y-%m-%d %H:%M} UTC"
-    if limits.begins is not None and today < _midnight(limits.begins):
+    here = now.astimezone(UTC)
+    asked = f"an answer at {here:%Y-%m-%d %H:%M} UTC"
+    if limits.begins is not None and here.date() < _day(limits.begins):
         yield Exceeded(limit="policy.begins", asked=asked, allowed=limits.begins)
-    if limits.ends is not None and today >= _midnight(limits.ends) + timedelta(days=1):
+    if limits.ends is not None and here.date() > _day(limits.ends):
         yield Exceeded(limit="policy.ends", asked=asked, allowed=limits.ends)
 
 
-def _midnight(day: str) -> datetime:
-    return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
+def _day(text: str) -> date:
+    return datetime.strptime(text, "%Y-%m-%d").date()
 
 
 def _listed(names: list[str] | tuple[str, ...]) -> str:

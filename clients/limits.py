@@ -19,6 +19,7 @@ __all__ = ["Exceeded", "Limits", "exceeded"]
 Mechanism: TypeAlias = Literal["none", "dpsgd", "distributed", "site"]
 Trained: TypeAlias = Literal["head", "lora", "ffa", "full"]
 Count: TypeAlias = Literal["evaluation", "clipping", "rows"]
+_MOST_OFFERS = 10_000  # each is kept for as long, in a file that is read at every offer
 _HIDDEN = ("off", "seal", "on")  # from the least
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CODE = re.compile(r"[0-9a-f]{64}|\d[0-9A-Za-z.+!-]{0,62}")
@@ -49,7 +50,8 @@ class Limits:
             site's own.
         begins: first day on which a job is taken, such as 2026-01-31, UTC.
         ends: last day; the orders of a run that was joined are refused afterwards, too.
-        offers: most new offers (a run of a job each) that are taken note of in 24 hours.
+        offers: most new offers (a run of a job each) that are taken note of in 24 hours; at most
+            10,000.
 
     Raises:
         ConfigError: for a limit that no job keeps, or that isn't written as it should be.
@@ -82,6 +84,10 @@ class Limits:
                     f"policy.{each.name} is an empty list, which allows no job; name what is "
                     "allowed, or use null for everything"
                 )
+        if self.offers is not None and self.offers > _MOST_OFFERS:
+            raise ConfigError(
+                f"policy.offers must be at most {_MOST_OFFERS}, or null, got {self.offers}"
+            )
         if self.private and self.mechanisms == ("none",):
             raise ConfigError(
                 "policy.private=true and policy.mechanisms=[none] allow no job together; leave "

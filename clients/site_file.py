@@ -128,7 +128,7 @@ class SiteFile:
         _check_data(made.data)
         return cls(
             name=made.name,
-            state=folder / Path(made.state).expanduser(),
+            state=folder / _expanded("state", made.state),
             dataset=dataset_name(made.dataset),
             task=made.task,
             data={**made.data, **_at(folder, made.data)},
@@ -242,10 +242,20 @@ def _at(folder: Path, data: Mapping[str, Any]) -> dict[str, str]:
         return {}
     named = {key: data.get(key) for key in ("train", "test")}
     return {
-        key: str(folder / Path(value).expanduser())
+        key: str(folder / _expanded(f"data.{key}", value))
         for key, value in named.items()
         if isinstance(value, str)
     }
+
+
+def _expanded(key: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{key}={text!r:.100} begins with ~, and its user has no home folder that is known; "
+            "write the whole path"
+        ) from None
 
 
 def _declared(said: Mapping[str, Any]) -> Declared | None:

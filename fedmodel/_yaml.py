@@ -1,9 +1,10 @@
 """YAML that people write by hand, read strictly: plain mappings, lists, scalars, and each key once.
 
-What YAML can do besides (tags, anchors, merged keys, days as objects) isn't read: a policy must
-mean to its reader what it means here.
+What YAML can do besides (tags, anchors, merged keys, days as objects, numbers to other bases than
+ten) isn't read: a policy must mean to its reader what it means here.
 """
 
+import re
 from typing import Any
 
 import yaml
@@ -14,7 +15,14 @@ __all__ = ["LARGEST", "parse_yaml"]
 
 LARGEST = 1 << 16  # bytes
 _DEEPEST = 8
-_LEFT_OUT = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_LEFT_OUT = (
+    *("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"),
+    # As YAML 1.1 has them 010 is 8, and 1:30 is 90.
+    *(_INT, _FLOAT),
+)
+# Ends of lines to YAML and to few editors, and what turns the direction of what is shown.
+_MISLEADING = re.compile("[\u0085\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class _Strict(yaml.SafeLoader):
@@ -48,6 +56,15 @@ class _Strict(yaml.SafeLoader):
         return {str(key): value for key, value in made.items()}
 
 
+_WHOLE = r"[-+]?(?:0|[1-9]\d*)"
+_Strict.add_implicit_resolver(_INT, re.compile(rf"{_WHOLE}\Z", re.ASCII), list("-+0123456789"))
+_Strict.add_implicit_resolver(
+    _FLOAT,
+    re.compile(rf"(?:{_WHOLE}\.\d*(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|nan))\Z", re.ASCII),
+    list("-+.0123456789"),
+)
+
+
 def _fault(mark: Any, what: str) -> ConfigError:
     where = "" if mark is None else f"line {mark.line + 1}: "
     return ConfigError(f"{where}got {what}")
@@ -66,7 +83,13 @@ def parse_yaml(text: bytes) -> dict[str, Any]:
     if len(text) > LARGEST:
         raise ConfigError(f"expected at most {LARGEST} bytes of YAML, got {len(text)}")
     try:
-        found = yaml.load(text.decode("utf-8-sig"), Loader=_Strict)  # noqa: S506 (a SafeLoader)
+        read = text.decode("utf-8-sig")
+        if odd := _MISLEADING.search(read):
+            raise ConfigError(
+                f"line {read.count(chr(10), 0, odd.start()) + 1}: got a character "
+                f"(U+{ord(odd[0]):04X}) that shows a file otherwise than it is read; remove it"
+            )
+        found = yaml.load(read, Loader=_Strict)  # noqa: S506 (a SafeLoader)
     except UnicodeDecodeError as error:
         raise ConfigError(f"expected UTF-8, got a byte that isn't, at {error.start}") from error
     except yaml.MarkedYAMLError as error:

@@ -112,11 +112,17 @@ def test_what_nobody_told_is_this_installations_and_names_no_base() -> None:
         ({"ends": "2026-02-30"}, "policy.ends must be a day"),
         ({"begins": "2026-02-02", "ends": "2026-02-01"}, "no job is ever taken"),
         ({"offers": 0}, "policy.offers must be above 0"),
+        ({"offers": 10_001}, "policy.offers must be at most 10000"),
     ],
 )
 def test_a_limit_that_no_job_keeps_is_refused(limits: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Limits(**limits)
+
+
+def test_a_policy_may_hold_until_the_last_day_that_there_is() -> None:
+    limits = Limits(begins="0001-01-01", ends="9999-12-31")
+    assert list(beyond(HERE, limits)) == list(beyond(at("9999-12-31T23:59:59"), limits)) == []
 
 
 DIGESTS = st.lists(st.sampled_from([A, B, C]), max_size=3, unique=True)

@@ -128,6 +128,14 @@ def _only(group: str) -> str:
         ("  txt", "x", "unknown key 'data.txt' (did you mean 'text'?)"),
         ("approval", "never", "approval='never' isn't a choice"),
         ("state", "''", "state is empty"),
+        ("state", "~nobody-here/x", "has no home folder that is known"),
+        # As YAML 1.1 has numbers these are 8, 90, 16, 1000: a reader sees others, or none.
+        ("  rounds", "010", "policy.rounds must be a whole number, got '010'"),
+        ("  rounds", "1:30", "policy.rounds must be a whole number, got '1:30'"),
+        ("  rounds", "0x10", "policy.rounds must be a whole number, got '0x10'"),
+        ("  rounds", "1_000", "policy.rounds must be a whole number, got '1_000'"),
+        ("  records", "[010, 20]", "declared.records[0] must be a whole number, got '010'"),
+        ("  clip", "1:30.5", "policy.clip must be a number, got '1:30.5'"),
     ],
 )
 def test_what_is_wrong_is_named(line: str, to: str, says: str) -> None:
@@ -138,6 +146,12 @@ def test_what_is_wrong_is_named(line: str, to: str, says: str) -> None:
         text = re.sub(rf"(?m)^(\s*){known[bare]}:", rf"\1{bare}:", text, count=1)
     with pytest.raises(ConfigError, match=re.escape(says)):
         changed(line, to, text)
+
+
+def test_rows_of_a_user_who_is_not_here_are_named() -> None:
+    text = STRICT.replace("train: null  # file", "train: ~nobody-here/rows.csv  # file")
+    with pytest.raises(ConfigError, match=r"data\.train='~nobody-here/rows\.csv' begins with ~"):
+        parse(text)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +168,9 @@ def test_what_is_wrong_is_named(line: str, to: str, says: str) -> None:
         (f"x: {'[' * 20}{']' * 20}\n", "more than 8 deep"),
         ("x: 1\n", "unknown key 'x'"),
         ("<<: {y: 1}\n", "unknown key '<<'"),
+        ("# a comment\u2028preset: trial\n", "a character (U+2028) that shows"),
+        ("# a comment\u0085preset: trial\n", "a character (U+0085) that shows"),
+        ("# \u202e\n", "a character (U+202E) that shows"),
     ],
 )
 def test_only_plain_yaml_is_read_and_each_key_once(more: str, says: str) -> None:
