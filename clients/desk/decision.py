@@ -142,16 +142,27 @@ def parse_decisions(text: bytes, keys: Sequence[bytes]) -> list[Signed]:
 
 def approvers(decisions: Sequence[Signed], now: datetime) -> set[str]:
     """Return the keys whose approval holds: not expired, and nobody has said no after it."""
-    keys: set[str] = set()
+    return {key for key, end in _ends(decisions).items() if now < end}
+
+
+def lasts(decisions: Sequence[Signed], needed: int) -> datetime | None:
+    """Return until when as many approvals as are needed hold; ``None`` for fewer."""
+    ends = sorted(_ends(decisions).values(), reverse=True)
+    return ends[needed - 1] if len(ends) >= needed else None
+
+
+def _ends(decisions: Sequence[Signed]) -> dict[str, datetime]:
+    """Return until when each key's approval holds, of those after whom nobody has said no."""
+    ends: dict[str, datetime] = {}
     for signed in decisions:
         decision = signed.decision
         if decision.verdict != "approved":
-            keys.clear()
-        elif decision.expires is not None and now < instant(decision.expires):
-            keys.add(signed.key)
+            ends.clear()
+        elif decision.expires is not None:
+            ends[signed.key] = instant(decision.expires)
         else:
-            keys.discard(signed.key)
-    return keys
+            ends.pop(signed.key, None)
+    return ends
 
 
 def instant(text: str) -> datetime:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from clients.approvers import Approver, People, kept_people
 from clients.desk.approvals import Approvals, Asked, Status, desk_of
 from clients.desk.check import check_file, show_checked
-from clients.desk.decision import Verdict, until
+from clients.desk.decision import Verdict, lasts, until
 from clients.desk.page import Arrays, brief_page, make_page, page_text
 from clients.site_file import SiteFile
 from fedmodel import config
@@ -79,15 +79,17 @@ class Ask:
                 )
             return
         if self.do == "check" and self.file is None:
-            raise ConfigError("site check needs site=<the site's own file, site.yaml>")
+            got = "" if self.site is None else f", got site={self.site}"
+            raise ConfigError(f"site check needs site=<the site's own file, site.yaml>{got}")
         if self.file is None and (not self.state or not self.state.strip()):
             raise ConfigError(
                 "site needs state=<folder of the site's own state>, or site=<its site.yaml>"
             )
         if self.do not in ("jobs", "check") and not self.job:
+            where = f"site={self.site}" if self.file is not None else f"state={self.state}"
             raise ConfigError(
-                f"site {self.do} needs a job: fedmodel site {self.do} RUN state={self.state}; "
-                f"fedmodel site jobs state={self.state} lists them"
+                f"site {self.do} needs a job: fedmodel site {self.do} RUN {where}; "
+                f"fedmodel site jobs {where} lists them"
             )
 
     @property
@@ -167,18 +169,17 @@ def main(
         why=ask.why or "",
         expires=expires,
     )
-    ends = expires.isoformat(timespec="seconds") if expires else None
     PartyHome(state.folder).log.add(
         f"run-{_VERDICTS[ask.do]}",
         run=asked.run,
         job=asked.job_sha256,
         page=config.digest(page),
-        expires=ends or "",
+        expires=expires.isoformat(timespec="seconds") if expires else "",
         key=signer.fingerprint,
         approver=people.name_of(signer.public.hex()) or "",
         status=status,
     )
-    _say(ask, asked, page, status, ends)
+    _say(ask, asked, page, status, _row(desk, people, asked, status)["expires"])
     if ask.format == "table" and (line := _missing(desk, people, asked)):
         print(escaped(line))
     return 0
@@ -215,6 +216,11 @@ def _signer(ask: Ask, state: SiteState, people: People) -> SigningKey:
             "out"
         )
     path = Path(ask.signer).expanduser()
+    if not path.exists():  # a site's own missing key is another matter
+        raise ConfigError(
+            f"as={ask.signer}: there is no such file; give that of your key, or make one: "
+            f'fedmodel site key as={ask.signer} name="YOUR NAME"'
+        )
     return SigningKey(kept_secret(path, "key", passphrase=read_passphrase(ask.passphrase)))
 
 
@@ -331,8 +337,9 @@ def _minute(moment: str | None) -> str:
 
 def _row(desk: Approvals, people: People, asked: Asked, status: Status) -> dict[str, Any]:
     readable = status != "unreadable"
-    said = desk.decisions(asked.run, asked.job_sha256) if readable else []
     have, others, missing = people.standing(desk.approved_by(asked) if readable else set())
+    said = desk.decisions(asked.run, asked.job_sha256) if status == "approved" else []
+    end = lasts(said, people.needed)  # the first of them that ends, where all are needed
     return {
         "approved_by": have,
         "not_yet": others,
@@ -342,7 +349,7 @@ def _row(desk: Approvals, people: People, asked: Asked, status: Status) -> dict[
         "status": status,
         "offered": asked.since,
         "purpose": asked.purpose,
-        "expires": said[-1].decision.expires if said and status == "approved" else None,
+        "expires": None if end is None else end.isoformat(timespec="seconds"),
     }
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fedmodel.cli import main
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.identity import SigningKey, kept_secret
 from fedmodel.identity.security_log import SecurityLog
+from fedmodel.identity.validity import utc_now
 from fedmodel.provision.site_file import site_file_text
 from simulations.scenario import Scenario
 from tests.clients.test_app import PLAIN, Talk
@@ -137,6 +139,8 @@ def test_a_run_needs_both_and_one_suffices_to_stop_it(
     assert main(["site", "jobs", where]) == 0
     assert "Ada" in capsys.readouterr().out
 
+    assert main(["site", "approve", "test", where, f"as={tmp_path / 'nobody.key'}"]) == 2
+    assert "nobody.key: there is no such file; give that of your key" in capsys.readouterr().err
     assert say(["approve", "test", where, as_ben], capsys)["status"] == "approved"
     assert not talk.join(PLAIN).has_error()
     assert say(["revoke", "test", where, as_ben, "why=no"], capsys)["status"] == "revoked"
@@ -153,6 +157,25 @@ def test_a_run_needs_both_and_one_suffices_to_stop_it(
         ("run-revoked", "Ben", "revoked"),
         ("run-approved", "Ben", "waiting"),
     ]
+
+
+@pytest.mark.long
+def test_what_both_have_approved_ends_with_the_first_of_their_approvals(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ada, ben = (key(tmp_path, name, capsys) for name in ("Ada", "Ben"))
+    talk = Talk(tmp_path)
+    talk.restart(policy=Policy(approvers=(ada, ben), needed=2))
+    talk.join(PLAIN)
+    where = f"state={talk.site.state.folder}"
+    say(["approve", "test", where, f"as={tmp_path / 'Ada'}.key", "expires=90d"], capsys)
+    say(["approve", "test", where, f"as={tmp_path / 'Ada'}.key", "expires=1d"], capsys)
+    told = say(["approve", "test", where, f"as={tmp_path / 'Ben'}.key", "expires=30d"], capsys)
+    tomorrow = utc_now() + timedelta(days=1, minutes=1)
+    assert told["status"] == "approved"
+    assert datetime.fromisoformat(told["expires"]) < tomorrow
+    (row,) = say(["jobs", where], capsys)["jobs"]
+    assert row["expires"] == told["expires"]
 
 
 def test_the_sites_passphrase_is_not_for_the_keys_of_its_people(tmp_path: Path) -> None:
