@@ -124,6 +124,7 @@ class SiteFile:
             )
         rules = {name: _section(found, name) for name in _RULES}
         rules["approval"] = {name: found.pop(name) for name in _PEOPLE if name in found}
+        _check_known(found)
         made = config.build(_Plain, found)
         _check_data(made.data)
         return cls(
@@ -224,6 +225,16 @@ def _section(found: dict[str, Any], name: str) -> Mapping[str, Any]:
     return section
 
 
+def _check_known(found: Mapping[str, Any]) -> None:
+    known = ("schema", *_RULES, *_PEOPLE, *(each.name for each in fields(_Plain)))
+    for key in found:
+        if key not in known:
+            raise ConfigError(
+                f"unknown key '{key:.80}'{suggest(key, known)}; known here: "
+                f"{', '.join(sorted(known))}"
+            )
+
+
 def _check_data(data: Mapping[str, Any]) -> None:
     known = [each.name for each in fields(Source)]
     for key in data:
@@ -242,7 +253,7 @@ def _at(folder: Path, data: Mapping[str, Any]) -> dict[str, str]:
         return {}
     named = {key: data.get(key) for key in ("train", "test")}
     return {
-        key: str(folder / _expanded(f"data.{key}", value))
+        key: str(folder.absolute() / _expanded(f"data.{key}", value))
         for key, value in named.items()
         if isinstance(value, str)
     }

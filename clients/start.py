@@ -86,7 +86,7 @@ def read_rows(file: SiteFile, watch: Watch = UNWATCHED) -> tuple[Rows, Rows | No
         DataError: for rows that can't be read.
     """
     source, seed = file.source(), Seed(0).child("site")
-    tables = load(source, seed, 1, tasks.of(file.task), watch)
+    tables = load(source, seed, 1, tasks.of(file.task), watch, partial=True)
     if tables.test is not None or not source.holds_out:
         return tables.train, tables.test
     if file.declared is not None and not file.declared.held_out:

@@ -5,12 +5,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from clients.circumstances import check_dates
 from clients.declared import Declared
 from clients.limits import Limits
 from clients.site_file import SiteFile, policy_of
 from clients.start import read_rows
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, RefusedError
+from fedmodel.identity import kept_secret
 from fedmodel.identity.home import PartyHome
+from fedmodel.identity.validity import utc_now
 from fedmodel.ledger.caps import Caps
 from fedmodel.secagg.agreement import Floors
 
@@ -46,7 +49,7 @@ def check_file(path: Path) -> Checked:
         ConfigError: for a file that can't be read.
     """
     file = SiteFile.read(path)
-    problems = list(_of_keys(file))
+    problems = [*_of_keys(file), *_of_days(file.policy.limits)]
     found, held_out = None, 0
     try:
         rows, test = read_rows(file)
@@ -77,18 +80,33 @@ def _wide(count: int) -> list[int]:
 def _of_keys(file: SiteFile) -> list[str]:
     home = PartyHome(file.state / file.coordinator.keys)
     if not home.exists:
-        return [f"{home.folder} has no keys: fedmodel provision role=site makes them"]
+        made = f"fedmodel provision role=site home={home.folder} makes them"
+        return [f"{home.folder} has no keys: {made}"]
     found = []
     try:
         name = home.read().owner.name
         if name != file.name:
             found.append(f"name: the file says {file.name!r}, and the keys are of {name!r}")
         if home.roster() is None:
-            found.append("no roster was taken over yet: fedmodel provision role=site roster=FILE")
+            found.append(
+                "no roster was taken over yet: fedmodel provision role=site "
+                f"home={home.folder} roster=FILE"
+            )
+        if file.coordinator.passphrase is None:
+            kept_secret(home.folder / "key", "key")
         found += home.warnings()
     except FedmodelError as error:
         found.append(str(error))
     return found
+
+
+def _of_days(limits: Limits) -> list[str]:
+    try:
+        check_dates(limits, utc_now())
+    except RefusedError:
+        days = f"policy.begins={limits.begins or 'null'}, policy.ends={limits.ends or 'null'}"
+        return [f"today every job is refused, by {days} (UTC)"]
+    return []
 
 
 # -- what is shown -------------------------------------------------------------------------------

@@ -14,24 +14,28 @@ __all__ = ["check_test", "classes_of", "labels_of"]
 logger = logging.getLogger(__name__)
 
 
-def labels_of(train: Rows, task: Task, *, name: str = "the training rows") -> tuple[str, ...]:
+def labels_of(
+    train: Rows, task: Task, *, name: str = "the training rows", fewest: int | None = None
+) -> tuple[str, ...]:
     """Return the names that rows are labelled with, in order: a job's labels.
 
     Args:
         train: the training rows.
         task: says what a row's label is.
         name: what the message calls them.
+        fewest: how many there must be; ``None``: as many as the task needs.
 
     Raises:
-        DataError: if there are fewer than the task needs, or a label is of another kind.
+        DataError: if there are fewer, or a label is of another kind.
     """
     labels = in_order(task.vocabulary(train.labels))
-    if len(labels) < task.fewest_labels:
+    fewest = task.fewest_labels if fewest is None else fewest
+    if len(labels) < fewest:
         got = f"one class in all {len(train)} rows: {shown(labels[0])}" if labels else "no label"
         raise problem(
             name,
             "",
-            expected=f"at least {task.fewest_labels} class{'es' * (task.fewest_labels > 1)}",
+            expected=f"at least {fewest} class{'es' * (fewest > 1)}",
             got=got if len(train) else "no rows",
             fix="set data.label to the column of the label, or give rows of other classes",
         )

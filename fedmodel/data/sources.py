@@ -41,7 +41,15 @@ class Tables:
     test: Rows | None
 
 
-def load(source: Source, seed: Seed, sites: int, task: Task, watch: Watch = UNWATCHED) -> Tables:
+def load(
+    source: Source,
+    seed: Seed,
+    sites: int,
+    task: Task,
+    watch: Watch = UNWATCHED,
+    *,
+    partial: bool = False,
+) -> Tables:
     """Load the training rows and, where there are any, the test rows.
 
     Args:
@@ -50,6 +58,7 @@ def load(source: Source, seed: Seed, sites: int, task: Task, watch: Watch = UNWA
         sites: how many sites synthetic rows come from.
         task: says what a row's label is.
         watch: who is told how far the reading is.
+        partial: whether they are one site's, which needn't have all classes.
 
     Returns:
         The rows, checked.
@@ -64,13 +73,15 @@ def load(source: Source, seed: Seed, sites: int, task: Task, watch: Watch = UNWA
             "model.task=multi-label-classification, or leave them out"
         )
     train = _train(source, seed, sites, task, watch)
-    labels = labels_of(train, task, name=_called(source, test=False))
-    _check_all_used(source, labels)
+    fewest = 1 if partial else task.fewest_labels
+    labels = labels_of(train, task, name=_called(source, test=False), fewest=fewest)
+    if not partial:
+        _check_all_used(source, labels)
     if source.kind != "synthetic":
         named = _called(source, test=False)
         check_looks(train, task, name=named, text=source.text, label=source.label)
     unknown = [name for name in source.train_only if name not in labels]
-    if unknown:
+    if unknown and not partial:
         raise ConfigError(
             f"data.train_only names {unknown[0]!r}, which is no class of the rows"
             f"{suggest(unknown[0], labels)}"
@@ -83,7 +94,7 @@ def load(source: Source, seed: Seed, sites: int, task: Task, watch: Watch = UNWA
             source.label,
         )
     test = _test(source, seed, sites, task, watch)
-    if test is not None:
+    if test is not None and not partial:
         check_test(test, labels, task, name=_called(source, test=True))
     if source.kind != "synthetic":
         say_looks(train, test, task, name=_called(source, test=False))
@@ -175,6 +186,8 @@ def _file(source: Source, where: str, columns: Columns, watch: Watch) -> Rows:
 def _place(source: Source, where: str) -> Iterator[Path]:
     """Give the path, which is of the right kind; errors of the system become one message."""
     path, folder = Path(where).expanduser(), source.kind == "folder"
+    here = f" (a relative path starts at the working folder, {Path.cwd()})"
+    from_here = "" if path.is_absolute() else here
     try:
         if not path.exists():
             raise problem(
@@ -182,8 +195,7 @@ def _place(source: Source, where: str) -> Iterator[Path]:
                 "",
                 expected=f"a {'folder' if folder else 'file'}",
                 got="nothing at that path",
-                fix="correct data.train or data.test (a relative path starts at the working "
-                f"folder, {Path.cwd()})",
+                fix=f"correct data.train or data.test{from_here}",
             )
         if folder != path.is_dir():
             raise problem(

@@ -63,6 +63,8 @@ def test_what_fits_is_said_to_fit(folder: Path, capsys: pytest.CaptureFixture[st
         ("train: rows.csv", "train: gone.csv", "gone.csv"),
         ('name: "Klinikum Süd, Nord"', "name: other", "the file says 'other', and the keys are of"),
         ("  keys: .", "  keys: elsewhere", "has no keys"),
+        ("  ends: null", "  ends: 2026-01-31", "today every job is refused, by policy.begins=null"),
+        ("  begins: null", "  begins: 9999-01-31", "today every job is refused"),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -70,6 +72,37 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     fill(folder, before, after)
     assert any(says in problem for problem in checked(folder, capsys)["problems"])
+
+
+def test_a_path_begins_at_the_files_folder_and_nothing_says_otherwise(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    fill(folder, "train: rows.csv", "train: gone.csv")
+    told = " ".join(checked(Path("north"), capsys)["problems"])
+    assert f"{folder / 'gone.csv'}: expected a file" in told
+    assert "working folder" not in told
+
+
+def test_a_key_that_others_may_read_or_is_gone_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "key").chmod(0o644)
+    assert any("others may read the secret" in each for each in checked(folder, capsys)["problems"])
+    (folder / "key").unlink()
+    assert any("key is missing" in each for each in checked(folder, capsys)["problems"])
+
+
+def test_a_site_need_not_have_more_than_one_of_the_classes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "rows.csv").write_text("text,label\n" + "".join(f"n {i},a\n" for i in range(40)))
+    told = checked(folder, capsys)
+    assert told["found"]["labels"] == ["a"]
+    (only,) = told["problems"]
+    assert only.startswith(
+        f"no roster was taken over yet: fedmodel provision role=site home={folder}"
+    )
 
 
 def test_people_read_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,12 +120,21 @@ def test_a_file_that_cannot_be_read_is_one_line(
 ) -> None:
     assert main(["site", "check"]) == 2
     assert "site check needs site=" in capsys.readouterr().err
+    assert main(["site", "check", "site=north"]) == 2
+    assert "site.yaml>, got site=north" in capsys.readouterr().err
     path = tmp_path / "site.yaml"
     path.write_text(site_file_text("x", "strict") + "extra: 1\n")
     for words in (["check"], ["jobs"]):
         assert main(["site", *words, f"site={path}"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "unknown key 'extra'" in line
+    path.write_text(site_file_text("x", "strict").replace("\npolicy:", "\npolic:"))
+    assert main(["site", "check", f"site={path}"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown key 'polic' (did you mean 'policy'?)" in said
+    assert "approval, approvers, budget" in said
+    assert main(["site", "show", f"site={path}"]) == 2
+    assert f"fedmodel site jobs site={path}" in capsys.readouterr().err
 
 
 def test_the_desk_goes_by_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
