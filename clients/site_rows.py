@@ -47,12 +47,12 @@ def open_rows(
         watch: who is told how far it is.
 
     Raises:
-        DataError: for a job without per-unit privacy of whose labels no row has any, or rows that
-            are labelled for another task.
+        DataError: for a job without privacy of whose labels no row has any, or rows that are
+            labelled for another task.
         PrivacyError: where no shape of a pass keeps a row's bits.
     """
     rows = _usable(site, site.rows, job, "training")
-    if not len(rows) and not job.privacy.clips_units:
+    if not len(rows) and not job.privacy.private:
         raise DataError(
             f"site '{site.name}': no row to train on; give it rows of the job's classes "
             "(model.labels), or leave it out"

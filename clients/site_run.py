@@ -259,8 +259,11 @@ class SiteRun:
     def _whole_update(self, order: Order) -> Vector:
         """Return by what a round of training without noise changes the parameters.
 
-        What diverges counts for nothing, for that it does is about this site's rows.
+        What diverges counts for nothing, for that it does is about this site's rows; so does a
+        site of which no row counts.
         """
+        if not len(self.examples):
+            return np.zeros_like(order.vector)
         round_ = self._numbered(order)
         try:
             result = self._train(order, round_, self.job.train.steps, None)

@@ -13,6 +13,7 @@ from fedmodel import wire
 from fedmodel.data import Rows
 from fedmodel.errors import ConfigError, RefusedError
 from fedmodel.job import Federation, Privacy
+from tests.clients import four_sites
 from tests.clients.talk import Speaker, make_site
 from tests.clients.test_policy import JOB, PATIENT, rows
 
@@ -157,3 +158,22 @@ def test_a_coordinators_whole_view_of_its_offers_is_the_same_whatever_the_rows_a
     assert views[0] == views[1]
     kinds = [isinstance(answer, tuple) and answer[0] == 202 for answer in views[0]]
     assert 0 < sum(kinds) < len(kinds)  # some are refused and some aren't
+
+
+@pytest.mark.long
+def test_a_whole_site_without_a_row_that_counts_adds_nothing_to_a_sum_and_nobody_hears(
+    tmp_path: Path,
+) -> None:
+    """With privacy=site what its rows are is what ε is about, so none of them may refuse."""
+    job, zero = four_sites.job_of("on", four_sites.WHOLE), four_sites.nothing
+    views = []
+    for name, table in (("some", SOME), ("none", rows(20).select([])), ("other", OTHER)):
+        relabelled = Rows(table.texts, ["z"] * len(table)) if name == "other" else table
+        talk = four_sites.Talk(tmp_path / name, rows=relabelled, test=None, declared=DECLARED)
+        attempt = talk.open(talk.begin(job))
+        reply = talk.send("train", talk.order(attempt))
+        talk.upload(attempt, reply, zero)
+        assert talk.reveal(attempt).any()  # its share of the noise
+        parcels = {key: array.shape for key, array in reply.content["parcels"].items()}
+        views.append((parcels, wire.decode_standing(reply.content).head.size))  # type: ignore[union-attr]
+    assert views == [views[0]] * 3
