@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(if $(TESTS),-k '$(TESTS)') $(PYTESTFLAGS)
 PARALLEL = $(if $(TESTS),,-n $(WORKERS) --dist loadfile)
+FEW = --hypothesis-profile=few
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo quick test test-slow test-all coverage lint types imports deps check bench clean
@@ -27,19 +28,19 @@ demo: $(STAMP)  ## the main job on made-up notes: five hospitals, ε = 8
 	$(BIN)/fedmodel simulate
 
 quick: $(STAMP)  ## the tests that take no time, of every room: while you work
-	$(PYTEST) $(PARALLEL) -m "not long and not slow and not soak and not gpu"
+	$(PYTEST) $(PARALLEL) $(FEW) -m "not long and not slow and not soak and not gpu"
 
 test: $(STAMP)  ## some cases of everything; TESTS=word: those with that in their name
-	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not gpu"
+	$(PYTEST) $(PARALLEL) $(FEW) -m "not slow and not soak and not gpu"
 
-test-slow: $(STAMP)  ## the other cases and the slow tests; not the longest, nor those for a GPU
-	$(PYTEST) $(PARALLEL) -m "slow and not gpu and not soak"
+test-slow: $(STAMP)  ## the other cases, all examples, the slow tests; not the longest, nor those for a GPU
+	$(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not gpu and not soak"
 
 test-all: $(STAMP)  ## all tests, the longest and those for a GPU too
 	$(PYTEST) $(PARALLEL)
 
 coverage: $(STAMP)  ## the same tests as `make test`, and which lines and branches none of them runs
-	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not gpu" --cov --cov-report=term-missing
+	$(PYTEST) $(PARALLEL) $(FEW) -m "not slow and not soak and not gpu" --cov --cov-report=term-missing
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -5,23 +5,26 @@ import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
 import pytest
-import torch
-from flwr.supercore.task_identity import TaskIdentity
 
-from fedmodel.runs import Machine, Manifest, RunFolder
 from fedmodel.seeds import Entropy
+from tests.examples import register_few
 from tests.forks import Forks
 from tests.habits import leave_off
 from tests.hydra_once import read_files_once
 
-# Threads that wait for one another cost minutes on tiny models when cores are busy.
-torch.set_num_threads(1)
+if TYPE_CHECKING:
+    from fedmodel.runs import RunFolder
+
+# The process that only hands out tests to others imports this file, too: what is slow to import is
+# imported where it is used.
 leave_off()
+register_few()
+gc.disable()  # of what is imported and collected hardly anything is garbage
 
 
 _forks: list[Forks] = []
@@ -49,7 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Fork the process that forks, if a test needs it, before a test has changed anything."""
+    gc.enable()
     if session.items:
+        import torch
+
+        # Threads that wait for one another cost minutes on tiny models when cores are busy.
+        torch.set_num_threads(1)
         read_files_once()
     needed = any("forks" in getattr(item, "fixturenames", ()) for item in session.items)
     if needed and not session.config.option.collectonly:
@@ -78,8 +86,20 @@ def forks() -> Forks:
 
 @pytest.fixture(autouse=True)
 def _identity() -> None:
+    from flwr.supercore.task_identity import TaskIdentity
+
     # A Flower message can't be made without one; a grid sets its own.
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1
+
+
+@pytest.fixture
+def cheap_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seal secrets at the least cost that is read; what it is otherwise has a test of its own."""
+    from fedmodel.identity import keyfile
+
+    *others, _ = keyfile.secret_text.__defaults__ or ()
+    cheap = keyfile.Scrypt(n=1 << 14)
+    monkeypatch.setattr(keyfile.secret_text, "__defaults__", (*others, cheap))
 
 
 class FakeEntropy(Entropy):
@@ -101,8 +121,10 @@ def fake() -> Entropy:
     return FakeEntropy()
 
 
-def new_run(path: Path, **changes: Any) -> RunFolder:
+def new_run(path: Path, **changes: Any) -> "RunFolder":
     """Make a run folder whose manifest nobody looks at, but for what is changed of it."""
+    from fedmodel.runs import Machine, Manifest, RunFolder
+
     manifest = Manifest(
         run=f"{path.name}-{os.urandom(4).hex()}",
         created="2026-01-01T00:00:00+00:00",

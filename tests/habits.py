@@ -1,5 +1,7 @@
 """Habits of a session of tests that would cost more than what they test."""
 
+import functools
+import importlib.metadata
 import logging
 import os
 from typing import Any
@@ -16,9 +18,11 @@ def leave_off() -> None:
     thousands of loggers of all libraries for those that pass nothing on to it, to capture them too.
     And a process that dies loses nothing that it has written: only a machine does, and none dies
     here. Whether and when files are synced is tested by what is put in place of ``os.fsync``.
+    Which version a package has is read from its files each time; no test installs any.
     """
     catching_logs.__enter__ = _attach_to_root  # type: ignore[method-assign]
     os.fsync = lambda fd: None
+    importlib.metadata.version = functools.cache(importlib.metadata.version)
 
 
 def _attach_to_root(self: Any) -> Any:

@@ -1,11 +1,13 @@
-"""Which cases of a test marked ``sample`` stay in ``make test``."""
+"""Which cases of a test marked ``sample`` stay in ``make test``, and how many examples."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.conftest import pytest_collection_modifyitems
+from tests.examples import ALL, examples
 
 
 def case(name: str, *marks: Any) -> Any:
@@ -31,3 +33,14 @@ def test_first_and_last_stay_and_some_between(count: int, cases: int, kept: list
     assert [i for i, item in enumerate(made) if not item.get_closest_marker("slow")] == kept
     assert not other.get_closest_marker("slow")
     assert not plain.get_closest_marker("slow")
+
+
+def test_a_fifth_of_the_examples_by_the_profile_few_and_all_without_it() -> None:
+    before = settings.get_current_profile_name()
+    try:
+        settings.load_profile("few")
+        assert (examples(300), examples(40), examples(2)) == (60, 8, 1)
+        settings.load_profile("default")
+        assert (examples(300), ALL) == (300, 100)
+    finally:
+        settings.load_profile(before)

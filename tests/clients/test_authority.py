@@ -144,6 +144,7 @@ def test_an_offer_before_a_greeting_or_after_an_order_is_an_old_one(talk: Talk) 
 # -- orders --------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("mode", ["off", "seal", "on"])
 @pytest.mark.parametrize(
     ("changed", "says"),

@@ -25,6 +25,7 @@ from tests.checkpoints import write_checkpoint
 from tests.clients.talk import make_site
 from tests.clients.test_app import PLAIN, PRIVATE, Talk
 from tests.clients.test_policy import rows
+from tests.examples import examples
 from tests.jobs import make_job, real_job
 
 A, B, C = (digit * 64 for digit in "abc")
@@ -130,7 +131,7 @@ DAYS = st.dates(datetime(2026, 1, 1).date(), datetime(2026, 1, 9).date())
 
 
 @pytest.mark.long
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     DIGESTS,
     st.one_of(st.none(), DIGESTS.filter(bool)),

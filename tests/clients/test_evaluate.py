@@ -170,6 +170,7 @@ def test_a_job_without_it_is_refused_it(begin: Begin, job: Job) -> None:
     assert not entries(run)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize("unit", ["record", "patient"])

@@ -339,6 +339,7 @@ def test_who_has_not_joined_answers_no_leg(talk: Talk, leg: str) -> None:
     assert "hasn't joined" in talk.why(leg, b"x")
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("leg", ["query.open", "query.consent", "query.reveal", "train"])
 @pytest.mark.parametrize("data", [b"", b"\xff" * 9, b"fedmodel.secagg/2 open\n{}", None])
 def test_rubbish_in_a_leg_is_one_clear_refusal(talk: Talk, leg: str, data: Any) -> None:

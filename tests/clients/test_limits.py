@@ -15,6 +15,7 @@ from fedmodel.job import Aggregation, Job, Privacy, SecAgg, Train
 from fedmodel.wire import decode_error
 from tests.clients.test_app import PRIVATE, Talk
 from tests.clients.test_circumstances import CASES as AROUND
+from tests.examples import examples
 from tests.jobs import make_job, summed
 
 PLAIN = make_job(train=Train(method="lora", rounds=10, steps=4))
@@ -212,7 +213,7 @@ SOME_LIMITS = st.builds(
 
 
 @pytest.mark.long
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(SOME_JOBS, SOME_LIMITS)
 def test_no_job_that_breaks_a_limit_is_taken_and_no_other_is_refused(
     job: Job, limits: Limits

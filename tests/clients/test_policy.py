@@ -56,6 +56,7 @@ def begin(job: Job, folder: Path, table: Rows, name: str = "north", **values: An
     return SiteRun(Offer(run="test", job=job), make_site(folder, table, name=name, **values))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("job", [JOB, PATIENT], ids=["record", "patient"])
 def test_sites_of_any_size_have_the_same_plan_and_the_same_noise(

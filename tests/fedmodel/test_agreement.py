@@ -66,6 +66,7 @@ PROPOSALS = [
 ]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize("proposal", PROPOSALS)
 @pytest.mark.parametrize("public", [True, False])
@@ -176,6 +177,7 @@ def test_a_delta_by_itself_is_the_largest_of_one_digit_below_a_tenth(count: int)
     assert delta == 1e-4 or following * 10 * count >= 1
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("privacy", "expected"),

@@ -196,6 +196,7 @@ def test_the_operator_gives_up_a_run(state: Path, capsys: pytest.CaptureFixture[
     assert out["ledgers"][1]["totals"][0]["spent"] == out["ledgers"][0]["totals"][0]["spent"]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "says", "code"),

@@ -45,6 +45,7 @@ def asked(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str
     return code, out, err
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("lose", "says"),
     [

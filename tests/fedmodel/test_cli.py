@@ -20,6 +20,7 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("args", [["--help"], *([verb, "--help"] for verb in cli.VERBS)])
 def test_help_imports_nothing_heavy(args: list[str]) -> None:
     code = (
@@ -43,6 +44,7 @@ def test_help_lists_every_group_and_choice() -> None:
         assert key in text
 
 
+@pytest.mark.sample(12)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "says"),

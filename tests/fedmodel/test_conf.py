@@ -35,7 +35,7 @@ def job(*overrides: str) -> Job:
     return complete(scenario.proposal, facts)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes(choice: str) -> None:
@@ -90,7 +90,7 @@ CASES = [(m, level, row) for (m, levels), row in TRAINED.items() for level in le
 
 
 @pytest.mark.long
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("method", "level", "row"), CASES)
 def test_a_job_trains_as_measured(method: str, level: str, row: tuple[Any, ...]) -> None:
     rounds, steps, batch_size, optimizer, lr, head_lr, layers = row

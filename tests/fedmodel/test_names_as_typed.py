@@ -87,6 +87,7 @@ def test_a_list_of_names_is_taken_as_typed(value: str, names: tuple[str, ...]) -
     assert Scenario.from_mapping(mapping).homes.exclude == names
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("verb", list(cli.VERBS))
 def test_a_text_is_taken_as_typed(verb: str) -> None:
     keys = sorted(cli.TEXTS[verb])

@@ -9,6 +9,7 @@ from fedmodel.cli.composing import compose, expand
 from fedmodel.errors import ConfigError
 
 
+@pytest.mark.sample(7)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("override", "says"),

@@ -13,6 +13,7 @@ from fedmodel.errors import BudgetError, DataError, FedmodelError, ProtocolError
 from fedmodel.job import Model, Performance
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
+from tests.examples import examples
 from tests.jobs import make_job
 
 
@@ -125,7 +126,7 @@ numbers = st.one_of(
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.dictionaries(st.sampled_from(["counts", "wrong", "weight"]), numbers, max_size=2))
 def test_whatever_comes_as_counts_is_refused_or_two_whole_numbers(values: dict[str, Any]) -> None:
     with contextlib.suppress(ProtocolError):
@@ -222,7 +223,7 @@ KEYS = ["version", "round", "job", "performance", "heads", "joining", "sources",
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     fields=st.dictionaries(st.sampled_from(KEYS), scalars),
     data=st.binary(max_size=200),
@@ -252,7 +253,7 @@ def test_only_typed_errors_escape_the_parsers(
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_a_damaged_array_is_refused_or_read_as_floats(data: st.DataObject) -> None:
     good = wire.pack(np.arange(4, dtype=np.float32)).data

@@ -12,6 +12,7 @@ from fedmodel.errors import ProtocolError
 from fedmodel.identity import SigningKey
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.wire import Leave, Offer
+from tests.examples import examples
 from tests.jobs import make_job
 
 KEY = SigningKey(b"k" * 32)
@@ -81,7 +82,7 @@ def test_wrong_offers_and_ends_are_refused() -> None:
             wire.decode_leave(changed(end, **{field: value}))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     head=st.one_of(st.text(max_size=100), st.just(HEAD.to_json().decode())),
     proof=st.text(max_size=100),

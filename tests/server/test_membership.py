@@ -218,6 +218,7 @@ def test_an_update_whose_head_does_not_follow_is_left_out(
     assert result.updates == {2: 3, 3: 2, 4: 3}
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "change", [{"size": 2**60}, {"size": 10**400}, {"ledger": "\ud800"}, {"time": []}, {"key": 1}]
 )

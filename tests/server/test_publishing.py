@@ -46,6 +46,7 @@ def test_nobody_is_no_accuracy() -> None:
     assert (got.accuracy, got.rows, got.noise_std, got.sites) == (None, 0, 0.0, 0)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_the_standard_error_is_the_spread_of_the_release(share: float) -> None:

@@ -163,6 +163,7 @@ def test_a_spent_budget_and_a_crash_are_a_failure() -> None:
         play(job_of(), Sites(trouble))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("optimizer", ["fedavg", "fedavgm", "fedadam"])
 @pytest.mark.parametrize("crash", [1, 2, 4])

@@ -89,6 +89,7 @@ def test_without_noise_it_is_gradient_descent_on_all_rows(
     np.testing.assert_allclose(ran.vector, vector, atol=2e-3 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.usefixtures("noiseless")
 def test_fedavgm_is_sgd_with_momentum(lab: Any) -> None:
@@ -201,11 +202,16 @@ def test_the_ledgers_say_one_step_a_round_at_the_jobs_rate_and_noise(lab: Any) -
         assert {e.spend().noise_multiplier for e in entries} == {plan.noise_multiplier}
         spent = epsilon([e.spend() for e in entries], job.privacy.delta)
         assert 0.9 * job.privacy.epsilon < spent <= job.privacy.epsilon
+    assert_told_nothing(ran)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_no_site_tells_a_loss_or_what_it_has_drawn(lab: Any) -> None:
-    ran = lab.run(lab.job(privacy=POOLED))
+    assert_told_nothing(lab.run(lab.job(privacy=POOLED)))
+
+
+def assert_told_nothing(ran: Any) -> None:
     for crossed in ran.grid.replies("train"):
         assert crossed.names == {"config/version", "config/head", "config/proof"}
         assert set(crossed.arrays) == {"parcels/secagg", "parcels/masked"}

@@ -38,7 +38,7 @@ def patched_sites(lab: Any, node: int, change: Callable[[Site], Site]) -> None:
     lab.changed = lambda at, site: change(site) if at == node else site
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("floors", "named"),
@@ -78,7 +78,7 @@ ROSTERS: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("roster", ROSTERS)
 def test_a_site_with_another_roster_takes_no_part(lab: Any, roster: str) -> None:
@@ -133,7 +133,7 @@ def lying(monkeypatch: pytest.MonkeyPatch, **terms: Any) -> None:
     monkeypatch.setattr(aggregator.Aggregator, "begin", begin)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("terms", "why"),
@@ -262,7 +262,8 @@ def test_a_run_that_was_killed_in_a_round_goes_on_in_a_new_session(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("privacy", [None, POOLED])
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("privacy", [POOLED, None])
 def test_a_run_that_was_killed_between_rounds_goes_on(
     lab: Any, privacy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

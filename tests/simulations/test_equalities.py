@@ -85,6 +85,7 @@ def assert_equal(found: Any, expected: Any, start: Any) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "lora"])
 def test_equal_sites_with_equal_rows_are_one_site(method: str, tmp_path: Path) -> None:
@@ -94,6 +95,7 @@ def test_equal_sites_with_equal_rows_are_one_site(method: str, tmp_path: Path) -
     assert_equal(three, one, start)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "ffa", "full"])
 def test_one_site_and_one_round_is_plain_training(method: str, tmp_path: Path) -> None:
@@ -102,6 +104,7 @@ def test_one_site_and_one_round_is_plain_training(method: str, tmp_path: Path) -
     assert_equal(found, pooled(job, start, 4), start)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("weights", ["uniform", "examples"])
 def test_one_step_a_round_is_gradient_descent_on_all_rows(weights: Any, tmp_path: Path) -> None:
@@ -127,6 +130,7 @@ def test_private_sites_without_noise_and_clip_are_plain_ones(
     assert_equal(found, plain, start)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_federation_without_privacy_repeats_bit_for_bit(tmp_path: Path) -> None:
     job = job_of(batch_size=5)

@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fedmodel import cli
 from fedmodel._text import show_epsilon
+from fedmodel.errors import RunFolderError
 from fedmodel.export import export_run
 from fedmodel.job import Job
 from fedmodel.runs import RunFolder
@@ -18,6 +19,7 @@ from fedmodel.training import learner
 from fedmodel.training.learner import resident
 from simulations.run import simulate
 from tests.checkpoints import write_checkpoint
+from tests.conftest import new_run
 from tests.fedmodel.training.families import CONFIGS
 from tests.jobs import CPU
 
@@ -101,6 +103,7 @@ def test_the_card_tells_the_privacy_that_was_spent(
     assert "Clinical notes that fedmodel makes up" in (tmp_path / "out3" / "README.md").read_text()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_an_export_doesnt_say_that_a_head_is_made_new(
@@ -118,14 +121,13 @@ def test_an_export_doesnt_say_that_a_head_is_made_new(
     assert not caplog.records
 
 
-@pytest.mark.long
 def test_an_unfinished_run_isnt_exported(tmp_path: Path) -> None:
-    folder, _ = trained(tmp_path, "train=head")
-    (folder / "summary.json").unlink()
-    with pytest.raises(Exception, match="resume=true"):
+    folder = new_run(tmp_path / "run").path
+    with pytest.raises(RunFolderError, match="resume=true"):
         export_run(folder, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_class_counts_are_kept_where_they_are_no_secret(tmp_path: Path) -> None:
     folder, _ = trained(tmp_path, "train=head", "privacy=none", "data.test_rows=0")

@@ -105,7 +105,7 @@ def plain(lab: Any, *gone: int, rounds: int = 1, **more: Any) -> Any:
     return lab.run(lab.job("off", rounds=rounds, **more), faults=faults)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["there", "back", "twice", "late"])
 @pytest.mark.parametrize("leg", LEGS)
@@ -127,6 +127,7 @@ def test_one_that_drops_out_leaves_the_mean_of_the_others(lab: Any, leg: str, wh
     assert ran.result.updates == {2: 1, 3: 1, 4: int(in_it), 5: 1, 6: 1}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["there", "back"])
 def test_one_that_never_joined_leaves_the_mean_of_the_others(lab: Any, what: Any) -> None:
@@ -137,6 +138,7 @@ def test_one_that_never_joined_leaves_the_mean_of_the_others(lab: Any, what: Any
     assert ran.rows[0]["asked"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_join_that_is_answered_twice_is_the_last_one(lab: Any) -> None:
     job = lab.job(rounds=1)
@@ -144,6 +146,7 @@ def test_a_join_that_is_answered_twice_is_the_last_one(lab: Any) -> None:
     np.testing.assert_allclose(ran.vector, plain(lab).vector, atol=lab.bound(job))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_vector_that_comes_after_its_site_was_declared_dropped_changes_nothing(lab: Any) -> None:
     job = lab.job(rounds=2)
@@ -163,7 +166,7 @@ def two(what: Any, leg: str, *times: int) -> list[Fault]:
     return [Fault(what=what, kind=leg, node=node, times=times) for node in (3, 5)]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(("what", "privacy"), [("there", None), ("back", POOLED), ("late", None)])
 @pytest.mark.parametrize("leg", LEGS)
@@ -188,7 +191,7 @@ def test_where_too_few_answer_the_silent_are_asked_again_and_nothing_is_paid_twi
         assert all(len(ran.spent(node)) == 1 for node in ran.sites)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["there", "back"])
 @pytest.mark.parametrize("leg", LEGS[:2])
@@ -219,7 +222,7 @@ def test_once_something_was_agreed_on_there_is_no_other_attempt(
         assert part in str(ran.error)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("leg", LEGS)
 def test_a_round_that_fails_names_legs_and_reasons_and_a_resume_goes_on(lab: Any, leg: str) -> None:
@@ -289,6 +292,7 @@ def test_another_attempt_repeats_a_private_update_and_draws_a_shared_sum_anew(
         assert sum(e.type == "repeat" and e.round == 1 for e in entries) == repeats
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_kept_update_is_of_its_round_and_model_only(lab: Any) -> None:
     ran = lab.run(lab.job(privacy=RECORD, rounds=3, steps=1))

@@ -76,8 +76,8 @@ def test_it_runs_where_nothing_has_run_before(
     run(forks, tmp_path, kind, checkpoints[kind], method, privacy)
 
 
+@pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["t5", "deberta-v2"])
 def test_a_second_run_of_a_process_is_as_the_first(
     kind: str, checkpoints: dict[str, Path], tmp_path: Path

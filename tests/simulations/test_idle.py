@@ -205,7 +205,7 @@ def test_every_key_says_when_it_counts() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("key", list(NEEDS))
 def test_a_key_without_effect_is_refused_and_one_with_it_isnt(key: str) -> None:
     value, counts, doesnt = NEEDS[key]
@@ -216,6 +216,7 @@ def test_a_key_without_effect_is_refused_and_one_with_it_isnt(key: str) -> None:
     check([scenario(doesnt, key, value), scenario(counts, key, value)], [[key], [key]])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("key", list(OF_FILES))
 def test_a_key_of_other_files_is_refused(key: str) -> None:

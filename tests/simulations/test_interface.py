@@ -102,17 +102,18 @@ def _doubles() -> Iterator[None]:
 @pytest.mark.long
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
-    "theirs",
+    ("theirs", "train"),
     [
-        _doubles,
-        torch.inference_mode,
-        torch.no_grad,
-        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-        lambda: torch.device("meta"),
+        (_doubles, "head"),
+        (_doubles, "lora"),
+        (torch.inference_mode, "lora"),
+        (torch.no_grad, "lora"),
+        (lambda: torch.autocast("cpu", dtype=torch.bfloat16), "lora"),
+        (lambda: torch.device("meta"), "lora"),
     ],
-    ids=["doubles", "inference", "no gradients", "autocast", "device"],
+    ids=["head", "doubles", "inference", "no gradients", "autocast", "device"],
 )
-def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any) -> None:
+def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any, train: str) -> None:
     """Each ended the run, some of them after a step that had been paid for."""
 
     def state() -> tuple[Any, ...]:
@@ -127,7 +128,7 @@ def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any) -> None:
             random.getstate(),
         )
 
-    keys = ["debug=fast", "train=lora", "train.rounds=1", "privacy=none", "data.rows=160"]
+    keys = ["debug=fast", f"train={train}", "train.rounds=1", "privacy=none", "data.rows=160"]
     _forget()
     with theirs():
         before = state()
@@ -142,6 +143,7 @@ def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any) -> None:
         assert (value == run.folder.model()[name]).all()
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("overrides", "values", "says"),
     [

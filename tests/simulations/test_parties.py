@@ -74,6 +74,7 @@ def test_the_largest_weight_of_a_sum_is_that_of_the_largest_site() -> None:
     assert parties.job.secagg.masked.max_weight >= sizes[-1] > 2 * sizes[0]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("privacy", ["record", "patient"])
 def test_the_same_scenario_gives_the_same_job(privacy: str) -> None:
@@ -146,7 +147,7 @@ def falls(seed: int) -> bool:
 
 
 @pytest.mark.long
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("privacy", ["none", "record", "patient", "distributed", "site"])
 def test_a_site_takes_part_wherever_its_only_patient_falls(tmp_path: Path, privacy: str) -> None:
     rows = [f"{s} {i} cough,{'xy'[i % 2]},{s},{s}{i // 2}" for s in "ABCD" for i in range(40)]
@@ -199,6 +200,7 @@ def test_a_ledger_that_is_not_copied_is_logged_and_hides_no_error(
     assert copied(parties, folder) == [second, *others]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_run_that_is_interrupted_has_copies_of_its_ledgers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

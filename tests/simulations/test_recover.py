@@ -63,6 +63,7 @@ def test_a_round_whose_reveals_were_lost_with_the_coordinator_is_finished(
             assert [e.round for e in again.spent(node)] == [1, 2, 3]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("damage", ["cut", "another model"])
 def test_what_was_kept_of_an_attempt_is_used_only_whole_and_for_its_own_model(

@@ -29,6 +29,7 @@ def kept(state: Path, site: str, run: str) -> list[str]:
     return [name for name in names if name != "joinings.txt"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("way", ["on", "kept optimiser"])
 def test_a_job_over_one_state_trains_every_round_each_time(
     lab: Any, tmp_path: Path, way: str
@@ -72,6 +73,7 @@ def test_a_run_that_is_resumed_over_a_shared_state_finds_its_own(
     assert kept(lab.state, "s00", folder.run) == []
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("secagg", "privacy"),
     [

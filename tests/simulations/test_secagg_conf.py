@@ -48,7 +48,7 @@ def ways() -> list[Any]:
 
 
 @pytest.mark.long
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("method", "level", "hiding"), ways())
 def test_every_recipe_composes_with_every_way_of_hiding_that_fits(
     method: str, level: str, hiding: str
@@ -64,7 +64,7 @@ def test_every_recipe_composes_with_every_way_of_hiding_that_fits(
 
 
 @pytest.mark.long
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("hiding", ["on", "auto"])
 def test_a_gathered_job_is_complete(level: str, hiding: str) -> None:
@@ -87,6 +87,7 @@ def test_a_gathered_job_is_complete(level: str, hiding: str) -> None:
         assert (secagg.max_weight == 1) == job.privacy.private
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_the_same_scenario_gives_the_same_job() -> None:
     for level in SHARED:
@@ -185,6 +186,7 @@ def test_sums_go_with_secagg_on_and_only_with_it() -> None:
     assert summed(10).masked.honest == 7
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("unit", ["record", "patient"])
 def test_distributed_takes_records_and_patients(unit: str) -> None:

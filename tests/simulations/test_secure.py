@@ -135,6 +135,7 @@ def test_no_reply_has_a_piece_of_a_plain_update(
         assert any(piece in crossed for piece in known)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("weights", ["uniform", "examples"])
 def test_neither_weight_nor_loss_is_in_a_reply(lab: Any, weights: str) -> None:
     ran = lab.run(lab.job("on", aggregation={"weights": weights}))
@@ -192,7 +193,7 @@ def test_what_is_not_masked_would_not_look_like_noise(lab: Any) -> None:
 # -- sealed --------------------------------------------------------------------------------------
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("case", ["plain", "rows", "adam", "lora"])
 def test_sealed_updates_give_exactly_the_same_model(lab: Any, case: str) -> None:
     sites = sizes(lab)
@@ -239,7 +240,7 @@ CHANGES: dict[str, tuple[Callable[[dict[int, bytes], bytes], bytes | None], str]
 }
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_envelope_that_was_meddled_with_is_its_sites_failure(lab: Any, change: str) -> None:
     meddle, why = CHANGES[change]

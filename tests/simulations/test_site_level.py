@@ -141,6 +141,7 @@ def test_a_state_that_cannot_be_read_is_not_taken_for_divergence(lab: Any) -> No
     assert "RunFolderError" in str(ran.error)
 
 
+@pytest.mark.slow
 def test_another_attempt_draws_new_noise_and_is_paid_once(lab: Any, given: list[Any]) -> None:
     faults = [Fault(what="back", kind="train", node=n, times=(1, 2)) for n in (3, 5)]
     ran = lab.run(lab.job(privacy=SITE, rounds=3), faults=faults)

@@ -153,6 +153,7 @@ def test_a_failed_run_gives_back_what_it_has_not_spent(
     assert [r.end.type for r in ledger.book().of() if r.end] == ["abort", "give-back"]
 
 
+@pytest.mark.slow
 def test_without_a_state_the_run_folder_keeps_it(tmp_path: Path) -> None:
     summary, folder, _ = run(tmp_path, "one", "state=null")
     entries = Ledger(folder / "ledger" / "site-1.jsonl").entries()

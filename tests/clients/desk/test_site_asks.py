@@ -130,6 +130,7 @@ FEW, MANY = Rows(["x"] * 30, ["a"] * 30), Rows(["y"] * 50, ["b", "c"] * 25)
 BRACKET = Declared(records=(20, 99), labels=("a", "b"))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("approval", "declared", "alike"),

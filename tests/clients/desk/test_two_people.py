@@ -103,6 +103,7 @@ def why(reply: Any) -> str:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("cheap_scrypt")
 def test_a_run_needs_both_and_one_suffices_to_stop_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

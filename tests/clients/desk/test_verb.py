@@ -65,6 +65,7 @@ def test_what_is_offered_is_listed_shown_and_decided(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("cheap_scrypt")
 def test_a_sealed_key_needs_its_passphrase(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

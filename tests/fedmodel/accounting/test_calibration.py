@@ -10,7 +10,7 @@ from fedmodel.accounting.spends import Spend
 from fedmodel.errors import PrivacyError
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("target", "rate", "steps"),
@@ -59,7 +59,7 @@ def test_limits() -> None:
             calibrate(target, 1e-5, 0.1, 1)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize("decay", [0.5, 2.0])

@@ -166,7 +166,7 @@ def test_empty_costs_nothing(adjacency: Adjacency) -> None:
     assert claim([], 1e-5, adjacency) == accounting.Claim(0.0, 0.0, 0.0)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("accountant", ["pld", "rdp"])
 @pytest.mark.parametrize("adjacency", BOTH)
@@ -182,6 +182,7 @@ def test_jobs_and_restarts_compose(accountant: accounting.Accountant, adjacency:
     assert epsilon([*pieces, Spend(0.1, 1.5, 5)], 1e-5, accountant, adjacency) > whole
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("accountant", ["pld", "rdp"])
 @pytest.mark.parametrize("adjacency", BOTH)
@@ -301,7 +302,7 @@ def test_rounding_errors_prove_nothing(adjacency: Adjacency) -> None:
     assert epsilon([Spend(1e-6, 1e6, 20000)], 1e-5, "rdp", adjacency) == math.inf
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", BOTH)
 @pytest.mark.parametrize("rate", [1.0, 0.5, 1e-6])

@@ -112,7 +112,7 @@ def test_made_plan_keeps_the_promise() -> None:
     assert plan.noise_multiplier == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize("decay", [1.0, 0.5, 1.7])
@@ -169,6 +169,7 @@ def test_delta_must_be_below_one_over_units(unit: Any) -> None:
 # -- adaptive clipping ---------------------------------------------------------------------------
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 def test_adaptive_clipping_pays_for_its_count(adjacency: Any) -> None:

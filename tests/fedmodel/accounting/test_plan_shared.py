@@ -130,6 +130,7 @@ def test_delta_for_sites_is_held_against_their_number() -> None:
 # -- adversaries ---------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("privacy", [UNION, SITES])
 @pytest.mark.parametrize("colluders", [1, 2, 3])

@@ -33,6 +33,7 @@ def assert_same(ours: Masses, theirs: Masses, within: float) -> None:
     assert ours.infinite == pytest.approx(theirs.infinite, abs=1e-13)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.long
 @pytest.mark.parametrize("rate", [1e-6, 1e-3, 0.5, 0.999, 1.0])
 @pytest.mark.parametrize("noise", [0.2, 1.0, 30.0])
@@ -131,6 +132,7 @@ def hockey_stick(u: NDArray[np.float64], v: NDArray[np.float64], rate: float, ep
     return float(np.maximum(first - np.exp(eps) * second, 0).sum() * area)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(("rate", "eps"), [(0.1, 0.05), (0.1, 0.3), (0.5, 0.0), (0.5, 1.0)])
 def test_opposite_units_are_the_worst(rate: float, eps: float) -> None:

@@ -69,6 +69,7 @@ def test_as_planned_everything_is_affordable(
     assert not guard.affords_evaluation()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize("spent", [Spend(0.2, 2.0, 3), Spend(1.0, 40.0, 2), Spend(0.1, 1.25, 3)])
@@ -168,6 +169,7 @@ def test_guard_notices_too_little_noise() -> None:
         guard.before_step(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_guard_runs_no_accountant_as_long_as_all_is_planned(
     monkeypatch: pytest.MonkeyPatch,

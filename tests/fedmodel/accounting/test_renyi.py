@@ -61,6 +61,7 @@ def test_replace_is_above_the_exact_divergence(rate: float, noise: float) -> Non
         assert bound >= exact * (1 - 1e-6)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("noise", [0.3, 1.0, 20.0])
 def test_replace_without_sampling_is_the_gaussian_of_twice_the_sensitivity(noise: float) -> None:

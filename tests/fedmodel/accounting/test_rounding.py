@@ -23,7 +23,7 @@ def log_delta(noise: float, eps: float) -> float:
     return float(log_ndtr(above) + np.log(-np.expm1(lost)))
 
 
-@pytest.mark.sample(11)
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("noise", "steps"), [(500.0, 10**4), (450.0, 2 * 10**5), (1000.0, 10**6), (4000.0, 10**6)]
@@ -47,6 +47,7 @@ def test_the_cases_that_were_below(delta: float, true: float) -> None:
     assert epsilon([Spend(WHOLE, noise, 10**6)], delta) >= true
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize(
     ("rate", "noise", "steps"),
@@ -61,6 +62,7 @@ def test_ordinary_schedules_cost_what_they_did(
     assert cost == pytest.approx(losses.epsilon.__wrapped__(schedule, 1e-8, adjacency), rel=1e-4)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize("direction", [AdjacencyType.REMOVE, AdjacencyType.ADD])
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_aliases_are_bounded_as_claimed() -> None:
         assert np.max(added) <= 2.01 * math.exp(-((math.pi * std) ** 2) / 2)
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("std", [2.0, 3.0])
 @pytest.mark.parametrize("sites", [1, 2, 4])

@@ -97,6 +97,7 @@ def test_a_separator_that_is_named(tmp_path: Path) -> None:
             Source(kind="csv", train="x", separator=wrong)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize(
     "typed", [";", "\\;", "';'", "\\\\;", "\\t", "|", "\\|", "'|'", "tab", "\\"]

@@ -15,11 +15,12 @@ from fedmodel.data.read_jsonl import read_jsonl
 from fedmodel.data.read_parquet import read_parquet
 from fedmodel.data.values import as_name
 from fedmodel.errors import DataError
+from tests.examples import examples
 from tests.fedmodel.data.files import write
 
 COLUMNS = Columns(text="text", labels=("label",), site="site", optional=True)
 FUZZ = settings(
-    max_examples=200,
+    max_examples=examples(200),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -28,6 +28,7 @@ def test_only_empty_fields_beyond_the_header_are_left_out(tmp_path: Path) -> Non
     assert "line 3" in refused(tmp_path, "text,label\na,x\nb,y,,SECRET\n")
 
 
+@pytest.mark.sample(5)
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_gaps_are_counted_over_the_whole_file(

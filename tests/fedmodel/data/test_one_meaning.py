@@ -33,6 +33,7 @@ TABLE = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(5)
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_identifiers_and_labels_stay_text(tmp_path: Path, kind: str) -> None:
@@ -61,7 +62,7 @@ def test_numbers_and_booleans_are_one_thing_everywhere(
     assert found == Rows(list("abcd"), texts * 2, None, ["1", "2", "10", "20"])
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", [k for k in KINDS if "excel" not in k])
 def test_fractions_are_written_as_they_are(tmp_path: Path, kind: str) -> None:
     table: dict[str, list[Any]] = {"text": list("abcd"), "label": [0.5, 1.0, 0.5, 1.0]}

@@ -15,8 +15,9 @@ from fedmodel.gradients.fastclip import engine as fastclip
 from fedmodel.job import Privacy
 from fedmodel.mechanisms import noise
 from fedmodel.seeds import Entropy
+from tests.examples import examples
 
-KEEP = settings(max_examples=60, deadline=None, derandomize=True)
+KEEP = settings(max_examples=examples(60), deadline=None, derandomize=True)
 
 
 def three() -> nn.Module:

@@ -14,10 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from fedmodel.errors import PrivacyError
 from fedmodel.gradients.fastclip import FastClip, Groups
+from tests.examples import examples
 
 tf: Any = transformers  # its configurations take arguments that its types don't know
 CPU = torch.device("cpu")
-KEEP = settings(max_examples=40, deadline=None, derandomize=True)
+KEEP = settings(max_examples=examples(40), deadline=None, derandomize=True)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

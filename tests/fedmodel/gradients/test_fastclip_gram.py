@@ -20,8 +20,9 @@ from fedmodel.gradients.fastclip.parts import (
     add,
     squares,
 )
+from tests.examples import examples
 
-KEEP = settings(max_examples=60, deadline=None, derandomize=True)
+KEEP = settings(max_examples=examples(60), deadline=None, derandomize=True)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmodel.gradients.fastclip import Groups
+from tests.examples import examples
 
-KEEP = settings(max_examples=80, deadline=None, derandomize=True)
+KEEP = settings(max_examples=examples(80), deadline=None, derandomize=True)
 
 
 @st.composite

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmodel.gradients.shapes import Shapes, ladder, widths
+from tests.examples import examples
 
-KEEP = settings(max_examples=200, deadline=None, derandomize=True)
+KEEP = settings(max_examples=examples(200), deadline=None, derandomize=True)
 
 
 @pytest.mark.long

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from fedmodel.gradients.units import Units
 from fedmodel.seeds import Entropy
+from tests.examples import examples
 from tests.fedmodel.gradients.shapes import any_shape
 
-KEEP = settings(max_examples=80, deadline=None, derandomize=True)
+KEEP = settings(max_examples=examples(80), deadline=None, derandomize=True)
 
 
 @st.composite

@@ -24,8 +24,9 @@ from fedmodel.errors import (
 )
 from fedmodel.identity import certificates as c
 from fedmodel.identity.validity import as_text, ending
+from tests.examples import examples
 
-FUZZ = settings(max_examples=150, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(150), deadline=None, derandomize=True)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SEED, OTHER, ROOT = b"a" * 32, b"b" * 32, b"r" * 32
 WHO = "0123456789abcdef" * 2

@@ -123,6 +123,7 @@ def test_a_partys_folder_is_a_sites_state(world: World) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("cheap_scrypt")
 def test_a_sealed_identity_opens_a_sites_state(tmp_path: Path) -> None:
     home = PartyHome(tmp_path / "north", lambda: NOW)
     party = home.make("site", "north", None, WORDS)

@@ -17,6 +17,7 @@ from fedmodel.identity.home import PartyHome
 from fedmodel.identity.keyfile import kept_secret
 from fedmodel.identity.register import Consortium
 from fedmodel.identity.trust import read_trust
+from tests.examples import examples
 from tests.fedmodel.identity.killed import killed_at
 from tests.fedmodel.identity.parties import NOW
 from tests.fedmodel.identity.test_home import OTHER, World
@@ -98,7 +99,7 @@ def test_a_killed_party_has_a_certificate_of_its_key_all_the_same(tmp_path: Path
 
 
 @pytest.mark.long
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(text=st.binary(max_size=200) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_in_place_of_a_file_are_an_error(
     text: bytes, tmp_path_factory: pytest.TempPathFactory

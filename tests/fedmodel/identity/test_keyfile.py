@@ -14,9 +14,10 @@ from fedmodel.errors import ConfigError, FedmodelError, IdentityError, LedgerErr
 from fedmodel.identity import keyfile
 from fedmodel.identity.keyfile import Scrypt, is_sealed, kept_secret, secret_text, write_secret
 from fedmodel.seeds import Entropy
+from tests.examples import examples
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
-FUZZ = settings(max_examples=200, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(200), deadline=None, derandomize=True)
 CHEAP = Scrypt(n=1 << 14)
 SECRET = bytes(range(32))
 WORDS = b"correct horse battery staple"
@@ -98,6 +99,7 @@ def changed(path: Path, **change: Any) -> None:
     path.write_text(json.dumps(found | change, separators=(",", ":"), sort_keys=True) + "\n")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "costs",
     [
@@ -157,6 +159,7 @@ def test_a_kind_is_authenticated(sealed: Path) -> None:
         kept_secret(sealed, "tls-key", passphrase=WORDS)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.long
 @pytest.mark.parametrize("place", range(0, 400, 23))
 def test_a_changed_byte_is_noticed(sealed: Path, place: int) -> None:

@@ -13,9 +13,10 @@ from fedmodel.errors import ConfigError, FedmodelError, IdentityError, Possessio
 from fedmodel.identity import SigningKey
 from fedmodel.identity.certificates import make_request
 from fedmodel.identity.request import Owner, PartyRequest
+from tests.examples import examples
 from tests.fedmodel.identity.parties import NOW, OWNERS, SITES, coordinators, request
 
-FUZZ = settings(max_examples=200, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(200), deadline=None, derandomize=True)
 OTHER = SigningKey(b"o" * 32)
 
 

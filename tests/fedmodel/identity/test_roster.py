@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fedmodel.errors import ConfigError, FedmodelError, ProtocolError
 from fedmodel.identity import Member, Roster
+from tests.examples import examples
 
-FUZZ = settings(max_examples=300, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(300), deadline=None, derandomize=True)
 
 
 def key(number: int) -> str:

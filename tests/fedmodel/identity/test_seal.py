@@ -13,8 +13,9 @@ from fedmodel.errors import ConfigError, LedgerError, ProtocolError
 from fedmodel.identity import SigningKey, kept_secret, seal
 from fedmodel.identity.seal import Context
 from fedmodel.seeds import Entropy
+from tests.examples import examples
 
-FUZZ = settings(max_examples=200, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(200), deadline=None, derandomize=True)
 PRIVATE, STRANGER = b"p" * 32, b"s" * 32
 TO = _hazmat.x25519_public(PRIVATE)
 SITES = {1: SigningKey(b"1" * 32), 2: SigningKey(b"2" * 32)}

@@ -31,6 +31,7 @@ from fedmodel.identity.signed_roster import (
     read_roster,
 )
 from fedmodel.identity.trust import accept, read_trust
+from tests.examples import examples
 from tests.fedmodel.identity.parties import (
     CONSORTIUM,
     NAMES,
@@ -43,7 +44,7 @@ from tests.fedmodel.identity.parties import (
     roster,
 )
 
-FUZZ = settings(max_examples=300, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(300), deadline=None, derandomize=True)
 WHOLE = roster(consortium())
 TEXT = WHOLE.to_json()
 OTHER = SigningKey(b"o" * 32)
@@ -278,7 +279,7 @@ def test_any_bytes_give_the_roster_or_an_error(text: bytes) -> None:
 
 
 @pytest.mark.long
-@settings(FUZZ, max_examples=100)
+@settings(FUZZ, max_examples=examples(100))
 @given(st.dictionaries(st.sampled_from(sorted(json.loads(TEXT))), VALUES, min_size=1))
 def test_any_fields_give_the_roster_or_an_error(change: dict[str, Any]) -> None:
     mapping = json.loads(TEXT) | change

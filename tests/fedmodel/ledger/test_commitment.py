@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedmodel.errors import LedgerError
 from fedmodel.ledger.commitment import Leaves, commit
+from tests.examples import examples
 
 SALT = bytes(range(32))
 TEXTS = [f"note {i}" for i in range(50)]
@@ -124,7 +125,7 @@ def test_nothing_of_a_row_is_kept() -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     old=st.lists(st.sampled_from("abcdefg"), max_size=12),
     new=st.lists(st.sampled_from("abcdefg"), max_size=12),
@@ -138,7 +139,7 @@ def test_counts_are_those_of_multisets(old: list[str], new: list[str]) -> None:
     assert entry.removed == (Counter(old) - Counter(new)).total()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(text=st.text(max_size=20) | st.just("\ud800"))
 def test_any_text_has_a_hash(text: str) -> None:
     found = commit(SALT, [text], [text], [text])

@@ -20,6 +20,7 @@ from fedmodel.ledger.entries import (
 )
 from fedmodel.ledger.lines import decode, encode
 from fedmodel.ledger.mechanism import Mechanism
+from tests.examples import examples
 from tests.fedmodel.ledger.conftest import JOB, TERMS
 
 LINE = (
@@ -36,7 +37,7 @@ def test_the_fuzzed_line_is_a_line() -> None:
 
 @pytest.mark.long
 @settings(
-    max_examples=400,
+    max_examples=examples(400),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -68,7 +69,7 @@ def test_the_reader_survives_anything(tmp_path: Path, raw: bytes) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_no_line_of_any_type_is_read_as_something_else(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(EXAMPLES)))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedmodel.errors import ProtocolError
 from fedmodel.ledger.merkle import Tree, check_consistency, leaf_hash, root_of
+from tests.examples import examples
 
 # The eight inputs of Certificate Transparency's own tests, and roots over the first n of them.
 INPUTS = [
@@ -125,7 +126,7 @@ def test_no_proof_shows_what_is_not_so() -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     sizes=st.tuples(st.integers(-1, 12), st.integers(-1, 12)),
     proof=st.lists(st.binary(min_size=32, max_size=32), max_size=6),

@@ -9,6 +9,7 @@ from fedmodel.errors import ProtocolError
 from fedmodel.identity import SigningKey
 from fedmodel.ledger.merkle import Tree, leaf_hash
 from fedmodel.ledger.tree_head import TreeHead
+from tests.examples import examples
 
 KEY, OTHER = SigningKey(b"k" * 32), SigningKey(b"o" * 32)
 TREE = Tree(leaf_hash(str(i).encode()) for i in range(9))
@@ -103,7 +104,7 @@ def test_a_signature_is_over_a_head_and_nothing_else() -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=st.one_of(st.binary(max_size=300), st.text(max_size=300)))
 @example(text=b"[" * 4000)
 @example(text=b"[" * 5000)

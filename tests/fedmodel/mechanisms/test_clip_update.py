@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import arrays
 
 from fedmodel.errors import PrivacyError
 from fedmodel.mechanisms.clipping import clip_update, clipped_sum
+from tests.examples import examples
 
-FUZZ = settings(max_examples=300, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(300), deadline=None, derandomize=True)
 ANY = arrays(np.float32, st.integers(0, 40), elements=st.floats(width=32))
 
 

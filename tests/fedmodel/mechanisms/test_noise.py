@@ -40,7 +40,7 @@ def test_normals_have_the_cdf(normals: Floats) -> None:
     assert stats.kstest(normals, "norm").pvalue > 1e-3
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("power", range(1, 9))
 def test_normals_have_the_moments(normals: Floats, power: int) -> None:
@@ -176,6 +176,7 @@ def test_keystream_is_aes_256_in_counter_mode() -> None:
     assert out == keystream(Known(), 3 << 20)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.75])
 def test_poisson_rate(fake: Entropy, rate: float) -> None:

@@ -238,7 +238,7 @@ def test_variances_of_shares_add_up(sites: int) -> None:
     assert abs(found.mean()) < stats.norm.isf(LEVEL / 2) * math.sqrt(variance / COUNT)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("sites", [1, 3, 5])
 def test_the_sum_is_normal_about_the_inputs(sites: int) -> None:

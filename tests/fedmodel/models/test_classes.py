@@ -54,7 +54,7 @@ def model(folder: Path, labels: tuple[str, ...], **more: Any) -> job.Model:
 
 
 @pytest.mark.long
-@pytest.mark.sample(5)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", list(CONFIGS))
 def test_a_published_head_is_matched_by_name(kind: str, tmp_path: Path) -> None:
     names = ("beta", "alpha", "gamma")
@@ -68,6 +68,7 @@ def test_a_published_head_is_matched_by_name(kind: str, tmp_path: Path) -> None:
             assert found[name] == pytest.approx(plain[name], abs=1e-5)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("names", "labels"),
@@ -178,7 +179,7 @@ def trained(asked: job.Model, to: Path, *, code: bool) -> dict[str, list[float]]
 
 
 @pytest.mark.long
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("order", [DIGITS, DIGITS[::-1], tuple(sorted(DIGITS)), DIGITS[3:9]])
 def test_an_own_export_of_many_classes_keeps_its_head(
@@ -196,7 +197,7 @@ def test_an_own_export_of_many_classes_keeps_its_head(
 
 
 @pytest.mark.long
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("change", "says"),
     [

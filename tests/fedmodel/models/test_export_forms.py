@@ -91,6 +91,7 @@ def _check_files(folders: list[Path]) -> None:
             assert b"site-packages" not in text, path
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("adds", [True, False], ids=["as BERT", "as GPT-2"])
 def test_the_card_warns_of_empty_texts_where_the_libraries_cant_read_them(
@@ -120,6 +121,7 @@ def _net(pooling: str = "mean", **more: Any) -> tuple[Any, Any]:
     return models.load(model, Seed(1)), models.load_tokenizer(model)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("bias", [True, False])

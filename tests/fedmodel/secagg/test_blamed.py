@@ -85,6 +85,7 @@ def test_with_too_few_shares_to_tell_owner_and_holders_apart_nobody_is_named(
     assert world.coordinator.blame.wrong() == {}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("liars", [(1,), (1, 2), (3, 9), (9, 10)])
 def test_wrong_reveals_are_corrected_and_their_senders_named(

@@ -129,7 +129,7 @@ def ended(world: "World", attempt: Attempt) -> None:
         attempt.total()
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("spoil", [wrong_pair_seed, wrong_self_seed])
 @pytest.mark.parametrize("dropped", [(), (5,)])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedmodel.errors import ConfigError, RunError
 from fedmodel.secagg import FixedPoint
 from fedmodel.secagg.ring import BITS, centred
+from tests.examples import examples
 
 CODE = FixedPoint(bits=24, parties=10, range=8.0)
 KINDS = st.sampled_from([np.dtype(name) for name in ("f2", "f4", "f8")])
@@ -52,7 +53,7 @@ def test_headroom_is_proved_and_the_step_is_the_finest_power_of_two(code: FixedP
 
 
 @pytest.mark.long
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(codes(), KINDS, st.data())
 def test_a_value_is_off_by_half_a_step_at_most(
     code: FixedPoint, kind: np.dtype[np.floating], data: st.DataObject

@@ -11,6 +11,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from fedmodel.errors import ConfigError, FloorError
 from fedmodel.secagg import Graph, graph, make_graph, neighbours_needed
 from fedmodel.secagg.graph import COMPLETE
+from tests.examples import examples
 
 SEED = b"s" * 32
 RING = (199, 70, 268, 274)  # where the ring of SEED begins, in every version
@@ -123,7 +124,7 @@ def naive_windows(made: Graph, left: set[int]) -> int:
 
 @pytest.mark.long
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_survivors_pass_just_where_no_row_is_too_thin(data: st.DataObject) -> None:
     made = make(80)
     side, start = made.degree // 2, data.draw(st.integers(0, 79))

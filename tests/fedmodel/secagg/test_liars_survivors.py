@@ -96,6 +96,7 @@ def test_different_survivors_are_noticed(world: "World") -> None:
     assert world.sites[1].reveal(world.request(attempt, consents[:3]))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_both_kinds_among_neighbours(worlds: "type[World]") -> None:
     # Each site answers once; half of site 1's neighbours give the one kind, half the other.

@@ -17,6 +17,7 @@ from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.secagg import masking
 from fedmodel.secagg.masking import TILE, Encode, Sum, mask
 from fedmodel.secagg.ring import BITS, Unpacker
+from tests.examples import examples
 
 Words = NDArray[np.uint32]
 GOLDEN = Path(__file__).parents[2] / "vectors" / "masks.json"
@@ -73,7 +74,7 @@ def test_every_element_is_asked_for_once_and_in_order() -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.sampled_from(BITS), st.integers(2, 9), st.data())
 def test_masks_cancel_whoever_drops_out(bits: int, sites: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 50))

@@ -110,6 +110,7 @@ def test_every_kind_of_message_is_measured(ways: dict[str, Entry]) -> None:
     assert set(WAYS.values()) == {kind for kind, _, _, _ in messages._KINDS}
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_message_up_to_its_limit_takes_a_small_multiple_of_it(
     ways: dict[str, Entry], measure: Any, way: str
@@ -124,6 +125,7 @@ def test_a_message_up_to_its_limit_takes_a_small_multiple_of_it(
         assert found.kept < OWN, padding
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_message_beyond_its_limit_takes_nothing(
     ways: dict[str, Entry], measure: Any, way: str

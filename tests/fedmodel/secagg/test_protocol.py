@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedmodel.errors import QuorumError
 from fedmodel.secagg.agreement import Floors
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from tests.fedmodel.secagg.conftest import World
@@ -88,7 +89,7 @@ def check(world: "World", drops: dict[str, set[int]], seed: int) -> str | None:
 
 
 @pytest.mark.long
-@settings(QUICK, max_examples=80)
+@settings(QUICK, max_examples=examples(80))
 @given(case=cases(), data=st.data())
 def test_sum_is_exact_or_refused(
     worlds: "type[World]", case: dict[str, Any], data: st.DataObject
@@ -106,6 +107,7 @@ def test_sum_is_exact_or_refused(
     check(world, drops, seed)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("sites", [4, 7])

@@ -11,6 +11,7 @@ from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.secagg import shamir
 from fedmodel.secagg.shamir import PRIME, SHARE, coefficients, combine, split
 from fedmodel.seeds import Entropy
+from tests.examples import examples
 
 
 class Fake(Entropy):
@@ -61,7 +62,7 @@ def test_the_field_is_the_smallest_that_holds_every_secret() -> None:
     assert (PRIME - 1).bit_length() <= 8 * SHARE
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(SECRETS, st.sets(st.integers(1, 10**6), min_size=1, max_size=12), st.data())
 def test_any_threshold_of_shares_will_do(
     secret: bytes, holders: set[int], data: st.DataObject
@@ -81,7 +82,7 @@ def test_every_subset_and_the_extreme_secrets(secret: bytes) -> None:
         assert combine({x: shares[x] for x in some}, 3) == secret
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(SECRETS, SECRETS, st.integers(2, 8))
 def test_one_share_too_few_fits_every_other_secret(secret: bytes, other: bytes, t: int) -> None:
     shares = split(secret, t, range(1, t + 3), Fake(secret))

@@ -302,6 +302,7 @@ def test_a_schedule_of_noise_has_room_in_its_quietest_round() -> None:
         assert SharedSum(job, plan, SIZE, round_).bits == bits
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("decay", [0.1, 10.0])
 def test_no_round_of_a_schedule_clips_a_whole_batch_that_agrees(decay: float) -> None:

@@ -26,7 +26,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Noise:
     return watch(monkeypatch, adds=False)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("physical", [4, 64])
@@ -53,6 +53,7 @@ def test_the_clipped_sum_equals_a_loop_over_single_examples(
     np.testing.assert_allclose(silent.sums()[0], expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -101,7 +102,7 @@ def test_a_poisoned_row_leaves_the_others_contributions_as_they_were(
     assert np.isfinite(change).all()
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -170,6 +171,7 @@ def test_gradient_checkpointing_and_dropouts_change_nothing_of_the_bound(
 # -- what is left behind -------------------------------------------------------------------------
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 def test_gradients_are_gone_afterwards(

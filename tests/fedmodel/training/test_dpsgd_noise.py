@@ -33,7 +33,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Noise:
 
 
 @pytest.mark.long
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("rows", [[], [0], list(range(14))])
 @pytest.mark.parametrize("clipping", ["flat", "per-layer", "adaptive"])
 def test_the_noise_has_the_promised_size_whatever_the_batch(

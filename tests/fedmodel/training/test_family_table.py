@@ -174,7 +174,7 @@ CASES = [(row, method) for row in ROWS for method in row.methods]
 SOME = [(row, row.methods[i % len(row.methods)]) for i, row in enumerate(ROWS)]
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("row", "method"),

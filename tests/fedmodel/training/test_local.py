@@ -54,6 +54,7 @@ OPTIMISERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "ffa", "lora", "full"])
 @pytest.mark.parametrize("optimizer", OPTIMISERS)
@@ -181,6 +182,7 @@ def private(
     return local.train(learner, examples, job, start, Round(**more), steps=2, plan=plan, seed=SEED)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adamw-bc"])
 def test_a_private_round_tells_no_loss_and_moves_everything(

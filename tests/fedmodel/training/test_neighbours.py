@@ -25,6 +25,7 @@ from fedmodel.training import dpsgd, optim, replay
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
 from fedmodel.training.round import Round
+from tests.examples import examples
 from tests.fedmodel.gradients.shapes import any_shape
 
 F = NDArray[np.float64]
@@ -153,7 +154,7 @@ def test_neighbours_clipped_sums_are_at_most_a_sensitivity_apart(
     reached: list[float] = []
 
     @settings(
-        max_examples={"head": 24, "lora": 8, "full": 4}[method],
+        max_examples=examples({"head": 24, "lora": 8, "full": 4}[method]),
         deadline=None,
         derandomize=True,
         database=None,
@@ -343,7 +344,7 @@ def test_a_step_over_nobody_releases_the_planned_noise_and_nothing_else(
 
 
 @pytest.mark.long
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(60), deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcdefg"), st.integers(1, 16)), max_size=40),
     st.booleans(),

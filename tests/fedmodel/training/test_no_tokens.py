@@ -16,6 +16,7 @@ from tests.fedmodel.training.conftest import LABELS, NAMES, TEXTS
 STRANGE = "Кашель"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "lora"])
 def test_a_text_of_no_token_is_one_unknown_token(

@@ -66,6 +66,7 @@ def learner_of(family: str, more: Any, folder: Path, method: Any = "head") -> Le
     return Learner(model, train, Seed(0), torch.device("cpu"))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("family", LOOK)
 def test_a_body_that_looks_at_padding_is_refused(family: str, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_body_that_looks_at_padding_is_refused(family: str, tmp_path: Path) ->
 
 
 @pytest.mark.long
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["head", "lora", "full"])
 @pytest.mark.parametrize("family", DONT)
 def test_others_pass(family: str, method: str, tmp_path: Path) -> None:

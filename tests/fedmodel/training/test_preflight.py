@@ -110,6 +110,7 @@ def test_gradient_checkpointing_passes(examples_of: Any) -> None:
         assert learner.preflights_passed
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("count", [1, 2, 14])
 def test_it_needs_only_the_rows_there_are(count: int, learner_of: Any, examples_of: Any) -> None:
@@ -320,6 +321,7 @@ def test_what_fails_only_in_training_is_refused_before_it(
     assert not learner.preflights_passed
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["hooks"])
 def test_a_failed_try_leaves_nothing_behind(

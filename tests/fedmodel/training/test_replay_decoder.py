@@ -39,6 +39,7 @@ def decoder(tmp_path: Path) -> Learner:
     return Learner(model, train, Seed(0), torch.device("cpu"))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 def test_one_padded_row_changes_nothing_of_rows_as_long_as_the_job_keeps(

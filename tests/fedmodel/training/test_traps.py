@@ -159,7 +159,7 @@ def test_4_batches_add_up_to_the_whole(
 # -- 6: norms in bf16 ----------------------------------------------------------------------------
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "lora", "full"])
 @pytest.mark.parametrize("engine", ["fast", "hooks"])

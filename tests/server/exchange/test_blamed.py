@@ -136,6 +136,7 @@ def test_of_a_false_accuser_and_its_victim_neither_gains_a_run_without_the_other
     np.testing.assert_allclose(result.vector, np.sum(steps, axis=0), atol=2e-5)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("leg", "accused"),
     [("query.open", 1), ("query.consent", 1), ("query.reveal", 1), ("train", 77)],

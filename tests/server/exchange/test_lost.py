@@ -52,6 +52,7 @@ def test_a_round_is_lost_only_if_this_coordinator_had_begun_to_unmask_it(
     assert folder.metrics() == []
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("begun", [0, 1])
 @pytest.mark.parametrize("claimed", [1, 2, 2**31 - 1])
@@ -132,6 +133,7 @@ def test_a_sum_of_fewer_than_the_quorum_is_not_kept_where_its_round_is_skipped(
     assert [row["updates"] for row in folder.metrics()] == [0, COUNT]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("quorum", "lost"), [(1.0, True), (0.8, False)])
 @pytest.mark.parametrize("dies", [False, True])
 def test_a_recovered_sum_counts_all_that_are_in_it_and_all_that_were_asked(
@@ -161,6 +163,7 @@ def test_a_recovered_sum_counts_all_that_are_in_it_and_all_that_were_asked(
     np.testing.assert_allclose(result.vector, mean_of(2, 3, 5, 6), atol=2e-5)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("other", ["", "model", "roster", "begun"])
 def test_an_attempt_is_gone_on_with_only_as_it_was(
@@ -188,6 +191,7 @@ class DiedError(RuntimeError):
     pass
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("at", ["step", "evaluate", "save_checkpoint"])
 def test_a_coordinator_that_dies_between_sum_and_checkpoint_has_the_sum(

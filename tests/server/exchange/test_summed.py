@@ -133,7 +133,7 @@ RUBBISH: dict[str, Meddle] = {
 LEGS = ("query.join", "query.open", "train", "query.consent", "query.reveal")
 
 
-@pytest.mark.sample(10)
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize("leg", LEGS)
 @pytest.mark.parametrize("rubbish", RUBBISH)
@@ -185,6 +185,7 @@ def test_another_sites_message_is_not_taken_for_ones_own(leg: str) -> None:
     assert "a message of site 2, expected one of site 3" in rows[0]["failures"]["4"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("leg", LEGS[1:])
 def test_a_message_of_the_round_before_is_not_taken(leg: str) -> None:
@@ -234,6 +235,7 @@ def test_where_a_ledger_stands_is_checked_with_the_upload_and_in_no_other_leg() 
 # -- failures ------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("leg", LEGS[1:])
 def test_a_refusal_is_told_with_its_leg(leg: str) -> None:
     def raising(kind: str, node: int) -> Exception | None:

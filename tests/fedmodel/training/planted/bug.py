@@ -26,6 +26,7 @@ class Bug:
     check: Check
     says: str
     guard: bool
+    slow: bool = False
 
 
 class Bugs:
@@ -38,13 +39,13 @@ class Bugs:
         """Mark a bug that a guard refuses during ``check``."""
         return self._mark(says, check, guard=True)
 
-    def checked(self, says: str, check: Check) -> Mark:
-        """Mark a bug that ``check`` doesn't pass on."""
-        return self._mark(says, check, guard=False)
+    def checked(self, says: str, check: Check, *, slow: bool = False) -> Mark:
+        """Mark a bug that ``check`` doesn't pass on; slow, where it notices another one sooner."""
+        return self._mark(says, check, guard=False, slow=slow)
 
-    def _mark(self, says: str, check: Check, guard: bool) -> Mark:
+    def _mark(self, says: str, check: Check, guard: bool, slow: bool = False) -> Mark:
         def mark(plant: Plant) -> Plant:
-            self.all.append(Bug(plant, check, says, guard))
+            self.all.append(Bug(plant, check, says, guard, slow))
             return plant
 
         return mark
@@ -53,8 +54,14 @@ class Bugs:
         """Return what runs a test with each bug."""
         return pytest.mark.parametrize(
             "bug",
-            self.all,
-            ids=lambda bug: f"{bug.plant.__name__}-{'guard' if bug.guard else 'check'}",
+            [
+                pytest.param(
+                    bug,
+                    id=f"{bug.plant.__name__}-{'guard' if bug.guard else 'check'}",
+                    marks=[pytest.mark.slow] if bug.slow else [],
+                )
+                for bug in self.all
+            ],
         )
 
 

@@ -70,13 +70,13 @@ def a_seeded_count(patch: pytest.MonkeyPatch, world: World) -> None:
     patch.setattr(noise, "add_gaussian", lambda _, *rest: real(Seeded(), *rest))
 
 
-@BUGS.checked("the same sample", two_runs_have_other_samples)
+@BUGS.checked("the same sample", two_runs_have_other_samples, slow=True)
 def a_sample_from_a_seed(patch: pytest.MonkeyPatch, world: World) -> None:
     real = sampling.poisson
     patch.setattr(sampling, "poisson", lambda _, *rest: real(Seeded(), *rest))
 
 
-@BUGS.checked("the same sample", two_runs_have_other_samples)
+@BUGS.checked("the same sample", two_runs_have_other_samples, slow=True)
 def a_patients_rows_from_a_seed(patch: pytest.MonkeyPatch, world: World) -> None:
     real = sampling.choose
     patch.setattr(sampling, "choose", lambda _, *rest: real(Seeded(), *rest))

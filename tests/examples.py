@@ -1,0 +1,17 @@
+"""Examples that Hypothesis tries: a fifth of them by the profile ``few``, all of them otherwise."""
+
+from hypothesis import settings
+
+__all__ = ["examples", "register_few"]
+
+ALL = settings().max_examples
+
+
+def register_few() -> None:
+    """Name the profile of ``make test`` and ``make quick``; ``make test-slow`` takes none."""
+    settings.register_profile("few", settings(), max_examples=ALL // 5)
+
+
+def examples(count: int) -> int:
+    """Return how many examples of a test to try, of the number that it tries without a profile."""
+    return max(1, count * settings().max_examples // ALL)
