@@ -82,6 +82,7 @@ def test_a_private_attempt_spends_one_step_and_only_when_it_masks(
     assert talk.spent() == 1
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("privacy", "repeats"), [(RECORD, 0), (POOLED, 1), (WHOLE, 1)])
 def test_a_second_attempt_repeats_or_draws_anew_and_is_paid_once(
     talk: Talk, privacy: ProposedPrivacy, repeats: int

@@ -154,6 +154,7 @@ def test_an_error_that_nobody_foresaw_is_told_by_its_place_and_is_the_cause(
         assert "a row" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_it_is_not_the_cause_of_what_it_has_not_to_do_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

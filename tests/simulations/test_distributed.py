@@ -104,6 +104,7 @@ def test_fedavgm_is_sgd_with_momentum(lab: Any) -> None:
     np.testing.assert_allclose(ran.vector, vector, atol=1e-3 * np.abs(vector - ran.start).max())
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.usefixtures("noiseless")
 def test_fedadam_is_flowers_on_the_mean_step(lab: Any) -> None:

@@ -23,6 +23,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_site_that_is_left_out_is_never_asked_and_the_summary_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

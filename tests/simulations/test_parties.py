@@ -219,6 +219,7 @@ def test_a_run_that_is_interrupted_has_copies_of_its_ledgers(
     assert copied(parties, folder) == sorted(parties.sites)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_job_has_a_datasets_classes_by_their_numbers(tmp_path: Path) -> None:
     names = ["none", "mild", "grave"]

@@ -78,7 +78,7 @@ def test_few_rows_are_lost_in_the_noise_and_that_is_said(tmp_path: Path) -> None
     assert "lost in the noise" in text
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
     "choice",

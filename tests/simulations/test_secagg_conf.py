@@ -113,7 +113,7 @@ def test_what_was_given_stays() -> None:
     assert {name: getattr(found, name) for name in asked} == asked
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(4)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "why"),

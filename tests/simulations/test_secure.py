@@ -69,6 +69,7 @@ def test_a_secure_sum_gives_the_same_model_but_for_fixed_point(lab: Any, case: s
         assert (one["updates"], one["failures"]) == (other["updates"], {})
 
 
+@pytest.mark.slow
 def test_one_round_is_as_close_as_the_rounding_allows(lab: Any) -> None:
     for aggregation in ({}, {"weights": "examples"}):
         sites = sizes(lab)

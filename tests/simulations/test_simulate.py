@@ -151,6 +151,7 @@ def test_sites_may_have_names_as_hospitals_have_them(tmp_path: Path) -> None:
     assert set(summary["privacy"]["sites"]) == set(names)
 
 
+@pytest.mark.slow
 def test_only_the_rounds_a_site_took_part_in_count(tmp_path: Path) -> None:
     args = ["privacy=none", "federation.fraction=0.2"]
     summary, _, _ = run(tmp_path, *args)
@@ -181,6 +182,7 @@ def test_an_impossible_run_folder_is_one_clear_error(tmp_path: Path, name: str) 
         run(tmp_path, "privacy=none", name=name)
 
 
+@pytest.mark.slow
 def test_a_kill_during_the_first_write_leaves_no_dead_end(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".manifest.json.1.tmp").write_text("{")
@@ -203,8 +205,9 @@ def test_a_resume_with_other_rows_is_refused(tmp_path: Path) -> None:
         run(tmp_path, "resume=true")
 
 
-def test_a_run_that_another_process_runs_isnt_touched(tmp_path: Path) -> None:
-    folder = unfinished(tmp_path, "privacy=none")
+def test_a_run_that_another_process_runs_isnt_touched(tmp_path: Path, private: Ran) -> None:
+    folder = Path(shutil.copytree(private[1], tmp_path / "run"))
+    (folder / "summary.json").unlink()
     with RunFolder(folder).locked(), pytest.raises(RunFolderError, match="another process"):
         run(tmp_path, "resume=true")
 
@@ -272,7 +275,7 @@ def test_a_sweep_over_seeds_ends_in_a_table_and_goes_on_with_what_is_missing(
     assert json.loads((tmp_path / "runs/s-sweep.json").read_text()) == told
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["fedavg", "fedavgm", "fedadam"])
 def test_every_server_optimizer_runs(tmp_path: Path, optimizer: str) -> None:
     summary, _, _ = run(tmp_path, f"aggregation={optimizer}", "privacy=none")

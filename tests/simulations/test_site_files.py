@@ -47,6 +47,7 @@ def test_a_site_refuses_by_its_own_file_and_the_others_go_on(
         assert (path.exists() and bool(Ledger(path).spends())) == spent, name
 
 
+@pytest.mark.slow
 def test_dataset_and_caps_are_those_of_the_file(state: Path) -> None:
     fill(state, "site-1", "dataset: main", "dataset: wards")
     fill(state, "site-3", "budget:\n  epsilon: null", "budget:\n  epsilon: 0.5")

@@ -68,7 +68,7 @@ def test_the_noise_is_the_promised_one_of_the_whole_sum(lab: Any) -> None:
     assert abs(values.mean()) < 6 * (4 / 3 / values.size) ** 0.5
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", [0.1, 10.0])
 def test_noise_that_decays_is_each_rounds_own_at_the_sites_and_in_the_sum(
     lab: Any, decay: float

@@ -79,6 +79,7 @@ def test_runs_that_share_a_state_compose(tmp_path: Path) -> None:
     assert not (two / "sites").exists() or not sites_in(two / "sites")
 
 
+@pytest.mark.slow
 def test_a_site_whose_cap_is_reached_refuses_and_the_others_go_on(tmp_path: Path) -> None:
     _, one, _ = run(tmp_path, "one")
     job = job_of(one)

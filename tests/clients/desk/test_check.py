@@ -51,6 +51,7 @@ def test_what_fits_is_said_to_fit(folder: Path, capsys: pytest.CaptureFixture[st
     assert only.startswith("no roster was taken over yet")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [

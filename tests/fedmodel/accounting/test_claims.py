@@ -117,7 +117,7 @@ def test_pinned_values_for_replace(
     assert found.epsilon == found.pld
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", BOTH)
 def test_equals_dp_accounting_directly(adjacency: Adjacency) -> None:

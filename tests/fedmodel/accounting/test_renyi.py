@@ -46,7 +46,7 @@ def divergence(alpha: float, rate: float, noise: float) -> float:
     return float(logsumexp(terms) + math.log(x[1] - x[0])) / (alpha - 1)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("rate", "noise"),

@@ -171,7 +171,7 @@ def real_noise(std: float, honest: int) -> float:
     return math.sqrt(honest * shares.share_std**2 + honest * shares.grid**2 / 12)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 # The shares know nothing of the rate, nor the calibration of the shares: each once.
 @pytest.mark.parametrize(("honest", "rate"), [(1, 0.2), (3, 0.02), (8, 0.2), (40, 0.02)])

@@ -232,6 +232,7 @@ def clipped_rows(engine: FastClip, module: nn.Module, groups: Groups, clip: floa
     return out
 
 
+@pytest.mark.sample(2)
 @pytest.mark.long
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("unit", [[0, 1, 2, 3], [1, 0, 1, 1]])

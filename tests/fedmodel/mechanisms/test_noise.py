@@ -232,6 +232,7 @@ FLOATS: dict[int, st.SearchStrategy[NDArray[np.floating]]] = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("width", [32, 64])
 def test_factors_bound_the_product(width: int) -> None:

@@ -219,6 +219,7 @@ def test_adapter_of_a_hub_model_refers_to_it(model_of: Any, tmp_path: Path) -> N
     assert not (tmp_path / "m" / "config.json").exists()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("form", ["merged", "adapter", "sentence-transformers"])
 def test_classes_stand_in_the_order_of_the_logits(form: Any, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_small_cohorts_are_complete_with_their_own_threshold(sites: int) -> None
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("sites", [51, 60, 100, 333, 1000])
+@pytest.mark.parametrize("sites", [51, 60, 100, 333, pytest.param(1000, marks=pytest.mark.slow)])
 def test_large_cohorts_are_symmetric_and_of_one_degree(sites: int) -> None:
     made = make(sites)
     assert not made.complete

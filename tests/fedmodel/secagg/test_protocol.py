@@ -149,6 +149,7 @@ def test_sum_is_exact_among_neighbours(
     assert (total == world.ring_sum(vectors, sorted(left))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_secret_that_lacks_shares_among_neighbours(worlds: "type[World]") -> None:
     # Enough sites reveal, but not enough of one site's neighbours.

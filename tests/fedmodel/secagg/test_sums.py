@@ -341,6 +341,7 @@ def test_a_shared_sum_is_the_sum_with_noise_of_the_promised_size(fake: Entropy) 
     assert abs(np.corrcoef(values, contribution)[0, 1]) < 6 / size**0.5
 
 
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("round_", [1, 2, 3])
 def test_the_noise_of_a_shared_sum_is_that_of_its_round(round_: int, fake: Entropy) -> None:

@@ -106,6 +106,7 @@ def test_all_that_the_noise_swamps_is_kept_back(task: Task) -> None:
         assert (score.value, score.standard_error) == (None, None)
 
 
+@pytest.mark.sample(2)
 @EVERY
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_the_network_says_what_it_is(task: Task, pooling: str) -> None:

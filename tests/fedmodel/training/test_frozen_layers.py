@@ -19,7 +19,7 @@ from tests.jobs import make_job
 NAMES = ("a", "b")
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["lora", "ffa"])
 def test_a_round_is_the_same_with_and_without(method: Any, texts: list[str], fake: Any) -> None:

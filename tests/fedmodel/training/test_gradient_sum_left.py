@@ -20,7 +20,7 @@ from fedmodel.training.round import Round
 from tests.fedmodel.training.sums import METHODS, sum_of
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["fast", "hooks"])
 @pytest.mark.parametrize("method", [*METHODS, "full"])

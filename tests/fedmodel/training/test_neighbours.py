@@ -245,7 +245,7 @@ def private_steps(
     )
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["head", "lora"])
 @pytest.mark.parametrize("unit", ["patient", "record"])

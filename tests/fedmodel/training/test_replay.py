@@ -73,7 +73,7 @@ def test_the_sum_moves_by_no_more_than_the_clip_norm(
         assert factor <= 1, name
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("changed", [{"pooling": "cls"}, {"task": "multi-label-classification"}])
 def test_so_it_is_with_other_pooling_and_several_labels_a_row(changed: dict[str, Any]) -> None:
