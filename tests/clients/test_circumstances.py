@@ -74,6 +74,7 @@ CASES: list[tuple[Limits, list[Circumstances], list[Circumstances], str]] = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("limits", "kept", "broken", "says"), CASES)
 def test_a_job_within_a_limit_is_taken_and_one_beyond_it_refused(
     limits: Limits, kept: list[Circumstances], broken: list[Circumstances], says: str

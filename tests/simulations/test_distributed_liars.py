@@ -215,7 +215,7 @@ def test_a_message_that_is_sent_again_gets_the_same_answer_and_nothing_is_spent_
 # -- interrupted runs ----------------------------------------------------------------------------
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("leg", ["query.open", "train", "query.consent", "query.reveal"])
 @pytest.mark.parametrize("privacy", [None, POOLED])

@@ -49,6 +49,7 @@ def test_a_job_over_one_state_trains_every_round_each_time(
     np.testing.assert_allclose(ran[0].vector, ran[1].vector, rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_over_a_shared_state_finds_its_own(
     lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +74,7 @@ def test_a_run_that_is_resumed_over_a_shared_state_finds_its_own(
     assert kept(lab.state, "s00", folder.run) == []
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("secagg", "privacy"),
     [

@@ -83,7 +83,7 @@ def test_one_round_is_as_close_as_the_rounding_allows(lab: Any) -> None:
         np.testing.assert_allclose(lab.run(job, sites).vector, plain.vector, atol=bound)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("secagg", ["on", "seal"])
 def test_private_updates_are_hidden_as_others_are(
     lab: Any, secagg: str, monkeypatch: pytest.MonkeyPatch

@@ -225,8 +225,8 @@ def test_a_sweep_cant_be_resumed_as_another(
     assert cli.main(same) == 0
 
 
-def test_a_finished_run_isnt_overwritten_or_run_again(tmp_path: Path) -> None:
-    run(tmp_path, "privacy=none")
+def test_a_finished_run_isnt_overwritten_or_run_again(tmp_path: Path, private: Ran) -> None:
+    shutil.copytree(private[1], tmp_path / "run")
     with pytest.raises(RunFolderError, match="finished; choose another run=NAME"):
         run(tmp_path, "privacy=none")
     summary, _, text = run(tmp_path, "resume=true")

@@ -182,7 +182,7 @@ def test_guard_runs_no_accountant_as_long_as_all_is_planned(
             guard.before_step(plan.spend(round_, 1))
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 def test_guard_lets_pass_what_the_budget_covers(adjacency: Any) -> None:

@@ -270,6 +270,7 @@ def test_a_roster_is_renewed_before_it_ends(told: Told) -> None:
     assert re.search(r"warning: version 2 of the roster .* expires in (9|10) days", said)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_party_sees_who_is_new_on_the_roster(told: Told) -> None:
     board = make(told)

@@ -190,6 +190,7 @@ def test_adaptive_clipping_is_refused(
         sum_of(learner, examples_of(learner), plan, job, learner.initial)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_dropout_comes_from_entropy_and_leaves_torchs_generator(
     texts: list[str], fake: Entropy, job_of: Any, plan_of: Any

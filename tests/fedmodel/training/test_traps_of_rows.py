@@ -117,6 +117,7 @@ def test_5_no_engine_can_tell_by_itself(engine: str, folder_of: Any) -> None:
     learner.module.zero_grad(set_to_none=True)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_5_tokens_for_rows_in_opts_flattened_layers(folder_of: Any, examples_of: Any) -> None:
     lora = Lora(target_modules=("fc1",))
