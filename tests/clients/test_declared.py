@@ -174,6 +174,8 @@ def test_a_whole_site_without_a_row_that_counts_adds_nothing_to_a_sum_and_nobody
         reply = talk.send("train", talk.order(attempt))
         talk.upload(attempt, reply, zero)
         assert talk.reveal(attempt).any()  # its share of the noise
-        parcels = {key: array.shape for key, array in reply.content["parcels"].items()}
-        views.append((parcels, wire.decode_standing(reply.content).head.size))  # type: ignore[union-attr]
+        sizes = [wire.parcel(reply.content, key).size for key in ("secagg", "masked")]
+        standing = wire.decode_standing(reply.content)
+        assert standing is not None
+        views.append((sizes, standing.head.size))
     assert views == [views[0]] * 3
