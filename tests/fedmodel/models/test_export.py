@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
+from transformers import AutoTokenizer
 
 from fedmodel import job
 from fedmodel.errors import ModelError, RunFolderError
@@ -251,12 +252,16 @@ def test_readers_of_the_tokenizers_file_read_what_the_head_was_trained_on(
     assert len(wanted) == 12
     if called:
         tokenizer(TEXTS, padding="max_length", max_length=32, truncation=True)
+    before = tokenizer.backend_tokenizer.to_str(), dict(tokenizer.init_kwargs)
     export(_trained(model, "head"), tokenizer, tmp_path / "m", form="merged", card="")
+    assert (tokenizer.backend_tokenizer.to_str(), dict(tokenizer.init_kwargs)) == before
     for to in (tmp_path / "m", tmp_path / "again"):
         assert Tokenizer.from_file(str(to / "tokenizer.json")).encode(text).ids == wanted
         written = json.loads((to / "tokenizer_config.json").read_text())
         assert "max_length" not in written
         assert written["model_max_length"] == 12
+        # No segment ids: GPT-2 reads them as tokens.
+        assert list(AutoTokenizer.from_pretrained(to)(text)) == ["input_ids", "attention_mask"]
         if not (tmp_path / "again").exists():
             again = dataclasses.replace(model, path=str(to))
             net = _trained(again, "head")

@@ -125,6 +125,33 @@ def test_a_decoder_without_padding_token_pads_with_its_end(model_of: Any, tmp_pa
     tokenizer = load_tokenizer(model)
     assert tokenizer.pad_token == "[SEP]"
     assert load(model, Seed(1)).config.pad_token_id == tokenizer.pad_token_id == 3
+    path.write_text(json.dumps(values | {"eos_token": None, "unk_token": "[UNK]"}))
+    tokenizer = load_tokenizer(model)  # what it doesn't know pads where nothing ends a text
+    assert tokenizer.pad_token == "[UNK]"
+    assert len(tokenizer(["no", "chest pain today"], padding=True)["input_ids"][0]) > 2
+
+
+def test_whatever_sides_a_checkpoint_names_texts_begin_at_the_left(
+    model_of: Any, tmp_path: Path
+) -> None:
+    """A cut at the left would leave out the beginning, and padding there moves positions."""
+    folder = tmp_path / "model"
+    model = model_of("bert", max_length=8)
+    shutil.copytree(model.path, folder)
+    path = folder / "tokenizer_config.json"
+    sides = {"padding_side": "left", "truncation_side": "left"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | sides))
+    theirs: Any = load_tokenizer(dataclasses.replace(model, path=str(folder)))
+    plain: Any = load_tokenizer(model)
+    texts = ["no", "chest pain since two days and no fever, then a cough and much more of that"]
+    for settings in (
+        {"padding": True},
+        {"truncation": True},
+        {"padding": True, "truncation": True},
+    ):
+        given = theirs(texts, **settings)
+        assert given["input_ids"] == plain(texts, **settings)["input_ids"]
+        assert all(mask == sorted(mask, reverse=True) for mask in given["attention_mask"])
 
 
 @pytest.mark.parametrize("known", [["fever"], list(string.printable)], ids=["a word", "ASCII"])
