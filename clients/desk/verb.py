@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -154,13 +155,13 @@ def main(
         _list(desk, people, ask)
         return 0
     asked = desk.find(str(ask.job))
-    says_no = ask.do in ("refuse", "revoke")
-    page = brief_page(asked) if says_no else _page(asked, state, ask)
     if ask.do == "show":
-        _show(desk, people, asked, page, ask)
+        _show(desk, people, asked, _page(asked, state, ask), ask)
         return 0
+    # What may be wrong is told before the page is made, which takes long.
     signer = _signer(ask, state, people)
     expires = until(ask.expires, desk.clock()) if ask.do == "approve" else None
+    page = _page(asked, state, ask) if ask.do == "approve" else brief_page(asked)
     status = desk.decide(
         asked,
         _VERDICTS[ask.do],
@@ -281,6 +282,8 @@ def _arrays(job: Job) -> Arrays:
     # What nobody has approved fetches nothing: a model that isn't here is told as that. The
     # libraries read this as they are imported, which is slow, and only a page needs them.
     os.environ["HF_HUB_OFFLINE"] = "1"
+    if sys.stderr.isatty():
+        print("reading the model, to tell what would leave …", file=sys.stderr)
     from fedmodel.training.learner import resident
 
     try:

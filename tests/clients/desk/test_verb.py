@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clients.desk import Asked
+from clients.desk import Asked, verb
 from clients.desk.approvals import desk_of
 from clients.desk.page import Arrays, make_page, page_text
 from fedmodel.budget.statement import WhatIf
@@ -198,6 +198,32 @@ def test_a_no_needs_neither_the_model_nor_the_ledger_nor_a_job_of_this_version(
     kept = [json.loads(path.read_text()) for path in state.offers.rglob("page-*.json")]
     assert said["page"] in kept
     assert told(capsys, state, "refuse", "demo")["status"] == "refused"
+
+
+def test_a_wrong_word_of_an_approval_is_told_before_the_model_is_read(
+    state: SiteState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading it takes many seconds, and all of them were in vain."""
+    monkeypatch.setattr(verb, "_arrays", None)
+    where = f"state={state.folder}"
+    for words, says in (
+        (["expires=soon"], "expires='soon' isn't a time"),
+        (["as=nowhere.key"], "for a site whose policy names approvers"),
+    ):
+        assert main(["site", "approve", "demo", where, *words]) == 2
+        assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_who_waits_at_a_terminal_is_told_for_what(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    verb._arrays(JOB)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert ("reading the model" in said.err) == terminal
 
 
 def test_what_was_decided_on_another_run_may_be_broken(
