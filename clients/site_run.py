@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from clients.account import Account
+from clients.admission import admit
 from clients.circumstances import check_checkpoint, check_dates
-from clients.desk.asked import asked_by
-from clients.desk.noted import circumstances_of, note_offer
 from clients.exchange import Exchange, make_exchange
-from clients.policy import SiteFacts, decide
-from clients.refusals import note_of
 from clients.round_files import RoundFiles
 from clients.site import Site
 from clients.site_rows import SiteRows, open_rows
@@ -70,25 +67,8 @@ class SiteRun:
         self._watch = watch
         self.site = site
 
-        @functools.cache
-        def account() -> Account:
-            return Account(plan_of(job), site, offer)
-
-        facts = SiteFacts(
-            name=site.name,
-            declared=site.declared,
-            roster=None if site.roster is None else len(site.roster.members),
-            charges=lambda: account().charges(),
-        )
-        offered, noted = circumstances_of(offer, site), note_of(offer, site)
-        # What that rules out, nobody need look at.
-        decide(job, site.policy, offered=offered, noted=noted)
-        note_offer(offer, site)
-        # Then this, for what is not approved hears nothing of the site but that it waits.
-        if site.policy.approval == "each":
-            site.policy.people.keep(site.state.folder)
-            site.approvals.admit(asked_by(offer, site.roster))
-        decide(job, site.policy, facts, offered, noted)
+        account = functools.cache(lambda: Account(plan_of(job), site, offer))
+        admit(offer, site, lambda: account().charges())
         performance = site.performance or offer.performance
         performance.check(job.privacy)
         plan = plan_of(job) if job.privacy.private else None
@@ -104,21 +84,29 @@ class SiteRun:
         folder = site.state.run_folder(offer.run)
         self._optimizers = RoundFiles(folder, f"optimizer-{job.sha256[:32]}", ".safetensors")
         self._clips = RoundFiles(folder, f"clip-{job.sha256[:32]}", ".txt")
-        if not self.job.privacy.clips_units and reads_padding(self.learner):
+        self._check_model(performance)
+        self._rows = self._open(performance)
+        if self.account is not None:
+            # Last, so that a job that is refused for any other reason reserves nothing.
+            self.account.reserve(offer.tree_heads)
+
+    def _check_model(self, performance: Performance) -> None:
+        """Check on made-up rows that gradients are each row's own, where the job needs it.
+
+        Raises:
+            PrivacyError: if they would be wrong for this model.
+        """
+        if self.job.privacy.clips_units:
+            from fedmodel.training import preflight  # Opacus is slow to import
+
+            with self._watch.stage("checking gradients"):
+                preflight.of_nobodys_rows(self.learner, performance, self.job.privacy.unit)
+        elif reads_padding(self.learner):
             logger.warning(
                 "'%s' looks at padding: what it makes of a text changes with how far the text is "
                 "padded, so the exported model may answer otherwise than in the run",
                 models.family(self.learner.module),
             )
-        if job.privacy.clips_units:
-            from fedmodel.training import preflight  # Opacus is slow to import
-
-            with self._watch.stage("checking gradients"):
-                preflight.of_nobodys_rows(self.learner, performance, job.privacy.unit)
-        self._rows = self._open(performance)
-        if self.account is not None:
-            # Last, so that a job that is refused for any other reason reserves nothing.
-            self.account.reserve(offer.tree_heads)
 
     def _open(self, performance: Performance) -> SiteRows | Exception:
         """Return the site's rows for the job, or what is wrong with them: it is kept until asked.

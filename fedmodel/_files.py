@@ -4,6 +4,7 @@ So whoever wants to know what a kill between any two of them leaves behind can p
 (``tests/fedmodel/identity/killed.py`` does).
 """
 
+import errno
 import fcntl
 import glob
 import os
@@ -237,7 +238,7 @@ class LockedFile:
         """
         written = os.write(self._handle, data)
         if written != len(data):
-            raise OSError(f"only {written} of {len(data)} bytes were written")
+            raise OSError(errno.EIO, f"only {written} of {len(data)} bytes were written")
         self.sync()
 
     def sync(self) -> None:

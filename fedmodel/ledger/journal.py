@@ -99,7 +99,7 @@ class Journal:
                 self._check_known()
                 tail = b""
             except OSError as error:
-                raise LedgerError(f"can't read the ledger {self.path}: {error}") from error
+                raise LedgerError(f"can't read the ledger {self.path}: {error.strerror}") from error
             if tail and (entry := self._whole(tail)):
                 self._known = merkle.Tree(self._tree.leaves())  # the next one reads it again
                 self._note(entry, tail)

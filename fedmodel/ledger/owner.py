@@ -94,7 +94,7 @@ class Owner:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise LedgerError(f"can't read {self.head}: {error}") from error
+            raise LedgerError(f"can't read {self.head}: {error.strerror}") from error
         except ProtocolError as error:
             raise LedgerError(
                 f"{self.head}: {error}. Restore it from a copy; or, if you know that the ledger "

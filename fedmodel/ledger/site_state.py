@@ -257,7 +257,7 @@ class SiteState:
                 return None
             raise LedgerError(f"{path} is missing, {_RESTORE}") from None
         except OSError as error:
-            raise LedgerError(f"can't read {path}: {error}") from error
+            raise LedgerError(f"can't read {path}: {error.strerror}") from error
         except LedgerError as error:
             raise LedgerError(f"{path}: {error}; restore it from a copy") from error
         if leaves.salt_id != salt_id:
@@ -275,7 +275,7 @@ class SiteState:
             _files.make_folder(path.parent)
             _files.write_atomic(path, leaves.to_bytes(), mode=0o600)
         except OSError as error:
-            raise LedgerError(f"can't write {path}: {error}") from error
+            raise LedgerError(f"can't write {path}: {error.strerror}") from error
 
     def _secret(self, kind: Kind) -> bytes:
         if kind not in self._secrets:
@@ -294,7 +294,7 @@ class SiteState:
             with _files.locked(self.folder / ".lock", write=True):
                 yield
         except OSError as error:
-            raise LedgerError(f"can't write in {self.folder}: {error}") from error
+            raise LedgerError(f"can't write in {self.folder}: {error.strerror}") from error
 
 
 def _noted(ledger: Ledger) -> list[DatasetEntry]:

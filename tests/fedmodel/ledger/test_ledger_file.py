@@ -195,3 +195,11 @@ def test_the_sites_key_is_read_once(site: SiteState, monkeypatch: pytest.MonkeyP
         again.ledger(dataset)
     assert again.key is again.key
     assert reads == {"key": 1}
+
+
+def test_a_file_in_the_place_of_the_folder_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "ledgers").write_bytes(b"")
+    with pytest.raises(LedgerError) as refused:
+        Ledger(tmp_path / "ledgers" / "main.jsonl").entries()
+    path = tmp_path / "ledgers" / "main.jsonl"
+    assert str(refused.value) == f"can't read the ledger {path}: Not a directory"

@@ -1,5 +1,6 @@
 """A site's state: its folders, its secrets, its datasets."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ def test_a_crash_between_leaves_and_ledger_locks_nobody_out(
     folder = tmp_path / "a"
 
     def crash(*_: object) -> None:
-        raise OSError("gone")
+        raise OSError(errno.EIO, "gone")
 
     def crashed(dataset: str, texts: list[str]) -> None:
         with monkeypatch.context() as patch:
