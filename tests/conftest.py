@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import os
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
 import pytest
+from _pytest.doctest import DoctestModule
 
 from fedmodel.seeds import Entropy
 from tests.examples import register_few
@@ -28,6 +30,12 @@ gc.disable()  # of what is imported and collected hardly anything is garbage
 
 
 _forks: list[Forks] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Leave the tests' own modules unsearched for examples: their docstrings have none."""
+    return [found for found in (yield) if not isinstance(found, DoctestModule)]
 
 
 @pytest.hookimpl(tryfirst=True)

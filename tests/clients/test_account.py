@@ -1,5 +1,6 @@
 """A site's ledger in a job: reserved at the join, given back at the end, held against heads."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ def terms(job: Job = JOB) -> Request:
     return Request.of(plan)
 
 
-ONE = total(terms().charges(), "record").epsilon
-TWO = total(terms().charges() * 2, "record").epsilon
+@functools.cache
+def cost(jobs: int) -> float:
+    """Return ε of so many jobs."""
+    return total(terms().charges() * jobs, "record").epsilon
 
 
 class Talk(Speaker):
@@ -170,7 +173,7 @@ def test_without_privacy_nothing_is_kept(folder: Path) -> None:
 
 
 def test_caps_refuse_a_job_before_it_trains_with_the_numbers(folder: Path) -> None:
-    caps = Caps(epsilon=(ONE + TWO) / 2)
+    caps = Caps(epsilon=(cost(1) + cost(2)) / 2)
     standing(Talk(folder, caps=caps).offer())
     talk = Talk(folder, caps=caps, run="two")
     refusal = why(talk.offer())
@@ -178,9 +181,9 @@ def test_caps_refuse_a_job_before_it_trains_with_the_numbers(folder: Path) -> No
     assert "budget.epsilon" in refusal.reason
     work = talk.app.work(RUN, NODE)
     for told in (work.refusal, work.rule):
-        assert show_epsilon(TWO) in str(told)  # by the operator, and nobody else
-    assert show_epsilon(TWO) not in refusal.reason
-    assert show_epsilon(ONE) not in refusal.reason
+        assert show_epsilon(cost(2)) in str(told)  # by the operator, and nobody else
+    assert show_epsilon(cost(2)) not in refusal.reason
+    assert show_epsilon(cost(1)) not in refusal.reason
     assert "query.join" in why(talk.train(1)).reason
     # The first run's reservation still stands; when it ends unspent, the second fits in.
     standing(Talk(folder, caps=caps).leave())
@@ -188,7 +191,7 @@ def test_caps_refuse_a_job_before_it_trains_with_the_numbers(folder: Path) -> No
 
 
 def test_a_run_that_goes_on_is_not_charged_twice_under_a_cap(folder: Path) -> None:
-    caps = Caps(epsilon=(ONE + TWO) / 2, run_epsilon=(ONE + TWO) / 2)
+    caps = Caps(epsilon=(cost(1) + cost(2)) / 2, run_epsilon=(cost(1) + cost(2)) / 2)
     standing(Talk(folder, caps=caps).offer())
     talk = Talk(folder, caps=caps)
     standing(talk.offer())
@@ -197,7 +200,7 @@ def test_a_run_that_goes_on_is_not_charged_twice_under_a_cap(folder: Path) -> No
 
 
 def test_a_runs_own_cap_counts_what_it_holds(folder: Path) -> None:
-    caps = Caps(run_epsilon=(ONE + TWO) / 2)
+    caps = Caps(run_epsilon=(cost(1) + cost(2)) / 2)
     standing(Talk(folder, caps=caps).offer())
     refusal = why(Talk(folder, caps=caps).offer(ANOTHER))
     assert refusal.budget
