@@ -47,7 +47,7 @@ def logits_of(model: Any, folder: Path) -> torch.Tensor:
         return model.eval()(**batch).logits  # type: ignore[no-any-return]
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_merged_export_gives_the_same_logits(tmp_path: Path, pooling: str) -> None:

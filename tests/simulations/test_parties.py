@@ -146,8 +146,8 @@ def falls(seed: int) -> bool:
     return len(test) > len(train)
 
 
+@pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.sample(1)
 @pytest.mark.parametrize("privacy", ["none", "record", "patient", "distributed", "site"])
 def test_a_site_takes_part_wherever_its_only_patient_falls(tmp_path: Path, privacy: str) -> None:
     rows = [f"{s} {i} cough,{'xy'[i % 2]},{s},{s}{i // 2}" for s in "ABCD" for i in range(40)]

@@ -125,7 +125,7 @@ def parties_of(lab: Any, **job: Any) -> Parties:
     )
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("secagg", ["on", "seal", "off"])
 def test_a_site_in_another_process_gives_the_same_run(
     forks: Forks, lab: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secagg: str

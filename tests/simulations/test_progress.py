@@ -166,6 +166,7 @@ def test_reading_is_told_by_the_bytes(tmp_path: Path, packed: bool) -> None:
     assert done >= len(data)  # the first bytes are looked at beforehand
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_whole_run_tells_its_stages_and_all_their_parts(tmp_path: Path) -> None:
     rows = "".join(f"note {i} of {i % 7},{i % 2}\n" for i in range(60))

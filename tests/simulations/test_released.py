@@ -97,6 +97,7 @@ def test_otherwise_no_site_is_asked(tmp_path: Path, choice: list[str]) -> None:
         assert all(entry.round for entry in entries(folder, name))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_finished_run_that_is_resumed_asks_nobody_again(tmp_path: Path) -> None:
     summary, folder, _ = run(tmp_path, FEW, "privacy=record")

@@ -59,7 +59,7 @@ def test_limits() -> None:
             calibrate(target, 1e-5, 0.1, 1)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("adjacency", ["add-remove", "replace"])
 @pytest.mark.parametrize("decay", [0.5, 2.0])

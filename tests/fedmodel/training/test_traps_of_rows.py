@@ -75,7 +75,7 @@ def test_5_debertas_shared_key(engine: Any, folder_of: Any, examples_of: Any) ->
     assert good.preflights_passed == {(engine, False)}
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["mpnet", "t5"])
 @pytest.mark.parametrize("engine", ENGINES)
