@@ -14,7 +14,7 @@ from fedmodel.errors import ConfigError, DataError, RefusedError
 from fedmodel.job import ProposedPrivacy
 from fedmodel.tasks import Label
 
-__all__ = ["Declared", "Mismatch", "count_units"]
+__all__ = ["Declared", "Mismatch", "bracket_fault", "count_units"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,10 +159,14 @@ def _range(bracket: tuple[int, ...]) -> str:
 
 def _check_bracket(key: str, bracket: tuple[int, ...]) -> None:
     if len(bracket) != 2 or not 0 <= bracket[0] <= bracket[1]:
-        raise ConfigError(
-            f"{key} must be two numbers, [at least, at most], such as [500, 2000]; got "
-            f"{list(bracket)}"
-        )
+        raise bracket_fault(key, list(bracket))
+
+
+def bracket_fault(key: str, got: object) -> ConfigError:
+    """Return what is wrong with a declared number that isn't a bracket."""
+    return ConfigError(
+        f"{key} must be two numbers, [at least, at most], such as [500, 2000]; got {got!r:.60}"
+    )
 
 
 def _parts(rows: Rows, test: Rows | None) -> list[Rows]:

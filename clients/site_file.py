@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from clients.declared import Declared
+from clients.declared import Declared, bracket_fault
 from clients.limits import Limits
 from clients.policy import Policy
 from fedmodel import _files, config
@@ -277,6 +277,9 @@ def _declared(said: Mapping[str, Any]) -> Declared | None:
                 f"unknown key 'declared.{unknown[0]:.80}'{suggest(unknown[0], known)}"
             )
         return None
+    for key in ("records", "patients"):
+        if isinstance(said.get(key), (int, float, str)):  # one number is what people write first
+            raise bracket_fault(f"declared.{key}", said[key])
     return config.build(Declared, said, "declared")
 
 

@@ -76,16 +76,10 @@ def load(
     fewest = 1 if partial else task.fewest_labels
     labels = labels_of(train, task, name=_called(source, test=False), fewest=fewest)
     if not partial:
-        _check_all_used(source, labels)
+        _check_named(source, labels)
     if source.kind != "synthetic":
         named = _called(source, test=False)
         check_looks(train, task, name=named, text=source.text, label=source.label)
-    unknown = [name for name in source.train_only if name not in labels]
-    if unknown and not partial:
-        raise ConfigError(
-            f"data.train_only names {unknown[0]!r}, which is no class of the rows"
-            f"{suggest(unknown[0], labels)}"
-        )
     if source.label_separator is not None and all(len(label) < 2 for label in train.labels):
         logger.warning(
             "data.label_separator=%r stands in no cell of column '%s': every row has at most one "
@@ -101,8 +95,8 @@ def load(
     return Tables(train, test)
 
 
-def _check_all_used(source: Source, labels: Sequence[str]) -> None:
-    """Check that each of ``data.labels`` is some training row's."""
+def _check_named(source: Source, labels: Sequence[str]) -> None:
+    """Check that each of ``data.labels`` and ``data.train_only`` is some training row's."""
     for name in source.labels:
         if name not in labels:
             raise problem(
@@ -112,6 +106,11 @@ def _check_all_used(source: Source, labels: Sequence[str]) -> None:
                 got="0 in every row",
                 fix="leave it out of data.labels, or give rows that have it",
             )
+    if unknown := [name for name in source.train_only if name not in labels]:
+        raise ConfigError(
+            f"data.train_only names {unknown[0]!r}, which is no class of the rows"
+            f"{suggest(unknown[0], labels)}"
+        )
 
 
 def _train(source: Source, seed: Seed, sites: int, task: Task, watch: Watch) -> Rows:

@@ -237,6 +237,11 @@ class Consortium:
         """
         party = self.register.of_name(name)
         if party is None:
+            if gone := [each for each in self.register.revoked if each.name == name]:
+                raise ConfigError(
+                    f"{name!r} is revoked already, since version {gone[-1].version} of the roster; "
+                    "send that or a later one to everybody"
+                )
             names = [each.owner.name for each in self.register.parties]
             raise ConfigError(
                 f"nobody on the register is called {name!r}{config.suggest(name, names)}; there "

@@ -116,7 +116,7 @@ def _only(group: str) -> str:
         ("  secagg", "sometimes", "policy.secagg='sometimes' isn't a choice"),
         ("  train", "[]", "policy.train is an empty list"),
         ("  records", "[9, 5]", "declared.records must be two numbers"),
-        ("  records", "12", "declared.records must be a list"),
+        ("  records", "12", "declared.records must be two numbers"),
         ("  address", "example.org", "coordinator.address must be a host name and a port"),
         ("  address", "example.org:99999", "coordinator.address must be a host name and a port"),
         ("preset", "lax", "preset='lax' isn't a choice"),

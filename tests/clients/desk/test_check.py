@@ -134,6 +134,9 @@ def test_a_file_that_cannot_be_read_is_one_line(
     said = capsys.readouterr().err
     assert "unknown key 'polic' (did you mean 'policy'?)" in said
     assert "approval, approvers, budget" in said
+    path.write_text(site_file_text("x", "strict").replace("  records: null", "  records: 500"))
+    assert main(["site", "check", f"site={path}"]) == 2
+    assert "must be two numbers, [at least, at most], such as" in capsys.readouterr().err
     assert main(["site", "show", f"site={path}"]) == 2
     assert f"fedmodel site jobs site={path}" in capsys.readouterr().err
 

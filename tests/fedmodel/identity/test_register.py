@@ -273,3 +273,8 @@ def test_a_certificate_doesnt_outlive_its_authority() -> None:
             name="s1.example.org",
             now=late + timedelta(days=20),
         )
+
+
+def test_who_is_revoked_already_is_said_to_be() -> None:
+    with pytest.raises(ConfigError, match="'north' is revoked already, since version"):
+        consortium().revoke("north").revoke("north")
