@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.declared import Declared, Mismatch
+from clients.policy import Policy, SiteFacts, broken_rules
 from fedmodel import wire
 from fedmodel.data import Rows
 from fedmodel.errors import ConfigError, RefusedError
-from fedmodel.job import Federation, Privacy
+from fedmodel.job import Federation, Job, Privacy
 from tests.clients import four_sites
 from tests.clients.talk import Speaker, make_site
 from tests.clients.test_policy import JOB, PATIENT, rows
@@ -101,6 +102,32 @@ def test_units_are_those_that_are_declared_at_most() -> None:
     assert declared.most_units(PATIENT.privacy) == 5
     with pytest.raises(RefusedError, match=r"data\.patient=COLUMN"):
         replace(declared, patients=None).most_units(PATIENT.privacy)
+
+
+def broken(job: Job, **declared: Any) -> list[str]:
+    known = SiteFacts(name="north", declared=Declared(**{"records": (20, 60)} | declared))
+    return [each.rule for each in broken_rules(job, Policy(), known)]
+
+
+def test_least_and_most_are_each_held_against_what_they_are_for() -> None:
+    for least, rules in ((20, []), (21, ["federation.min_rows"]), (60, ["federation.min_rows"])):
+        asked = Federation(min_rows=least)
+        assert broken(replace(JOB, federation=asked)) == rules
+    for batch, rules in ((20, []), (21, ["train.batch_size"]), (60, ["train.batch_size"])):
+        assert broken(replace(PLAIN, train=replace(PLAIN.train, batch_size=batch))) == rules
+    for delta, rules in ((1 / 61, []), (1 / 59, ["privacy.delta"]), (1 / 19, ["privacy.delta"])):
+        assert broken(replace(JOB, privacy=replace(JOB.privacy, delta=delta))) == rules
+        of_patients = replace(PATIENT, privacy=replace(PATIENT.privacy, delta=delta))
+        assert broken(of_patients, patients=(19, 60)) == rules
+
+
+def test_one_class_that_a_site_declares_is_enough_for_a_job() -> None:
+    for labels in (("a", "b"), ("b", "x"), ("x", "a", "y"), ("a", "b", "x")):
+        job = replace(JOB, model=replace(JOB.model, labels=labels))
+        assert broken(job, labels=("a", "b")) == broken(job, labels=None) == []
+    other = replace(JOB, model=replace(JOB.model, labels=("x", "y")))
+    assert broken(other, labels=("a", "b")) == ["labels"]
+    assert broken(other, labels=None) == []
 
 
 # -- all that a coordinator sees -----------------------------------------------------------------
