@@ -122,6 +122,13 @@ def test_a_limit_that_no_job_keeps_is_refused(limits: dict[str, Any], says: str)
         Limits(**limits)
 
 
+def test_days_are_those_of_utc_whatever_zone_a_clock_is_in() -> None:
+    east = datetime.fromisoformat("2026-12-01T03:00:00+14:00")  # in UTC still the day before
+    assert not list(beyond(replace(HERE, now=east), Limits(ends="2026-11-30")))
+    (early,) = beyond(replace(HERE, now=east), Limits(begins="2026-12-01"))
+    assert early.limit == "policy.begins"
+
+
 def test_a_policy_may_hold_until_the_last_day_that_there_is() -> None:
     limits = Limits(begins="0001-01-01", ends="9999-12-31")
     assert list(beyond(HERE, limits)) == list(beyond(at("9999-12-31T23:59:59"), limits)) == []
