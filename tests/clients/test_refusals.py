@@ -43,6 +43,15 @@ def test_a_site_writes_down_what_it_refused_once_for_each_run(tmp_path: Path) ->
     ]
 
 
+def test_another_rule_that_refuses_the_same_run_is_another_row(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, limits=Limits(epsilon=1.0))
+    talk.join(PRIVATE)
+    talk.restart(policy=replace(talk.site.policy, limits=Limits(rounds=1)))
+    talk.join(PRIVATE)
+    found = rows_of(talk.site.state.folder, "job-refused")
+    assert [row.about["rule"] for row in found] == ["policy.epsilon", "policy.rounds"]
+
+
 @pytest.mark.parametrize(
     ("job", "site", "rule", "allowed", "kind"),
     [
