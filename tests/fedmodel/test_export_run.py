@@ -91,8 +91,9 @@ def test_what_is_said_of_made_up_rows_outranks_our_words_for_them(run: RunFolder
     assert said == Particulars(data="Mine.", license="mit")
     ours = verb._described(run.manifest, Particulars(authors="A"))
     assert ours == Particulars(data=verb._MADE_UP, authors="A")
-    for others in ({"data": {"kind": "csv"}}, {"data": None}, {}):
-        manifest = replace(run.manifest, config=others)
+    others: list[dict[str, Any]] = [{"data": {"kind": kind}} for kind in ("csv", "hub", None)]
+    for config in (*others, {"data": None}, {}):
+        manifest = replace(run.manifest, config=config)
         assert verb._described(manifest, Particulars()) == Particulars()
 
 
