@@ -16,6 +16,7 @@ from clients.limits import Limits
 from fedmodel import config, tasks
 from fedmodel.errors import ConfigError, FedmodelError, QuorumError, RunFolderError
 from fedmodel.job import Job
+from fedmodel.ledger.site_state import sites_in
 from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables
 from fedmodel.report.terminal import Terminal
@@ -23,6 +24,7 @@ from fedmodel.runs import (
     RunFolder,
     Summary,
     manifest_of,
+    run_folder_name,
     run_path,
     write_atomic,
 )
@@ -164,7 +166,7 @@ def _simulate(
         except FedmodelError:
             if not asked.resume and discard(folder, scenario.homes.state):
                 say(console, f"nothing was begun: {path} is free again", "yellow")
-            elif scenario.homes.policy.approval == "each":
+            else:
                 _say_who_decides(folder, scenario.homes, console)
             raise
     _report(summary, parties, folder, console)
@@ -172,7 +174,11 @@ def _simulate(
 
 
 def _say_who_decides(folder: RunFolder, homes: Homes, console: Console) -> None:
-    state = shlex.quote(str(homes.state or folder.path / "sites"))
+    root = homes.state or folder.path / "sites"
+    # A site whose people aren't asked keeps no offer; which are may stand in a file of its own.
+    if not any((site / "offers" / run_folder_name(folder.run)).exists() for site in sites_in(root)):
+        return
+    state = shlex.quote(str(root))
     say(
         console,
         f"each site's people decide: fedmodel site jobs state={state} site=NAME, then fedmodel "

@@ -66,3 +66,14 @@ def test_another_sites_file_and_rows_beyond_what_is_declared_stop_it(
     fill(state, "site-2", 'name: "site-2"', "name: site-9")
     simulate(state, code=2)
     assert "is of the site 'site-9'" in " ".join("".join(capsys.readouterr()).split())
+
+
+def test_what_to_type_is_said_where_only_a_sites_own_file_asks_its_people(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for site in ("site-1", "site-2"):
+        fill(state, site, "approval: auto", "approval: each")
+    simulate(state, code=1)
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert f"each site's people decide: fedmodel site jobs state={state} site=NAME" in told
+    assert "goes on with resume=true" in told
