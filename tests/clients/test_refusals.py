@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.app import Error
 
 from clients.limits import Limits
 from fedmodel import wire
 from fedmodel.accounting.planning import plan_of
+from fedmodel.accounting.spends import Spend
 from fedmodel.budget.figures import figures, said
 from fedmodel.budget.statement import what_if
 from fedmodel.cli import main
@@ -17,7 +19,7 @@ from fedmodel.errors import BudgetError, RefusedError
 from fedmodel.identity.security_log import Row, SecurityLog
 from fedmodel.job import Federation
 from fedmodel.ledger import Ledger, Request
-from fedmodel.ledger.caps import Caps
+from fedmodel.ledger.caps import Caps, Charge
 from fedmodel.wire import decode_error
 from tests.clients.test_app import PLAIN, PRIVATE, Talk
 
@@ -111,6 +113,23 @@ def test_a_caps_refusal_has_the_figures_of_budget_for_the_operator_alone(tmp_pat
     # Whatever is spent there, and whatever the cap is, the words are the same.
     assert heard[0] == heard[1]
     assert not any(character.isdigit() for character in heard[0])
+
+
+def test_that_a_ledger_holds_steps_of_records_is_for_the_operator_alone() -> None:
+    charge = Charge(Spend(0.4, 1.0, 4), "record", "add-remove", 1e-3)
+    patient = replace(charge, unit="patient")
+    with pytest.raises(BudgetError, match="its ledger holds steps") as caught:
+        Caps(unit="patient").check(spent=[charge], held=[], new=[patient])
+    assert caught.value.told is not None
+    assert "exceed budget.unit of this site" in caught.value.told
+    assert "ledger" not in caught.value.told
+
+
+def test_a_rule_is_believed_where_a_kind_of_refusal_is_named_alone() -> None:
+    told = decode_error(Error(200, "[policy.epsilon] anything"))
+    assert (told.kind, told.rule) == ("", None)
+    assert decode_error(Error(202, "[policy.epsilon] anything")).rule == "policy.epsilon"
+    assert decode_error(Error(202, "[Policy Epsilon] anything")).rule is None
 
 
 def order_of(talk: Talk, run: str) -> Any:
