@@ -33,17 +33,15 @@ _PEOPLE = ("approval", "approvers", "needed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """How a site reaches its coordinator, and by which files each knows the other.
+    """How a site reaches its coordinator.
 
     Args:
         address: host name and port to dial, such as ``fl.example.org:8443``; ``None``: not yet
             known.
-        keys: folder of the site's keys, roster and certificate.
-        passphrase: where the one is read that the keys are sealed under; never one itself.
+        passphrase: where the one is read that the site's keys are sealed under; never one itself.
     """
 
     address: str | None = None
-    keys: str = "."
     passphrase: str | None = None
 
     def __post_init__(self) -> None:
@@ -98,6 +96,10 @@ class SiteFile:
             ConfigError: naming the file and the line or key, for what can't be read or isn't known.
         """
         try:
+            # A link to the file elsewhere begins no new state there: that has forgotten its ledger.
+            path = path.resolve()
+            if path.exists() and not path.is_file():
+                raise ConfigError("it isn't a file")
             return cls.parse(_files.read(path, LARGEST + 1), path.parent)
         except OSError as error:
             raise ConfigError(f"can't read {path}: {error.strerror}") from error

@@ -3,11 +3,12 @@
 import logging
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from clients.site import Site
 from fedmodel import tasks
 from fedmodel.data import Rows
-from fedmodel.errors import DataError
+from fedmodel.errors import DataError, FedmodelError
 from fedmodel.job import Job, Performance
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training.examples import Examples
@@ -58,7 +59,7 @@ def open_rows(
             "(model.labels), or leave it out"
         )
     clips = job.privacy.clips_units
-    examples = _prepared(learner, rows, job, _uses(job, len(rows)), watch)
+    _, examples = _opened(site, rows, job, learner, "training", watch=watch)
     if clips:
         from fedmodel.training import replay  # Opacus is slow to import
 
@@ -66,8 +67,8 @@ def open_rows(
             replay.prove_steps(learner, examples, performance)
     if not (job.publishes_evaluation and site.test):
         return SiteRows(examples=examples)
-    test = _usable(site, site.test, job, "held-out")
-    held_out = _prepared(learner, test, job, len(test), watch)
+    usable = _usable(site, site.test, job, "held-out")
+    test, held_out = _opened(site, usable, job, learner, "held-out", watch=watch)
     if clips:
         replay.prove_evaluation(learner, held_out)
     return SiteRows(examples=examples, test=test, held_out=held_out)
@@ -94,6 +95,48 @@ def _usable(site: Site, rows: Rows, job: Job, what: str) -> Rows:
             site.name, left, len(rows), what,
         )  # fmt: skip
     return found if left else rows
+
+
+def _opened(
+    site: Site,
+    rows: Rows,
+    job: Job,
+    learner: Learner,
+    what: Literal["training", "held-out"],
+    *,
+    watch: Watch,
+) -> tuple[Rows, Examples]:
+    """Return the rows that the job's tokenizer can read, as they are and as tensors.
+
+    Whether a row is among them hangs on it alone: if one of them could stop a private site, a
+    tokenizer that can't read a word would ask who has it. Without privacy it stops.
+    """
+
+    def prepared(rows: Rows) -> Examples:
+        uses = _uses(job, len(rows)) if what == "training" else len(rows)
+        return _prepared(learner, rows, job, uses, watch)
+
+    try:
+        return rows, prepared(rows)
+    except FedmodelError:
+        raise
+    except Exception:
+        if not job.privacy.private:
+            raise
+    found = rows.select(i for i, text in enumerate(rows.texts) if _reads(learner, text, job))
+    logger.warning(
+        "site %s: the job's tokenizer fails at %d of %d %s rows; they are left out of this run",
+        site.name, len(rows) - len(found), len(rows), what,
+    )  # fmt: skip
+    return found, prepared(found)
+
+
+def _reads(learner: Learner, text: str, job: Job) -> bool:
+    try:
+        rows_as_tensors.tokens_of(learner, [text], job.model.max_length)
+    except Exception:  # whatever it raises is about a text, and quotes it perhaps
+        return False
+    return True
 
 
 def _prepared(learner: Learner, rows: Rows, job: Job, uses: int, watch: Watch) -> Examples:

@@ -78,7 +78,7 @@ def _wide(count: int) -> list[int]:
 
 
 def _of_keys(file: SiteFile) -> list[str]:
-    home = PartyHome(file.state / file.coordinator.keys)
+    home = PartyHome(file.state)
     if not home.exists:
         made = f"fedmodel provision role=site home={home.folder} makes them"
         return [f"{home.folder} has no keys: {made}"]

@@ -17,7 +17,7 @@ _TEXT = """\
 # After a change: fedmodel site check site=site.yaml
 schema: fedmodel.site/1
 name: {name}  # as the roster has it
-state: .  # folder of keys, ledgers and approvals; paths begin at this file's folder
+state: .  # folder of keys, roster, ledgers and approvals; paths begin at this file's folder
 dataset: main  # name of the rows below, for the ledger: one name for the same rows, always
 task: sequence-classification  # one label for each text; multi-label-classification: any number
 
@@ -41,7 +41,6 @@ performance: null  # how this machine goes about a job; null: as the coordinator
 
 coordinator:
   address: null  # host and port, such as fl.example.org:8443
-  keys: .  # folder of this site's keys, roster and certificate
   passphrase: null  # where it is read: prompt, fd:N or credential:NAME; null: keys in the clear
 
 approval: {approval}  # each: your people approve every run (fedmodel site); auto: all below

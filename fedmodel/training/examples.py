@@ -18,7 +18,7 @@ from fedmodel.training.learner import Learner
 from fedmodel.training.padded import padded
 from fedmodel.watch import UNWATCHED, Watch
 
-__all__ = ["EMBED_BATCH", "Examples", "prepare"]
+__all__ = ["EMBED_BATCH", "Examples", "prepare", "tokens_of"]
 
 EMBED_BATCH = 32
 _LARGEST = 2 << 30  # bytes of hidden states kept for one party; above that they're recomputed
@@ -249,6 +249,22 @@ def prepare(
         DataError: for a label that isn't among ``names``, or of another kind.
     """
     targets = learner.task.targets(labels, names)
+    tokens = tokens_of(learner, texts, max_length, watch)
+    keep = uses is None or uses >= len(tokens)
+    return Examples(learner, tokens, targets, max_length, patients=patients, keep=keep, watch=watch)
+
+
+def tokens_of(
+    learner: Learner, texts: Sequence[str], max_length: int, watch: Watch = UNWATCHED
+) -> list[NDArray[np.int64]]:
+    """Return the token ids of texts, int64 ``[tokens]`` each.
+
+    Args:
+        learner: whose tokenizer.
+        texts: to read.
+        max_length: tokens kept of each.
+        watch: who is told how far it is.
+    """
     tokens: list[NDArray[np.int64]] = []
     with watch.stage("tokenising", len(texts)):
         for start in range(0, len(texts), _TOKENISED):
@@ -263,8 +279,7 @@ def prepare(
             pieces = [ids or [_unknown(learner.tokenizer)] for ids in part]
             tokens += [np.asarray(ids, dtype=np.int64) for ids in pieces]
             watch.advance(len(part))
-    keep = uses is None or uses >= len(tokens)
-    return Examples(learner, tokens, targets, max_length, patients=patients, keep=keep, watch=watch)
+    return tokens
 
 
 def _unknown(tokenizer: Any) -> int:

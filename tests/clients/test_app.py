@@ -193,6 +193,31 @@ def test_a_tokeniser_that_quotes_a_row_is_not_quoted(
     assert "ValueError" in caplog.text
 
 
+def test_a_tokeniser_that_fails_at_one_row_asks_nothing_of_a_private_site(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who offers chooses it: if a word in one row could stop a site, it would ask for words."""
+    kind = type(talk.learner.tokenizer)
+    real = kind.__call__
+
+    def fails_at_some(self: Any, texts: list[str], **how: Any) -> Any:
+        if any("note 1" in text for text in texts):
+            raise ValueError(texts)
+        return real(self, texts, **how)
+
+    monkeypatch.setattr(kind, "__call__", fails_at_some)
+    talk.restart(test=Rows(TEXTS[:3], LABELS[:3]))
+    for job in (PRIVATE, EVALUATED):
+        assert not talk.join(job).has_error()
+        assert not talk.order().has_error()
+    assert len(talk.run.examples) == sum("note 1" not in text for text in TEXTS) == 9
+    assert not talk.evaluate().has_error()
+    assert len(talk.run._opened().held_out or ()) == 2
+    assert "the job's tokenizer fails at 7 of 16 training rows" in caplog.text
+    assert "the job's tokenizer fails at 1 of 3 held-out rows" in caplog.text
+    assert SECRET not in caplog.text
+
+
 @pytest.mark.parametrize("job", [PLAIN, PRIVATE], ids=["plain", "private"])
 def test_a_crash_in_training_that_quotes_a_row_is_not_quoted(
     job: Job, talk: Talk, caplog: pytest.LogCaptureFixture

@@ -1,6 +1,7 @@
 """A hospital's own file: read whole or refused, and no line of it counts for nothing."""
 
 import json
+import os
 import re
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -191,6 +192,18 @@ def test_sizes_come_first_and_what_isnt_text_is_refused(tmp_path: Path) -> None:
         SiteFile.read(tmp_path / "site.yaml")
 
 
+def test_a_link_to_a_file_begins_no_state_of_its_own(tmp_path: Path) -> None:
+    filled((tmp_path / "real").resolve(), "[20, 90]")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "site.yaml").symlink_to(tmp_path / "real" / "site.yaml")
+    said = SiteFile.read(tmp_path / "etc" / "site.yaml")
+    assert said.state == (tmp_path / "real").resolve()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for other in ("pipe.yaml", "etc"):
+        with pytest.raises(ConfigError, match="it isn't a file"):
+            SiteFile.read(tmp_path / other)
+
+
 @pytest.mark.long
 @given(st.data())
 def test_a_damaged_file_is_read_otherwise_or_refused_and_never_crashes(data: st.DataObject) -> None:
@@ -224,6 +237,7 @@ def test_a_file_is_written_once_and_not_over_what_people_wrote(tmp_path: Path) -
 def filled(folder: Path, records: str, rows: int = 40, more: str = "") -> SiteFile:
     lines = ["text,label,who"]
     lines += [f"a note {i},{'ab'[i % 2]},p{i // 2}" for i in range(rows)]
+    folder.mkdir(exist_ok=True)
     (folder / "rows.csv").write_text("\n".join(lines))
     text = STRICT.replace("train: null  # file", "train: rows.csv  # file")
     text = text.replace("patient: null  # column", "patient: who  # column")

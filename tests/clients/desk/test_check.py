@@ -63,7 +63,7 @@ def test_what_fits_is_said_to_fit(folder: Path, capsys: pytest.CaptureFixture[st
         ("  patients: null", "  patients: [1, 9]", "says 1 to 9, and the rows have none"),
         ("train: rows.csv", "train: gone.csv", "gone.csv"),
         ('name: "Klinikum Süd, Nord"', "name: other", "the file says 'other', and the keys are of"),
-        ("  keys: .", "  keys: elsewhere", "has no keys"),
+        ("state: .", "state: elsewhere", "has no keys"),
         ("  ends: null", "  ends: 2026-01-31", "today every job is refused, by policy.begins=null"),
         ("  begins: null", "  begins: 9999-01-31", "today every job is refused"),
     ],
