@@ -18,7 +18,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
