@@ -5,7 +5,7 @@ Nothing here is about rows, so an answer by one of these rules may travel as wel
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from clients.limits import Exceeded, Limits
@@ -95,14 +95,11 @@ def _base(base: tuple[str, ...], limits: Limits) -> Iterator[Exceeded]:
 def _dates(now: datetime, limits: Limits) -> Iterator[Exceeded]:
     here = now.astimezone(UTC)
     asked = f"an answer at {here:%Y-%m-%d %H:%M} UTC"
-    if limits.begins is not None and here.date() < _day(limits.begins):
-        yield Exceeded(limit="policy.begins", asked=asked, allowed=limits.begins)
-    if limits.ends is not None and here.date() > _day(limits.ends):
-        yield Exceeded(limit="policy.ends", asked=asked, allowed=limits.ends)
-
-
-def _day(text: str) -> date:
-    return datetime.strptime(text, "%Y-%m-%d").date()
+    first, last = limits.first_day, limits.last_day
+    if first is not None and here.date() < first:
+        yield Exceeded(limit="policy.begins", asked=asked, allowed=str(limits.begins))
+    if last is not None and here.date() > last:
+        yield Exceeded(limit="policy.ends", asked=asked, allowed=str(limits.ends))
 
 
 def _listed(names: list[str] | tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal, TypeAlias
 
 from fedmodel.errors import ConfigError
@@ -94,12 +94,22 @@ class Limits:
                 "one of them out"
             )
         self._check_names()
-        days = [_day(name, getattr(self, name)) for name in ("begins", "ends")]
-        if None not in days and days[0] > days[1]:  # type: ignore[operator]
+        first, last = self.first_day, self.last_day
+        if first is not None and last is not None and first > last:
             raise ConfigError(
                 f"policy.begins={self.begins} is after policy.ends={self.ends}: no job is ever "
                 "taken; exchange them"
             )
+
+    @property
+    def first_day(self) -> date | None:
+        """``begins``, as a day."""
+        return _day("begins", self.begins)
+
+    @property
+    def last_day(self) -> date | None:
+        """``ends``, as a day."""
+        return _day("ends", self.ends)
 
     def _check_names(self) -> None:
         for name, form, what in (
@@ -111,9 +121,9 @@ class Limits:
                     raise ConfigError(f"policy.{name}: expected {what}, got {each!r:.80}")
 
 
-def _day(name: str, text: str | None) -> datetime | None:
+def _day(name: str, text: str | None) -> date | None:
     try:
-        return None if text is None else datetime.strptime(text, "%Y-%m-%d")
+        return None if text is None else datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
         raise ConfigError(
             f"policy.{name} must be a day such as 2026-12-31, or null, got {text!r:.40}"

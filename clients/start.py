@@ -1,7 +1,6 @@
 """Start of a site from its own file: its rows are read, and held against what it declares."""
 
 import logging
-from pathlib import Path
 
 from clients.assemble import SiteConfig, make_site, open_state
 from clients.declared import Declared, Mismatch
@@ -14,7 +13,7 @@ from fedmodel.identity import Roster
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.watch import UNWATCHED, Watch
 
-__all__ = ["check_numbers", "read_rows", "site_config", "start"]
+__all__ = ["check_numbers", "read_rows", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,31 +44,19 @@ def start(
     declared = file.own_numbers()
     rows, test = read_rows(file, watch)
     check_numbers(file.name, declared, rows, test)
-    config = site_config(file, declared)
-    state = open_state(config, entropy, passphrase)
-    site = make_site(config, state, rows, test, roster=roster, entropy=entropy)
-    # A joining asks this too, and what it says there others hear.
-    state.check_rows(file.dataset, *site.columns())
-    return site
-
-
-def site_config(file: SiteFile, declared: Declared, ledger: Path | None = None) -> SiteConfig:
-    """Return what a site's file says, as a site is put together from it.
-
-    Args:
-        file: the hospital's own.
-        declared: what it says of its rows.
-        ledger: file of the ledger, where it isn't in the site's home.
-    """
-    return SiteConfig(
+    config = SiteConfig(
         name=file.name,
         declared=declared,
         home=file.state,
         dataset=file.dataset,
         policy=file.policy,
         performance=file.performance,
-        ledger=ledger,
     )
+    state = open_state(config, entropy, passphrase)
+    site = make_site(config, state, rows, test, roster=roster, entropy=entropy)
+    # A joining asks this too, and what it says there others hear.
+    state.check_rows(file.dataset, *site.columns())
+    return site
 
 
 def read_rows(file: SiteFile, watch: Watch = UNWATCHED) -> tuple[Rows, Rows | None]:
