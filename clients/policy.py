@@ -4,14 +4,15 @@ It outranks every job. A rule is a function of the job, the policy and facts abo
 names what was asked and what is allowed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from clients.approvers import People
 from clients.circumstances import Circumstances, beyond
 from clients.declared import Declared
 from clients.limits import Limits, exceeded
+from fedmodel import config
 from fedmodel.accounting.planning import check_delta
 from fedmodel.budget.figures import figures, said
 from fedmodel.budget.statement import cost_of
@@ -61,6 +62,22 @@ class Policy:
                 "approvers are named, and approval=auto asks nobody; use approval=each, or leave "
                 "approvers and needed out"
             )
+
+    @classmethod
+    def of(cls, rules: Mapping[str, Mapping[str, Any]], people: Mapping[str, Any]) -> "Policy":
+        """Return the policy of the keys that people write.
+
+        Args:
+            rules: keys of ``policy``, ``budget`` and ``floors``, each with their values.
+            people: ``approval``, ``approvers``, ``needed``.
+
+        Raises:
+            ConfigError: for an unknown key, or a rule that no job keeps.
+        """
+        caps = config.build(Caps, rules["budget"], "budget")
+        floors = config.build(Floors, rules["floors"], "floors")
+        limits = config.build(Limits, rules["policy"], "policy")
+        return config.build(cls, {**people, "caps": caps, "floors": floors, "limits": limits})
 
     @property
     def people(self) -> People:

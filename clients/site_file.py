@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clients.declared import Declared, bracket_fault
-from clients.limits import Limits
 from clients.policy import Policy
 from fedmodel import _files, config
 from fedmodel._paths import conf_dir
@@ -20,10 +19,8 @@ from fedmodel.config import suggest
 from fedmodel.data import Source
 from fedmodel.errors import ConfigError, DataError
 from fedmodel.job import Performance
-from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.site_state import dataset_name
 from fedmodel.provision.site_file import PRESETS, SITE_FILE
-from fedmodel.secagg.agreement import Floors
 
 __all__ = ["SITE_FILE", "Link", "SiteFile", "policy_of"]
 
@@ -207,15 +204,7 @@ def policy_of(preset: str, rules: Mapping[str, Mapping[str, Any]]) -> Policy:
         )
     known = parse_yaml(_files.read(conf_dir() / "policy" / f"{preset}.yaml"))
     said = {name: {**known[name], **rules.get(name, {})} for name in _RULES}
-    return config.build(
-        Policy,
-        {
-            **rules.get("approval", {}),
-            "limits": config.build(Limits, said["policy"], "policy"),
-            "caps": config.build(Caps, said["budget"], "budget"),
-            "floors": config.build(Floors, said["floors"], "floors"),
-        },
-    )
+    return Policy.of(said, rules.get("approval", {}))
 
 
 def _section(found: dict[str, Any], name: str) -> Mapping[str, Any]:

@@ -6,16 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from clients.limits import Limits
 from clients.policy import Policy
 from fedmodel import config
 from fedmodel.data import Partition, Source
 from fedmodel.errors import ConfigError
 from fedmodel.job import Proposal
 from fedmodel.job.proposal import group
-from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.site_state import dataset_name
-from fedmodel.secagg.agreement import Floors
 
 __all__ = ["Asked", "Homes", "Scenario"]
 
@@ -157,23 +154,15 @@ def _partition(federation: dict[str, Any], source: Source) -> Partition:
 def _homes(mapping: Mapping[str, Any]) -> Homes:
     budget = dict(group(mapping, "budget"))
     named = {"dataset": budget.pop("dataset")} if "dataset" in budget else {}
-    caps = config.build(Caps, budget, "budget")
-    floors = config.build(Floors, group(mapping, "floors"), "floors")
-    limits = config.build(Limits, group(mapping, "policy"), "policy")
+    rules = {"budget": budget, **{name: group(mapping, name) for name in ("floors", "policy")}}
     asked = Asked.of(mapping)
+    people = {name: getattr(asked, name) for name in ("approval", "approvers", "needed")}
     return config.build(
         Homes,
         {
             **named,
             "state": None if asked.state is None else Path(asked.state),
-            "policy": Policy(
-                caps=caps,
-                floors=floors,
-                limits=limits,
-                approval=asked.approval,
-                approvers=asked.approvers,
-                needed=asked.needed,
-            ),
+            "policy": Policy.of(rules, people),
             "purpose": asked.purpose,
         },
         "budget",
