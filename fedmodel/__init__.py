@@ -7,6 +7,8 @@ The names below are the public interface; each is imported when it is first used
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fedmodel._suites import set_suites
+
 if TYPE_CHECKING:
     from fedmodel.accounting.plan import Plan
     from fedmodel.accounting.remaining import Remaining
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from fedmodel.runs import RunFolder
     from fedmodel.seeds import Entropy, Seed
     from fedmodel.update import Update
+
+set_suites()  # before anything here loads flwr
 
 _HOMES = {
     "fedmodel.cli.interface": ("FinishedRun", "simulate"),
