@@ -21,6 +21,7 @@ from fedmodel.errors import ConfigError, DataError
 from fedmodel.job import Performance
 from fedmodel.ledger.site_state import dataset_name
 from fedmodel.provision.site_file import PRESETS, SITE_FILE
+from fedmodel.transport.proxy import check_own_proxy
 
 __all__ = ["SITE_FILE", "Link", "SiteFile", "policy_of"]
 
@@ -36,12 +37,17 @@ class Link:
         address: host name and port to dial, such as ``fl.example.org:8443``; ``None``: not yet
             known.
         passphrase: where the one is read that the site's keys are sealed under; never one itself.
+        proxy: that the connection goes through, a URL, maybe with user and password; ``none``:
+            through none; ``None``: as the environment says (:mod:`fedmodel.transport.proxy`).
     """
 
     address: str | None = None
     passphrase: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.proxy is not None:
+            check_own_proxy(self.proxy)
         if self.address is None:
             return
         host, _, port = self.address.rpartition(":")

@@ -42,6 +42,7 @@ performance: null  # how this machine goes about a job; null: as the coordinator
 coordinator:
   address: null  # host and port, such as fl.example.org:8443
   passphrase: null  # where it is read: prompt, fd:N or credential:NAME; null: keys in the clear
+  proxy: null  # http://HOST:PORT, or none: never; null: https_proxy and no_proxy say it
 
 approval: {approval}  # each: your people approve every run (fedmodel site); auto: all below
 approvers: []  # who they are, NAME KEY each (fedmodel site key); none: whoever has this site's key

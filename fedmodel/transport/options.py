@@ -4,6 +4,7 @@ gRPC's defaults were measured to be wrong here: two servers could share a port, 
 noticed after a minute more than asked for, and a site's proxy could be passed by.
 """
 
+import os
 import resource
 from datetime import timedelta
 from typing import TypeAlias
@@ -21,6 +22,10 @@ _MOST = 4096  # connections
 _ALIVE = 30_000  # ms without a sign of life until a ping
 _ANSWER = 12_000  # ms until its answer: a dead peer is noticed within the sum
 _LEAST_INTERVAL = 10_000  # ms between a site's pings: more of them are taken as a flood
+
+# gRPC would pass by a proxy that it is told to use, where no_proxy has the host and this is unset.
+# What no_proxy says was heard before a proxy is given to it.
+os.environ["no_grpc_proxy"] = "none.invalid"  # noqa: SIM112  in capitals gRPC doesn't know it
 
 
 def server_options(
