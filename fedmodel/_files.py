@@ -7,6 +7,7 @@ So whoever wants to know what a kill between any two of them leaves behind can p
 import errno
 import fcntl
 import glob
+import mmap
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ __all__ = [
     "LockedFile",
     "locked",
     "make_folder",
+    "mapped",
     "move",
     "read",
     "read_with_mode",
@@ -177,19 +179,45 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = 
         raise
 
 
-def write_whole(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 0o600) -> None:
-    """Replace a file, or leave it as it was, whenever the process is killed.
+def mapped(path: Path) -> memoryview:
+    """Return a file's content without reading it: pages are read as they are looked at.
 
-    Nothing is synced: a power cut may leave a part of it. It is for what may be lost, and is
-    checked when it is read.
+    Nobody may cut the file while somebody looks; that it is removed or replaced does no harm.
+
+    Args:
+        path: of the file, which isn't empty.
+
+    Raises:
+        OSError: when it can't be read, or is empty.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if not os.fstat(handle).st_size:
+            raise OSError(errno.EIO, "it is empty")
+        return memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(handle)
+
+
+def write_whole(
+    path: Path,
+    parts: Iterable[bytes | memoryview],
+    *,
+    mode: int = 0o600,
+    durable: bool = False,
+) -> None:
+    """Replace a file, or leave it as it was, whenever the process is killed.
 
     Args:
         path: of the file; its folder exists.
         parts: of the new content.
         mode: permissions, before the umask.
+        durable: return only once the new content survives a power cut. Otherwise nothing is
+            synced, and a power cut may leave a part of it: that is for what may be lost, and is
+            checked when it is read.
 
     Raises:
-        OSError: then the file is as it was.
+        OSError: then the file is as it was, or (where only the last sync failed) new.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -199,9 +227,13 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 
         try:
             for part in parts:
                 _write(handle, part)
+            if durable:
+                os.fsync(handle)
         finally:
             os.close(handle)
         os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
     except OSError:
         with suppress(OSError):
             os.unlink(temporary)
