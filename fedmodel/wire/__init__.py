@@ -1,5 +1,6 @@
 """Job, updates and protocol bytes ↔ Flower records. Everything from outside is checked here."""
 
+from fedmodel.wire.buffers import packed, unpacked
 from fedmodel.wire.failures import Failure, decode_error, encode_error, unexpected
 from fedmodel.wire.hello import (
     HELLO,
@@ -70,10 +71,12 @@ __all__ = [
     "encode_reply",
     "encode_update",
     "pack",
+    "packed",
     "parcel",
     "sign_content",
     "signed_by",
     "unexpected",
+    "unpacked",
     "update_from_bytes",
     "update_size",
     "update_to_bytes",
