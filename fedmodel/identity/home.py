@@ -14,6 +14,7 @@ The secrets are made here and never leave. The folder is there whole or not at a
 takes the place of what it renews as soon as its certificate is there.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -358,7 +359,8 @@ class PartyHome(HomeFolder):
             return
         try:
             for name in ("tls-key", _REQUEST, _CERTIFICATE):
-                if (renewal / name).exists():
+                # A process that serves with these files may have moved it in the meantime.
+                with suppress(FileNotFoundError):
                     _files.move(renewal / name, self.folder / name)
             _files.remove_folder(renewal)
         except OSError as error:

@@ -148,7 +148,7 @@ class CurrentMaterial:
             self._material = read_material(self._home, self._passphrase, self._purpose)
         except FedmodelError as error:
             self._again = monotonic() + _AGAIN
-            if str(error) != self._told:
+            if seen != self._seen and str(error) != self._told:
                 self._told = str(error)
                 logger.warning("the certificate in use stays, the new files are no good: %s", error)
         else:

@@ -19,6 +19,22 @@ T = TypeVar("T")
 _PIECE = 1 << 16
 _QUEUE = 64  # pieces under way in one direction of a connection
 _WAIT = 60.0  # s for anything that a test waits for
+_LAST = 5.0  # s that the other end of a cut connection has to end
+
+
+class _UpCutError(Exception):
+    """A cut that a test wants, of what goes to the server."""
+
+
+class _DownCutError(Exception):
+    """A cut that a test wants, of what comes from the server."""
+
+
+def _end(writer: asyncio.StreamWriter) -> None:
+    if writer.can_write_eof():
+        writer.write_eof()
+    else:  # TLS ends both ways at once
+        writer.close()
 
 
 class Forwarder:
@@ -74,7 +90,9 @@ class Forwarder:
         self._loop.call_soon_threadsafe(self._flowing.set)
 
     def cut_after(self, count: int, way: Way = "up") -> None:
-        """Reset the connection in which so many more bytes have passed, once.
+        """Cut the connection in which so many more bytes have passed, once.
+
+        It is reset at the end that sends; the other one gets what has passed, and then the end.
 
         Args:
             count: bytes from now on that still pass, exactly.
@@ -119,8 +137,10 @@ class Forwarder:
         await self._cut_all()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _reset(self, task: asyncio.Task[None]) -> None:
+    def _reset(self, task: asyncio.Task[None], but: asyncio.StreamWriter | None = None) -> None:
         for writer in self._open.get(task, []):
+            if writer is but:
+                continue
             held: socket.socket | None = writer.get_extra_info("socket")
             with suppress(OSError, AttributeError):
                 if held is not None:
@@ -157,9 +177,27 @@ class Forwarder:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", port, ssl=onward)
         if (task := asyncio.current_task()) is not None:
             self._open[task].append(to_server)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._carry(reader, to_server, "up"))
-            group.create_task(self._carry(from_server, writer, "down"))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._carry(reader, to_server, "up"))
+                group.create_task(self._carry(from_server, writer, "down"))
+        except* _UpCutError:
+            await self._end_after_cut(from_server, to_server)
+        except* _DownCutError:
+            await self._end_after_cut(reader, writer)
+
+    async def _end_after_cut(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """End a connection at the end that got what has passed, so that it gets all of it."""
+        if (task := asyncio.current_task()) is not None:
+            self._reset(task, but=writer)
+        _end(writer)
+        # What isn't read when a socket is closed turns the end into a reset, which overtakes.
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_LAST):
+                while await reader.read(_PIECE):
+                    pass
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way
@@ -181,10 +219,7 @@ class Forwarder:
                 if not data:
                     break
                 await self._pass(data, writer, way)
-        if writer.can_write_eof():
-            writer.write_eof()
-        else:  # TLS ends both ways at once
-            writer.close()
+        _end(writer)
 
     async def _pass(self, data: bytes, writer: asyncio.StreamWriter, way: Way) -> None:
         last = self._cuts.get(way)
@@ -197,7 +232,7 @@ class Forwarder:
         await writer.drain()
         self.passed[way] += len(data)
         if last is not None:
-            raise ConnectionResetError("cut, as the test wants it")
+            raise _UpCutError if way == "up" else _DownCutError
         if self.rate:
             await asyncio.sleep(len(data) / self.rate)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fedmodel import _files
 from fedmodel.errors import (
     ConfigError,
     EquivocationError,
@@ -337,3 +338,24 @@ def test_a_first_certificate_that_comes_late_doesnt_end_a_renewal(world: World) 
     request = world.north.renew()
     world.north.take(None, late)
     assert world.north.request() == request
+
+
+def test_a_renewal_is_settled_by_two_processes_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.admit()
+    world.take(world.north)
+    renewed = world.north.renew()
+    world.admit(world.north)
+    move = _files.move
+
+    def moved_before(source: Path, target: Path) -> None:
+        move(source, target)
+        move(source, target)  # as the other's turn
+
+    monkeypatch.setattr(_files, "move", moved_before)
+    world.take(world.north)
+    found = world.north.certificate()
+    assert found is not None
+    assert found.key == certified_key(kept_secret(world.north.folder / "tls-key", "tls-key"))
+    assert world.north.request() == renewed
