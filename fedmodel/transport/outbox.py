@@ -106,6 +106,20 @@ class Outbox:
         self._seq += 1
         return self._seq
 
+    def before(self, member: int) -> str:
+        """Return the digest of the last order that was posted to a member; empty: there was none.
+
+        The header of the next one names it. So one order's digest stands for all before it, and two
+        coordinators of one epoch can't agree on an order again once they differed on one.
+
+        Args:
+            member: whose.
+
+        Raises:
+            ProtocolError: for nobody's member.
+        """
+        return next(reversed(self._member(member).sent.values()), "")
+
     def post(self, member: int, seq: int, digest: str, now: float, deadline: float) -> Stamp:
         """Wait for the reply to an order from now on. Whoever is connected is sent it now.
 
@@ -115,7 +129,7 @@ class Outbox:
         Args:
             member: whom it is for.
             seq: from :meth:`next_seq`; orders of a member are posted as their numbers grow.
-            digest: SHA-256 (hex) of its signed header.
+            digest: SHA-256 (hex) of its signed header, in which :meth:`before` stands.
             now: the time.
             deadline: time from which on no reply counts.
 

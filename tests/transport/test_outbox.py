@@ -184,6 +184,7 @@ def test_orders_are_posted_in_order_to_members() -> None:
     first, second = outbox.next_seq(), outbox.next_seq()
     outbox.post(0, second, digest(2), 0.0, 1.0)
     outbox.post(1, first, digest(1), 0.0, 1.0)
+    assert [outbox.before(member) for member in (0, 1)] == [digest(2), digest(1)]
     for seq in (first, second, 3):
         with pytest.raises(ProtocolError, match="in order"):
             outbox.post(0, seq, digest(3), 0.0, 1.0)
