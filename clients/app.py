@@ -25,7 +25,7 @@ from clients.round_files import forget
 from clients.site import Site
 from clients.site_run import SiteRun
 from fedmodel import wire
-from fedmodel.errors import FedmodelError, ProtocolError
+from fedmodel.errors import FedmodelError, ProtocolError, UnjoinedError
 from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["SiteApp", "app", "make_app"]
@@ -201,7 +201,7 @@ def make_app(site_of: SiteOf) -> ClientApp:
 
 def _run(node: _Node) -> SiteRun:
     if node.run is None:
-        raise ProtocolError("this site hasn't joined the job; send query.join first")
+        raise UnjoinedError("this site hasn't joined the job; send query.join first")
     return node.run
 
 

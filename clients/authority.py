@@ -10,7 +10,7 @@ from pathlib import Path
 from clients.exchange.roster import own_roster
 from clients.site import Site
 from fedmodel import _files, wire
-from fedmodel.errors import ReplayError, RunFolderError, UnsignedError
+from fedmodel.errors import ReplayError, RunFolderError, UnjoinedError, UnsignedError
 from fedmodel.identity.validity import utc_now
 from fedmodel.wire import HELLO, Content, Instruction, Offer, Order
 
@@ -71,6 +71,7 @@ class Authority:
 
         Raises:
             UnsignedError: when it hasn't, or for something else.
+            UnjoinedError: when this process hasn't been asked who it is.
             ExpiredError: when the site's roster is over.
             ReplayError: when what it is signed for is over.
         """
@@ -82,7 +83,7 @@ class Authority:
             return
         begun = self._begun
         if begun is None:
-            raise UnsignedError(
+            raise UnjoinedError(
                 f"'{kind}' came before this process was asked who it is (query.hello): it can't be "
                 "told whether it is of now. Let the coordinator begin a joining"
             )

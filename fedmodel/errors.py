@@ -15,6 +15,7 @@
         ├── PrivacyError           a guard found that a privacy promise would not hold
         ├── ProtocolError          a message from another party isn't what the protocol says
         │   ├── UnsignedError      … its sender hasn't signed it, or for something else
+        │   ├── UnjoinedError      … it is for a process of a site that has joined, and this hasn't
         │   ├── ReplayError        … it belongs to a round or a stage that is over
         │   ├── AccusationError    … what another site has sent can't be used
         │   └── EquivocationError  … it contradicts what was said before, or to others
@@ -110,6 +111,10 @@ class ProtocolError(RunError):
 
 class UnsignedError(ProtocolError):
     """An offer or order isn't signed by the coordinator, for this site and what it is sent for."""
+
+
+class UnjoinedError(ProtocolError):
+    """A message is for a process of a site that has joined the run, and this one hasn't."""
 
 
 class ReplayError(ProtocolError):

@@ -100,6 +100,7 @@ class Coordinator:
         exclude: nodes that its operator leaves out.
         entropy: real randomness: names of joinings.
         timeout: seconds to wait for the sites in a round.
+        grace: seconds before a round in which sites may come back, where too few are connected.
         reporter: who is told.
     """
 
@@ -120,6 +121,7 @@ class Coordinator:
     exclude: frozenset[int] = frozenset()
     entropy: Entropy = field(default_factory=Entropy)
     timeout: float = 3600.0
+    grace: float = 0.0
     reporter: Reporter = field(default_factory=Silent)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from fedmodel import wire
 from fedmodel.errors import ProtocolError, QuorumError
 from fedmodel.job import Job
-from fedmodel.wire import Content, Leave, Offer
+from fedmodel.wire import Content, Failure, Leave, Offer
 from server.answers import Answer, Check
 from server.coordinator import Coordinator
 from server.exchange.channel import Channel
@@ -18,18 +18,24 @@ __all__ = ["join", "leave", "quorum", "require_quorum", "standing_noted"]
 _LEFT_OUT = "left out by this coordinator's operator (federation.exclude)"
 
 
-def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict[int, str | None]:
+def join(
+    channel: Channel,
+    coordinator: Coordinator,
+    exchange: Exchange,
+    refused: Mapping[int, Failure] | None = None,
+) -> dict[int, Failure | None]:
     """Offer the job to every node.
 
     Args:
         channel: to the nodes.
         coordinator: of the run.
         exchange: that admits the sites.
+        refused: nodes that have refused for good, and why: they aren't asked again.
 
     Returns:
         Node id → ``None`` where it joined, or why not.
     """
-    job, memory = coordinator.job, coordinator.memory
+    job, memory, refused = coordinator.job, coordinator.memory, refused or {}
     greeted = _greeted(channel, coordinator, exchange.joining)
     offers = {
         node: wire.encode_offer(
@@ -44,19 +50,23 @@ def join(channel: Channel, coordinator: Coordinator, exchange: Exchange) -> dict
             )
         )
         for node, unknown in greeted.items()
-        if unknown is None and node not in coordinator.exclude
+        if unknown is None and node not in coordinator.exclude and node not in refused
     }
     answers = {answer.node: answer for answer in channel.ask("query.join", offers)}
     note = standing_noted(coordinator)
-    joined: dict[int, str | None] = {
-        node: _LEFT_OUT
-        if node in coordinator.exclude
-        else unknown or _refusal(channel, answers.get(node), note, exchange, node)
-        for node, unknown in greeted.items()
-    }
+
+    def outcome(node: int, unknown: str | None) -> Failure | None:
+        if node in coordinator.exclude:
+            return Failure(reason=_LEFT_OUT)
+        if unknown is not None:
+            return Failure(reason=unknown)
+        return refused.get(node) or _refusal(channel, answers.get(node), note, exchange, node)
+
+    joined = {node: outcome(node, unknown) for node, unknown in greeted.items()}
     memory.save()
     _note_refusals(coordinator, channel, answers)
-    coordinator.reporter.sites_joined(joined)
+    told = {node: None if f is None else f.reason for node, f in joined.items()}
+    coordinator.reporter.sites_joined(told)
     return joined
 
 
@@ -169,17 +179,17 @@ def _note_refusals(
 
 def _refusal(
     channel: Channel, answer: Answer | None, note: Check, exchange: Exchange, node: int
-) -> str | None:
+) -> Failure | None:
     """Return why a node hasn't joined, ``None`` if it has."""
     if answer is None:
-        return "no answer in time"
+        return Failure(reason="no answer in time")
     if answer.failure is not None:
-        return answer.failure.reason
+        return answer.failure
     try:
         if answer.content is not None:
             note(node, answer.content)
             members = {} if channel.voice is None else channel.voice.members
             exchange.admit(node, answer.content, members.get(node))
     except ProtocolError as error:
-        return f"malformed answer: {error}"
+        return Failure(reason=f"malformed answer: {error}", wrong=True)
     return None

@@ -1,4 +1,4 @@
-"""A ``LoopbackGrid`` that loses, repeats and delays messages on purpose.
+"""A ``LoopbackGrid`` that loses, repeats and delays messages, and restarts sites, on purpose.
 
 For tests, and for who wants to see how a job bears a bad network::
 
@@ -6,11 +6,12 @@ For tests, and for who wants to see how a job bears a bad network::
     grid = functools.partial(FaultyGrid, faults=faults)
     play(parties, folder, Silent(), grid=grid)
 
-Site names in alphabetical order are nodes 2, 3, 4, … of a simulation.
+Site names in alphabetical order are nodes 2, 3, 4, … of a simulation. A site that restarts is a new
+``SiteApp`` on the same state, which the caller makes.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,9 +21,9 @@ from flwr.supercore.run import Run
 
 from simulations.loopback import LoopbackGrid
 
-__all__ = ["Fault", "FaultyGrid", "Happened", "What"]
+__all__ = ["Fault", "FaultyGrid", "Happened", "KnowingGrid", "What"]
 
-What = Literal["there", "back", "twice", "late"]
+What = Literal["there", "back", "twice", "late", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +34,20 @@ class Fault:
         what: ``there``: the message is lost on the way to the site, which does nothing; ``back``:
             the site does what it is told, and its reply is lost; ``twice``: the message reaches
             the site twice, and so do two replies the coordinator; ``late``: the reply comes among
-            those to the next messages that the coordinator sends.
+            those to the next messages that the coordinator sends; ``none``: nothing.
         kind: type of the message, such as ``train``, ``query.join`` or ``query.open``; ``None``:
             any.
         node: the site; ``None``: any.
         times: which messages of a kind to a node, counted from 1 over the whole run (each attempt
             of a round sends anew); empty: all.
+        restart: another process of the site is there after that.
     """
 
     what: What
     kind: str | None = None
     node: int | None = None
     times: tuple[int, ...] = ()
+    restart: bool = False
 
     def hits(self, kind: str, node: int, time: int) -> bool:
         """Return whether a message is one of those that this is about."""
@@ -75,6 +78,7 @@ class FaultyGrid(LoopbackGrid):
         contexts: node id → that node's context.
         run: the Flower run.
         faults: what goes wrong; of several that hit one message, the first.
+        anew: makes the app of a node's next process, where one restarts.
     """
 
     def __init__(
@@ -84,12 +88,26 @@ class FaultyGrid(LoopbackGrid):
         run: Run,
         *,
         faults: Sequence[Fault] = (),
+        anew: Callable[[int], ClientApp] | None = None,
     ) -> None:
         super().__init__(client, contexts, run)
         self._faults = tuple(faults)
         self._sent: Counter[tuple[str, int]] = Counter()
         self._late: list[Message] = []
+        self._anew = anew
+        self.restarts: Counter[int] = Counter()  # node → how often
         self.happened: list[Happened] = []
+
+    def restart(self, node: int) -> None:
+        """Let a node's process end, and another one be there.
+
+        Raises:
+            ValueError: where nothing makes one.
+        """
+        if self._anew is None:
+            raise ValueError("nothing makes the app of a new process; give anew=…")
+        self.restarts[node] += 1
+        self.replace(node, self._anew(node))
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -108,11 +126,37 @@ class FaultyGrid(LoopbackGrid):
         if fault is None:
             return [self._deliver(message)]
         self.happened.append(Happened(fault.what, kind, node, time))
-        if fault.what == "there":
+        replies = self._harmed(fault.what, message)
+        if fault.restart:
+            self.restart(node)
+        return replies
+
+    def _harmed(self, what: What, message: Message) -> list[Message]:
+        if what == "there":
             return []
         replies = [self._deliver(message)]
-        if fault.what == "twice":
+        if what == "none":
+            return replies
+        if what == "twice":
             return [*replies, self._deliver(message)]
-        if fault.what == "late":
+        if what == "late":
             self._late += replies
         return []
+
+
+class KnowingGrid(FaultyGrid):
+    """A ``FaultyGrid`` that knows which process of a site is there, as the network does.
+
+    Who is in ``away`` isn't connected: nothing reaches it.
+    """
+
+    away: frozenset[int] = frozenset()
+
+    def incarnations(self) -> dict[int, str]:
+        """Return node → name of the process that is there now."""
+        there = set(self.get_node_ids()) - self.away
+        return {node: f"process {self.restarts[node]}" for node in sorted(there)}
+
+    def _carried(self, message: Message) -> list[Message]:
+        gone = message.metadata.dst_node_id in self.away
+        return [] if gone else super()._carried(message)

@@ -82,6 +82,7 @@ class LoopbackGrid(Grid):
     def __init__(self, client: ClientApp, contexts: Mapping[int, Context], run: Run) -> None:
         self._client = client
         self._contexts = dict(contexts)
+        self._others: dict[int, ClientApp] = {}
         self._replies: dict[str, Message] = {}
         self._counter = 0
         self.traffic = Traffic()
@@ -113,6 +114,15 @@ class LoopbackGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes' ids."""
         return list(self._contexts)
+
+    def replace(self, node: int, client: ClientApp) -> None:
+        """Let a node be another process from now on: an app that knows nothing of what was.
+
+        Args:
+            node: whose process has ended.
+            client: the app of the new one.
+        """
+        self._others[node] = client
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver messages and keep the replies for :meth:`pull_messages`."""
@@ -146,7 +156,8 @@ class LoopbackGrid(Grid):
         try:
             if node not in self._contexts:
                 raise LookupError(f"no node {node}")
-            reply = self._client(delivered, self._contexts[node])
+            client = self._others.get(node, self._client)
+            reply = client(delivered, self._contexts[node])
         except Exception as error:
             # As over a network: the coordinator learns that it failed, not the traceback.
             logger.error("node %s: the client app raised %s", node, type(error).__name__)

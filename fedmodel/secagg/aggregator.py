@@ -57,6 +57,7 @@ class Aggregator:
         agreement: what was agreed on.
         members: number → Ed25519 public key, from the roster.
         sign: signs by the coordinator's identity.
+        blame: what was found out about the sites before; ``None``: nothing.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class Aggregator:
         agreement: Agreement,
         members: Mapping[int, bytes],
         sign: Callable[[bytes], bytes],
+        blame: Blame | None = None,
     ) -> None:
         self.agreement = agreement
         self._members = dict(members)
         self._sign = sign
-        self.blame = Blame(agreement.colluders)
+        self.blame = blame or Blame(agreement.colluders)
         self._adverts: dict[int, Advert] = {}
 
     def take_advert(self, data: bytes, latest: int | None = None) -> int:

@@ -15,7 +15,7 @@ __all__ = ["Blame"]
 
 
 class Blame:
-    """What one coordinator has found out about the sites of a joining.
+    """What one coordinator has found out about the sites of a run.
 
     Args:
         colluders: so many sites may lie.
@@ -27,6 +27,7 @@ class Blame:
         self._disputes: dict[tuple[int, int], str] = {}  # accuser, accused → why
         self._now: set[tuple[int, int]] = set()  # those of this round
         self._done: set[int] = set()
+        self._said: set[int] = set()
 
     def begin_round(self) -> None:
         """Begin a round: who is only in dispute takes part again."""
@@ -58,6 +59,12 @@ class Blame:
                     f"{len(others)} sites are in dispute with it, more than may collude: "
                     f"{next(iter(pairs.values()))}"
                 )
+        return found
+
+    def news(self) -> dict[int, str]:
+        """Return of those that are wrong whom this hasn't returned before."""
+        found = {member: why for member, why in self.wrong().items() if member not in self._said}
+        self._said |= found.keys()
         return found
 
     def disputed(self) -> dict[int, str]:

@@ -17,6 +17,7 @@ from fedmodel.errors import (
     ProtocolError,
     RangeError,
     RefusedError,
+    UnjoinedError,
 )
 
 __all__ = ["Failure", "decode_error", "encode_error", "unexpected"]
@@ -26,11 +27,13 @@ _ELSEWHERE = "see the site's own log"
 # The name of a rule of the site's policy stands before what it says, where that may travel.
 _RULE = re.compile(r"\[([a-z_.]{1,40})\] ")
 _ACCUSED = re.compile(r"the shares from site ([1-9]\d{0,4}): ")
+_LASTING = {BudgetError.__name__, ConfigError.__name__, ModelError.__name__}
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
     (201, BudgetError, True),
     (202, RefusedError, True),
     (208, AccusationError, True),
+    (209, UnjoinedError, True),
     (203, ProtocolError, True),
     (204, ConfigError, True),
     (205, ModelError, False),  # tells about files at the site
@@ -61,6 +64,21 @@ class Failure:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", escaped(self.reason))
+
+    @property
+    def unjoined(self) -> bool:
+        """Whether another process is there than the one that had joined."""
+        return self.kind == UnjoinedError.__name__
+
+    @property
+    def away(self) -> bool:
+        """Whether nothing has come of a site that says why: it may be on its way."""
+        return not self.kind and not self.wrong
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the same process of the site would say the same again."""
+        return self.rule is not None or self.kind in _LASTING
 
 
 def encode_error(error: Exception, reply_to: Message, *, candid: bool = False) -> Message:

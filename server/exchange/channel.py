@@ -1,6 +1,7 @@
 """The channel to the sites: asks them over Flower's grid, and reads who answered."""
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol, runtime_checkable
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -10,9 +11,17 @@ from fedmodel.wire import Content
 from server.answers import Answer
 from server.exchange.voice import Moment, Voice
 
-__all__ = ["Channel"]
+__all__ = ["Channel", "KnowsProcesses"]
 
 ANYTIME = Moment()
+
+
+@runtime_checkable
+class KnowsProcesses(Protocol):
+    """A grid that knows which process of a site is connected."""
+
+    def incarnations(self) -> Mapping[int, str]:
+        """Return node → name of the process that is connected there now; none: not there."""
 
 
 class Channel:
@@ -30,10 +39,20 @@ class Channel:
         self._grid = grid
         self._timeout = timeout
         self.voice: Voice | None = None
+        self._joinings = 0
 
     def nodes(self) -> list[int]:
         """Return the nodes that there are, in rising order."""
         return sorted(self._grid.get_node_ids())
+
+    def incarnations(self) -> dict[int, str]:
+        """Return node → name of the process that is there now; who isn't connected isn't in it.
+
+        To a grid that doesn't know such, each node that there is is always the same one.
+        """
+        if isinstance(self._grid, KnowsProcesses):
+            return dict(self._grid.incarnations())
+        return dict.fromkeys(self.nodes(), "")
 
     def greet(self, joining: str) -> dict[int, str | None]:
         """Ask all nodes who they are that haven't said so in a joining.
@@ -46,6 +65,8 @@ class Channel:
             voice, where each is whoever the grid says, all are known.
         """
         nodes, voice = self.nodes(), self.voice
+        if voice is None or voice.joining != joining:
+            self._joinings += 1
         if voice is None:
             return dict.fromkeys(nodes)
         known = voice.members if voice.joining == joining else {}
@@ -79,6 +100,8 @@ class Channel:
         return self._send(kind, contents, group)
 
     def _send(self, kind: str, contents: Mapping[int, Content], group: str) -> list[Answer]:
+        if self._joinings > 1:  # an answer of an earlier joining is none in this
+            group = f"{group}+{self._joinings}"
         messages = [
             Message(content, node, kind, group_id=group) for node, content in contents.items()
         ]

@@ -141,4 +141,5 @@ class Legs:
             if failure.accuses in self._of_number and kind == "train":
                 self._blame.dispute(self._numbers[node], failure.accuses, reason)
             # A later failure mostly follows from the first one.
-            self.failures.setdefault(node, wire.Failure(reason=reason, budget=failure.budget))
+            told = wire.Failure(reason=reason, budget=failure.budget, kind=failure.kind)
+            self.failures.setdefault(node, told)

@@ -14,6 +14,7 @@ from fedmodel.errors import ConfigError, ProtocolError, QuorumError
 from fedmodel.runs import Begun
 from fedmodel.secagg.aggregator import Aggregator, Attempt
 from fedmodel.secagg.agreement import Agreement
+from fedmodel.secagg.blame import Blame
 from fedmodel.secagg.checks import upload_size
 from fedmodel.secagg.manifest import Manifest
 from fedmodel.secagg.messages import Upload, largest
@@ -50,12 +51,15 @@ class Summed:
         coordinator: of a job with ``secagg=on``, with its keys and, where it takes the optimiser's
             steps, rates.
         reached: the last round that it has finished.
+        blame: what was found out about sites in earlier joinings of the run.
 
     Raises:
         ConfigError: when one of them is missing.
     """
 
-    def __init__(self, coordinator: Coordinator, reached: int = 0) -> None:
+    def __init__(
+        self, coordinator: Coordinator, reached: int = 0, blame: Blame | None = None
+    ) -> None:
         keys, self._job = coordinator.keys, coordinator.job
         if keys is None:
             raise ConfigError(
@@ -77,7 +81,7 @@ class Summed:
             count=first.count,
         )
         self._aggregator = Aggregator(
-            agreement=agreement, members=keys.roster.keys, sign=keys.signer.sign
+            agreement=agreement, members=keys.roster.keys, sign=keys.signer.sign, blame=blame
         )
         self._folder = coordinator.folder
         self._begun = self._folder.begun() if self._folder else Begun()
@@ -149,6 +153,12 @@ class Summed:
 
     def _blamed(self, legs: Legs) -> dict[int, str]:
         blame, known = self._aggregator.blame, self._roll.numbers.values()
+        for member, why in blame.news().items():
+            name = self._keys.roster.member(member).name
+            logger.warning(
+                "site %s is wrong, and is left out of this run's sums as far as enough sites are "
+                "left: %s", name, why,
+            )  # fmt: skip
         found = blame.disputed() | blame.wrong()
         return {legs.nodes((n,))[0]: why for n, why in found.items() if n in known}
 

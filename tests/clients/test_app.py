@@ -92,7 +92,7 @@ def refusal(reply: Message, kind: str) -> str:
 
 
 def test_training_before_joining_is_refused(talk: Talk) -> None:
-    assert "join first" in refusal(talk.order(), "ProtocolError").replace("query.join", "join")
+    assert "join first" in refusal(talk.order(), "UnjoinedError").replace("query.join", "join")
 
 
 def test_a_node_without_a_site_is_refused() -> None:
@@ -191,7 +191,7 @@ def test_an_evaluation_proves_that_the_ledger_has_grown_from_where_the_order_kno
 
 
 def test_evaluations_that_do_not_belong_are_refused_and_cost_nothing(talk: Talk) -> None:
-    assert "join" in refusal(talk.evaluate(), "ProtocolError")
+    assert "join" in refusal(talk.evaluate(), "UnjoinedError")
     talk.restart(test=Rows(TEXTS[:6], LABELS[:6]))
     assert not talk.join(EVALUATED).has_error()
     size = talk.learner.layout.total

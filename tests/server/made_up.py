@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
 from fedmodel import wire
-from fedmodel.errors import BudgetError, RefusedError
+from fedmodel.errors import BudgetError, RefusedError, UnjoinedError
 from fedmodel.job import Aggregation, Federation, Job, Privacy, Train
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
@@ -59,7 +59,7 @@ class Sites:
             order = wire.decode_order(message.content)
             self.orders.append((order.round, context.node_id))
             error = self.trouble(context.node_id, order.round)
-            if isinstance(error, BudgetError | RefusedError):
+            if isinstance(error, BudgetError | RefusedError | UnjoinedError):
                 return wire.encode_error(error, message)
             if error is not None:
                 raise error

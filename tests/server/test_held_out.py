@@ -8,7 +8,7 @@ import pytest
 
 from fedmodel.errors import BudgetError, ProtocolError, QuorumError, RefusedError
 from fedmodel.job import Job
-from server import rounds
+from server import progress
 from server.ledger_memory import LedgerMemory
 from tests.conftest import new_run
 from tests.server.made_up import NODES, PRIVATE, Sites, job_of, only, play
@@ -97,7 +97,7 @@ def test_a_crash_before_the_release_is_kept_asks_again_and_trains_no_more(tmp_pa
 
     sites = Sites()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounds, "publish", cut)
+        patch.setattr(progress, "publish", cut)
         with pytest.raises(OSError, match="power cut"):
             play(job, sites, folder=folder)
     assert len(sites.released) == 4

@@ -2,14 +2,16 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.clientapp import ClientApp
 
 import clients.assemble
+from clients.app import SiteApp
 from clients.declared import count_units
 from clients.site import Site
 from fedmodel.agreement import Facts, complete, complete_model
@@ -26,6 +28,7 @@ from fedmodel.job import (
     Train,
 )
 from fedmodel.ledger import Ledger, SpendEntry
+from fedmodel.ledger.site_state import SiteState
 from fedmodel.runs import RunFolder
 from fedmodel.secagg.fixedpoint import FixedPoint
 from fedmodel.seeds import Seed
@@ -33,7 +36,7 @@ from fedmodel.training.learner import network, resident
 from fedmodel.update import Vector
 from server.coordinator import RunResult, Silent
 from simulations import play as playing
-from simulations.faults import Fault, FaultyGrid
+from simulations.faults import Fault, FaultyGrid, KnowingGrid
 from simulations.parties import Parties
 from simulations.play import Played, play
 from simulations.scenario import Homes
@@ -90,8 +93,10 @@ class Watched(FaultyGrid):
     relay: Callable[[str, int, Message], Message] = staticmethod(lambda kind, node, reply: reply)
     before: Callable[[str, int, Message], Message] = staticmethod(lambda kind, node, sent: sent)
 
-    def __init__(self, *parts: Any, faults: Sequence[Fault] = (), **hooks: Any) -> None:
-        super().__init__(*parts, faults=faults)
+    def __init__(
+        self, *parts: Any, faults: Sequence[Fault] = (), anew: Any = None, **hooks: Any
+    ) -> None:
+        super().__init__(*parts, faults=faults, anew=anew)
         self.crossed: list[Crossed] = []
         self.replay: int | None = None  # a node to which every message is sent again
         self.replayed: list[tuple[str, str]] = []  # kind of message, why it wasn't answered
@@ -119,6 +124,10 @@ class Watched(FaultyGrid):
 
     def replies(self, kind: str, node: int | None = None) -> list[Crossed]:
         return [c for c in self.crossed if c.reply and c.kind == kind and node in (None, c.node)]
+
+
+class Knowing(Watched, KnowingGrid):
+    """Knows besides which process of a site is there."""
 
 
 @dataclass
@@ -219,6 +228,7 @@ class Lab:
         folder: RunFolder | None = None,
         error: type[FedmodelError] | None = None,
         watch: Callable[[Watched], None] = lambda grid: None,
+        kind: type[Watched] = Watched,
         **hooks: Any,
     ) -> Ran:
         """Run a job through the apps.
@@ -230,6 +240,7 @@ class Lab:
             folder: of a run to go on with.
             error: that the run must end with.
             watch: is given the grid before anything is sent.
+            kind: of grid.
             hooks: of the grid.
         """
         self.count += 1
@@ -246,8 +257,14 @@ class Lab:
         grids: list[Watched] = []
         made: list[Site] = []
 
+        def anew(node: int) -> ClientApp:
+            """Start a node's site anew: all that it has is what it has written."""
+            site = made[node - 2]
+            state = SiteState(site.state.folder, site.name)
+            return SiteApp(lambda context: replace(site, state=state)).app
+
         def grid(*parts: Any) -> Watched:
-            grids.append(Watched(*parts, faults=tuple(faults), **hooks))
+            grids.append(kind(*parts, faults=tuple(faults), anew=anew, **hooks))
             watch(grids[-1])
             return grids[-1]
 

@@ -107,7 +107,7 @@ def test_another_model_for_one_site_is_noticed_there_before_it_spends(
     def order(self: Any, node: int, round_: int, vector: Any, model: str) -> Any:
         if node != 4:
             return real(self, node, round_, vector, model)
-        other = self.vector.copy()
+        other = self.progress.vector.copy()
         other[0] += 1
         return real(self, node, round_, wire.pack(other), vector_sha256(other))
 
@@ -269,10 +269,10 @@ def test_a_run_that_was_killed_between_rounds_goes_on(
 ) -> None:
     job, real = lab.job(privacy=privacy, rounds=3), rounds._Run.play
 
-    def play(self: Any, exchange: Any, nodes: Any) -> None:
-        if self.round == 2:
+    def play(self: Any) -> None:
+        if self.progress.round == 2:
             raise KeyboardInterrupt
-        real(self, exchange, nodes)
+        real(self)
 
     folder = new_run(lab.folder / "run")
     with monkeypatch.context() as patch:

@@ -209,7 +209,7 @@ def test_a_run_that_is_interrupted_has_copies_of_its_ledgers(
     folder, real = new_run(tmp_path / "run"), server.rounds._Run.play
 
     def interrupted(self: Any, *rest: Any) -> None:
-        if self.round == 1:
+        if self.progress.round == 1:
             raise KeyboardInterrupt
         real(self, *rest)
 

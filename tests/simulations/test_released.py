@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import server.rounds
+import server.progress
 from clients.account import Account
 from fedmodel import cli
 from fedmodel.accounting.claims import claim
@@ -116,7 +116,7 @@ def test_answers_lost_in_a_crash_are_not_given_twice(
     def power_cut(*_: Any) -> Any:
         raise OSError("power cut")
 
-    monkeypatch.setattr(server.rounds, "publish", power_cut)
+    monkeypatch.setattr(server.progress, "publish", power_cut)
     with pytest.raises(OSError, match="power cut"):
         run(tmp_path, FEW, "privacy=record")
     monkeypatch.undo()

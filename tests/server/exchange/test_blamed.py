@@ -44,9 +44,10 @@ def rubbish_for(*holders: int) -> Meddle:
     return meddle
 
 
-def test_who_is_proved_wrong_is_named_and_asked_no_more() -> None:
+def test_who_is_proved_wrong_is_named_and_asked_no_more(caplog: pytest.LogCaptureFixture) -> None:
     sites = Sites(job_of(rounds=3), cut)
     result, rows = play(sites)
+    assert caplog.text.count("site s4 is wrong, and is left out of this run's sums") == 1
     assert times(sites, "query.open", 4) == 1
     assert times(sites, "query.open", 3) == 3
     assert [row["updates"] for row in rows] == [4, 4, 4]

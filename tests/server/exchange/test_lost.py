@@ -13,11 +13,11 @@ from fedmodel.errors import QuorumError, RefusedError
 from fedmodel.runs import Begun, RunFolder
 from fedmodel.secagg.blame import Blame
 from fedmodel.secagg.messages import Reveal, Share, encode
-from server import rounds
 from server.answers import nothing
 from server.exchange.legs import Legs
 from server.exchange.summed import Summed
 from server.optimizer import ServerOptimizer
+from server.progress import Progress
 from tests.conftest import new_run
 from tests.server.exchange import masked
 from tests.server.exchange.masked import (
@@ -110,7 +110,7 @@ def test_a_sum_of_fewer_than_the_quorum_is_not_used_after_a_resume_either(
     folder, job = new_run(tmp_path / "run"), job_of(rounds=2, federation={"quorum": quorum})
     with monkeypatch.context() as patch:
         if quorum < 1:  # dies where the other run is ended for its quorum
-            patch.setattr(rounds._Run, "keep", lambda *_: 1 / 0)
+            patch.setattr(Progress, "keep", lambda *_: 1 / 0)
         with pytest.raises(QuorumError if quorum == 1 else ZeroDivisionError):
             play(first := Remembering(job, raising=refusing("train", 4)), folder=folder)
     assert folder.kept_round() is None
@@ -125,7 +125,7 @@ def test_a_sum_of_fewer_than_the_quorum_is_not_kept_where_its_round_is_skipped(
     job = job_of(rounds=2, federation={"quorum": 1.0, "below_quorum": "skip"})
     folder = new_run(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(rounds._Run, "finish", lambda *_: 1 / 0)
+        patch.setattr(Progress, "finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             play(first := Remembering(job, raising=refusing("train", 4)), folder=folder)
     assert folder.kept_round() is None
@@ -154,7 +154,7 @@ def test_a_recovered_sum_counts_all_that_are_in_it_and_all_that_were_asked(
         return
     if dies:  # between the sum and its checkpoint
         with monkeypatch.context() as patch:
-            patch.setattr(rounds._Run, "finish", lambda *_: 1 / 0)
+            patch.setattr(Progress, "finish", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 play(again, folder=folder)
     result, _ = play(again, folder=folder)
@@ -202,7 +202,7 @@ def test_a_coordinator_that_dies_between_sum_and_checkpoint_has_the_sum(
     def die(*_: object, **__: object) -> None:
         raise DiedError
 
-    places = {"step": ServerOptimizer, "evaluate": rounds._Run, "save_checkpoint": RunFolder}
+    places = {"step": ServerOptimizer, "evaluate": Progress, "save_checkpoint": RunFolder}
     with monkeypatch.context() as patch:
         real = getattr(places[at], at)
         calls = iter((real, die))
