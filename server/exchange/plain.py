@@ -44,6 +44,5 @@ class Plain:
             return wire.decode_update(content, self._size)
 
         orders = {node: invitation.order(node) for node in invitation.nodes}
-        moment = Moment(invitation.round)
-        answers = iter(channel.ask("train", orders, str(invitation.round), moment))
+        answers = channel.ask("train", orders, str(invitation.round), Moment(invitation.round))
         return collect_updates(self._job, answers, invitation, read)

@@ -66,8 +66,7 @@ class Sealed:
     def collect(self, channel: Channel, invitation: Invitation) -> Collected:
         """Play a round (see :class:`server.exchange.protocol.Exchange`)."""
         orders = {node: invitation.order(node) for node in invitation.nodes}
-        moment = Moment(invitation.round)
-        answers = iter(channel.ask("train", orders, str(invitation.round), moment))
+        answers = channel.ask("train", orders, str(invitation.round), Moment(invitation.round))
 
         def read(node: int, content: Content) -> Update:
             return self._open(self._roll.numbers[node], invitation.round, content)
@@ -84,7 +83,7 @@ class Sealed:
             round=round_,
         )
         opened = open_(
-            wire.parcel(content, "sealed", OVERHEAD + wire.update_size(self._size)).data,
+            wire.parcel(content, "sealed", OVERHEAD + wire.update_size(self._size)).tobytes(),
             private=self._keys.seal,
             sender=roster.keys[number],
             context=context,

@@ -104,6 +104,10 @@ class Forwarder:
         """Reset all connections now."""
         self._wait(self._cut_all())
 
+    def lead_to(self, to: int) -> None:
+        """Lead new connections to another port."""
+        self._to = to
+
     def stop_listening(self) -> None:
         """Refuse new connections: the port is closed. Those that are open stay."""
         self._wait(self._stop_listening())

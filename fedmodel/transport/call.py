@@ -1,0 +1,239 @@
+"""Call of a site to its coordinator: from its greeting to the end of the connection."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from fedmodel.errors import ConfigError
+from fedmodel.identity.signed_roster import SignedRoster
+from fedmodel.transport.connection import Connection
+from fedmodel.transport.frames import (
+    Ack,
+    Bye,
+    Challenge,
+    Chunk,
+    Frame,
+    Head,
+    HelloFrame,
+    Letter,
+    Partial,
+    WelcomeFrame,
+    decode,
+)
+from fedmodel.transport.goodbyes import MALFORMED
+from fedmodel.transport.hello import MOST, Hello, Welcome, greeted, signed_greeting
+from fedmodel.transport.letters import Order, check_same
+from fedmodel.transport.mail import Mail, Source
+from fedmodel.transport.payloads import Arrival, Departure
+from fedmodel.transport.stamps import Stamp
+
+if TYPE_CHECKING:
+    from fedmodel.transport.link import Link
+
+__all__ = ["Call", "Received", "Taken"]
+
+logger = logging.getLogger(__name__)
+
+_GREETING_S = 30.0
+_NOTHING = memoryview(b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """An order that has come whole.
+
+    Args:
+        order: its header, which has verified.
+        stamp: of it.
+        payload: that the header was signed for.
+    """
+
+    order: Order
+    stamp: Stamp
+    payload: memoryview
+
+
+@dataclass(slots=True, kw_only=True)
+class Taken:
+    """What is under way between a site's process and one start of a coordinator.
+
+    Args:
+        run: names the run.
+        epoch: how often the coordinator had started on it.
+        start: of the coordinator.
+        mail: orders under way; ``None``: none yet.
+        whole: orders that have come whole and aren't known to be over, by number.
+        replies: that the coordinator isn't known to have.
+    """
+
+    run: str
+    epoch: int
+    start: str
+    mail: Mail[Order] | None = None
+    whole: dict[int, Partial] = field(default_factory=dict)
+    replies: dict[int, Departure] = field(default_factory=dict)
+
+
+class Call:
+    """One connection of a site.
+
+    Args:
+        link: that it belongs to.
+        stream: of gRPC.
+    """
+
+    def __init__(self, link: "Link", stream: Any) -> None:
+        self._link = link
+        self._stream = stream
+        self.connection = Connection(stream.write, self.cut)
+        self.taken: Taken | None = None
+
+    def cut(self) -> None:
+        """End the stream at once."""
+        self._stream.cancel()
+
+    async def run(self) -> Bye:
+        """Greet, then take orders until the connection ends; return its end.
+
+        Raises:
+            grpc.aio.AioRpcError: when there is no connection, or it breaks.
+            FedmodelError: when the coordinator isn't believed, or an order can't be kept.
+        """
+        try:
+            async with asyncio.timeout(_GREETING_S):
+                mail = await self._greet()
+        except TimeoutError:
+            return Bye(code="lost", reason="the coordinator hasn't answered the greeting in time")
+        if isinstance(mail, Bye):
+            return mail
+        allowed: frozenset[type[Head]] = frozenset([Letter, Chunk, Ack, Bye])
+        while True:
+            frame = await self._next(allowed)
+            if isinstance(frame.head, Bye):
+                return frame.head
+            if isinstance(frame.head, Ack):
+                self._acknowledged(frame.head.seq)
+            else:
+                self._take(frame, mail)
+
+    async def _greet(self) -> Mail[Order] | Bye:
+        config = self._link.config
+        frame = await self._next(frozenset([Challenge, Bye]))
+        if not isinstance(frame.head, Challenge):
+            return _end(frame)
+        challenge = frame.head
+        # Before anything is told to it: an old coordinator learns nothing.
+        config.inbox.check(challenge.run, challenge.epoch, challenge.start)
+        roster = config.home.current_roster()
+        hello = self._hello(challenge, roster, config.entropy.bytes(32).hex())
+        await self.connection.say(HelloFrame(), signed_greeting(hello, config.signer.sign))
+        frame = await self._next(frozenset([WelcomeFrame, Bye]))
+        if not isinstance(frame.head, WelcomeFrame):
+            return _end(frame)
+        key = bytes.fromhex(roster.coordinator)
+        welcome = greeted(Welcome, frame.body, lambda _: key)
+        check_same(
+            "welcome",
+            [
+                ("nonce", hello.own, welcome.nonce),
+                ("certificate", hello.certificate, welcome.certificate),
+                ("run", challenge.run, welcome.run),
+                ("member", hello.member, welcome.member),
+            ],
+        )
+        config.inbox.obey(welcome.run, welcome.epoch, welcome.start)
+        taken = self._link.taken(welcome.run, welcome.epoch, welcome.start)
+        if taken.mail is None:
+            taken.mail = Mail(self._source(taken, hello.member, roster))
+        self.taken = taken
+        self._link.welcomed(taken)
+        self._send_again(taken, welcome)
+        return taken.mail
+
+    def _hello(self, challenge: Challenge, roster: SignedRoster, own: str) -> Hello:
+        config = self._link.config
+        certificate = config.home.certificate()
+        if certificate is None:
+            raise ConfigError(f"{config.home.folder} has no certificate any more")
+        standing = config.inbox.standing(challenge.run)
+        taken = self._link.known(challenge.run, challenge.epoch, challenge.start)
+        partial: tuple[Partial, ...] = ()
+        if taken is not None and taken.mail is not None:
+            partial = (*taken.mail.partial(), *taken.whole.values())[-MOST:]
+        return Hello(
+            nonce=challenge.nonce,
+            own=own,
+            certificate=certificate.sha256,
+            roster=roster.sha256,
+            version=roster.version,
+            member=roster.number_of(config.home.read().owner.name),
+            sources=config.sources,
+            incarnation=self._link.incarnation,
+            standing=replace(standing, has=standing.has[-MOST:]),
+            partial=partial,
+        )
+
+    def _source(self, taken: Taken, member: int, roster: SignedRoster) -> Source[Order]:
+        config, digest = self._link.config, roster.sha256
+
+        def check(order: Order) -> bool:
+            check_same(
+                "order",
+                [
+                    ("run", taken.run, order.run),
+                    ("epoch", taken.epoch, order.epoch),
+                    ("start", taken.start, order.start),
+                    ("member", member, order.member),
+                    ("roster", digest, order.roster),
+                ],
+            )
+            return order.seq not in taken.whole
+
+        key = bytes.fromhex(roster.coordinator)
+        return Source(Order, key, check, config.most, config.folder)
+
+    def _send_again(self, taken: Taken, welcome: Welcome) -> None:
+        for seq in welcome.over:
+            self._acknowledged(seq)
+        for seq in sorted(taken.replies):
+            reply = taken.replies[seq]
+            self.connection.post(reply, reply.offset_in(welcome.partial))
+
+    def _take(self, frame: Frame, mail: Mail[Order]) -> None:
+        arrival: Arrival[Order] | None = None
+        if isinstance(frame.head, Letter):
+            _, arrival = mail.begin(frame.head, frame.body)
+        elif isinstance(frame.head, Chunk):
+            arrival = mail.go_on(frame.head, frame.body)
+        if arrival is None or not arrival.complete or self.taken is None:
+            return
+        order = arrival.header
+        payload = arrival.payload()
+        self.taken.whole[order.seq] = arrival.partial()
+        stamp = Stamp(order.run, order.epoch, order.start, order.seq, arrival.digest)
+        self._link.orders.put(Received(order=order, stamp=stamp, payload=payload))
+
+    def _acknowledged(self, seq: int) -> None:
+        taken = self.taken
+        if taken is None:
+            return
+        taken.whole.pop(seq, None)
+        reply = taken.replies.pop(seq, None)
+        if reply is not None:
+            reply.over = True
+        self._link.config.inbox.acknowledge(taken.run, taken.epoch, seq)
+
+    async def _next(self, allowed: frozenset[type[Head]]) -> Frame:
+        try:
+            data = await self._stream.read()
+        except asyncio.CancelledError:
+            # So gRPC says that this end has ended the stream (:meth:`cut`).
+            return Frame(Bye(code="lost", reason="the connection was ended here"), _NOTHING)
+        if not isinstance(data, bytes):
+            return Frame(Bye(code="lost", reason="the connection was lost"), _NOTHING)
+        return decode(data, allowed)
+
+
+def _end(frame: Frame) -> Bye:
+    return frame.head if isinstance(frame.head, Bye) else Bye(code=MALFORMED)

@@ -1,0 +1,331 @@
+"""The coordinator's end of the network: takes sites in, asks them, and matches their replies.
+
+It has a thread of its own with its own loop, beside the one that aggregates. Who isn't on the
+roster gets no further than its greeting; who is there and who isn't is known at any time.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fedmodel.errors import RunFolderError
+from fedmodel.identity import SigningKey
+from fedmodel.identity.signed_roster import SignedRoster
+from fedmodel.identity.validity import utc_now
+from fedmodel.seeds import Entropy
+from fedmodel.transport.connection import settle
+from fedmodel.transport.goodbyes import ENDED, STOPPING
+from fedmodel.transport.letters import Order, Reply, sign_header
+from fedmodel.transport.mail import Mail, Source
+from fedmodel.transport.outbox import Outbox
+from fedmodel.transport.payloads import Departure, Part, digest_of, size_of
+from fedmodel.transport.stamps import Stamp
+
+__all__ = ["Answered", "Hub", "HubConfig", "Question"]
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.1
+_SLOW_TICK_S = 20.0  # how often it is looked who has been taken back, or whose time is over
+_CLOSING_S = 5.0
+
+Told: TypeAlias = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubConfig:
+    """What a coordinator's end goes by.
+
+    Args:
+        run: names the run.
+        epoch: how often the coordinator has started on it, with this time.
+        start: 128 random bits, hex, of this start.
+        roster: of the run.
+        signer: the coordinator's identity.
+        newest: returns the newest roster that the coordinator has taken over; who isn't on it any
+            more is let go.
+        folder: for large payloads that are under way; of the coordinator alone.
+        most: bytes that a reply may have.
+        grace: seconds that a site may be away before what it was asked has failed.
+        told: is told of each refusal: event, who (by the certificate, or an address), and why.
+        clock: tells the time, UTC.
+        entropy: draws nonces.
+    """
+
+    run: str
+    epoch: int
+    start: str
+    roster: SignedRoster
+    signer: SigningKey
+    newest: Callable[[], SignedRoster]
+    folder: Path
+    most: int
+    grace: float = 30.0
+    told: Told = lambda event, who, why: None
+    clock: Callable[[], datetime] = utc_now
+    entropy: Entropy = field(default_factory=Entropy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of a site.
+
+    Args:
+        member: number in the roster.
+        type: of the message.
+        group: names the question among those of its type.
+        parts: of the payload.
+    """
+
+    member: int
+    type: str
+    group: str
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What came of a question.
+
+    Args:
+        member: that was asked.
+        payload: its answer; ``None``: there is none.
+        reason: why there is none.
+    """
+
+    member: int
+    payload: memoryview | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Open:
+    """An order that waits for its reply."""
+
+    departure: Departure
+    order: Order
+    future: "asyncio.Future[Answered]"
+
+
+class Hub:
+    """The coordinator's end.
+
+    Args:
+        config: what it goes by.
+    """
+
+    def __init__(self, config: HubConfig) -> None:
+        self.config = config
+        self.outbox = Outbox(
+            run=config.run,
+            epoch=config.epoch,
+            start=config.start,
+            members=tuple(config.roster.keys),
+            grace=config.grace,
+        )
+        self.open: dict[int, _Open] = {}
+        self.sessions: dict[int, Any] = {}  # member → its session
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="fedmodel-hub", daemon=True)
+        self._since: dict[int, float] = {}
+        self._mail: dict[int, tuple[str, Mail[Reply]]] = {}  # member → of which process, and what
+
+    # -- for other threads -----------------------------------------------------------------------
+
+    def run_beside(self) -> None:
+        """Start the hub's thread."""
+        self._thread.start()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of its thread."""
+        return self._loop
+
+    def ask(self, questions: Sequence[Question], timeout: float | None) -> list[Answered]:
+        """Ask sites, and return what they answer; who isn't there fails at once.
+
+        Args:
+            questions: one for each site at most.
+            timeout: seconds after which it is no use any more; ``None``: there is no such time.
+        """
+        asked = self._ask(questions, timeout)
+        future: Future[list[Answered]] = asyncio.run_coroutine_threadsafe(asked, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # an interruption: nobody waits for the replies any more
+            future.cancel()
+            raise
+
+    def present(self) -> dict[int, float]:
+        """Return who is connected: member → since when (``time.monotonic``)."""
+        return dict(self._since)
+
+    def incarnations(self) -> dict[int, str]:
+        """Return which process of each connected site that is: member → its name."""
+        found = {member: self.outbox.incarnation(member) for member in self.present()}
+        return {member: name for member, name in found.items() if name is not None}
+
+    def close_sessions(self, *, ended: bool) -> None:
+        """Tell all sites that this is the end.
+
+        Args:
+            ended: the run is over; else this process stops, and may come again.
+        """
+        code = ENDED if ended else STOPPING
+        with suppress(TimeoutError, RuntimeError):
+            asyncio.run_coroutine_threadsafe(self._end(code), self._loop).result(_CLOSING_S)
+
+    def close(self) -> None:
+        """End the hub's thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSING_S)
+
+    # -- in its own thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        watches = (self._look_at_times(), self._look_at_members())
+        tasks = [self._loop.create_task(each) for each in watches]
+        try:
+            self._loop.run_forever()
+        finally:
+            for task in tasks:
+                task.cancel()
+            settle(self._loop)
+            self._loop.close()
+
+    async def _ask(self, questions: Sequence[Question], timeout: float | None) -> list[Answered]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        futures = [self._post(question, deadline) for question in questions]
+        try:
+            return list(await asyncio.gather(*futures))
+        except asyncio.CancelledError:
+            for seq in [seq for seq, each in self.open.items() if each.future in futures]:
+                self.fail(seq, "nobody waits for it any more")
+            raise
+
+    def _post(self, question: Question, deadline: float | None) -> "asyncio.Future[Answered]":
+        now, member = time.monotonic(), question.member
+        seq = self.outbox.next_seq()
+        order = Order(
+            run=self.config.run,
+            epoch=self.config.epoch,
+            start=self.config.start,
+            seq=seq,
+            member=member,
+            roster=self.config.roster.sha256,
+            type=question.type,
+            group=question.group,
+            size=size_of(question.parts),
+            sha256=digest_of(question.parts),
+            before=self.outbox.before(member),
+        )
+        departure = Departure(seq, sign_header(order, self.config.signer.sign), question.parts)
+        until = math.inf if deadline is None else deadline
+        self.outbox.post(member, seq, departure.header.digest, now, until)
+        future: asyncio.Future[Answered] = self._loop.create_future()
+        self.open[seq] = _Open(departure, order, future)
+        session = self.sessions.get(member)
+        if session is not None:
+            session.post(departure)
+        self._give_up_what_is_due(now)
+        return future
+
+    def answer(self, member: int, stamp: Stamp, payload: memoryview) -> None:
+        """Hand on a reply; what comes again, or too late, changes nothing.
+
+        Args:
+            member: who has signed it.
+            stamp: of the order that it answers.
+            payload: the reply.
+
+        Raises:
+            ProtocolError: when there was no such order.
+        """
+        if not self.outbox.replied(member, stamp) or stamp.seq not in self.open:
+            return
+        opened = self.open.pop(stamp.seq)
+        opened.departure.over = True
+        if not opened.future.done():
+            opened.future.set_result(Answered(member=opened.order.member, payload=payload))
+
+    def fail(self, seq: int, reason: str) -> None:
+        """Hand on that there won't be a reply."""
+        opened = self.open.pop(seq, None)
+        if opened is None:
+            return
+        opened.departure.over = True
+        session = self.sessions.get(opened.order.member)
+        if session is not None and session.mail is not None:
+            session.mail.pass_over(seq)
+        if not opened.future.done():
+            opened.future.set_result(Answered(member=opened.order.member, reason=reason))
+
+    def mail_of(self, member: int, incarnation: str, source: Source[Reply]) -> Mail[Reply]:
+        """Return what has come of a site's letters; of another process of it, nothing.
+
+        Args:
+            member: number in the roster.
+            incarnation: of its process.
+            source: whose letters may come.
+        """
+        known = self._mail.get(member)
+        if known is not None and known[0] == incarnation:
+            return known[1]
+        if known is not None:
+            known[1].forget()
+        self._mail[member] = incarnation, Mail(source)
+        return self._mail[member][1]
+
+    def came(self, member: int, session: Any) -> None:
+        """Take note that a site is connected."""
+        self.sessions[member] = session
+        self._since[member] = time.monotonic()
+
+    def went(self, member: int, session: Any, number: int) -> None:
+        """Take note that a site's connection has ended; another one may have taken its place.
+
+        Args:
+            member: whose it was.
+            session: that has ended.
+            number: of the connection.
+        """
+        if self.sessions.get(member) is not session:
+            return
+        del self.sessions[member]
+        self._since.pop(member, None)
+        self.outbox.disconnected(member, number, time.monotonic())
+
+    async def _look_at_times(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._give_up_what_is_due(time.monotonic())
+
+    def _give_up_what_is_due(self, now: float) -> None:
+        for each in self.outbox.due(now):
+            self.fail(each.seq, each.reason.value)
+
+    async def _look_at_members(self) -> None:
+        while True:
+            await asyncio.sleep(_SLOW_TICK_S)
+            for session in list(self.sessions.values()):
+                try:
+                    why = session.outdated()
+                except (RunFolderError, OSError) as error:
+                    logger.warning("whether a site is still a member can't be told: %s", error)
+                    continue
+                if why is not None:
+                    await session.let_go(why)
+
+    async def _end(self, code: str) -> None:
+        sessions = list(self.sessions.values())
+        await asyncio.gather(*(each.connection.end(code) for each in sessions))

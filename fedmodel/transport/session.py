@@ -1,0 +1,287 @@
+"""Session of a site at the coordinator's end: from its greeting to the end of the connection."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedmodel._escape import escaped
+from fedmodel._hazmat import fingerprint
+from fedmodel.errors import FedmodelError, ProtocolError, RevokedError
+from fedmodel.identity.certificates import Certificate
+from fedmodel.identity.signed_roster import SignedMember
+from fedmodel.identity.validity import check_valid
+from fedmodel.transport.connection import Connection
+from fedmodel.transport.frames import (
+    Ack,
+    Bye,
+    Challenge,
+    Chunk,
+    Frame,
+    Head,
+    HelloFrame,
+    Letter,
+    WelcomeFrame,
+    decode,
+)
+from fedmodel.transport.goodbyes import AGAIN, MALFORMED, REFUSED, REPLACED
+from fedmodel.transport.hello import Hello, Welcome, check_member, greeted, signed_greeting
+from fedmodel.transport.letters import Reply, check_same
+from fedmodel.transport.mail import Mail, Source
+from fedmodel.transport.payloads import Arrival, Departure
+from fedmodel.transport.stamps import Stamp
+
+if TYPE_CHECKING:
+    from fedmodel.transport.hub import Hub
+
+__all__ = ["Session", "Stream"]
+
+logger = logging.getLogger(__name__)
+
+_GREETING_S = 10.0
+_LARGEST_GREETING = 1 << 16  # bytes of a frame from somebody who hasn't greeted
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream of gRPC as a session needs it.
+
+    Args:
+        read: returns the next message; empty: the other end has ended the stream.
+        write: sends one.
+        cut: ends the stream at once.
+        certificate: that TLS has checked.
+        address: of the other end, for logs.
+    """
+
+    read: Callable[[], Awaitable[bytes]]
+    write: Callable[[bytes], Awaitable[None]]
+    cut: Callable[[], object]
+    certificate: Certificate
+    address: str
+
+
+class Session:
+    """One connection of a site.
+
+    Args:
+        hub: that it belongs to.
+        stream: to the site.
+        greeted: is told, once, when the greeting is over, however that went.
+    """
+
+    def __init__(self, hub: "Hub", stream: Stream, greeted: Callable[[], None]) -> None:
+        self._hub = hub
+        self._stream = stream
+        self._greeted = greeted
+        self.connection = Connection(stream.write, stream.cut)
+        self.member: SignedMember | None = None
+        self.number = 0
+        self.incarnation = ""
+        self._connection_number = 0
+        self._waiting: list[tuple[Departure, int]] | None = []  # until the site is welcomed
+        self.mail: Mail[Reply] | None = None
+
+    async def run(self) -> None:
+        """Greet, then take letters until the connection ends."""
+        try:
+            async with asyncio.timeout(_GREETING_S):
+                hello, member = await self._greet()
+        except TimeoutError:
+            await self._refuse(f"no greeting within {_GREETING_S:g} seconds")
+            return
+        except FedmodelError as error:
+            await self._refuse(str(error), type(error).__name__)
+            return
+        finally:
+            self._greeted()
+        try:
+            await self._listen(await self._begin(hello, member))
+        except FedmodelError as error:
+            self._note("link-malformed", str(error))
+            await self.connection.end(MALFORMED, str(error))
+        finally:
+            self.connection.close()
+            self._hub.went(self.number, self, self._connection_number)
+
+    def outdated(self) -> str | None:
+        """Return why the site may no longer be here; ``None``: it may.
+
+        Raises:
+            FedmodelError: when the newest roster can't be read.
+        """
+        certificate, now = self._stream.certificate, self._hub.config.clock()
+        try:
+            check_valid("the site's certificate", certificate.start, certificate.end, now)
+            newest = self._hub.config.newest()
+            newest.check_time(now)
+        except FedmodelError as error:
+            return str(error)
+        if self.member is not None and self.member.key not in {m.key for m in newest.members}:
+            return f"'{self.member.name}' isn't in version {newest.version} of the roster"
+        return None
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        self._stream.cut()
+
+    async def let_go(self, why: str) -> None:
+        """End the connection of a site that may no longer be here."""
+        self._note("link-ended", why)
+        await self.connection.end(REFUSED, why)
+        self._stream.cut()
+
+    # -- the greeting ----------------------------------------------------------------------------
+
+    async def _greet(self) -> tuple[Hello, SignedMember]:
+        hub, certificate = self._hub, self._stream.certificate
+        nonce = hub.config.entropy.bytes(32).hex()
+        config = hub.config
+        challenge = Challenge(nonce=nonce, run=config.run, epoch=config.epoch, start=config.start)
+        await self.connection.say(challenge)
+        frame = await self._next(frozenset([HelloFrame, Bye]), _LARGEST_GREETING)
+        if not isinstance(frame.head, HelloFrame):
+            raise ProtocolError("the site has gone before its greeting")
+
+        members: list[SignedMember] = []
+
+        def key_of(hello: Hello) -> bytes:
+            self._require_not_revoked()
+            roster, now = config.roster, config.clock()
+            roster.check_time(now)
+            members.append(check_member(hello, nonce, certificate, roster, now))
+            return bytes.fromhex(members[0].key)
+
+        hello = greeted(Hello, frame.body, key_of)
+        self.member, self.number, self.incarnation = members[0], hello.member, hello.incarnation
+        return hello, members[0]
+
+    def _require_not_revoked(self) -> None:
+        for each in self._hub.config.newest().revoked:
+            if fingerprint(bytes.fromhex(each.key)) == self._stream.certificate.subject:
+                raise RevokedError(
+                    f"'{each.name}' was taken back by version {each.version} of the roster"
+                )
+
+    async def _begin(self, hello: Hello, member: SignedMember) -> Mail[Reply]:
+        """Take the place of the site's connection before, and go on where that has ended."""
+        hub, config, now = self._hub, self._hub.config, time.monotonic()
+        before = hub.sessions.get(self.number)
+        if before is not None:
+            same = before.incarnation == self.incarnation
+            code = AGAIN if same else REPLACED
+            await before.connection.end(code, "another connection of this site has come")
+            before.cut()
+        source = self._source(bytes.fromhex(member.key))
+        mail = self.mail = hub.mail_of(self.number, self.incarnation, source)
+        # From here on it is this connection that orders go by: none may fall in between.
+        found = hub.outbox.connected(self.number, self.incarnation, hello.standing, now)
+        self._connection_number = found.number
+        hub.came(self.number, self)
+        for each in found.lost:
+            hub.fail(each.seq, each.reason.value)
+        self._waiting = [
+            (each, each.offset_in(hello.partial))
+            for each in (hub.open[seq].departure for seq in found.again if seq in hub.open)
+        ]
+        mine = hello.standing.epoch == config.epoch
+        welcome = Welcome(
+            nonce=hello.own,
+            certificate=self._stream.certificate.sha256,
+            run=config.run,
+            epoch=config.epoch,
+            start=config.start,
+            member=self.number,
+            partial=mail.partial(),
+            over=tuple(seq for seq in hello.standing.has if seq not in hub.open) if mine else (),
+        )
+        await self.connection.say(WelcomeFrame(), signed_greeting(welcome, config.signer.sign))
+        anew = ", as another process than before" if found.anew else ""
+        logger.info("site %s is here (%s)%s", self._name, self._stream.address, anew)
+        waiting, self._waiting = self._waiting, None
+        for departure, offset in waiting or ():
+            self.connection.post(departure, offset)
+        return mail
+
+    def post(self, departure: Departure) -> None:
+        """Send a letter to the site; after the welcome, where that is still under way."""
+        if self._waiting is None:
+            self.connection.post(departure, 0)
+        else:
+            self._waiting.append((departure, 0))
+
+    def _source(self, key: bytes) -> Source[Reply]:
+        hub, config, number = self._hub, self._hub.config, self.number
+
+        def check(reply: Reply) -> bool:
+            check_same(
+                "reply",
+                [
+                    ("run", config.run, reply.run),
+                    ("epoch", config.epoch, reply.epoch),
+                    ("start", config.start, reply.start),
+                    ("member", number, reply.member),
+                ],
+            )
+            return reply.seq in hub.open
+
+        return Source(Reply, key, check, config.most, config.folder)
+
+    # -- letters ---------------------------------------------------------------------------------
+
+    async def _listen(self, mail: Mail[Reply]) -> None:
+        allowed: frozenset[type[Head]] = frozenset([Letter, Chunk, Bye])
+        while True:
+            frame = await self._next(allowed)
+            if isinstance(frame.head, Bye):
+                logger.info(
+                    "site %s goes: %s", self._name, escaped(frame.head.reason or frame.head.code)
+                )
+                return
+            await self._take(frame, mail)
+
+    async def _take(self, frame: Frame, mail: Mail[Reply]) -> None:
+        arrival: Arrival[Reply] | None
+        if isinstance(frame.head, Letter):
+            header, arrival = mail.begin(frame.head, frame.body)
+            if arrival is None:
+                await self.connection.say(Ack(seq=header.seq))
+        elif isinstance(frame.head, Chunk):
+            arrival = mail.go_on(frame.head, frame.body)
+        else:
+            return
+        if arrival is not None and arrival.complete:
+            reply = arrival.header
+            stamp = Stamp(reply.run, reply.epoch, reply.start, reply.seq, reply.order)
+            self._hub.answer(self.number, stamp, arrival.payload())
+            await self.connection.say(Ack(seq=reply.seq))
+
+    async def _next(self, allowed: frozenset[type[Head]], most: int | None = None) -> Frame:
+        data = await self._stream.read()
+        if not data:
+            return Frame(Bye(code="lost", reason="the connection was lost"), memoryview(b""))
+        if most is not None and len(data) > most:
+            raise ProtocolError(f"expected a greeting of at most {most} bytes, got {len(data)}")
+        return decode(data, allowed)
+
+    # -- what is written down --------------------------------------------------------------------
+
+    async def _refuse(self, why: str, kind: str = "") -> None:
+        self._note("link-refused", why)
+        await self.connection.end(REFUSED, f"{kind}: {why}" if kind else why)
+
+    @property
+    def _name(self) -> str:
+        if self.member is not None:
+            return self.member.name
+        return ", ".join(self._stream.certificate.names) or "?"
+
+    def _note(self, event: str, why: str) -> None:
+        who = escaped(f"{self._name} at {self._stream.address}")
+        logger.warning("%s: %s: %s", event, who, escaped(why))
+        try:
+            self._hub.config.told(event, who, why)
+        except FedmodelError as error:
+            logger.warning("a refusal can't be written down: %s", error)
