@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -25,9 +26,11 @@ from fedmodel.seeds import Entropy
 from fedmodel.transport.backoff import Backoff
 from fedmodel.transport.call import Call, Received, Taken
 from fedmodel.transport.connection import settle
+from fedmodel.transport.diagnosis import why_unreachable
 from fedmodel.transport.goodbyes import FINAL, STOPPING
 from fedmodel.transport.inbox import Inbox
 from fedmodel.transport.payloads import Departure, departure_of
+from fedmodel.transport.proxy import Proxy, Route
 from fedmodel.transport.server import METHOD
 from fedmodel.transport.stamps import Stamp
 from fedmodel.transport.tls import channel_options, credentials_of, read_material
@@ -49,11 +52,11 @@ class LinkConfig:
         passphrase: that its keys are sealed under.
         signer: the site's identity.
         address: host and port of the coordinator.
-        proxy: returns what it is dialled through now, ``http://…``; ``None``: through none.
+        route: returns how it is reached now: through a proxy or not; it raises ConfigError.
         sources: SHA-256 (hex) of the sources that this process runs.
         folder: for large payloads that are under way; of the site alone.
         inbox: what this site has taken and answered.
-        explain: address and proxy → why that can't be reached; it takes seconds.
+        explain: look for the reason when it can't be reached, which takes seconds.
         most: bytes that an order may have.
         entropy: draws nonces and the name of this process.
     """
@@ -62,11 +65,11 @@ class LinkConfig:
     passphrase: bytes | None = None
     signer: SigningKey
     address: str
-    proxy: Callable[[], str | None] = lambda: None
+    route: Callable[[], Route] = lambda: Route(proxy=None, why="no proxy is set")
     sources: str
     folder: Path
     inbox: Inbox
-    explain: Callable[[str, str | None], str] | None = None
+    explain: bool = True
     most: int = 1 << 34
     entropy: Entropy = field(default_factory=Entropy)
 
@@ -159,9 +162,9 @@ class Link:
         """Dial, and stay while it lasts; return why it has ended."""
         config = self.config
         try:
-            proxy = config.proxy()
+            route = config.route()
             material = read_material(config.home, config.passphrase, "site")
-            options = channel_options(proxy, material.server_name)
+            options = channel_options(route.url, material.server_name)
             credentials = credentials_of(material)
         except FedmodelError as error:
             return str(error)
@@ -171,7 +174,7 @@ class Link:
             try:
                 ended = await self._call.run()
             except grpc.aio.AioRpcError as error:
-                return await self._explained(error, proxy)
+                return await self._explained(error, route.proxy)
             except (RunFolderError, OSError) as error:
                 return f"an order can't be kept: {error}"
             except FedmodelError as error:
@@ -185,16 +188,16 @@ class Link:
             self.final = escaped(ended.reason or ended.code)
         return escaped(ended.reason or ended.code)
 
-    async def _explained(self, error: grpc.aio.AioRpcError, proxy: str | None) -> str:
+    async def _explained(self, error: grpc.aio.AioRpcError, proxy: Proxy | None) -> str:
         # gRPC's own words are the same for a dozen reasons.
         told = f"{error.code().name}: {escaped((error.details() or '')[:300])}"
-        explain = self.config.explain
-        if self.connected or explain is None or time.monotonic() - self._said[1] < _SAY_AGAIN_S:
+        config, last = self.config, time.monotonic() - self._said[1]
+        if self.connected or not config.explain:
             return told
-        try:
-            return await self._loop.run_in_executor(None, explain, self.config.address, proxy)
-        except Exception as failed:
-            return f"{told} ({type(failed).__name__})"
+        if last < _SAY_AGAIN_S:
+            return self._said[0]
+        explain = partial(why_unreachable, config.address, proxy, config.home, config.passphrase)
+        return await self._loop.run_in_executor(None, explain)
 
     def welcomed(self, taken: Taken) -> None:
         """Take note that the coordinator has let this site in.
