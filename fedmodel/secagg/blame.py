@@ -6,6 +6,10 @@ that its holder can't open may have been sealed wrongly, or be called so wrongly
 leaves both out of the round's next attempts. As at most ``colluders`` sites lie, whoever has
 disputes with more than that many is the one that is wrong, and is left out alone.
 
+Where answers don't come under their site's signature, whoever carries them can spoil them. Then
+that is no proof, and no more than the round's other attempts are without the site: proved is what
+it has itself signed and committed to.
+
 Nobody is left out where too few would be left for a sum.
 """
 
@@ -28,11 +32,28 @@ class Blame:
         self._now: set[tuple[int, int]] = set()  # those of this round
         self._done: set[int] = set()
         self._said: set[int] = set()
+        self._signed = True
+        self._spoilt: dict[int, str] = {}  # of this round
 
-    def begin_round(self) -> None:
-        """Begin a round: who is only in dispute takes part again."""
+    def begin_round(self, *, signed: bool = True) -> None:
+        """Begin a round: who is only in dispute takes part again.
+
+        Args:
+            signed: whether each answer comes under its site's signature.
+        """
         self._now = set()
         self._done = set()
+        self._signed, self._spoilt = signed, {}
+        if not signed:
+            self._disputes = {}
+
+    def spoilt(self, member: int, why: str) -> None:
+        """Note that what has come from a site is wrong, by nothing that it must have signed."""
+        if self._signed:
+            self.prove(member, why)
+        else:
+            told = f"{why} (by the site, or by what carries its answers)"
+            self._spoilt.setdefault(member, told)
 
     def prove(self, member: int, why: str) -> None:
         """Note that a site is proved wrong; what was found first stays."""
@@ -68,9 +89,12 @@ class Blame:
         return found
 
     def disputed(self) -> dict[int, str]:
-        """Return who is in a dispute of this round that isn't settled, and which."""
+        """Return who is in a dispute of this round that isn't settled, and which.
+
+        Those among them whose answers somebody has spoilt: they, or who carries them.
+        """
         wrong = self.wrong()
-        found: dict[int, str] = {}
+        found = {n: why for n, why in sorted(self._spoilt.items()) if n not in wrong}
         for pair in sorted(self._now):
             if not wrong.keys() & set(pair):
                 for member in pair:
@@ -86,7 +110,7 @@ class Blame:
                 dispute in which both can't be, the accuser, without whom it can't come up.
         """
         left = [n for n in invited if n not in self._done]
-        groups: list[tuple[int, ...]] = [(member,) for member in self.wrong()]
+        groups: list[tuple[int, ...]] = [(member,) for member in [*self.wrong(), *self._spoilt]]
         disputed = self.disputed()
         for accuser, accused in sorted(self._now):
             if accuser in disputed and accused in disputed:

@@ -85,7 +85,7 @@ class Secrets:
         why = f"the revealed shares of site {owner} don't make the secret that it committed to"
         # So many agree that some of them are honest, whoever lies: it was shared like that.
         if found is not None and found.agreeing >= threshold + self._colluders:
-            self.blame.prove(owner, why)
+            self.blame.spoilt(owner, why)
         raise ProtocolError(f"{why}; the sum stays masked")
 
     def mask_seeds(self, member: int) -> dict[int, bytes]:

@@ -11,7 +11,7 @@ from fedmodel.wire import Content
 from server.answers import Answer
 from server.exchange.voice import Moment, Voice
 
-__all__ = ["Channel", "KnowsProcesses"]
+__all__ = ["CarriesSigned", "Channel", "KnowsProcesses"]
 
 ANYTIME = Moment()
 
@@ -22,6 +22,15 @@ class KnowsProcesses(Protocol):
 
     def incarnations(self) -> Mapping[int, str]:
         """Return node → name of the process that is connected there now; none: not there."""
+
+
+@runtime_checkable
+class CarriesSigned(Protocol):
+    """A grid that says whether each reply comes under its site's signature, checked."""
+
+    @property
+    def signed_replies(self) -> bool:
+        """Whether nobody between a site and here can have changed what it replies."""
 
 
 class Channel:
@@ -53,6 +62,14 @@ class Channel:
         if isinstance(self._grid, KnowsProcesses):
             return dict(self._grid.incarnations())
         return dict.fromkeys(self.nodes(), "")
+
+    @property
+    def signed(self) -> bool:
+        """Whether what is wrong in an answer is its site's own doing; of Flower's grids it isn't.
+
+        What carries messages there, and has no site's key, could change them.
+        """
+        return isinstance(self._grid, CarriesSigned) and self._grid.signed_replies
 
     def greet(self, joining: str) -> dict[int, str | None]:
         """Ask all nodes who they are that haven't said so in a joining.

@@ -137,7 +137,7 @@ class Legs:
         for node, failure in failures.items():
             reason = failure.reason if failure.budget else f"{leg}: {failure.reason}"
             if failure.wrong:
-                self._blame.prove(self._numbers[node], reason)
+                self._blame.spoilt(self._numbers[node], reason)
             if failure.accuses in self._of_number and kind == "train":
                 self._blame.dispute(self._numbers[node], failure.accuses, reason)
             # A later failure mostly follows from the first one.

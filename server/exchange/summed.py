@@ -123,7 +123,7 @@ class Summed:
         legs = Legs(
             channel, numbers, len(self._keys.roster.members), check=invitation.check, blame=blame
         )
-        blame.begin_round()
+        blame.begin_round(signed=channel.signed)
         model = vector_sha256(invitation.vector)
         attempts = self._job.secagg.masked.attempts
         reason: str | None = None
@@ -220,6 +220,7 @@ class Summed:
         attempt = None if data is None else restored(data, keys.roster.keys, blame)
         if attempt is None or not self._continues(attempt.manifest, round_, vector):
             return None
+        blame.begin_round(signed=channel.signed)
         legs = Legs(
             channel, self._roll.numbers, len(keys.roster.members), check=nothing, blame=blame
         )

@@ -88,3 +88,28 @@ def test_nobody_accuses_itself() -> None:
     blame = Blame(0)
     blame.dispute(1, 1, "a share")
     assert (blame.wrong(), blame.disputed()) == ({}, {})
+
+
+def test_without_signed_answers_nothing_but_proof_outlasts_a_round() -> None:
+    blame = Blame(1)
+    blame.begin_round(signed=False)
+    blame.prove(9, "its mask seeds")
+    blame.spoilt(3, "its form")
+    blame.spoilt(3, "its size")
+    for accuser in (1, 2):
+        blame.dispute(accuser, 7, "a share")
+    assert blame.wrong().keys() == {9, 7}
+    assert blame.disputed() == {3: "its form (by the site, or by what carries its answers)"}
+    assert blame.cohort(ALL, 7) == without(3, 7, 9)
+    assert blame.cohort(ALL, 8) == without(7, 9)
+    blame.begin_round(signed=False)
+    assert (blame.wrong(), blame.disputed()) == ({9: "its mask seeds"}, {})
+    assert blame.cohort(ALL, 7) == without(9)
+
+
+def test_what_is_spoilt_of_signed_answers_is_proof() -> None:
+    blame = Blame(1)
+    blame.begin_round(signed=True)
+    blame.spoilt(3, "its form")
+    blame.begin_round()
+    assert blame.wrong() == {3: "its form"}
