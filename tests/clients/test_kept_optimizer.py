@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.clients.test_app import PLAIN, Talk
+from clients.site_run import SiteRun
+from fedmodel.data import Rows
+from fedmodel.job import Job
+from fedmodel.wire import Offer, Order
+from tests.clients.talk import make_site
+from tests.clients.test_app import LABELS, PLAIN, TEXTS, Talk
+from tests.jobs import real_job
 
 
 @pytest.mark.long
@@ -43,3 +49,25 @@ def test_a_repeated_round_starts_from_the_state_before_it(tmp_path: Path) -> Non
     assert first.vector.tobytes() == again.vector.tobytes()
     talk.train(4)
     assert len(list(talk.kept.glob("*"))) == 2
+
+
+def test_without_privacy_an_update_follows_from_job_site_round_and_model_alone(
+    tmp_path: Path,
+) -> None:
+    """So a run repeats bit for bit, wherever and under whatever name it is run."""
+
+    def update(
+        folder: str, run: str = "test", round_: int = 1, name: str = "north", job: Job = PLAIN
+    ) -> bytes:
+        site = make_site(tmp_path / folder, Rows(TEXTS, LABELS), name=name)
+        made = SiteRun(Offer(run=run, job=job), site)
+        vector = made.learner.initial
+        order = Order(run=run, round=round_, job_sha256=job.sha256, vector=vector)
+        return made.train(order).vector.tobytes()
+
+    another = real_job(model=PLAIN.model, train=PLAIN.train, seed=1)
+    one = update("a")
+    assert update("b", run="another") == one
+    assert update("c", round_=2) != one
+    assert update("d", name="south") != one
+    assert update("e", job=another) != one

@@ -112,6 +112,11 @@ def test_it_has_the_keys_that_were_provisioned(tmp_path: Path) -> None:
     assert assembled(tmp_path / "none", real_job()).keys is None
 
 
+def test_it_leaves_out_whom_its_operator_does(tmp_path: Path) -> None:
+    known = Known(exclude=frozenset({3}))
+    assert assembled(tmp_path, real_job(), known).exclude == {3}
+
+
 @pytest.mark.parametrize(
     "job",
     [make_job(), make_job(weights=real_job().weights, seed=1), make_job(weights="f" * 64)],

@@ -6,9 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Context, RecordDict
+from flwr.supercore.run import Run
 
 from fedmodel.errors import BudgetError, QuorumError, RefusedError, RunError, RunFolderError
 from fedmodel.update import Vector
+from server import rounds
+from server.coordinator import Coordinator
+from server.exchange.channel import Channel
+from simulations.faults import Fault, FaultyGrid
 from tests.conftest import new_run
 from tests.server.made_up import INITIAL, NODES, SIZE, Sites, job_of, only, play
 
@@ -98,6 +104,31 @@ def test_who_does_not_join_is_not_asked_to_train() -> None:
     result = play(job_of(2), sites)
     assert sites.asked(1) == sites.asked(2) == [2, 3, 5]
     assert result.refused == {4: "our rules"}
+
+
+def test_who_is_left_out_is_offered_nothing_and_counts_for_no_quorum() -> None:
+    offered: list[int] = []
+    sites = Sites(joining=lambda node, _: offered.append(node))
+    result = play(job_of(2), sites, exclude=frozenset({3, 5}))
+    assert offered == [2, 4]
+    assert sites.asked(1) == sites.asked(2) == [2, 4]
+    assert {n: "federation.exclude" in why for n, why in result.refused.items()} == dict.fromkeys(
+        (3, 5), True
+    )
+    with pytest.raises(QuorumError, match=r"1 of 4 sites joined, 2 are needed .*left out by"):
+        play(job_of(), Sites(), exclude=frozenset({2, 3, 4}))
+
+
+def test_who_answers_an_offer_twice_has_joined() -> None:
+    sites = Sites()
+    contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in NODES}
+    twice = [Fault(what="twice", kind="query.join", node=4)]
+    grid = FaultyGrid(sites.app(), contexts, Run.create_empty(1), faults=twice)
+    job = job_of(1)
+    result = rounds.run(Channel(grid), Coordinator(job=job, folder=None, initial=INITIAL))
+    assert grid.happened
+    assert result.refused == {}
+    assert sites.asked(1) == list(NODES)
 
 
 def test_too_few_that_join_end_the_run_before_any_training() -> None:

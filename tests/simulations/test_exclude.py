@@ -10,12 +10,16 @@ import pytest
 
 from fedmodel import cli
 from fedmodel.cli import main
+from fedmodel.data import Rows
 from fedmodel.errors import ConfigError
+from fedmodel.job import Privacy
 from fedmodel.runs import RunFolder, Traffic
 from server.coordinator import RunResult
-from simulations import outcome
-from simulations.play import Played
-from simulations.scenario import Scenario
+from simulations import outcome, play
+from simulations.play import Played, excluded
+from simulations.scenario import Homes, Scenario
+from tests.conftest import new_run
+from tests.jobs import make_job
 
 SMALL = [
     "simulate", "train=head", "privacy=none", "data.rows=120", "data.test_rows=0", "train.rounds=1",
@@ -50,10 +54,36 @@ def test_a_site_that_is_left_out_is_never_asked_and_the_summary_says_so(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("privacy", [Privacy(), Privacy(mechanism="dpsgd", rate=0.5)])
+def test_the_coordinator_knows_the_nodes_of_the_sites_that_are_named(
+    tmp_path: Path, privacy: Privacy
+) -> None:
+    sites = dict.fromkeys(("site-2", "site-1", "site-3"))
+    parties: Any = SimpleNamespace(sites=sites, job=make_job(privacy=privacy))
+    folder, keys = new_run(tmp_path / "run"), cast(Any, None)
+    assert not play._known(parties, folder, Homes(), {}, keys).exclude
+    asked = Homes(exclude=("site-1", "site-3"))
+    assert play._known(parties, folder, asked, {}, keys).exclude == {2, 4}
+    says = "'site-9', which is no site of this run; its sites are site-1, site-2, site-3"
+    with pytest.raises(ConfigError, match=says):
+        excluded(parties, Homes(exclude=("site-1", "site-9")))
+
+
 @pytest.mark.parametrize("exclude", ["site-1", [1], [["a"]], 7])
 def test_names_are_texts_in_a_list(exclude: Any) -> None:
     with pytest.raises(ConfigError, match=r"federation\.exclude"):
         Scenario.from_mapping({"federation": {"exclude": exclude}})
+
+
+def test_rows_that_nobody_trained_on_are_not_counted_among_the_models() -> None:
+    rows = Rows(["x"] * 3, ["a", "b", "a"])
+    parties: Any = SimpleNamespace(
+        sites={"site-1": rows, "site-2": rows},
+        test=rows,
+        job=make_job(),
+    )
+    assert outcome._classes(parties, {"site-2"})["train"] == {"a": 2, "b": 1}
+    assert outcome._classes(parties, {"site-1", "site-2"})["train"] == {"a": 4, "b": 2}
 
 
 def test_the_summary_says_who_was_named_and_how_to_leave_it_out() -> None:

@@ -6,6 +6,8 @@ import logging
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,6 +16,7 @@ from fedmodel import cli, tasks
 from fedmodel.data import Source, load
 from fedmodel.runs import RunFolder, manifest_of
 from fedmodel.seeds import Seed
+from fedmodel.training.examples import tokens_of
 from fedmodel.watch import TRAINING, UNWATCHED
 from server.coordinator import Silent
 from simulations.parties import gather
@@ -164,6 +167,13 @@ def test_reading_is_told_by_the_bytes(tmp_path: Path, packed: bool) -> None:
     ((_, what, total, done),) = watch.ended
     assert (what, total) == ("reading rows.csv", len(data))
     assert done >= len(data)  # the first bytes are looked at beforehand
+
+
+def test_tokenising_is_told_by_the_rows() -> None:
+    watch = Noted()
+    learner: Any = SimpleNamespace(tokenizer=lambda texts, **_: {"input_ids": [[1] for _ in texts]})
+    assert len(tokens_of(learner, ["note"] * 3000, 8, watch)) == 3000
+    assert watch.ended == [("", "tokenising", 3000, 3000)]
 
 
 @pytest.mark.slow

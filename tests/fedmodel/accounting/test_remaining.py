@@ -169,12 +169,12 @@ def test_guard_notices_too_little_noise() -> None:
         guard.before_step(wrong)
 
 
-@pytest.mark.slow
-@pytest.mark.long
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("decay", [1.0, 0.5])
 def test_guard_runs_no_accountant_as_long_as_all_is_planned(
-    monkeypatch: pytest.MonkeyPatch,
+    decay: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = made(decay=0.5)
+    plan = made(decay=decay)
     monkeypatch.setattr("fedmodel.accounting.guard.covers", lambda *_: pytest.fail("asked PLD"))
     guard = StepGuard(plan)
     for round_ in range(1, 9):

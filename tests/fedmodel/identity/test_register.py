@@ -112,7 +112,6 @@ def test_another_name_in_tls_is_confirmed() -> None:
     assert consortium().unconfirmed(again) == "it changes its name in TLS or its seal"
 
 
-@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [

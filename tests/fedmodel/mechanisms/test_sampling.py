@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedmodel.mechanisms import sampling
-from fedmodel.mechanisms.sampling import poisson
+from fedmodel.mechanisms.sampling import choose, poisson
 from fedmodel.seeds import Entropy
 
 TILE = 1 << 17  # units whose random bytes are drawn together
@@ -30,3 +30,12 @@ def test_a_last_tile_that_is_not_full_is_sampled_at_the_same_rate() -> None:
     assert len(last) == pytest.approx(5_000, abs=6 * (20_000 * 0.25 * 0.75) ** 0.5)
     assert drawn.max() < TILE + 20_000
     assert np.all(np.diff(drawn) > 0)
+
+
+def test_which_rows_of_a_patient_enter_is_drawn_from_entropy_each_time(fake: Entropy) -> None:
+    rows = np.arange(1000, 1060)
+    one, other, again = (choose(e, rows, 30) for e in (fake, fake, type(fake)()))
+    assert (one != other).any()
+    assert (one == again).all()
+    assert len(set(one)) == 30
+    assert set(one) <= set(rows)

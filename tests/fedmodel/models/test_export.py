@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fedmodel import job
 from fedmodel.errors import ModelError, RunFolderError
 from fedmodel.models import attach, digest, export, load, load_tokenizer
+from fedmodel.models.export import CODE_FILE
 from fedmodel.seeds import Seed
 
 TEXTS = ["Chest pain for two days.", "no fever", "a very much longer note about nothing at all"]
@@ -154,6 +155,20 @@ def _check_files(folder: Path, pooling: str, form: str) -> None:
     assert (folder / "README.md").read_text() == "# card\n"
     assert len({p.stat().st_mode for p in folder.rglob("*") if p.is_file()}) == 1
     assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_merged_folder_gives_the_same_logits(pooling: Any, tmp_path: Path) -> None:
+    """With code for the mean only; in this process, where fedmodel could be imported."""
+    model, to = job.Model(labels=("a", "b", "c"), pooling=pooling), tmp_path / "m"
+    net = _trained(model, "lora")
+    export(net, load_tokenizer(model), to, form="merged", card="")
+    coded = pooling == "mean"
+    assert (to / CODE_FILE).exists() == coded
+    read = AutoModelForSequenceClassification.from_pretrained(to, trust_remote_code=coded)
+    torch.testing.assert_close(_logits(read.eval(), model), _logits(net, model))
+    assert not list(to.glob("adapter*"))  # transformers would put it on top of the merged weights
 
 
 @pytest.mark.long

@@ -259,7 +259,6 @@ def _no_padding(folder: Path) -> None:
 REMOTE = {"AutoConfig": "code.C", "AutoModel": "code.M"}
 
 
-@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -189,7 +189,6 @@ def test_a_site_whose_vector_cannot_be_written_masks_nothing_else(world: "World"
 # -- consents and deliveries -----------------------------------------------------------------------
 
 
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", ["forged", "another's", "no survivor", "unknown", "other attempt"])
 def test_wrong_consents(worlds: "type[World]", case: str) -> None:
     world = worlds(6, survivors=4, extra=1)

@@ -1,5 +1,6 @@
 """Honest parties: the sum is exact, or nothing is unmasked; no mask is ever used twice."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,6 +148,18 @@ def test_sum_is_exact_among_neighbours(
     assert not attempt._graph.complete
     left = set(world.numbers) - drops["shares"] - drops["upload"]
     assert (total == world.ring_sum(vectors, sorted(left))).all()
+
+
+def test_a_secret_that_lacks_shares_leaves_the_sum_masked(world: "World") -> None:
+    # As among neighbours, where enough sites may reveal, but not enough of one site's.
+    attempt = world.at("reveal")
+    world.reveal(attempt)
+    for n in (2, 3, 4):
+        told = attempt._reveals[n]
+        others = tuple(share for share in told.self_seeds if share.owner != 1)
+        attempt._reveals[n] = replace(told, self_seeds=others)
+    with pytest.raises(QuorumError, match="2 shares of site 1's secret were revealed, 3 are"):
+        attempt.total()
 
 
 @pytest.mark.slow

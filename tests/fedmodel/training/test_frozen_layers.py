@@ -71,3 +71,13 @@ def test_dropout_or_too_little_memory_runs_the_whole_network(
     kept = prepare(dry, texts, ["a"] * len(texts), NAMES, 16)
     assert torch.equal(kept.batch(everybody)["hidden"], found)
     assert kept._hidden is not None
+    # And from there the network goes on as if it had run whole, however long the rows are.
+    nudge = np.random.default_rng(5).standard_normal(dry.initial.size) * 0.1
+    dry.load_vector((dry.initial + nudge).astype(np.float32))
+    dry.module.eval()
+    batch = kept.batch(everybody)
+    whole = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        expected = dry.logits(whole)
+        assert len(set(expected.flatten().tolist())) > len(texts)
+        torch.testing.assert_close(dry.logits(batch), expected, atol=1e-5, rtol=1e-4)

@@ -12,7 +12,7 @@ from fedmodel.errors import PrivacyError
 from fedmodel.job import Model, Performance, Privacy, Train
 from fedmodel.mechanisms import sampling
 from fedmodel.seeds import Entropy, Seed
-from fedmodel.training import guards
+from fedmodel.training import gradient, guards
 from fedmodel.training.examples import prepare
 from fedmodel.training.gradient import clipped_sum
 from fedmodel.training.learner import Learner
@@ -188,6 +188,24 @@ def test_adaptive_clipping_is_refused(
     job, plan = job_of(Privacy(clipping="adaptive")), plan_of(clipping="adaptive")
     with pytest.raises(PrivacyError, match="flat or per-layer, got adaptive"):
         sum_of(learner, examples_of(learner), plan, job, learner.initial)
+
+
+def test_what_torch_draws_comes_from_entropy_and_its_generator_is_left(
+    fake: Entropy, learner_of: Any, examples_of: Any, job_of: Any, plan_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Dropout is what torch draws: here something is drawn in place of a sum."""
+    monkeypatch.setattr(gradient, "clipped_sum", lambda *_: torch.rand(8).double().numpy())
+    learner = learner_of("head")
+    examples, job, plan = examples_of(learner), job_of(), plan_of()
+    before = torch.get_rng_state()
+    one, other, repeated = (
+        sum_of(learner, examples, plan, job, learner.initial, entropy=entropy)
+        for entropy in (fake, fake, type(fake)())
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (one != other).all()
+    np.testing.assert_array_equal(repeated, one)
 
 
 @pytest.mark.slow
