@@ -173,3 +173,12 @@ def test_a_manifest_says_what_a_run_is(tmp_path: Path) -> None:
     assert Job.from_mapping(dict(manifest.job)) == job
     assert manifest.fedmodel == version("fedmodel")
     assert manifest.packages["torch"] == version("torch")
+
+
+def test_what_a_kill_during_the_first_write_leaves_is_no_run(tmp_path: Path) -> None:
+    for name in (".manifest.json.1.tmp", ".lock"):
+        (tmp_path / name).write_text("{")
+    RunFolder.check_new(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(RunFolderError):
+        RunFolder.check_new(tmp_path)
