@@ -13,7 +13,7 @@ from fedmodel.seeds import Entropy
 __all__ = ["EAGER", "LASTED", "LONGEST", "SHORTEST", "Backoff"]
 
 EAGER = 30.0  # seconds from a cut in which no wait is longer than one second
-LASTED = 20.0  # seconds after which a connection is one that has lasted
+LASTED = 5.0  # seconds after which a connection is one that has lasted
 LONGEST = 60.0
 SHORTEST = 0.1  # a coordinator that refuses at once isn't asked without end
 
