@@ -55,6 +55,11 @@ class _Node:
             self.seconds += self.run.train_seconds
         self.run = run
 
+    def be(self, site: Site) -> None:
+        """Be a site; as another, or by another roster, nothing counts that was told before."""
+        if site is not self.site:
+            self.site, self.name, self.authority = site, site.name, None
+
     def known_site(self) -> Site:
         """Return who the node is."""
         if self.site is None:
@@ -72,8 +77,8 @@ class SiteApp:
     """A ``ClientApp`` for the sites of one process, and what it tells their operator.
 
     Args:
-        site_of: who a node is. It is asked when a node is first spoken to, and again after it has
-            left; it may refuse.
+        site_of: who a node is. It is asked when a node is first spoken to, again after it has left,
+            and when a joining begins: its roster may have changed. It may refuse.
         watch: who is told what they are doing (a progress display).
         candid: tell the coordinator in full why a site refuses; only where it is the same person.
 
@@ -123,6 +128,7 @@ class SiteApp:
             node.authority.check_offer(offer)
         run = SiteRun(offer, node.known_site(), self._watch.of(node.name))
         node.replace_run(run)
+        logger.info("site %s: joined the run %s (job %.16s…)", node.name, run.run, run.job.sha256)
         reply = wire.encode_reply(run.standing())
         advert = run.exchange.advert()
         return reply if advert is None else wire.add_parcel(reply, "secagg", advert)
@@ -130,7 +136,9 @@ class SiteApp:
     def _train(self, node: _Node, content: RecordDict) -> RecordDict:
         """Train one round and reply with the site's update."""
         run, order = _run(node), _order(node, content)
-        return run.respond(order, content)
+        reply = run.respond(order, content)
+        logger.info("site %s: trained in round %d of the run %s", node.name, order.round, run.run)
+        return reply
 
     def _leg(self, name: str) -> Callable[[_Node, RecordDict], RecordDict]:
         """Return what answers a message of the secure sum's protocol."""
@@ -163,6 +171,8 @@ class SiteApp:
             if site.policy.approval == "each":
                 site.approvals.end(end.run, end.job_sha256)
             forget(site.state.run_folder(end.run), end.job_sha256)
+        how = "failed, and may go on" if end.failed else "ended"
+        logger.info("site %s: the run %s has %s", node.name, end.run, how)
         if node.run is None:
             # With its rows; whoever speaks to it again is asked who it is.
             node.site = node.authority = None
@@ -179,10 +189,9 @@ class SiteApp:
             key = context.run_id, context.node_id
             node = self._nodes.setdefault(key, _Node(context.node_id))
             try:
-                if node.site is None:
-                    node.site = self._site_of(context)
-                    node.name = node.site.name
-                if node.site.roster is not None and kind != wire.HELLO:
+                if node.site is None or kind == wire.HELLO:
+                    node.be(self._site_of(context))
+                if node.known_site().roster is not None and kind != wire.HELLO:
                     node.known_authority().check(kind, message.content)
                 return Message(answer(node, message.content), reply_to=message)
             except Exception as error:

@@ -8,6 +8,7 @@
     │   ├── DataError              a file, a column or a row of the data
     │   ├── ModelError             a model that is missing, unknown or unsuitable
     │   └── MissingExtraError      an optional package that isn't installed
+    ├── UnavailableError    (3)    somebody can't be reached now; nothing need be changed: try again
     └── RunError            (1)    the job was understood, but failed or was refused
         ├── RefusedError           a site's own rules said no
         │   ├── BudgetError        … because its privacy budget doesn't cover it
@@ -83,6 +84,12 @@ class MissingExtraError(UsageError):
             f"{what} needs an optional package that isn't installed; "
             f"run: pip install 'fedmodel[{extra}]'"
         )
+
+
+class UnavailableError(FedmodelError):
+    """Another party, or something of this machine, isn't there now: worth trying again later."""
+
+    exit_code = 3
 
 
 class RunError(FedmodelError):

@@ -8,7 +8,7 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 from collections.abc import Callable
 from typing import TypeAlias
 
-from flwr.app import Context
+from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedmodel.errors import ProtocolError
@@ -16,7 +16,9 @@ from server.coordinator import Coordinator, RunResult
 from server.exchange.channel import Channel
 from server.rounds import run
 
-__all__ = ["app", "make_app"]
+__all__ = ["app", "make_app", "play"]
+
+_SELF = 1  # the coordinator's own node
 
 CoordinatorOf: TypeAlias = Callable[[Context], Coordinator]
 
@@ -36,6 +38,22 @@ def make_app(coordinator_of: CoordinatorOf, done: Callable[[RunResult], None]) -
         done(run(Channel(grid, coordinator.timeout), coordinator))
 
     return made
+
+
+def play(grid: Grid, coordinator: Coordinator) -> RunResult:
+    """Play one run over a grid, through the ``ServerApp``.
+
+    Args:
+        grid: to the sites.
+        coordinator: of the run.
+
+    Raises:
+        FedmodelError: if the run fails.
+    """
+    results: list[RunResult] = []
+    played = make_app(lambda context: coordinator, results.append)
+    played(grid, Context(grid.run.run_id, _SELF, {}, RecordDict(), {}))
+    return results[0]
 
 
 def _nobody(context: Context) -> Coordinator:

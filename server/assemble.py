@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedmodel import models
 from fedmodel.data import Rows
+from fedmodel.errors import ConfigError
 from fedmodel.identity.provision import CoordinatorKeys
 from fedmodel.identity.refusals import RefusalLog
 from fedmodel.job import Job, Performance
@@ -19,7 +20,7 @@ from fedmodel.watch import UNWATCHED, Watch
 from server.coordinator import Coordinator, Reporter, Silent
 from server.ledger_memory import LedgerMemory
 
-__all__ = ["Known", "make_coordinator"]
+__all__ = ["Known", "excluded_nodes", "make_coordinator"]
 
 _MOST_REFUSALS = 1000  # rows a day: one for each site of a large federation
 
@@ -56,6 +57,7 @@ def make_coordinator(
     test: Rows | None = None,
     reporter: Reporter | None = None,
     watch: Watch = UNWATCHED,
+    timeout: float = 3600.0,
 ) -> Coordinator:
     """Return a coordinator, ready for one run.
 
@@ -67,6 +69,7 @@ def make_coordinator(
         test: rows that it evaluates on; ``None``: none.
         reporter: who is told how it goes.
         watch: who is told what it is doing itself.
+        timeout: seconds to wait for the sites' answers to a message.
 
     Raises:
         ModelError: if the starting weights are not the ones the job names.
@@ -94,7 +97,27 @@ def make_coordinator(
         refusals=None if known.home is None else RefusalLog(known.home, most=_MOST_REFUSALS),
         rates=rates(learner.module, learner.layout, job.train) if distributed else None,
         reporter=reporter or Silent(),
+        timeout=timeout,
     )
+
+
+def excluded_nodes(names: Mapping[int, str], exclude: Sequence[str]) -> frozenset[int]:
+    """Return the nodes of the sites that the coordinator's operator leaves out.
+
+    Args:
+        names: node id → site.
+        exclude: names of sites.
+
+    Raises:
+        ConfigError: for a name that no site has.
+    """
+    nodes = {name: node for node, name in names.items()}
+    if unknown := sorted(set(exclude) - nodes.keys()):
+        raise ConfigError(
+            f"federation.exclude names {unknown[0]!r}, which is no site of this run; its sites are "
+            f"{', '.join(sorted(nodes)[:20])}"
+        )
+    return frozenset(nodes[name] for name in exclude)
 
 
 def _evaluator(

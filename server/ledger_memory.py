@@ -13,7 +13,7 @@ from fedmodel.errors import ProtocolError, RunFolderError
 from fedmodel.ledger.kept_heads import heads_text, merge_heads, read_heads
 from fedmodel.ledger.tree_head import Standing, TreeHead
 
-__all__ = ["LedgerMemory"]
+__all__ = ["LedgerMemory", "other_memories"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,11 @@ class LedgerMemory:
         name = self._of_node.get(node)
         return self._heads[name].size if name is not None else 0
 
+    def head(self, node: int) -> TreeHead | None:
+        """Return the newest head of the ledger that a node has shown in this run, if it has."""
+        name = self._of_node.get(node)
+        return None if name is None else self._heads[name]
+
     def note(self, node: int, standing: Standing | None) -> None:
         """Keep what a node's answer says of its ledger.
 
@@ -125,3 +130,26 @@ class LedgerMemory:
             except OSError as error:
                 raise RunFolderError(f"can't write {path}: {error}") from error
         self._saved = dict(self._heads)
+
+
+def other_memories(own: Path, keys: Mapping[int, str]) -> list[Path]:
+    """Return the files of heads of other runs beside this one that may have one of these sites'.
+
+    A backup of the coordinator's folder has its memory as it was then. Where runs are kept isn't in
+    it: their folders know what came later.
+
+    Args:
+        own: this run's file of heads, in its folder.
+        keys: node id → the site's public key (hex).
+    """
+    found = sorted(own.parent.parent.glob(f"*/{own.name}"))
+    return [path for path in found if path != own and _names_one(path, keys)]
+
+
+def _names_one(path: Path, public: Mapping[int, str]) -> bool:
+    """Return whether a file of tree heads may have one of these keys': verifying takes longer."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    return any(key.encode() in text for key in public.values())

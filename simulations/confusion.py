@@ -8,7 +8,7 @@ from fedmodel.errors import ConfigError
 from fedmodel.runs import RunFolder
 from fedmodel.training.evaluate import SIZE
 from fedmodel.training.examples import prepare
-from simulations.log import silenced
+from fedmodel.logs import silenced
 from simulations.parties import gather
 from simulations.scenario import Scenario
 

@@ -1,7 +1,5 @@
-"""Outcome of a run: what its parties tell, as the summary has it."""
+"""Outcome of a simulated run: what its parties tell, as the summary has it."""
 
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,17 +7,8 @@ from clients.report import SiteReport
 from fedmodel import tasks
 from fedmodel.data import Rows
 from fedmodel.job import Job
-from fedmodel.report.caveats import caveats
-from fedmodel.report.figures import hiding, privacy_summary
-from fedmodel.report.notes import notes
-from fedmodel.runs import (
-    ReleasedAccuracy,
-    ReleasedScore,
-    RunTime,
-    SiteSummary,
-    Summary,
-)
-from server.publishing import Published
+from fedmodel.runs import RunTime, SiteSummary, Summary
+from server import outcome
 from simulations.notices import count_classes
 from simulations.parties import Parties
 from simulations.play import Played
@@ -38,8 +27,7 @@ def summarise(
         rows: metrics of the finished rounds, in order.
         total: wall seconds of the whole.
     """
-    job, parameters, result = parties.job, parties.learner.layout.total, played.result
-    reports = played.reports
+    job, result, reports = parties.job, played.result, played.reports
     train_s = sum(report.work.seconds for report in reports.values())
     sites = {
         report.site: _site_summary(
@@ -47,34 +35,19 @@ def summarise(
         )
         for node, report in reports.items()
     }
-    spent = [report.ledger.spent for report in reports.values() if report.ledger is not None]
-    privacy = privacy_summary(job, sites, spent, parameters)
-    hidden = hiding(job, result.update)
-    released = None if result.published is None else _published(result.published, reports)
-    return Summary(
-        job_sha256=job.sha256,
-        rounds=result.rounds,
-        stopped=result.stopped,
-        test="public" if job.federation.test == "public" else "held out from the sites",
-        final=result.final,
-        released=released,
-        privacy=privacy,
-        secagg=hidden,
-        notes=(
-            *notes(job, privacy.noise_to_signal, hidden, skipped=result.skipped),
-            *caveats(
-                epsilon=privacy.epsilon,
-                unit=privacy.unit,
-                sites=len(sites) - len(result.refused),
-                rounds=rows,
-                released=released,
-                majority=result.final.get("majority"),
-            ),
-            *_blamed(played),
-        ),
-        time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
-        traffic=played.traffic,
-        classes=_classes(parties, {name for name, site in sites.items() if site.steps}),
+    return outcome.summarise(
+        outcome.Ended(
+            job=job,
+            result=result,
+            parameters=parties.learner.layout.total,
+            rounds=rows,
+            names={node: report.site for node, report in reports.items()},
+            sites=sites,
+            spent=[report.ledger.spent for report in reports.values() if report.ledger is not None],
+            time=RunTime(total_s=total, train_s=train_s, overhead_s=total - train_s),
+            traffic=played.traffic,
+            classes=_classes(parties, {name for name, site in sites.items() if site.steps}),
+        )
     )
 
 
@@ -92,37 +65,6 @@ def _classes(parties: Parties, trained: set[str]) -> dict[str, dict[str, int]]:
         for name, rows in public.items()
         if (counts := count_classes(rows, task)).total()
     }
-
-
-def _blamed(played: Played) -> tuple[str, ...]:
-    return tuple(
-        f"Site {played.reports[node].site} was named in a secure sum: {why}. Look at its log; "
-        f"{_without(played.reports[node].site)} leaves it out."
-        for node, why in sorted(played.result.blamed.items())
-    )
-
-
-def _without(site: str) -> str:
-    """Return what leaves a site out, as it is typed into a shell."""
-    if re.fullmatch(r"[\w.-]+", site):
-        return f"federation.exclude=[{site}]"
-    quoted = site.replace('"', '\\"')
-    return "federation.exclude=" + shlex.quote(f'["{quoted}"]')
-
-
-def _published(found: Published, reports: Mapping[int, SiteReport]) -> ReleasedAccuracy:
-    return ReleasedAccuracy(
-        accuracy=found.accuracy,
-        standard_error=found.standard_error,
-        rows=found.rows,
-        noise_std=found.noise_std,
-        sites=found.sites,
-        failures={reports[node].site: reason for node, reason in found.failures.items()},
-        scores={
-            name: ReleasedScore(value=e.value, standard_error=e.standard_error)
-            for name, e in found.scores.items()
-        },
-    )
 
 
 def _site_summary(job: Job, report: SiteReport, updates: int, *, refused: bool) -> SiteSummary:

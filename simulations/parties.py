@@ -5,18 +5,19 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from clients.declared import count_units
 from fedmodel import tasks
 from fedmodel._text import listed
-from fedmodel.agreement import Facts, complete, complete_model
+from fedmodel.agreement import Facts
 from fedmodel.data import Rows, classes_of, hold_out_everywhere, labels_of, load, split
 from fedmodel.errors import DataError
 from fedmodel.job import Job, Performance
 from fedmodel.seeds import Seed
-from fedmodel.training.learner import Learner, network
+from fedmodel.training.learner import Learner
 from fedmodel.watch import UNWATCHED, Watch
+from server.agree import UNKNOWN, agree
 from simulations.notices import say_rare, say_unit, say_unread
 from simulations.scenario import Scenario
 
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 _SITE_NAME = re.compile(r"\w[\w .'()&,-]{0,63}")
 _NAMED = 5  # sites in a message
-_UNKNOWN = "0" * 64  # stands for the hash of weights that aren't loaded yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +74,12 @@ def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
     if scenario.source.kind != "synthetic":
         say_unit(Rows.concat(sites.values()), proposal.privacy)
     facts = _facts(scenario, sites, labels, public_test=public)
-    complete(proposal, facts)  # what can't be met is refused before the model is loaded
-    model = complete_model(proposal, labels)
-    with watch.stage("loading the model"):
-        learner = network(model, proposal.train, Seed(proposal.seed), proposal.performance)
+    job, learner = agree(proposal, facts, watch)
     # Our own notes are made so that little is lost by the defaults.
     least = 0.01 if scenario.source.kind == "synthetic" else 0.0
     say_unread(learner, Rows.concat(sites.values()).texts, least, watch)
     return Parties(
-        job=complete(proposal, replace(facts, weights=learner.digest)),
+        job=job,
         performance=proposal.performance,
         sites=sites,
         held_out=shared.held_out,
@@ -163,7 +160,7 @@ def _facts(
     privacy = scenario.proposal.privacy
     return Facts(
         labels=labels,
-        weights=_UNKNOWN,
+        weights=UNKNOWN,
         units=tuple(count_units(privacy, rows) for rows in sites.values()),
         rows=max(map(len, sites.values())),
         public_test=public_test,

@@ -30,8 +30,9 @@ from fedmodel.ledger.site_state import SiteState, folder_name
 from fedmodel.runs import RunFolder, Traffic, write_atomic
 from fedmodel.seeds import Entropy
 from fedmodel.watch import UNWATCHED, Watch
-from server.assemble import Known, make_coordinator
+from server.assemble import Known, excluded_nodes, make_coordinator
 from server.coordinator import Reporter, RunResult
+from server.ledger_memory import other_memories
 from simulations.loopback import LoopbackGrid
 from simulations.parties import Parties
 from simulations.scenario import Homes
@@ -107,11 +108,9 @@ def play(
         reporter=reporter,
         watch=watch.of("coordinator"),
     )
-    results: list[RunResult] = []
-    server_app = server.app.make_app(lambda context: coordinator, results.append)
     work: dict[int, SiteWork] = {}
     try:
-        server_app(carrier, Context(run_id, 1, {}, RecordDict(), {}))
+        result = server.app.play(carrier, coordinator)
     except BaseException as error:  # an interruption too: it goes on later, by its ledgers
         _copy_ledgers(_reports(parties, folder.run, sites, work, failed=True), folder)
         if isinstance(error, QuorumError) and error.__cause__ is None:
@@ -122,7 +121,7 @@ def play(
     reports = _reports(parties, folder.run, sites, work)
     _copy_ledgers(reports, folder)
     traffic = Traffic(bytes_up=carrier.traffic.up, bytes_down=carrier.traffic.down)
-    return Played(result=results[0], reports=reports, traffic=traffic)
+    return Played(result=result, reports=reports, traffic=traffic)
 
 
 def _configs(parties: Parties, folder: RunFolder, homes: Homes) -> dict[int, SiteConfig]:
@@ -213,13 +212,10 @@ def _known(
         )
     # What a roster tells in the real world: which key is whose.
     public = {node: state.key.public.hex() for node, state in states.items()}
-    memory, copies = [folder.tree_heads], []
+    memory, copies = [folder.tree_heads], list[Path]()
     if homes.state is not None:
         memory.append(homes.state / "coordinator" / "heads.json")
-        # A backup of the state has sites and memory of the same moment. Where runs are kept isn't
-        # in it: their folders know what came later.
-        found = sorted(folder.path.parent.glob("*/heads.json"))
-        copies = [path for path in found if path != folder.tree_heads and _names_one(path, public)]
+        copies = other_memories(folder.tree_heads, public)
     return Known(
         keys=keys,
         site_keys=public,
@@ -235,28 +231,13 @@ def _coordinator_home(folder: RunFolder, homes: Homes) -> Path:
     return (homes.state or folder.path) / "coordinator"
 
 
-def _names_one(path: Path, public: Mapping[int, str]) -> bool:
-    """Return whether a file of tree heads may have one of these keys': verifying takes longer."""
-    try:
-        text = path.read_bytes()
-    except OSError:
-        return False
-    return any(key.encode() in text for key in public.values())
-
-
 def excluded(parties: Parties, homes: Homes) -> frozenset[int]:
     """Return the nodes of the sites that the coordinator's operator leaves out.
 
     Raises:
         ConfigError: for a name that no site has.
     """
-    names = {name: node for node, name in node_names(parties).items()}
-    if unknown := sorted(set(homes.exclude) - names.keys()):
-        raise ConfigError(
-            f"federation.exclude names {unknown[0]!r}, which is no site of this run; its sites are "
-            f"{', '.join(sorted(names)[:20])}"
-        )
-    return frozenset(names[name] for name in homes.exclude)
+    return excluded_nodes(node_names(parties), homes.exclude)
 
 
 def _reports(

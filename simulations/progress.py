@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TextIO
 
+from fedmodel.report.terminal import say
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -20,7 +21,6 @@ from rich.text import Text
 
 from fedmodel._escape import escaped
 from fedmodel.watch import TRAINING
-from simulations.words import say
 
 __all__ = ["Progress", "left"]
 

@@ -13,25 +13,26 @@ from rich.console import Console
 from rich.table import Table
 
 from clients.limits import Limits
-from fedmodel import config, tasks
+from fedmodel import tasks
 from fedmodel.errors import ConfigError, FedmodelError, QuorumError, RunFolderError
-from fedmodel.job import Job
 from fedmodel.ledger.site_state import sites_in
 from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables
-from fedmodel.report.terminal import Terminal
+from fedmodel.report.terminal import Terminal, say
 from fedmodel.runs import (
     RunFolder,
     Summary,
+    check_unchanged,
+    continued,
     manifest_of,
     run_folder_name,
     run_path,
     write_atomic,
 )
 from fedmodel.watch import Watch
-from simulations.display import Display
+from server.display import Display
 from simulations.idle import check as check_given
-from simulations.log import kept, silenced
+from fedmodel.logs import kept, silenced
 from simulations.notices import counts_table
 from simulations.outcome import summarise
 from simulations.parties import Parties, gather, rows_digest
@@ -40,7 +41,6 @@ from simulations.progress import Progress
 from simulations.scenario import Asked, Homes, Scenario
 from simulations.sweep import sweep
 from simulations.unbegun import discard
-from simulations.words import say
 
 __all__ = ["main", "run_quietly", "simulate"]
 
@@ -156,7 +156,7 @@ def _simulate(
     if folder is None:
         folder = _created(path, parties, mapping)
     else:
-        _check_unchanged(folder, parties)
+        check_unchanged(folder, parties.job, parties.rows_sha256)
     with folder.locked(), kept(folder.log):
         try:
             played = _play(parties, folder, scenario, console, progress)
@@ -248,43 +248,8 @@ def _reopen(
     path: Path, mapping: dict[str, Any], given: Sequence[str]
 ) -> tuple[RunFolder, Scenario]:
     folder = RunFolder.open(path)
-    begun = folder.manifest.config
-    changed = [
-        key
-        for key in given
-        if key not in _OF_THE_PROCESS and _compared(mapping, key) != _compared(begun, key)
-    ]
-    if changed:
-        raise ConfigError(
-            f"resume=true continues {path} as it was begun, but {', '.join(changed)} would change "
-            "it; leave that out, or start another run=NAME"
-        )
-    anew = [key for key in given if key in _OF_THE_PROCESS - {"run", "resume"}]
-    return folder, Scenario.from_mapping(_replaced(begun, mapping, anew))
-
-
-def _replaced(begun: Any, mapping: Any, keys: Sequence[str]) -> dict[str, Any]:
-    """Return a configuration as it was begun, with the values at some keys from another."""
-    made = {k: dict(v) if isinstance(v, Mapping) else v for k, v in begun.items()}
-    for key in keys:
-        part, _, name = key.rpartition(".")
-        (made.setdefault(part, {}) if part else made)[name] = _at(mapping, key)
-    return made
-
-
-def _compared(mapping: Any, key: str) -> Any:
-    """Return what a resume mustn't change at a key: of a group all but what it may set anew."""
-    value = _at(mapping, key)
-    if not isinstance(value, Mapping):
-        return value
-    return {name: v for name, v in value.items() if f"{key}.{name}" not in _OF_THE_PROCESS}
-
-
-def _at(mapping: Any, key: str) -> Any:
-    """Return the value at a dotted key, as plain data; ``None`` where there is none."""
-    for name in key.split("."):
-        mapping = mapping.get(name) if isinstance(mapping, Mapping) else None
-    return config.to_mapping(mapping)
+    goes_on = continued(folder, mapping, given, _OF_THE_PROCESS)
+    return folder, Scenario.from_mapping(goes_on)
 
 
 def _check_same_rows(folder: RunFolder, scenario: Scenario, console: Console, watch: Watch) -> None:
@@ -305,26 +270,6 @@ def _check_same_rows(folder: RunFolder, scenario: Scenario, console: Console, wa
             f"{now:.16} now), so its figures aren't theirs; bring back the rows that were, or "
             "choose another run=NAME for those that are there now"
         )
-
-
-def _check_unchanged(folder: RunFolder, parties: Parties) -> None:
-    manifest = folder.manifest
-    if (begun_as := manifest.job.get("format")) != Job.format:
-        raise RunFolderError(
-            f"{folder.path} can't be continued: its job is of format {begun_as!r}, and this "
-            f"version runs {Job.format!r}; go on with fedmodel {manifest.fedmodel}, or give back "
-            "what it holds (fedmodel budget state=… release=RUN) and start another run"
-        )
-    for what, begun, now in (
-        ("fedmodel version", manifest.fedmodel, version("fedmodel")),
-        ("rows", manifest.rows_sha256, parties.rows_sha256),
-        ("job (by its model files)", manifest.job_sha256, parties.job.sha256),
-    ):
-        if begun != now:
-            raise RunFolderError(
-                f"{folder.path} can't be continued: the {what} changed since it was begun "
-                f"({begun!s:.16} then, {now:.16} now); bring back what was, or start another run"
-            )
 
 
 def _play(

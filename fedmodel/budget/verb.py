@@ -16,7 +16,7 @@ from fedmodel.errors import ConfigError, LedgerError, RunFolderError
 from fedmodel.job import Job
 from fedmodel.ledger import Request
 from fedmodel.ledger.caps import Caps
-from fedmodel.runs import RunFolder, run_path
+from fedmodel.runs import RunFolder, job_in, run_path
 
 __all__ = ["main"]
 
@@ -191,14 +191,7 @@ def _job(name: str) -> Job:
     path = Path(name).expanduser()
     if not path.is_file():
         path = (path if path.is_dir() else run_path(name)) / "manifest.json"
-    try:
-        mapping = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path} can't be read ({error}); give a job's JSON file, or a run's name or folder"
-        ) from error
-    inner = mapping.get("job") if isinstance(mapping, dict) else None
-    return Job.from_mapping(inner if isinstance(inner, dict) else mapping)
+    return job_in(path)
 
 
 def _request(job: Job) -> Request | None:

@@ -9,7 +9,7 @@ from typing import Any
 from fedmodel._paths import conf_dir
 from fedmodel.errors import ConfigError
 
-__all__ = ["as_typed", "check_choices", "compose", "dotted", "expand", "meant", "quoted"]
+__all__ = ["as_quoted", "as_typed", "check_choices", "compose", "dotted", "expand", "meant", "quoted"]
 
 _QUOTED = re.compile(r"""(['"])(?:(?!\1)[^\\]|\\.)*\1""")
 # Only there have backslashes a meaning: before a quote, an interpolation and the end.
@@ -70,9 +70,14 @@ def quoted(overrides: Sequence[str], sentences: Collection[str]) -> list[str]:
         key, _, value = override.partition("=")
         value = " ".join(value.split())
         if key in sentences and value not in ("", "null") and not _QUOTED.fullmatch(value):
-            override = f"{key}='{_BEFORE_MEANING.sub(_escaped, value)}'"
+            override = f"{key}={as_quoted(value)}"
         found.append(override)
     return found
+
+
+def as_quoted(text: str) -> str:
+    """Return a text in quotes, so that nothing in it has a meaning."""
+    return f"'{_BEFORE_MEANING.sub(_escaped, text)}'"
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -13,8 +13,9 @@ from fedmodel._escape import escaped
 from fedmodel._paths import conf_dir, use_apps
 from fedmodel.cli import help as texts
 from fedmodel.cli.composing import quoted
+from fedmodel.cli.job_file import with_file
 from fedmodel.cli.jobs import compose_all
-from fedmodel.cli.verbs import FLAGS, OPTIONS, POSITIONS, SENTENCES, VERBS
+from fedmodel.cli.verbs import FILES, FLAGS, OPTIONS, POSITIONS, SENTENCES, SWEEPS, VERBS
 from fedmodel.errors import ConfigError, FedmodelError
 
 __all__ = ["main"]
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments after the program's name; ``sys.argv`` if ``None``.
 
     Returns:
-        The exit code: 0 done, 1 the job failed or was refused, 2 wrong usage or input.
+        The exit code: 0 done, 1 the job failed or was refused, 2 wrong usage or input, 3 somebody
+        can't be reached now.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     _write_anything()
@@ -139,6 +141,10 @@ def _run(verb: str, rest: list[str]) -> int:
     use_apps()
     rest = quoted(_without_options(verb, _named(verb, rest)), SENTENCES[verb])
     sweep = _sweeps(rest)
+    if sweep and verb not in SWEEPS:
+        raise ConfigError(f"{verb} does one thing at a time; leave -m out")
+    if verb in FILES:
+        rest = with_file(rest, FILES[verb])
     jobs = compose_all(verb, rest[1:] if sweep else rest)
     if not sweep and len(jobs) > 1:
         raise ConfigError("several values for a key make a sweep: put -m right after the verb")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedmodel.cli.composing import check_choices
+from fedmodel.cli.verbs import SWEEPS
 
 __all__ = ["folded", "overview", "page", "verb"]
 
@@ -18,7 +19,7 @@ __all__ = ["folded", "overview", "page", "verb"]
 _COMMENTED = re.compile(r"( +\S.*?  +|[ *]+[\w.]+=\S+ )(\S.*)")
 _BELOW = " " * 6  # comments that have no room beside what they are about
 
-_OTHERS = ("export", "budget", "provision", "site")  # verbs whose keys are in one file
+_OTHERS = ("serve", "join", "export", "budget", "provision", "site")
 
 
 def overview(verbs: Mapping[str, str]) -> str:
@@ -34,7 +35,8 @@ def overview(verbs: Mapping[str, str]) -> str:
         "  fedmodel VERB --help   lists the groups, their choices and the keys of a verb",
         "  fedmodel --version",
         "",
-        "exit codes: 0 done, 1 the job failed or was refused, 2 wrong usage or input",
+        "exit codes: 0 done, 1 the job failed or was refused, 2 wrong usage or input,",
+        "            3 (serve, join) somebody can't be reached now: try again",
     ]
     return "\n".join(lines)
 
@@ -56,7 +58,8 @@ def verb(name: str, text: str, conf: Path, given: Sequence[str] = ()) -> str:
     groups, values = _given(_groups(primary), given, conf)
     lines = [f"usage: fedmodel {name} [group=choice ...] [key=value ...]", "", text, ""]
     if groups:
-        lines[0] = f"usage: fedmodel {name} [-m] [group=choice ...] [key=value ...]"
+        if name in SWEEPS:
+            lines[0] = f"usage: fedmodel {name} [-m] [group=choice ...] [key=value ...]"
         lines.append(f"groups (* is {'chosen' if given else 'the default'}):")
     chosen = _chosen(conf, groups)
     for group, default in chosen.items():
@@ -70,6 +73,7 @@ def verb(name: str, text: str, conf: Path, given: Sequence[str] = ()) -> str:
             lines.append(f"  {f'{key}={values.get(key, value)}':<36} {comment}".rstrip())
     if groups and not given:
         lines.append("  (other choices of train and privacy bring rates and rounds of their own)")
+    if name in SWEEPS and not given:
         lines += ["", f"  -m right after the verb sweeps: fedmodel {name} -m privacy=none,record"]
     return "\n".join(lines)
 

@@ -1,10 +1,22 @@
 """The table of verbs: each with the principal who runs it."""
 
-__all__ = ["FLAGS", "LISTS", "OPTIONS", "POSITIONS", "SENTENCES", "TEXTS", "VERBS"]
+__all__ = [
+    "FILES",
+    "FLAGS",
+    "LISTS",
+    "OPTIONS",
+    "POSITIONS",
+    "SENTENCES",
+    "SWEEPS",
+    "TEXTS",
+    "VERBS",
+]
 
 # verb → module:function, and what it does. The module is imported only when the verb runs.
 VERBS: dict[str, tuple[str, str]] = {
     "simulate": ("simulations.run:main", "run several sites on this machine → a run folder"),
+    "serve": ("server.serve:main", "coordinate a run of sites over the network → a run folder"),
+    "join": ("clients.join:main", "take part in runs, as a hospital, over the network"),
     "export": (
         "fedmodel.export:main",
         "write a run's model as a folder that others load",
@@ -22,12 +34,20 @@ VERBS: dict[str, tuple[str, str]] = {
 # `--what-if job=PATH` reads better than what_if=PATH, and is the same.
 OPTIONS: dict[tuple[str, str], str] = {("budget", "--what-if"): "what_if"}
 # `--json` is the same as format=json.
-FLAGS: dict[tuple[str, str], str] = {("site", "--json"): "format=json"}
+FLAGS: dict[tuple[str, str], str] = {
+    (verb, "--json"): "format=json" for verb in ("serve", "join", "site")
+}
+# Verbs whose several values for a key make several jobs (-m).
+SWEEPS = frozenset(["simulate"])
+# A key of a verb that names a YAML file of its keys.
+FILES: dict[str, str] = {"serve": "job"}
 # `fedmodel site show JOB` is the same as do=show job=JOB.
 POSITIONS: dict[str, tuple[str, ...]] = {"site": ("do", "job")}
 # Keys whose value is a sentence: commas, brackets and quotes stand in it for themselves.
 SENTENCES: dict[str, frozenset[str]] = {
     "simulate": frozenset(["purpose"]),
+    "serve": frozenset(["purpose"]),
+    "join": frozenset(),
     "export": frozenset(["card.data", "card.license", "card.authors"]),
     "budget": frozenset(),
     "provision": frozenset(["name", "why", "revoke"]),
@@ -53,6 +73,20 @@ TEXTS: dict[str, frozenset[str]] = {
             ),
         ]
     ),
+    "serve": frozenset(
+        [
+            *("job", "home", "roster", "passphrase", "listen", "run", "purpose"),
+            *("model.path", "model.revision"),
+            *(
+                f"data.{name}"
+                for name in (
+                    *("test", "name", "revision", "split", "text", "label", "label_separator"),
+                    *("separator", "encoding", "sheet"),
+                )
+            ),
+        ]
+    ),
+    "join": frozenset(["site", "address", "passphrase", "proxy"]),
     "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
     "provision": frozenset(
@@ -78,6 +112,15 @@ LISTS: dict[str, frozenset[str]] = {
             *("train.frozen", "train.lora.target_modules"),
         ]
     ),
+    "serve": frozenset(
+        [
+            "data.labels",
+            "federation.exclude",
+            "model.labels",
+            *("train.frozen", "train.lora.target_modules"),
+        ]
+    ),
+    "join": frozenset(),
     "export": frozenset(),
     "budget": frozenset(),
     "provision": frozenset(),

@@ -30,7 +30,7 @@ from fedmodel.watch import UNWATCHED, Watch
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Tables", "load"]
+__all__ = ["Tables", "load", "load_test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,29 @@ def load(
     if source.kind != "synthetic":
         say_looks(train, test, task, name=_called(source, test=False))
     return Tables(train, test)
+
+
+def load_test(
+    source: Source, task: Task, labels: Sequence[str], watch: Watch = UNWATCHED
+) -> Rows:
+    """Load public test rows alone, for who has no rows to train on.
+
+    Args:
+        source: where they are: ``test`` or ``test_split`` of it.
+        task: says what a row's label is.
+        labels: classes that they may have.
+        watch: who is told how far the reading is.
+
+    Raises:
+        DataError: for the first thing that isn't usable.
+    """
+    test = _test(source, Seed(0), 1, task, watch)
+    if test is None:
+        raise ConfigError("data.test is null: there are no test rows to read; say where they are")
+    named = _called(source, test=True)
+    check_test(test, labels, task, name=named)
+    check_looks(test, task, name=named, text=source.text, label=source.label)
+    return test
 
 
 def _check_named(source: Source, labels: Sequence[str]) -> None:

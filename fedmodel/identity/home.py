@@ -199,6 +199,11 @@ class PartyHome(HomeFolder):
         self.log.add("key-used", key=kind)
         return secret
 
+    @property
+    def roster_path(self) -> Path:
+        """File of the roster that it has taken, whether or not it is there."""
+        return self.folder / _ROSTER
+
     def roster(self) -> SignedRoster | None:
         """Return the roster that it has taken, if there is one, also where that has ended.
 
@@ -206,7 +211,7 @@ class PartyHome(HomeFolder):
             ConfigError: when it can't be read.
             IdentityError: when it was changed.
         """
-        path = self.folder / _ROSTER
+        path = self.roster_path
         return signed_roster_in(path) if path.exists() else None
 
     def current_roster(self) -> SignedRoster:

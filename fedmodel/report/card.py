@@ -176,6 +176,10 @@ _MECHANISMS = {
     "distributed": "DP-SGD on all sites' rows together; noise in shares, secure sums",
     "site": "clipped updates of whole sites; noise in shares, secure sums",
 }
+_SPENT = {
+    "ledgers": "ε spent (the worst site's)",
+    "plan": "ε spent, at most (the worst site's)",
+}
 _NEIGHBOURS = {
     "add-remove": "whether or not any one unit was in the training data",
     "replace": "exchanging any one unit of the training data for another",
@@ -200,7 +204,7 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
         ("Neighbouring datasets", f"{code(spent.adjacency)} of one unit"),
         ("Mechanism", _MECHANISMS[spent.mechanism]),
         ("Clip norm", number(asked["clip"]) + _CLIPPINGS[asked["clipping"]]),
-        ("ε spent (the worst site's)", show_epsilon(spent.epsilon)),
+        (_SPENT[spent.basis], show_epsilon(spent.epsilon)),
         *(
             (f"ε against: {plain(name)}", show_epsilon(found))
             for name, found in spent.adversaries.items()

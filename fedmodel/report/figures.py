@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from fedmodel.accounting.planning import plan_of
 from fedmodel.accounting.spends import Spend
 from fedmodel.job import Job
-from fedmodel.runs import Hiding, PrivacySummary, SiteSummary
+from fedmodel.runs import Basis, Hiding, PrivacySummary, SiteSummary
 from fedmodel.secagg.sums import plain_step
 
 __all__ = ["adversaries", "hiding", "noise_to_signal", "privacy_summary"]
@@ -72,6 +72,7 @@ def privacy_summary(
     sites: Mapping[str, SiteSummary],
     spent: Sequence[Sequence[Spend]],
     parameters: int,
+    basis: Basis = "ledgers",
 ) -> PrivacySummary:
     """Return what a run promised and what it cost.
 
@@ -80,6 +81,7 @@ def privacy_summary(
         sites: name → what it cost the site.
         spent: what each site spent on the run, where the sites share the noise; else not read.
         parameters: D, how many are trained.
+        basis: whose word that is.
     """
     privacy = job.privacy
     epsilons = [site.epsilon for site in sites.values() if site.epsilon is not None]
@@ -92,4 +94,5 @@ def privacy_summary(
         adversaries=adversaries(job, spent),
         noise_to_signal=noise_to_signal(job, parameters),
         sites=dict(sites),
+        basis=basis,
     )

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from fedmodel._escape import escaped
 from fedmodel._text import show_epsilon
-from fedmodel.runs import ReleasedAccuracy, ReleasedScore, Summary
+from fedmodel.runs import ReleasedAccuracy, ReleasedScore, RunTime, Summary
 
 __all__ = ["Spread", "cell", "spread_table", "summary_tables", "sweep_table"]
 
@@ -41,6 +41,8 @@ def _sites(summary: Summary, rows: Mapping[str, int]) -> Table:
     table = Table(title="sites")
     table.add_column("site")
     sites = summary.privacy.sites
+    if summary.privacy.basis == "plan":
+        return _by_plan(table, summary)
     # Where a site's ledger is older than the run, what its rows have cost in all is another number.
     older = any(site.epsilon_total != site.epsilon for site in sites.values())
     more = ["in all runs"] if older else []
@@ -52,6 +54,18 @@ def _sites(summary: Summary, rows: Mapping[str, int]) -> Table:
         total = "unknown" if site.epsilon_total is None else show_epsilon(site.epsilon_total)
         count = [str(rows[name])] if rows else []
         table.add_row(cell(name), *count, f"{site.steps}{note}", spent, *([total] if older else []))
+    return table
+
+
+def _by_plan(table: Table, summary: Summary) -> Table:
+    """Fill the table of the sites with what a coordinator knows: no site's own figures."""
+    for name in ("rounds", "ledger entries", "ε at most"):
+        table.add_column(name, justify="right")
+    for name, site in summary.privacy.sites.items():
+        note = f" (refused: {cell(site.refused)})" if site.refused else ""
+        most = "no privacy" if site.epsilon is None else show_epsilon(site.epsilon)
+        entries = "–" if site.ledger is None else str(site.ledger.entries)
+        table.add_row(cell(name), f"{site.rounds or 0}{note}", entries, most)
     return table
 
 
@@ -74,17 +88,26 @@ def _overall(summary: Summary) -> Table:
             table.add_row("  as released under DP", _margin(scores[name]))
     if privacy.epsilon is not None and privacy.delta is not None:
         claim = f"({show_epsilon(privacy.epsilon)}, {privacy.delta:g}) per {privacy.unit}"
-        table.add_row("(ε, δ), worst site", claim)
+        most = ", at most" if privacy.basis == "plan" else ""
+        table.add_row(f"(ε, δ), worst site{most}", claim)
     for name, epsilon in privacy.adversaries.items():
         table.add_row(f"  against: {cell(name)}", show_epsilon(epsilon))
     if summary.secagg.step is not None and summary.secagg.update is not None:
         figures = f"{summary.secagg.update:.2g} / {summary.secagg.step:.2g}"
         table.add_row("last update / rounding step", figures)
-    table.add_row("training", f"{summary.time.train_s:.1f} s")
-    table.add_row("everything else", f"{summary.time.overhead_s:.1f} s")
-    megabytes = f"{traffic.bytes_up / 1e6:.2f} / {traffic.bytes_down / 1e6:.2f} MB"
-    table.add_row("sent up / down", megabytes)
+    for name, seconds in _times(summary.time):
+        table.add_row(name, f"{seconds:.1f} s")
+    if traffic is not None:
+        megabytes = f"{traffic.bytes_up / 1e6:.2f} / {traffic.bytes_down / 1e6:.2f} MB"
+        table.add_row("sent up / down", megabytes)
     return table
+
+
+def _times(time: RunTime) -> list[tuple[str, float]]:
+    """Return where the time went, as far as it is known."""
+    if time.train_s is None or time.overhead_s is None:
+        return [("from start to end", time.total_s)]
+    return [("training", time.train_s), ("everything else", time.overhead_s)]
 
 
 def _words(name: str, final: Mapping[str, float]) -> str:

@@ -1,10 +1,12 @@
-"""The terminal that tables and progress are shown on."""
+"""The terminal that tables and progress are shown on, and words on it."""
 
 from typing import NoReturn
 
 from rich.console import Console
 
-__all__ = ["Terminal"]
+from fedmodel._escape import escaped
+
+__all__ = ["Terminal", "say"]
 
 
 class Terminal(Console):
@@ -21,3 +23,10 @@ class Terminal(Console):
         """Raise what the system has raised, where rich would end the process without a word."""
         self.quiet = True
         raise BrokenPipeError
+
+
+def say(console: Console, text: str, style: str | None = None, *, wrap: bool = True) -> None:
+    """Print a text as it stands: no markup is read in it, and what isn't printable is escaped."""
+    console.print(
+        escaped(text), style=style, markup=False, highlight=False, emoji=False, soft_wrap=not wrap
+    )

@@ -3,21 +3,26 @@
 from fedmodel.runs.checkpoint import Checkpoint
 from fedmodel.runs.files import to_json, write_atomic
 from fedmodel.runs.folder import RunFolder, run_path
+from fedmodel.runs.jobs import job_in
 from fedmodel.runs.manifest import Machine, Manifest, manifest_of
 from fedmodel.runs.names import check_run, new_run, run_folder_name
 from fedmodel.runs.pending import Begun, KeptRound
+from fedmodel.runs.resuming import check_unchanged, continued
 from fedmodel.runs.summary import (
+    Basis,
     Hiding,
     PrivacySummary,
     ReleasedAccuracy,
     ReleasedScore,
     RunTime,
+    SiteLedger,
     SiteSummary,
     Summary,
     Traffic,
 )
 
 __all__ = [
+    "Basis",
     "Begun",
     "Checkpoint",
     "Hiding",
@@ -29,10 +34,14 @@ __all__ = [
     "ReleasedScore",
     "RunFolder",
     "RunTime",
+    "SiteLedger",
     "SiteSummary",
     "Summary",
     "Traffic",
     "check_run",
+    "check_unchanged",
+    "continued",
+    "job_in",
     "manifest_of",
     "new_run",
     "run_folder_name",

@@ -5,7 +5,7 @@ Whatever a person is shown of a run afterwards (tables, page, model card) is mad
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from fedmodel import config
 from fedmodel.job import Unit
@@ -14,11 +14,13 @@ from fedmodel.runs.files import read_record
 
 __all__ = [
     "SUMMARY_SCHEMA",
+    "Basis",
     "Hiding",
     "PrivacySummary",
     "ReleasedAccuracy",
     "ReleasedScore",
     "RunTime",
+    "SiteLedger",
     "SiteSummary",
     "Summary",
     "Traffic",
@@ -26,26 +28,58 @@ __all__ = [
 
 SUMMARY_SCHEMA = "fedmodel.summary/1"
 
+Basis: TypeAlias = Literal["ledgers", "plan"]
+"""Whose word a run's cost is: the sites' ledgers; or the plan, of all that they can have spent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteLedger:
+    """Where a site's ledger stood when it last told so, signed; ``heads.json`` has it whole.
+
+    Args:
+        entries: how many it had.
+        root: Merkle root over them, hex.
+        time: by the site's clock, UTC.
+    """
+
+    entries: int
+    root: str
+    time: str
+
+    def __post_init__(self) -> None:
+        require(self.entries >= 0, f"entries must be at least 0, got {self.entries}")
+        config.require_hex("root", self.root, 64)
+        config.require_time(self.time)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteSummary:
     """What a run cost one site.
 
     Args:
-        epsilon: ε of this run at the site, by its ledger; ``None`` without privacy.
+        epsilon: ε of this run at the site; ``None`` without privacy.
         epsilon_total: ε of all that was ever spent on the site's rows, at the smallest δ of it;
-            ``None`` where there is no such figure. Not in the file without privacy.
-        steps: optimiser steps that the site took part in.
-        refused: why it didn't join, ``None`` if it did.
+            ``None`` where there is no such figure. Not in the file without privacy, nor where the
+            run's cost is the plan's word: then only the site knows.
+        steps: optimiser steps that the site took part in; by the plan's word those of the rounds
+            whose updates came.
+        refused: why it didn't join, ``None`` if it did; by the plan's word as far as it told.
+        rounds: to which it has given its update. Not in the file by the ledgers' word.
+        ledger: where its ledger stood. Not in the file where it told none.
     """
 
     epsilon: float | None
     epsilon_total: float | None = None
     steps: int
     refused: str | None
+    rounds: int | None = None
+    ledger: SiteLedger | None = None
 
     def __post_init__(self) -> None:
         require(self.steps >= 0, f"steps must be at least 0, got {self.steps}")
+        require(
+            self.rounds is None or self.rounds >= 0, f"rounds must be at least 0, got {self.rounds}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +96,8 @@ class PrivacySummary:
         noise_to_signal: with ``mechanism=site``, norm of the noise in a mean update over the
             largest that an update can have.
         sites: name → what it cost the site.
+        basis: whose word each ε is. By ``plan`` no site has spent more, and who has given fewer
+            updates may have spent less. Not in the file by ``ledgers``.
     """
 
     mechanism: Literal["none", "dpsgd", "distributed", "site"]
@@ -72,6 +108,7 @@ class PrivacySummary:
     adversaries: Mapping[str, float]
     noise_to_signal: float | None
     sites: Mapping[str, SiteSummary]
+    basis: Basis = "ledgers"
 
     def __post_init__(self) -> None:
         figures = {"delta": self.delta, "epsilon": self.epsilon}
@@ -187,13 +224,14 @@ class RunTime:
 
     Args:
         total_s: seconds of the whole run; of the last process, where it was resumed.
-        train_s: of them, in the sites' training.
-        overhead_s: the rest.
+        train_s: of them, in the sites' training; ``None``, and not in the file, where only they
+            know.
+        overhead_s: the rest, likewise.
     """
 
     total_s: float
-    train_s: float
-    overhead_s: float
+    train_s: float | None = None
+    overhead_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +264,7 @@ class Summary:
         secagg: how updates were hidden.
         notes: sentences that a reader of the figures should know.
         time: where the wall time went.
-        traffic: bytes that crossed.
+        traffic: bytes that crossed; ``None`` where nobody has counted.
         classes: ``train`` and ``test`` → class → rows, where that is no secret: of training rows
             without privacy, of test rows without it or where they are public. Not in the file where
             there is nothing.
@@ -243,7 +281,7 @@ class Summary:
     secagg: Hiding
     notes: tuple[str, ...]
     time: RunTime
-    traffic: Traffic
+    traffic: Traffic | None
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
@@ -268,7 +306,14 @@ class Summary:
             del made["released"]["scores"]
         if not self.classes:
             del made["classes"]
-        if not self.privacy.private:
-            for site in made["privacy"]["sites"].values():
+        made["time"] = {k: v for k, v in made["time"].items() if v is not None}
+        told = self.privacy.basis == "ledgers"
+        if told:
+            del made["privacy"]["basis"]
+        for site in made["privacy"]["sites"].values():
+            if not (told and self.privacy.private):
                 del site["epsilon_total"]
+            for key in ("rounds", "ledger"):
+                if site[key] is None:
+                    del site[key]
         return made

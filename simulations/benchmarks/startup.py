@@ -35,7 +35,7 @@ def _run(folder: Path) -> int:
 
     from fedmodel import cli
     from simulations import run
-    from simulations.display import Display
+    from server.display import Display
 
     started = time.perf_counter()
 

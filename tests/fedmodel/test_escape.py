@@ -12,6 +12,7 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
+from fedmodel.report.terminal import say
 from rich.console import Console
 
 from fedmodel import cli, config, errors, wire
@@ -28,9 +29,8 @@ from fedmodel.report.tables import summary_tables, sweep_table
 from fedmodel.wire import Failure
 from server.answers import Answer
 from server.collect import read_all
-from simulations.display import Display
+from server.display import Display
 from simulations.progress import Progress
-from simulations.words import say
 from tests.fedmodel.report.conftest import private
 from tests.jobs import make_job
 

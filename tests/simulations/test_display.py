@@ -14,8 +14,8 @@ from fedmodel import cli
 from fedmodel.errors import DivergedError, QuorumError, RunFolderError
 from fedmodel.runs import RunFolder, run_path
 from fedmodel.training import local
-from simulations.display import Display
-from simulations.log import kept
+from server.display import Display
+from fedmodel.logs import kept
 from simulations.progress import Progress
 
 FAST = ["simulate", "debug=fast", "train=head"]

@@ -3,16 +3,15 @@
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
 from fedmodel._escape import escaped
 from fedmodel._text import listed
-from simulations.progress import Progress
-from simulations.words import say
+from fedmodel.report.terminal import say
 
-__all__ = ["Display"]
+__all__ = ["Display", "Rounds"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +19,18 @@ _NAMED = 8  # sites named for one reason
 _ABOVE = "as said above"
 
 
+class Rounds(Protocol):
+    """Who is told where a run's rounds are (a progress display)."""
+
+    def round_started(self, number: int, rounds: int, steps: int) -> None:
+        """A round of so many begins, of so many steps by all its sites."""
+
+    def round_ended(self) -> None:
+        """It has ended."""
+
+
 class Display:
-    """Who a coordinator tells how a run goes; its lines stay.
+    """Who a coordinator tells how a run goes; its lines stay, on the console and in the log.
 
     Args:
         progress: what is below them on a terminal.
@@ -33,7 +42,7 @@ class Display:
 
     def __init__(
         self,
-        progress: Progress,
+        progress: Rounds,
         console: Console,
         rounds: int,
         steps: int,

@@ -1,0 +1,42 @@
+"""The site's end of a network, as the verb ``join`` uses it."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from clients.app import SiteApp
+from fedmodel.identity.home import PartyHome
+from fedmodel.identity.signed_roster import SignedRoster
+
+__all__ = ["Carrier", "Line"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What a site's end of a network is given.
+
+    Args:
+        site_app: answers what is asked.
+        home: the site's folder: certificate and keys.
+        passphrase: that its keys are sealed under; ``None``: they are in the clear.
+        roster: returns the roster that the site goes by now; it changes while a process runs, and
+            it raises FedmodelError where there is none that can be relied on.
+        address: host name and port of the coordinator.
+        proxy: to dial by; ``direct``: none; ``None``: as the environment says.
+        patience: seconds without the coordinator after which to give up; ``None``: never.
+        stop: is set once somebody asks the process to end.
+    """
+
+    site_app: SiteApp
+    home: PartyHome
+    passphrase: bytes | None = field(repr=False)
+    roster: Callable[[], SignedRoster]
+    address: str
+    proxy: str | None
+    patience: float | None
+    stop: threading.Event
+
+
+Carrier: TypeAlias = Callable[[Line], None]
+"""Carries messages until it is asked to stop; raises FedmodelError where it can't go on."""

@@ -1,0 +1,34 @@
+"""Agreement at the coordinator: a proposal and public facts, with the model's own weights → job."""
+
+from dataclasses import replace
+
+from fedmodel.agreement import Facts, complete, complete_model
+from fedmodel.job import Job, Proposal
+from fedmodel.seeds import Seed
+from fedmodel.training.learner import Learner, network
+from fedmodel.watch import UNWATCHED, Watch
+
+__all__ = ["UNKNOWN", "agree"]
+
+UNKNOWN = "0" * 64
+"""Stands for the hash of weights that aren't loaded yet."""
+
+
+def agree(proposal: Proposal, facts: Facts, watch: Watch = UNWATCHED) -> tuple[Job, Learner]:
+    """Return the job that a proposal and facts make, and this process's learner for it.
+
+    Args:
+        proposal: what is asked for.
+        facts: what is public; which weights the model starts from is found out here.
+        watch: who is told how far it is.
+
+    Raises:
+        ConfigError: when the proposal can't be met, before the model is loaded.
+        PrivacyError: when no noise keeps its promise, likewise.
+        ModelError: when the model isn't usable.
+    """
+    complete(proposal, replace(facts, weights=UNKNOWN))
+    model = complete_model(proposal, facts.labels)
+    with watch.stage("loading the model"):
+        learner = network(model, proposal.train, Seed(proposal.seed), proposal.performance)
+    return complete(proposal, replace(facts, weights=learner.digest)), learner
