@@ -1,4 +1,4 @@
-"""Logs of our own processes: kept in a run's folder, and lines on stderr that a machine may read."""
+"""Logs of our own processes: kept in a run's folder, and lines on stderr for people or machines."""
 
 import json
 import logging
@@ -24,7 +24,9 @@ _SHOWN = "clients.app"
 
 
 @contextmanager
-def kept(path: Path, *, beside: Callable[[logging.LogRecord], bool] | None = None) -> Iterator[None]:
+def kept(
+    path: Path, *, beside: Callable[[logging.LogRecord], bool] | None = None
+) -> Iterator[None]:
     """Within this context what is logged is appended to a file.
 
     Args:

@@ -83,7 +83,7 @@ def summarise(ended: Ended) -> Summary:
                 released=released,
                 majority=result.final.get("majority"),
             ),
-            *_blamed(ended),
+            *_blamed(result, ended.names),
         ),
         time=ended.time,
         traffic=ended.traffic,
@@ -91,11 +91,11 @@ def summarise(ended: Ended) -> Summary:
     )
 
 
-def _blamed(ended: Ended) -> tuple[str, ...]:
+def _blamed(result: RunResult, names: Mapping[int, str]) -> tuple[str, ...]:
     return tuple(
-        f"Site {ended.names[node]} was named in a secure sum: {why}. Look at its log; "
-        f"{_without(ended.names[node])} leaves it out."
-        for node, why in sorted(ended.result.blamed.items())
+        f"Site {names[node]} was named in a secure sum: {why}. Look at its log; "
+        f"{_without(names[node])} leaves it out."
+        for node, why in sorted(result.blamed.items())
     )
 
 

@@ -5,10 +5,10 @@ import torch
 from numpy.typing import NDArray
 
 from fedmodel.errors import ConfigError
+from fedmodel.logs import silenced
 from fedmodel.runs import RunFolder
 from fedmodel.training.evaluate import SIZE
 from fedmodel.training.examples import prepare
-from fedmodel.logs import silenced
 from simulations.parties import gather
 from simulations.scenario import Scenario
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TextIO
 
-from fedmodel.report.terminal import say
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -20,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedmodel._escape import escaped
+from fedmodel.report.terminal import say
 from fedmodel.watch import TRAINING
 
 __all__ = ["Progress", "left"]

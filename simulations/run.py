@@ -16,6 +16,7 @@ from clients.limits import Limits
 from fedmodel import tasks
 from fedmodel.errors import ConfigError, FedmodelError, QuorumError, RunFolderError
 from fedmodel.ledger.site_state import sites_in
+from fedmodel.logs import kept, silenced
 from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables
 from fedmodel.report.terminal import Terminal, say
@@ -32,7 +33,6 @@ from fedmodel.runs import (
 from fedmodel.watch import Watch
 from server.display import Display
 from simulations.idle import check as check_given
-from fedmodel.logs import kept, silenced
 from simulations.notices import counts_table
 from simulations.outcome import summarise
 from simulations.parties import Parties, gather, rows_digest

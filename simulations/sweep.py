@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedmodel.report.terminal import say
 from rich.console import Console
 
 from fedmodel import config
 from fedmodel.errors import ConfigError, FedmodelError
 from fedmodel.report.tables import Spread, cell, spread_table, sweep_table
+from fedmodel.report.terminal import say
 from fedmodel.runs import RunFolder, Summary, run_path, to_json, write_atomic
 from simulations.scenario import Asked
 

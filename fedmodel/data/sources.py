@@ -95,9 +95,7 @@ def load(
     return Tables(train, test)
 
 
-def load_test(
-    source: Source, task: Task, labels: Sequence[str], watch: Watch = UNWATCHED
-) -> Rows:
+def load_test(source: Source, task: Task, labels: Sequence[str], watch: Watch = UNWATCHED) -> Rows:
     """Load public test rows alone, for who has no rows to train on.
 
     Args:

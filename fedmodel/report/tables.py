@@ -8,7 +8,7 @@ from rich.table import Table
 
 from fedmodel._escape import escaped
 from fedmodel._text import show_epsilon
-from fedmodel.runs import ReleasedAccuracy, ReleasedScore, RunTime, Summary
+from fedmodel.runs import Hiding, ReleasedAccuracy, ReleasedScore, RunTime, Summary, Traffic
 
 __all__ = ["Spread", "cell", "spread_table", "summary_tables", "sweep_table"]
 
@@ -92,22 +92,32 @@ def _overall(summary: Summary) -> Table:
         table.add_row(f"(ε, δ), worst site{most}", claim)
     for name, epsilon in privacy.adversaries.items():
         table.add_row(f"  against: {cell(name)}", show_epsilon(epsilon))
-    if summary.secagg.step is not None and summary.secagg.update is not None:
-        figures = f"{summary.secagg.update:.2g} / {summary.secagg.step:.2g}"
-        table.add_row("last update / rounding step", figures)
-    for name, seconds in _times(summary.time):
-        table.add_row(name, f"{seconds:.1f} s")
-    if traffic is not None:
-        megabytes = f"{traffic.bytes_up / 1e6:.2f} / {traffic.bytes_down / 1e6:.2f} MB"
-        table.add_row("sent up / down", megabytes)
+    for row in (*_rounding(summary.secagg), *_times(summary.time), *_traffic(traffic)):
+        table.add_row(*row)
     return table
 
 
-def _times(time: RunTime) -> list[tuple[str, float]]:
+def _rounding(hidden: Hiding) -> list[tuple[str, str]]:
+    if hidden.step is None or hidden.update is None:
+        return []
+    return [("last update / rounding step", f"{hidden.update:.2g} / {hidden.step:.2g}")]
+
+
+def _times(time: RunTime) -> list[tuple[str, str]]:
     """Return where the time went, as far as it is known."""
     if time.train_s is None or time.overhead_s is None:
-        return [("from start to end", time.total_s)]
-    return [("training", time.train_s), ("everything else", time.overhead_s)]
+        return [("from start to end", f"{time.total_s:.1f} s")]
+    return [
+        ("training", f"{time.train_s:.1f} s"),
+        ("everything else", f"{time.overhead_s:.1f} s"),
+    ]
+
+
+def _traffic(traffic: Traffic | None) -> list[tuple[str, str]]:
+    if traffic is None:
+        return []
+    megabytes = f"{traffic.bytes_up / 1e6:.2f} / {traffic.bytes_down / 1e6:.2f} MB"
+    return [("sent up / down", megabytes)]
 
 
 def _words(name: str, final: Mapping[str, float]) -> str:

@@ -284,6 +284,19 @@ class Summary:
     traffic: Traffic | None
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.privacy.basis == "plan":
+            return
+        known = {
+            "time.train_s": self.time.train_s,
+            "time.overhead_s": self.time.overhead_s,
+            "traffic": self.traffic,
+        }
+        for name, figure in known.items():
+            require(
+                figure is not None, f"missing '{name}', which is known where the sites' ledgers are"
+            )
+
     @classmethod
     def from_mapping(cls, mapping: object, where: str = "summary.json") -> "Summary":
         """Return the summary that a JSON object holds.

@@ -34,8 +34,8 @@ def _run(folder: Path) -> int:
     import hydra  # noqa: F401
 
     from fedmodel import cli
-    from simulations import run
     from server.display import Display
+    from simulations import run
 
     started = time.perf_counter()
 

@@ -12,7 +12,6 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
-from fedmodel.report.terminal import say
 from rich.console import Console
 
 from fedmodel import cli, config, errors, wire
@@ -26,6 +25,7 @@ from fedmodel.job import Privacy, Proposal
 from fedmodel.report.card import model_card
 from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables, sweep_table
+from fedmodel.report.terminal import say
 from fedmodel.wire import Failure
 from server.answers import Answer
 from server.collect import read_all

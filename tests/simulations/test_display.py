@@ -12,10 +12,10 @@ import fedmodel
 from clients.site_run import SiteRun
 from fedmodel import cli
 from fedmodel.errors import DivergedError, QuorumError, RunFolderError
+from fedmodel.logs import kept
 from fedmodel.runs import RunFolder, run_path
 from fedmodel.training import local
 from server.display import Display
-from fedmodel.logs import kept
 from simulations.progress import Progress
 
 FAST = ["simulate", "debug=fast", "train=head"]

@@ -2,8 +2,7 @@
 
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from fedmodel import cli
 from fedmodel.cli import main
 from fedmodel.data import Rows
 from fedmodel.errors import ConfigError
+<<<<<<< HEAD
 from fedmodel.job import Privacy
 from fedmodel.runs import RunFolder, Traffic
 from server.coordinator import RunResult
@@ -20,6 +20,12 @@ from simulations.play import Played, excluded
 from simulations.scenario import Homes, Scenario
 from tests.conftest import new_run
 from tests.jobs import make_job
+=======
+from fedmodel.runs import RunFolder
+from server import outcome
+from server.coordinator import RunResult
+from simulations.scenario import Scenario
+>>>>>>> d4e9d78 (wip)
 
 SMALL = [
     "simulate", "train=head", "privacy=none", "data.rows=120", "data.test_rows=0", "train.rounds=1",
@@ -88,12 +94,9 @@ def test_rows_that_nobody_trained_on_are_not_counted_among_the_models() -> None:
 
 def test_the_summary_says_who_was_named_and_how_to_leave_it_out() -> None:
     """By the site's name, which nobody else's number stands for."""
-    reports = {node: SimpleNamespace(site=f"site-{node - 1}") for node in (2, 3)}
+    names = {node: f"site-{node - 1}" for node in (2, 3)}
     result = RunResult(vector=np.zeros(1, np.float32), blamed={3: "upload: malformed answer"})
-    played = Played(
-        result=result, reports=cast(Any, reports), traffic=Traffic(bytes_up=0, bytes_down=0)
-    )
-    (note,) = outcome._blamed(played)
+    (note,) = outcome._blamed(result, names)
     assert note.startswith("Site site-2 was named in a secure sum: upload: malformed answer.")
     assert "federation.exclude=[site-2]" in note
 

@@ -257,10 +257,12 @@ def outcome(tmp_path: Path, overrides: list[str]) -> dict[str, Any]:
     folder = RunFolder.open(run)
     summary = folder.summary()
     assert summary is not None
+    traffic = summary.traffic
+    assert traffic is not None
     rows = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in folder.metrics()]
     sites = {name: (each.steps, each.refused) for name, each in summary.privacy.sites.items()}
     model = {name: value.tobytes() for name, value in folder.model().items()}
-    return {"rows": rows, "sites": sites, "model": model, "traffic": summary.traffic.bytes_up}
+    return {"rows": rows, "sites": sites, "model": model, "traffic": traffic.bytes_up}
 
 
 # Values that need more than made-up notes, a model that isn't here, or a round that fails.

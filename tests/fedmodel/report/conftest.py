@@ -8,6 +8,7 @@ from fedmodel.runs import (
     PrivacySummary,
     ReleasedAccuracy,
     RunTime,
+    SiteLedger,
     SiteSummary,
     Summary,
     Traffic,
@@ -52,3 +53,14 @@ def private(**changes: Any) -> Summary:
     made: dict[str, Any] = {"mechanism": "dpsgd", "delta": 1e-5, "epsilon": 2.98}
     made |= {"sites": {"north": site(2.98), "south": site(1.5)}} | changes
     return replace(PLAIN, privacy=replace(PLAIN.privacy, **made))
+
+
+def served() -> Summary:
+    """Return the summary of a private run whose coordinator knows no site's own figures."""
+    ledger = SiteLedger(entries=9, root="ab" * 32, time="2026-01-31T12:00:00Z")
+    sites = {
+        "north": SiteSummary(epsilon=3.0, steps=14, refused=None, rounds=7, ledger=ledger),
+        "south": SiteSummary(epsilon=0.0, steps=0, refused="it waits for approval", rounds=0),
+    }
+    made = private(epsilon=3.0, sites=sites, basis="plan")
+    return replace(made, time=RunTime(total_s=3.0), traffic=None)

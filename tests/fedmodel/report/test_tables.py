@@ -12,7 +12,7 @@ from fedmodel.report.figures import adversaries, privacy_summary
 from fedmodel.report.page import report_page
 from fedmodel.report.tables import summary_tables, sweep_table
 from fedmodel.runs import ReleasedScore, SiteSummary, Summary
-from tests.fedmodel.report.conftest import PLAIN, RELEASED, private, site
+from tests.fedmodel.report.conftest import PLAIN, RELEASED, private, served, site
 from tests.jobs import make_job, summed
 
 
@@ -44,6 +44,16 @@ def test_an_epsilon_is_rounded_up_and_other_runs_are_told_only_where_there_were_
     assert cells(text, "north") == ["north", "14", "1.235", "4.500"]
     assert cells(text, "south") == ["south", "14", "1.000", "unknown"]
     assert cells(text, "(ε, δ), worst site")[1] == "(2.980, 1e-05) per record"
+
+
+def test_a_served_runs_table_has_what_its_coordinator_knows() -> None:
+    text = shown(served(), {"north": 12, "south": 90})
+    assert cells(text, "north") == ["north", "7", "9", "3.000"]
+    assert cells(text, "south") == ["south", "0 (refused: it waits for approval)", "–", "0.000"]
+    assert cells(text, "(ε, δ), worst site, at most")[1] == "(3.000, 1e-05) per record"
+    assert cells(text, "from start to end")[1] == "3.0 s"
+    for unknown in ("training", "everything else", "sent up", "rows", "in all runs"):
+        assert unknown not in text
 
 
 def test_rows_a_refusal_and_adversaries() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.runs import Hiding, RunFolder, Summary, write_atomic
-from tests.fedmodel.report.conftest import PLAIN, RELEASED, private
+from tests.fedmodel.report.conftest import PLAIN, RELEASED, private, served
 
 ON = Hiding(mode="on", survivors=4, colluders=1, honest=3, threshold=3, bits=20)
 SUMMARIES = [
@@ -16,6 +16,7 @@ SUMMARIES = [
     private(),
     replace(private(noise_to_signal=2.5, adversaries={"coordinator": 1.0}), secagg=ON),
     replace(private(), released=RELEASED, stopped="budgets are spent", notes=("a", "b")),
+    served(),
 ]
 
 
@@ -42,6 +43,18 @@ def test_the_file_leaves_out_what_has_no_meaning() -> None:
         "bits",
     }
     assert "epsilon_total" in hidden["privacy"]["sites"]["north"]
+    assert not {"rounds", "ledger"} & set(hidden["privacy"]["sites"]["north"])
+    assert "basis" not in hidden["privacy"]
+
+
+def test_a_served_runs_file_has_no_figure_that_only_a_site_knows() -> None:
+    told = served().to_mapping()
+    assert told["time"] == {"total_s": 3.0}
+    assert (told["traffic"], told["privacy"]["basis"]) == (None, "plan")
+    north, south = (told["privacy"]["sites"][name] for name in ("north", "south"))
+    assert set(north) == {"epsilon", "steps", "refused", "rounds", "ledger"}
+    assert set(south) == {"epsilon", "steps", "refused", "rounds"}
+    assert set(north["ledger"]) == {"entries", "root", "time"}
 
 
 def _without(*path: str) -> Callable[[dict[str, Any]], None]:
@@ -87,6 +100,9 @@ def _with(value: Any, *path: str) -> Callable[[dict[str, Any]], None]:
         (_with(4, "secagg", "survivors"), r"secagg\.survivors goes with secagg\.mode=on"),
         (_with(None, "released", "accuracy"), "must both be numbers or both be null"),
         (_with({}, "time"), r"missing key 'time\.total_s'"),
+        (_without("time", "train_s"), r"missing 'time\.train_s'"),
+        (_with(None, "traffic"), r"missing 'traffic'"),
+        (_with("guess", "privacy", "basis"), r"basis='guess' isn't a choice"),
     ],
 )
 def test_another_schema_key_or_type_is_one_clear_error(
