@@ -39,7 +39,6 @@ class Ask:
         site: the hospital's own file.
         address: of the coordinator; ``None``: the file's.
         passphrase: where one is read; ``None``: as the file says.
-        proxy: to dial by; ``direct``: none; ``None``: as the environment says.
         patience: seconds without the coordinator after which to give up; ``None``: never.
         format: of the log.
     """
@@ -47,7 +46,6 @@ class Ask:
     site: str
     address: str | None = None
     passphrase: str | None = None
-    proxy: str | None = None
     patience: float | None = None
     format: LogForm = "lines"
 
@@ -139,7 +137,7 @@ def join(ask: Ask, carrier: Carrier = over_network) -> None:
                 passphrase=passphrase,
                 roster=roster.read,
                 address=address,
-                proxy=ask.proxy,
+                proxy=file.coordinator.proxy,
                 patience=ask.patience,
                 stop=stop,
             )

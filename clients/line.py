@@ -23,7 +23,7 @@ class Line:
         roster: returns the roster that the site goes by now; it changes while a process runs, and
             it raises FedmodelError where there is none that can be relied on.
         address: host name and port of the coordinator.
-        proxy: to dial by; ``direct``: none; ``None``: as the environment says.
+        proxy: what the site's file says of one (:func:`fedmodel.transport.proxy.route_to`).
         patience: seconds without the coordinator after which to give up; ``None``: never.
         stop: is set once somebody asks the process to end.
     """
@@ -33,7 +33,7 @@ class Line:
     passphrase: bytes | None = field(repr=False)
     roster: Callable[[], SignedRoster]
     address: str
-    proxy: str | None
+    proxy: str | None = field(repr=False)
     patience: float | None
     stop: threading.Event
 

@@ -70,8 +70,7 @@ class TestRows:
             return None
         alike = ("kind", "name", "revision", "text", "label", "label_separator", "labels")
         same: dict[str, Any] = {
-            key: getattr(self, key)
-            for key in (*alike, "separator", "encoding", "sheet", "missing")
+            key: getattr(self, key) for key in (*alike, "separator", "encoding", "sheet", "missing")
         }
         if self.kind in ("folder", "hub"):
             return Source(train=self.test, train_split=self.split, test_split=self.split, **same)
@@ -105,7 +104,7 @@ class Ask:
     job: str | None = None
     roster: str | None = None
     passphrase: str | None = None
-    listen: str = "0.0.0.0:8443"  # noqa: S104 (it is what a coordinator is for)
+    listen: str = "0.0.0.0:8443"
     check: bool = False
     run: str | None = None
     resume: bool = False

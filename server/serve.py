@@ -189,9 +189,7 @@ class _Run:
             raise ConfigError(
                 f"federation.exclude leaves {len(asked)} sites, and {needed} are needed"
             )
-        gather(
-            hub.present, asked.values(), needed, wait=self.ask.wait, grace=self.ask.grace
-        )
+        gather(hub.present, asked.values(), needed, wait=self.ask.wait, grace=self.ask.grace)
 
     def summary(
         self, coordinator: Coordinator, result: RunResult, seconds: float, *, resumed: bool
@@ -223,7 +221,9 @@ class _NoBars:
         """Show nothing."""
 
 
-def _created(path: Path, job: Job, mapping: Mapping[str, Any], names: Mapping[int, str]) -> RunFolder:
+def _created(
+    path: Path, job: Job, mapping: Mapping[str, Any], names: Mapping[int, str]
+) -> RunFolder:
     made = {k: dict(v) if isinstance(v, Mapping) else v for k, v in mapping.items()}
     test = (made.get("data") or {}).get("test")
     if isinstance(test, str) and Path(test).expanduser().exists():

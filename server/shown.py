@@ -1,4 +1,4 @@
-"""The job of a run as its coordinator's operator sees it before anybody is asked (``check=true``)."""
+"""The job of a run as its coordinator's operator sees it before anybody is asked for it."""
 
 import json
 from typing import Any

@@ -9,7 +9,16 @@ from typing import Any
 from fedmodel._paths import conf_dir
 from fedmodel.errors import ConfigError
 
-__all__ = ["as_quoted", "as_typed", "check_choices", "compose", "dotted", "expand", "meant", "quoted"]
+__all__ = [
+    "as_quoted",
+    "as_typed",
+    "check_choices",
+    "compose",
+    "dotted",
+    "expand",
+    "meant",
+    "quoted",
+]
 
 _QUOTED = re.compile(r"""(['"])(?:(?!\1)[^\\]|\\.)*\1""")
 # Only there have backslashes a meaning: before a quote, an interpolation and the end.

@@ -14,6 +14,7 @@ from fedmodel.errors import ConfigError
 __all__ = ["with_file"]
 
 _YAML, _WHOLE = (".yaml", ".yml"), ".json"
+_SWITCHES = {True: "on", False: "off"}
 
 
 def with_file(overrides: Sequence[str], key: str) -> list[str]:
@@ -67,7 +68,7 @@ def _overrides(found: Mapping[str, Any], key: str) -> Iterator[str]:
                 yield f"{inner}={_written(inner, deeper)}"
         elif name in groups and isinstance(value, str | bool):
             # A bare `on` or `off` is a switch to YAML, and a choice here.
-            yield f"{name}={({True: 'on', False: 'off'}).get(value, value)}"
+            yield f"{name}={_SWITCHES[value] if isinstance(value, bool) else value}"
         else:
             yield f"{name}={_written(name, value)}"
 

@@ -86,7 +86,7 @@ TEXTS: dict[str, frozenset[str]] = {
             ),
         ]
     ),
-    "join": frozenset(["site", "address", "passphrase", "proxy"]),
+    "join": frozenset(["site", "address", "passphrase"]),
     "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
     "provision": frozenset(

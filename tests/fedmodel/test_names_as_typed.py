@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clients.desk.verb import Ask as SiteAsk
+from clients.join import Ask as JoinAsk
 from clients.limits import Limits
 from fedmodel import budget, cli, config, export, provision
 from fedmodel.budget.verb import Ask as BudgetAsk
@@ -22,6 +23,7 @@ from fedmodel.export import Ask as ExportAsk
 from fedmodel.job import Proposal
 from fedmodel.provision.ask import Ask as ProvisionAsk
 from fedmodel.runs import run_path
+from server.ask import Ask as ServeAsk
 from simulations.scenario import Asked, Homes, Scenario
 
 ODD = ["2024_01", "1_0", "1e3", "1.50", "nan", "inf", "true", "False", "0x10", "2024-01-01", "-0"]
@@ -37,6 +39,8 @@ READ: dict[str, list[tuple[str, Any]]] = {
     "export": [("", ExportAsk)],
     "budget": [("", BudgetAsk)],
     "provision": [("", ProvisionAsk)],
+    "serve": [("", ServeAsk), ("", Proposal)],
+    "join": [("", JoinAsk)],
     "site": [("", SiteAsk)],
 }
 LISTS = {
