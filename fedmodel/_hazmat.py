@@ -257,7 +257,7 @@ def hpke_seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
         raise ProtocolError("a party's X25519 key isn't usable (length or low order)") from error
 
 
-def hpke_open(private: bytes, sealed: bytes, info: bytes) -> bytes:
+def hpke_open(private: bytes, sealed: bytes | memoryview, info: bytes) -> bytes:
     """Return what :func:`hpke_seal` hid.
 
     Raises:

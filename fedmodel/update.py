@@ -2,8 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmodel.errors import ProtocolError
 
-__all__ = ["Update", "Vector", "root_mean_square", "vector_sha256"]
+__all__ = ["Total", "Update", "Vector", "root_mean_square", "vector_sha256"]
 
 # Trainable parameters, or a change of them: one flat float32 array.
 Vector: TypeAlias = NDArray[np.float32]
@@ -66,20 +66,12 @@ class Update:
         return cls(vector=vector, weight=weight, metrics=values)
 
     @classmethod
-    def total(cls, updates: Sequence["Update"]) -> "Update":
-        """Return the sum of one or more updates, in their order."""
-        first, *others = updates
-        vector, weight, metrics = first.vector.copy(), first.weight, first.metrics
-        for other in others:
-            if other.vector.shape != vector.shape:
-                raise ProtocolError(
-                    f"updates of different sizes: {vector.size} and {other.vector.size} parameters"
-                )
-            vector += other.vector
-            weight += other.weight
-            names = sorted(metrics.keys() & other.metrics.keys())
-            metrics = {name: metrics[name] + other.metrics[name] for name in names}
-        return cls(vector=vector, weight=weight, metrics=dict(metrics))
+    def total(cls, updates: Iterable["Update"]) -> "Update":
+        """Return the sum of one or more updates, in their order; none is kept meanwhile."""
+        total = Total()
+        for update in updates:
+            total.add(update)
+        return total.sum()
 
     def mean(self) -> "Update":
         """Return the weighted mean as an update of weight 1."""
@@ -91,3 +83,43 @@ class Update:
 
     def __add__(self, other: "Update") -> "Update":
         return Update.total((self, other))
+
+
+class Total:
+    """A sum of updates that are added one after the other: it keeps none of them."""
+
+    def __init__(self) -> None:
+        self._sum: Update | None = None
+
+    def add(self, update: Update) -> None:
+        """Add an update.
+
+        Raises:
+            ProtocolError: when it is of another size than those before.
+        """
+        if self._sum is None:
+            # A copy: what is added is another's, and may lie in a file.
+            self._sum = replace(update, vector=update.vector.copy())
+            return
+        vector, metrics = self._sum.vector, self._sum.metrics
+        if update.vector.shape != vector.shape:
+            raise ProtocolError(
+                f"updates of different sizes: {vector.size} and {update.vector.size} parameters"
+            )
+        vector += update.vector
+        names = sorted(metrics.keys() & update.metrics.keys())
+        self._sum = Update(
+            vector=vector,
+            weight=self._sum.weight + update.weight,
+            metrics={name: metrics[name] + update.metrics[name] for name in names},
+        )
+
+    def sum(self) -> Update:
+        """Return the sum so far.
+
+        Raises:
+            ProtocolError: when nothing was added.
+        """
+        if self._sum is None:
+            raise ProtocolError("expected one or more updates to sum, got none")
+        return replace(self._sum, metrics=dict(self._sum.metrics))

@@ -1,6 +1,6 @@
 """Collection of a question's answers: what each node gave, and why others gave nothing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from fedmodel.update import Update
 from fedmodel.wire import Content
 from server.answers import Answer, Check, nothing
 
-__all__ = ["Collected", "collect_counts", "read_all"]
+__all__ = ["Collected", "collect_counts", "read_all", "read_each"]
 
 T = TypeVar("T")
 
@@ -79,7 +79,32 @@ def read_all(
     check: Check,
     what: str,
 ) -> tuple[dict[int, T], dict[int, wire.Failure]]:
+    """Read every node's answer (see :func:`read_each`), and keep all that was read.
+
+    Returns:
+        Node id → what was read, in rising order, and node id → why there is nothing.
+    """
+    found: dict[int, T] = {}
+    failures: dict[int, wire.Failure] = {}
+    for node, got in read_each(answers, asked, read, check, what):
+        if isinstance(got, wire.Failure):
+            failures[node] = got
+        else:
+            found[node] = got
+    return found, failures
+
+
+def read_each(
+    answers: Iterable[Answer],
+    asked: Iterable[int],
+    read: Callable[[int, Content], T],
+    check: Check,
+    what: str,
+) -> Iterator[tuple[int, T | wire.Failure]]:
     """Read every node's answer, in the order of node ids: arrival makes no difference.
+
+    Each is let go of once it is read: an answer may be a model in size, and lie in a file that is
+    mapped into memory until then. So that nothing else holds them, give an iterator of them.
 
     Args:
         answers: what came back.
@@ -88,9 +113,9 @@ def read_all(
         check: what else an answer must pass.
         what: what it is, for messages.
 
-    Returns:
-        Node id → what was read, in rising order, and node id → why there is nothing. A malformed
-        or repeated answer is a failure of its sender.
+    Yields:
+        Node id, and what was read, or why there is nothing. A malformed or repeated answer is a
+        failure of its sender.
     """
     expected = set(asked)
     found_of: dict[int, Answer] = {}
@@ -100,23 +125,24 @@ def read_all(
             repeated.add(answer.node)
         if answer.node in expected:
             found_of[answer.node] = answer
-    found: dict[int, T] = {}
-    failures: dict[int, wire.Failure] = {}
+    answer = None  # type: ignore[assignment]  # else the last would be held to the end
     for node in sorted(expected):
         if node not in found_of:
-            failures[node] = wire.Failure(reason="no answer in time")
-            continue
-        if node in repeated:
+            yield node, wire.Failure(reason="no answer in time")
+        elif node in repeated:
             # Taking one of them would make the result depend on which came first.
-            failures[node] = wire.Failure(reason="answered more than once")
-            continue
-        answer = found_of[node]
-        if answer.failure is not None:
-            failures[node] = answer.failure
-        elif answer.content is not None:
-            try:
-                check(node, answer.content)
-                found[node] = read(node, answer.content)
-            except ProtocolError as error:
-                failures[node] = wire.Failure(reason=f"malformed {what}: {error}", wrong=True)
-    return found, failures
+            yield node, wire.Failure(reason="answered more than once")
+        else:
+            yield node, _read(found_of.pop(node), read, check, what)
+
+
+def _read(
+    answer: Answer, read: Callable[[int, Content], T], check: Check, what: str
+) -> T | wire.Failure:
+    if answer.content is None:
+        return answer.failure or wire.Failure(reason="no answer")
+    try:
+        check(answer.node, answer.content)
+        return read(answer.node, answer.content)
+    except ProtocolError as error:
+        return wire.Failure(reason=f"malformed {what}: {error}", wrong=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Context,
@@ -24,6 +23,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
+from fedmodel.wire.arrays import array_of
 
 __all__ = ["LoopbackGrid", "Traffic"]
 
@@ -50,7 +51,7 @@ def isolated(content: RecordDict) -> tuple[RecordDict, int]:
         if isinstance(record, ArrayRecord):
             arrays = record.copy()
             for key, array in record.items():
-                arrays[key] = Array(array.dtype, tuple(array.shape), array.stype, array.data)
+                arrays[key] = array_of(array.dtype, tuple(array.shape), array.stype, array.data)
                 size += len(array.data)
             out[name] = arrays
         elif isinstance(record, MetricRecord):

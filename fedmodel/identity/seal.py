@@ -68,11 +68,11 @@ def seal(plaintext: bytes, *, to: bytes, sign: Callable[[bytes], bytes], context
     return b"".join((_VERSION, sign(_signed(hidden, context)), hidden))
 
 
-def open_(sealed: bytes, *, private: bytes, sender: bytes, context: Context) -> bytes:
+def open_(sealed: bytes | memoryview, *, private: bytes, sender: bytes, context: Context) -> bytes:
     """Return what :func:`seal` hid, once its signature has verified.
 
     Args:
-        sealed: the envelope; any bytes.
+        sealed: the envelope; any bytes, or a view of them, of which nothing large is copied.
         private: the coordinator's X25519 key, 32 bytes.
         sender: public Ed25519 key of the member that the context names, 32 bytes.
         context: what it must be for.
@@ -81,17 +81,18 @@ def open_(sealed: bytes, *, private: bytes, sender: bytes, context: Context) -> 
         ProtocolError: when it is of another version, cut short or changed, by another site, for
             another coordinator or for another context.
     """
-    if not sealed.startswith(_VERSION):
+    if sealed[: len(_VERSION)] != _VERSION:
+        got = bytes(sealed[: len(_VERSION)])
         raise ProtocolError(
-            f"expected a sealed update of version {_VERSION.decode().strip()}, got "
-            f"{sealed[: len(_VERSION)]!r}; the parties need versions of fedmodel that go together"
+            f"expected a sealed update of version {_VERSION.decode().strip()}, got {got!r}; the "
+            "parties need versions of fedmodel that go together"
         )
     start = len(_VERSION) + _SIGNATURE
-    signature, hidden = sealed[len(_VERSION) : start], sealed[start:]
+    signature, hidden = bytes(sealed[len(_VERSION) : start]), memoryview(sealed)[start:]
     _hazmat.ed25519_verify(sender, _signed(hidden, context), signature)
     return _hazmat.hpke_open(private, hidden, config.canonical(context))
 
 
-def _signed(hidden: bytes, context: Context) -> bytes:
+def _signed(hidden: bytes | memoryview, context: Context) -> bytes:
     # A hash, for what has verified is remembered. Canonical JSON has no zero byte.
     return _DOMAIN + config.canonical(context) + b"\0" + hashlib.sha256(hidden).digest()

@@ -395,4 +395,5 @@ class Attempt(Stages):
         self._sum.unmask(add=add, subtract=subtract)
         self._stage = "done"
         unmasked = self._sum.total()
+        self._sum = None  # of as many bytes as an update: nobody needs it any more
         return check_total(unmasked, len(self.survivors), self.manifest.bits, self.digest)

@@ -9,6 +9,8 @@ whole clipped updates (``privacy=site``).
 All of it follows from the job, so that coordinator and sites have the same without telling.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ from fedmodel.job import Job
 from fedmodel.mechanisms import shares
 from fedmodel.mechanisms.shares import Shares
 from fedmodel.secagg.fixedpoint import FixedPoint
-from fedmodel.secagg.masking import Encode
+from fedmodel.secagg.masking import TILE, Encode
 from fedmodel.seeds import Entropy
 from fedmodel.update import Update, Vector
 
@@ -217,7 +219,7 @@ class PlainSum:
                 "site sent something else than was agreed on, and the round can't be used"
             )
         share = self._most / weight
-        mean = (self._fixed.decode(total[: self.size]) * share).astype(np.float32)
+        mean = _in_tiles(total[: self.size], lambda part: self._fixed.decode(part) * share)
         metrics = {}
         if self._with_loss:
             metrics[_LOSS] = float(self._fixed.decode(total[self.size + 1 :])[0] * share)
@@ -273,5 +275,16 @@ class SharedSum:
             total: int64 ``[count]``, centred.
             sites: how many are in it. The divisor is that times the plan's public batch.
         """
-        mean = shares.as_reals(total, self._shares) / (sites * self._plan.expected_batch)
-        return mean.astype(np.float32)
+        units = sites * self._plan.expected_batch
+        return _in_tiles(total, lambda part: shares.as_reals(part, self._shares) / units)
+
+
+def _in_tiles(
+    total: NDArray[np.int64], real: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+) -> Vector:
+    """Return what a sum stands for, without room for all of it in twice the precision."""
+    made = np.empty(total.size, np.float32)
+    for start in range(0, total.size, TILE):
+        part = slice(start, start + TILE)
+        made[part] = real(total[part])
+    return made

@@ -126,8 +126,10 @@ class Legs:
 
         check = self._check if kind == "train" else nothing
         leg = kind.partition(".")[2] or "upload"
-        _, failures = read_all(answers, nodes, read, check, f"answer in leg '{leg}'")
         silent = sorted(set(nodes) - {answer.node for answer in answers})
+        arrived = iter(answers)
+        del answers  # each is as large as a model, and let go of once it is in the sum
+        _, failures = read_all(arrived, nodes, read, check, f"answer in leg '{leg}'")
         if silent and self._short():
             asked = {node: contents[node] for node in silent}
             # Of one node's answers, which are alike, the last: an earlier one may come too.

@@ -44,5 +44,6 @@ class Plain:
             return wire.decode_update(content, self._size)
 
         orders = {node: invitation.order(node) for node in invitation.nodes}
-        answers = channel.ask("train", orders, str(invitation.round), Moment(invitation.round))
+        moment = Moment(invitation.round)
+        answers = iter(channel.ask("train", orders, str(invitation.round), moment))
         return collect_updates(self._job, answers, invitation, read)

@@ -1,18 +1,17 @@
 """Protocol of every exchange: who joins, and what a round of it brings in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from fedmodel.errors import ProtocolError
 from fedmodel.job import Job
 from fedmodel.update import Update, Vector
-from fedmodel.wire import Content
+from fedmodel.wire import Content, Failure
 from server.answers import Answer, Check, nothing
-from server.collect import Collected, read_all
+from server.collect import Collected, read_each
 from server.exchange.channel import Channel
-from server.robust import combine
+from server.robust import Combination
 
 __all__ = ["Exchange", "Invitation", "collect_updates", "require_weight"]
 
@@ -73,15 +72,15 @@ class Exchange(Protocol):
 
 def collect_updates(
     job: Job,
-    answers: list[Answer],
+    answers: Iterator[Answer],
     invitation: Invitation,
     read: Callable[[int, Content], Update],
 ) -> Collected:
-    """Return the mean of updates that the coordinator reads one by one.
+    """Return the mean of updates that the coordinator reads one by one, and lets go of.
 
     Args:
         job: says how they are weighted and combined.
-        answers: of the nodes.
+        answers: of the nodes; nobody else should hold them.
         invitation: to the round.
         read: makes an update of a node's answer; it raises ProtocolError.
     """
@@ -93,10 +92,17 @@ def collect_updates(
             require_weight(update)
         return update
 
-    updates, failures = read_all(answers, invitation.nodes, checked, invitation.check, "update")
-    together = partial(combine, job.aggregation)
-    mean = together(list(updates.values())) if updates else None
-    return Collected(mean=mean, givers=tuple(updates), failures=failures)
+    together, givers = Combination(job.aggregation), []
+    failures: dict[int, Failure] = {}
+    for node, got in read_each(answers, invitation.nodes, checked, invitation.check, "update"):
+        if isinstance(got, Failure):
+            failures[node] = got
+        else:
+            together.add(got)
+            givers.append(node)
+        del got  # before the next is read: an update that was sealed is in memory
+    mean = together.result() if givers else None
+    return Collected(mean=mean, givers=tuple(givers), failures=failures)
 
 
 def require_weight(update: Update) -> None:

@@ -66,7 +66,8 @@ class Sealed:
     def collect(self, channel: Channel, invitation: Invitation) -> Collected:
         """Play a round (see :class:`server.exchange.protocol.Exchange`)."""
         orders = {node: invitation.order(node) for node in invitation.nodes}
-        answers = channel.ask("train", orders, str(invitation.round), Moment(invitation.round))
+        moment = Moment(invitation.round)
+        answers = iter(channel.ask("train", orders, str(invitation.round), moment))
 
         def read(node: int, content: Content) -> Update:
             return self._open(self._roll.numbers[node], invitation.round, content)
@@ -83,7 +84,7 @@ class Sealed:
             round=round_,
         )
         opened = open_(
-            wire.parcel(content, "sealed", OVERHEAD + wire.update_size(self._size)).tobytes(),
+            wire.parcel(content, "sealed", OVERHEAD + wire.update_size(self._size)).data,
             private=self._keys.seal,
             sender=roster.keys[number],
             context=context,

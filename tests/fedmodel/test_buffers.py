@@ -6,6 +6,8 @@ import mmap
 import struct
 import tracemalloc
 from array import array
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from hypothesis import strategies as st
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
 from fedmodel.update import Update
-from fedmodel.wire.arrays import array_of
+from fedmodel.wire.arrays import array_of, view
 from fedmodel.wire.buffers import packed, unpacked
 from fedmodel.wire.layout import LONGEST_TEXTS, MOST_VALUES
+from simulations.loopback import isolated
 from tests.examples import examples
 from tests.fedmodel.contents import GOLDEN, golden, joined, sent
 from tests.fedmodel.test_signed import COORDINATOR, order
@@ -191,6 +194,45 @@ def test_what_is_packed_again_is_passed_on_without_a_copy() -> None:
     assert len(views) == 4
     assert all(view.obj is payload for view in views)
     assert b"".join(parts) == payload
+
+
+def test_an_array_is_read_of_a_view_as_of_bytes() -> None:
+    vector = np.arange(9, dtype=np.float32)
+    good = wire.pack(vector).data
+    read = partial(view, kind="float32")
+    of = partial(array_of, "float32", (9,), "numpy.ndarray")
+    writable = memoryview(bytearray(good))
+    for data in (memoryview(good), writable, memoryview(b"x" + good + b"x")[1:-1]):
+        found = read(of(data))
+        assert found.tobytes() == vector.tobytes()
+        assert not found.flags.writeable
+    assert np.shares_memory(read(of(writable)), np.frombuffer(writable, np.uint8))
+    stored = BytesIO()
+    np.save(stored, vector.reshape(3, 3).astype(">f8").T)
+    other = read(of(memoryview(stored.getvalue())))
+    np.testing.assert_array_equal(other, vector.reshape(3, 3).T)
+    wrong: tuple[Any, ...] = (
+        memoryview(good)[:-1],
+        memoryview(good + b"x"),
+        memoryview(good)[::-1],
+        memoryview(array("B", good).tobytes()).cast("b"),
+        memoryview(array("d", bytes(160))),
+        memoryview(b""),
+        bytearray(good),
+    )
+    for data in wrong:
+        with pytest.raises(ValueError, match=r"."):
+            read(of(data))
+
+
+def test_a_view_goes_through_a_loopback_as_it_is() -> None:
+    content = unpacked(joined(golden()["arrays"]))
+    assert isinstance(content, RecordDict)
+    copied, size = isolated(content)
+    assert copied == content
+    before, after = (c.array_records["arrays"]["vector"] for c in (content, copied))
+    assert after.data is before.data
+    assert size == sum(len(a.data) for a in content.array_records["arrays"].values()) + 1
 
 
 # -- golden --------------------------------------------------------------------------------------

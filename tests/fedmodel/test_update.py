@@ -33,3 +33,21 @@ def test_shapes_must_agree() -> None:
         one + Update.of(np.zeros(2, np.float32))
     with pytest.raises(ProtocolError, match="flat float32"):
         Update(vector=np.zeros((1, 1), np.float32), weight=1.0)
+
+
+def test_a_total_keeps_and_changes_none_of_what_is_added() -> None:
+    vectors = [np.full(3, n, np.float32) for n in (1, 2, 4)]
+    for vector in vectors:
+        vector.flags.writeable = False
+    each = (Update.of(vector, 1.0, {"loss": 1.0}) for vector in vectors)
+    total = Update.total(each)
+    assert (total.vector.tolist(), total.weight) == ([7, 7, 7], 3.0)
+    assert total.metrics == {"loss": 3.0}
+    assert not any(np.shares_memory(total.vector, vector) for vector in vectors)
+    alone = Update.total([Update.of(vectors[0])])
+    assert not np.shares_memory(alone.vector, vectors[0])
+
+
+def test_nothing_has_no_total() -> None:
+    with pytest.raises(ProtocolError, match="one or more updates to sum, got none"):
+        Update.total(())
