@@ -40,6 +40,8 @@ class HubGrid(Grid):
         hub: to the sites.
     """
 
+    signed_replies = True  # each is checked against its header, which its site has signed
+
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._replies: dict[str, Message] = {}
