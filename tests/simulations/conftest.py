@@ -38,7 +38,7 @@ from server.coordinator import RunResult, Silent
 from simulations import play as playing
 from simulations.faults import Fault, FaultyGrid, KnowingGrid
 from simulations.parties import Parties
-from simulations.play import Played, play
+from simulations.play import Played
 from simulations.scenario import Homes
 from tests.conftest import new_run
 from tests.jobs import CPU
@@ -278,7 +278,9 @@ class Lab:
             patch.setattr(playing, "make_site", make_site)
             start = learner.initial.copy()
             homes = Homes(state=self.state)
-            partial = functools.partial(play, parties, found, Silent(), homes=homes, grid=grid)
+            partial = functools.partial(
+                playing.play, parties, found, Silent(), homes=homes, grid=grid
+            )
             if error is None:
                 played = partial()
                 return Ran(job, start, found, grids[0], dict(enumerate(made, 2)), played)

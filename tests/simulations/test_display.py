@@ -1,5 +1,6 @@
 """What a simulation shows and keeps of its parties' words, and what it leaves if it can't begin."""
 
+import functools
 import io
 import logging
 from pathlib import Path
@@ -16,6 +17,7 @@ from fedmodel.logs import kept
 from fedmodel.runs import RunFolder, run_path
 from fedmodel.training import local
 from server.display import Display
+from simulations import play as playing
 from simulations.progress import Progress
 
 FAST = ["simulate", "debug=fast", "train=head"]
@@ -172,6 +174,7 @@ def test_it_is_not_the_cause_of_what_it_has_not_to_do_with(
 
     monkeypatch.setattr(SiteRun, "train", train)
     monkeypatch.setattr(RunFolder, "save_checkpoint", full)
+    monkeypatch.setattr(playing, "play", functools.partial(playing.play, candid=True))
     ran = lab.run(lab.job("off", rounds=1, federation={"quorum": 0.5}), error=RunFolderError)
     assert "disk is full" in str(ran.error)
     assert ran.error.__cause__ is None

@@ -2,7 +2,8 @@
 
 import shlex
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,21 +12,16 @@ from fedmodel import cli
 from fedmodel.cli import main
 from fedmodel.data import Rows
 from fedmodel.errors import ConfigError
-<<<<<<< HEAD
 from fedmodel.job import Privacy
-from fedmodel.runs import RunFolder, Traffic
-from server.coordinator import RunResult
-from simulations import outcome, play
-from simulations.play import Played, excluded
-from simulations.scenario import Homes, Scenario
-from tests.conftest import new_run
-from tests.jobs import make_job
-=======
 from fedmodel.runs import RunFolder
 from server import outcome
 from server.coordinator import RunResult
-from simulations.scenario import Scenario
->>>>>>> d4e9d78 (wip)
+from simulations import play
+from simulations.outcome import _classes
+from simulations.play import excluded
+from simulations.scenario import Homes, Scenario
+from tests.conftest import new_run
+from tests.jobs import make_job
 
 SMALL = [
     "simulate", "train=head", "privacy=none", "data.rows=120", "data.test_rows=0", "train.rounds=1",
@@ -88,8 +84,8 @@ def test_rows_that_nobody_trained_on_are_not_counted_among_the_models() -> None:
         test=rows,
         job=make_job(),
     )
-    assert outcome._classes(parties, {"site-2"})["train"] == {"a": 2, "b": 1}
-    assert outcome._classes(parties, {"site-1", "site-2"})["train"] == {"a": 4, "b": 2}
+    assert _classes(parties, {"site-2"})["train"] == {"a": 2, "b": 1}
+    assert _classes(parties, {"site-1", "site-2"})["train"] == {"a": 4, "b": 2}
 
 
 def test_the_summary_says_who_was_named_and_how_to_leave_it_out() -> None:
