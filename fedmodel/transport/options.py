@@ -1,7 +1,9 @@
 """Options of gRPC's channels and servers: sizes, times, signs of life, and no proxy of its own.
 
 gRPC's defaults were measured to be wrong here: two servers could share a port, a dead peer was
-noticed after a minute more than asked for, and a site's proxy could be passed by.
+noticed after a minute more than asked for, and a site's proxy could be passed by. A ping's answer
+queues behind what the line still has to carry: so a peer has long to answer, no pings measure the
+line (they would end it: one of 2 Mbit/s after seconds), and little is under way at a time.
 """
 
 import os
@@ -19,8 +21,9 @@ _METADATA = 16 << 10
 _HANDSHAKE = 8_000  # ms for TCP, TLS and the first settings: strangers hold a place no longer
 _STREAMS = 4  # of one connection; a site needs one, and another while the first is closing
 _MOST = 4096  # connections
-_ALIVE = 30_000  # ms without a sign of life until a ping
-_ANSWER = 12_000  # ms until its answer: a dead peer is noticed within the sum
+_ALIVE = 18_000  # ms without a sign of life until a ping
+_ANSWER = 24_000  # ms until its answer: a dead peer is noticed within the sum
+_UNDER_WAY = 1 << 20  # bytes that one end sends and the other hasn't read, or one message
 _LEAST_INTERVAL = 10_000  # ms between a site's pings: more of them are taken as a flood
 
 # gRPC would pass by a proxy that it is told to use, where no_proxy has the host and this is unset.
@@ -86,6 +89,8 @@ def _both() -> tuple[Option, ...]:
         ("grpc.max_send_message_length", _MESSAGE),
         ("grpc.max_receive_message_length", _MESSAGE),
         ("grpc.max_metadata_size", _METADATA),
+        ("grpc.http2.lookahead_bytes", _UNDER_WAY),
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", _ALIVE),
         ("grpc.keepalive_timeout_ms", _ANSWER),
         # What the one above is said to do: without it a dead peer is noticed a minute later.

@@ -1,23 +1,37 @@
 """A server that answers each message with itself, and who sent it, over the credentials of ours."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 import grpc
 
 from fedmodel.transport import tls
 from fedmodel.transport.options import Option
 
+Behaviour: TypeAlias = Callable[
+    [AsyncIterator[bytes], grpc.aio.ServicerContext], AsyncIterator[bytes]
+]
 METHOD = "/fedmodel.test/Echo"
+
+
+async def _echo(
+    requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+) -> AsyncIterator[bytes]:
+    said = f"{tls.peer_certificate(context).sha256} {tls.address(context)} "
+    async for request in requests:
+        yield said.encode() + request
 
 
 @asynccontextmanager
 async def serving(
-    credentials: grpc.ServerCredentials, options: tuple[Option, ...] = tls.SERVER_OPTIONS
+    credentials: grpc.ServerCredentials,
+    options: tuple[Option, ...] = tls.SERVER_OPTIONS,
+    behaviour: Behaviour = _echo,
 ) -> AsyncIterator[int]:
     """Serve on loopback; yield the port."""
     server = grpc.aio.server(options=options)
-    handler = grpc.stream_stream_rpc_method_handler(_echo)
+    handler = grpc.stream_stream_rpc_method_handler(behaviour)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("fedmodel.test", {"Echo": handler}),)
     )
@@ -27,14 +41,6 @@ async def serving(
         yield port
     finally:
         await server.stop(0)
-
-
-async def _echo(
-    requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
-) -> AsyncIterator[bytes]:
-    said = f"{tls.peer_certificate(context).sha256} {tls.address(context)} "
-    async for request in requests:
-        yield said.encode() + request
 
 
 async def ask(channel: grpc.aio.Channel, message: bytes = b"hello", wait: float = 30.0) -> bytes:
