@@ -188,8 +188,13 @@ class Inbox:
                 return self._known(noted, stamp)
             order = Order(stamp.seq, stamp.digest)
             kept = [Order(s.seq, s.digest) for s in noted.stamps(stamp.run) if self._alive(s)]
-            self._note(stamp.run, replace(noted, last=order, open=(*kept, order)))
+            # Before it is noted, so that no other thread takes it for one that is answered.
             self._busy.add(stamp)
+            try:
+                self._note(stamp.run, replace(noted, last=order, open=(*kept, order)))
+            except RunFolderError:
+                self._busy.discard(stamp)
+                raise
             return Verdict.DO
 
     def answered(self, stamp: Stamp, parts: Sequence[Part]) -> bool:
@@ -283,7 +288,8 @@ class Inbox:
         return Verdict.AGAIN if self._store.has(stamp) else Verdict.LOST
 
     def _answered(self, run: str, noted: Noted) -> tuple[Stamp, ...]:
-        settled = self._busy | self._over
+        # Copies: another thread may be in the middle of an order.
+        settled = {*list(self._busy), *list(self._over)}
         return tuple(s for s in noted.stamps(run) if s not in settled and self._store.has(s))
 
     def _alive(self, stamp: Stamp) -> bool:

@@ -239,7 +239,9 @@ class InboxStore:
         Raises:
             RunFolderError: when one can't be removed.
         """
-        self._whole = {stamp for stamp in self._whole if stamp.run != run or stamp in kept}
+        for stamp in list(self._whole):  # a copy: another thread may keep a reply meanwhile
+            if stamp.run == run and stamp not in kept:
+                self._whole.discard(stamp)
         names = {self._path(stamp).name for stamp in kept}
         folder = self._folder(run)
         for path in [*folder.glob("reply-*.bin"), *folder.glob(".reply-*.tmp")]:

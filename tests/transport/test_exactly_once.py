@@ -7,6 +7,7 @@ hold.
 """
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,12 @@ def test_some_schedules(rivals: Rivals) -> None:
 def test_ten_thousand_schedules_and_more(rivals: Rivals, block: int) -> None:
     for seed in range(1000 + block * BLOCK, 1000 + (block + 1) * BLOCK):
         World(seed, rivals, everybody=seed % 4 != 0).run()
+
+
+@pytest.mark.long
+def test_files_keep_what_memory_keeps(tmp_path: Path) -> None:
+    for seed in range(6):
+        World(seed, folder=tmp_path / str(seed)).run()
 
 
 @pytest.mark.long

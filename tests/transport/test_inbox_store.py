@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -221,3 +222,27 @@ def test_a_second_process_does_no_order_of_the_first(tmp_path: Path) -> None:
     assert two.admit(stamp(1)) is Verdict.LOST
     assert one.answered(stamp(1), [b"x"])
     assert two.admit(stamp(1)) is Verdict.AGAIN
+
+
+def test_threads_of_a_process_share_an_inbox(tmp_path: Path) -> None:
+    """One acts on orders, the other tells where the site stands, and drops what is over."""
+    inbox, done = process(tmp_path), threading.Event()
+    seen: list[int] = []
+
+    def tell() -> None:
+        while not done.is_set():
+            for each in inbox.standing(RUN).has:
+                seen.append(each)
+                inbox.acknowledge(RUN, 1, each)
+
+    other = threading.Thread(target=tell)
+    other.start()
+    try:
+        for seq in range(1, 40):
+            assert inbox.admit(stamp(seq)) is Verdict.DO
+            assert inbox.answered(stamp(seq), [b"x" * seq])
+    finally:
+        done.set()
+        other.join()
+    assert len(seen) == len(set(seen))
+    assert len(inbox.unacknowledged(RUN)) + len(seen) == 39

@@ -8,9 +8,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fedmodel.errors import RunFolderError
 from fedmodel.transport.inbox import Inbox, Noted, Part
+from fedmodel.transport.inbox_store import InboxStore
 from fedmodel.transport.outbox import Outbox
 from fedmodel.transport.stamps import Stamp
 from tests.transport.virtual import Faults, Killed
@@ -145,6 +147,51 @@ class Mortal:
         self._step()
         if self._disk.full:
             raise RunFolderError("can't write: No space left on device")
+
+
+class OnFiles(Mortal):
+    """The same in files: what is in memory says what they must have."""
+
+    def __init__(self, disk: SiteDisk, faults: Faults, folder: Path) -> None:
+        super().__init__(disk, faults)
+        self._files = InboxStore(folder.joinpath)
+
+    def read(self, run: str) -> Noted:
+        found = self._files.read(run)
+        if found != super().read(run):
+            raise ViolationError("a file has another note")
+        return found
+
+    def note(self, run: str, noted: Noted) -> None:
+        self._room()
+        with self._files.locked(run):
+            self._files.note(run, noted)
+        self._disk.noted[run] = noted
+        self._step()
+
+    def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
+        self._room()
+        self._files.keep(stamp, parts)
+        self._disk.replies[stamp] = b"".join(parts)
+        self._step()
+
+    def has(self, stamp: Stamp) -> bool:
+        found = self._files.has(stamp)
+        if found != super().has(stamp):
+            raise ViolationError("other files have replies")
+        return found
+
+    def reply(self, stamp: Stamp) -> tuple[memoryview, ...]:
+        return self._files.reply(stamp)
+
+    def drop(self, stamp: Stamp) -> None:
+        super().drop(stamp)
+        self._files.drop(stamp)
+
+    def sweep(self, run: str, kept: Sequence[Stamp]) -> None:
+        self._step()
+        self._files.sweep(run, kept)
+        self._disk.replies = {s: r for s, r in self._disk.replies.items() if s in kept}
 
 
 class Watch:

@@ -8,7 +8,7 @@ from fedmodel.transport.backoff import Backoff
 from fedmodel.transport.inbox import Noted, Verdict
 from fedmodel.transport.stamps import Stamp
 from tests.conftest import FakeEntropy
-from tests.transport.toy import RUN, Mortal, Order, core
+from tests.transport.toy import RUN, Order, core
 from tests.transport.virtual import Killed, Stream
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Site:
         self.alive = True
         self.member = member
         self.incarnation = f"{world.rng.getrandbits(128):032x}"
-        self.inbox = world.kinds.inbox(Mortal(world.disks[member], world.faults))
+        self.inbox = world.kinds.inbox(world.store(member))
         self.stream: Stream | None = None
         self.welcomed = False
         self._world, self._disk = world, world.disks[member]

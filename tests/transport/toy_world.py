@@ -1,11 +1,21 @@
 """A toy federation's whole life, from one seed: its members, faults, rivals, and its healing."""
 
 import random
+from pathlib import Path
 from typing import Literal
 
+from fedmodel.transport.inbox import Store
 from fedmodel.transport.outbox import Outbox
 from fedmodel.transport.stamps import Standing
-from tests.transport.toy import CoordinatorDisk, Kinds, SiteDisk, Watch, without_faults
+from tests.transport.toy import (
+    CoordinatorDisk,
+    Kinds,
+    Mortal,
+    OnFiles,
+    SiteDisk,
+    Watch,
+    without_faults,
+)
 from tests.transport.toy_coordinator import Coordinator
 from tests.transport.toy_site import Site
 from tests.transport.virtual import Clock, Faults, Killed, Stream
@@ -36,12 +46,19 @@ class World:
             where sites stand.
         kinds: the classes that take part.
         everybody: whether a round needs the updates of all sites, and not just of most.
+        folder: to keep inboxes in files of; otherwise they are kept in memory.
     """
 
     def __init__(
-        self, seed: int, rivals: Rivals = "none", kinds: Kinds = REAL, everybody: bool = True
+        self,
+        seed: int,
+        rivals: Rivals = "none",
+        kinds: Kinds = REAL,
+        everybody: bool = True,
+        folder: Path | None = None,
     ) -> None:
         self.rng = random.Random(seed)
+        self.folder = folder
         self.clock, self.faults = Clock(), Faults(self.rng)
         self.kinds, self.rivals = kinds, rivals
         # Whoever wakes up as a copy has no right to be read after its stream was replaced.
@@ -64,6 +81,13 @@ class World:
         self.sites = [Site(self, member) for member in range(self.members)]
 
     # -- what parties ask ------------------------------------------------------------------------
+
+    def store(self, member: int) -> Store:
+        """Return what a new process of a site keeps its inbox in."""
+        disk = self.disks[member]
+        if self.folder is None:
+            return Mortal(disk, self.faults)
+        return OnFiles(disk, self.faults, self.folder / str(member))
 
     def new_process(self, of: int | None = None) -> int:
         by = len(self.watch.given)
