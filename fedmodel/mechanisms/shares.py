@@ -49,6 +49,7 @@ rounding before it got here is its maker's to bound, as there.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,7 +229,7 @@ def _fill(
         np.copyto(out[place], whole, casting="unsafe")  # the last 32 bits
 
 
-def as_reals(total: NDArray[np.int64], shares: Shares) -> NDArray[np.float64]:
+def as_reals(total: NDArray[np.integer[Any]], shares: Shares) -> NDArray[np.float64]:
     """Return a sum over sites in the units it was made in.
 
     Args:

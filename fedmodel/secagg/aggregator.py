@@ -364,8 +364,8 @@ class Attempt(Stages):
         only((s.owner for s in message.recovery_keys), owners - survived, "recovery shares of")
         self._reveals[member] = message
 
-    def total(self) -> NDArray[np.int64]:
-        """Return the sum of the survivors' vectors, int64 ``[count]``, each centred in the ring.
+    def total(self) -> NDArray[np.int32]:
+        """Return the sum of the survivors' vectors, int32 ``[count]``, each centred in the ring.
 
         Raises:
             QuorumError: when too few shares were revealed.
@@ -394,6 +394,5 @@ class Attempt(Stages):
                     (subtract if dropped > other else add).append(seed)
         self._sum.unmask(add=add, subtract=subtract)
         self._stage = "done"
-        unmasked = self._sum.total()
-        self._sum = None  # of as many bytes as an update: nobody needs it any more
+        unmasked, self._sum = self._sum.taken(), None
         return check_total(unmasked, len(self.survivors), self.manifest.bits, self.digest)

@@ -20,6 +20,7 @@ that lies about its own numbers isn't found out by them: it can make them fit.
 """
 
 import hashlib
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from fedmodel.secagg.ring import packed_size
 __all__ = ["Checked", "check_total", "checks", "upload_sha256", "upload_size"]
 
 _BITS = 128  # of all ones together
+_Whole = TypeVar("_Whole", np.int32, np.int64)
 
 
 def checks(bits: int) -> int:
@@ -87,12 +89,12 @@ class Checked:
 
 
 def check_total(
-    total: NDArray[np.int64], survivors: int, bits: int, attempt: bytes
-) -> NDArray[np.int64]:
+    total: NDArray[_Whole], survivors: int, bits: int, attempt: bytes
+) -> NDArray[_Whole]:
     """Return an unmasked sum without the elements that check it, if they fit.
 
     Args:
-        total: int64 ``[count + checks(bits)]``, any representatives.
+        total: ``[count + checks(bits)]``, any representatives.
         survivors: whose vectors are in it.
         bits: of the ring.
         attempt: digest of the manifest.

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,11 +120,11 @@ class FixedPoint:
         np.rint(scaled, out=scaled)
         np.copyto(out.view(np.int32), scaled, casting="unsafe")
 
-    def decode(self, total: NDArray[np.int64]) -> NDArray[np.float64]:
+    def decode(self, total: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """Return what a sum of integers stands for: float64, the same shape.
 
         Args:
-            total: int64, any shape, centred around 0.
+            total: integers, any shape, centred around 0.
         """
         return total.astype(np.float64) * self.step
 

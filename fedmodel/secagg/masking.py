@@ -130,6 +130,18 @@ class Sum:
             out[part] = centred(self._total[part], self._bits)
         return out
 
+    def taken(self) -> NDArray[np.int32]:
+        """Return the sum as signed integers, int32 ``[count]``, in its own memory: it is done with.
+
+        An element is the representative nearest to 0, as :func:`fedmodel.secagg.ring.centred` says.
+        """
+        top = 32 - self._bits
+        signed = self._total.view(np.int32)
+        if top:
+            np.left_shift(self._total, np.uint32(top), out=self._total)
+            np.right_shift(signed, np.int32(top), out=signed)
+        return signed
+
 
 class _Streams:
     """Several mask streams that advance together."""

@@ -10,6 +10,7 @@ All of it follows from the job, so that coordinator and sites have the same with
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,11 +202,11 @@ class PlainSum:
         scale = np.float32(factor / self._most)
         return PlainValues(self._fixed, update.vector, scale, tail, self._clip)
 
-    def decode(self, total: NDArray[np.int64], sites: int) -> Update:
+    def decode(self, total: NDArray[np.integer[Any]], sites: int) -> Update:
         """Return the weighted mean of the updates in an unmasked sum.
 
         Args:
-            total: int64 ``[count]``, centred.
+            total: integers ``[count]``, centred.
             sites: how many are in it.
 
         Raises:
@@ -268,11 +269,11 @@ class SharedSum:
 
         return write
 
-    def decode(self, total: NDArray[np.int64], sites: int) -> Vector:
+    def decode(self, total: NDArray[np.integer[Any]], sites: int) -> Vector:
         """Return the noised mean, float32 ``[size]``: of a unit's gradient, or of an update.
 
         Args:
-            total: int64 ``[count]``, centred.
+            total: integers ``[count]``, centred.
             sites: how many are in it. The divisor is that times the plan's public batch.
         """
         units = sites * self._plan.expected_batch
@@ -280,7 +281,8 @@ class SharedSum:
 
 
 def _in_tiles(
-    total: NDArray[np.int64], real: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    total: NDArray[np.integer[Any]],
+    real: Callable[[NDArray[np.integer[Any]]], NDArray[np.float64]],
 ) -> Vector:
     """Return what a sum stands for, without room for all of it in twice the precision."""
     made = np.empty(total.size, np.float32)

@@ -53,7 +53,7 @@ class Played:
     sites: dict[int, Watch]
     coordinator: Watch
     uploads: list[Seconds]
-    total: NDArray[np.int64]
+    total: NDArray[np.int32]
     sent: int
 
 

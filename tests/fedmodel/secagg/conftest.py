@@ -39,7 +39,7 @@ from fedmodel.seeds import Entropy
 MODEL = "2" * 64
 UPLOADED = ("uploaded", "consented", "revealed")
 STAGES = ("shares", "upload", "consent", "reveal")
-Vector = NDArray[np.int64]
+Vector = NDArray[np.integer[Any]]
 
 
 class Dice(Entropy):

@@ -193,3 +193,16 @@ def test_the_order_of_uploads_does_not_matter() -> None:
             total.add_upload(upload)
         totals.add(total.total().tobytes())
     assert len(totals) == 1
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_sum_is_taken_in_its_own_memory(bits: int) -> None:
+    count = 2 * TILE + 5
+    elements = np.random.default_rng(bits).integers(0, 2**32, count, dtype=np.uint32)
+    elements[:4] = (0, 2 ** (bits - 1), 2 ** (bits - 1) - 1, 2**32 - 1)
+    made = Sum.of_masked(elements, bits)
+    expected = made.total()
+    taken = made.taken()
+    assert taken.dtype == np.int32
+    assert np.shares_memory(taken, elements)
+    assert (taken == expected).all()

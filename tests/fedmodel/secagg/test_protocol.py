@@ -69,7 +69,7 @@ def check(world: "World", drops: dict[str, set[int]], seed: int) -> str | None:
         attempt, total = world.play(vectors, drops=drops)
         left = [n for n in world.numbers if n not in drops["shares"] | drops["upload"]]
         assert attempt.survivors == tuple(left)
-        assert total.dtype == np.int64
+        assert total.dtype == np.int32
         assert (total == world.ring_sum(vectors, left)).all()
         return None
     attempt = world.begin()
