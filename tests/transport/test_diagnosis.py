@@ -211,6 +211,7 @@ def test_a_proxy_that_never_comes_to_an_end(consortium: Consortium) -> None:
 # -- TLS -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_whoever_looks_into_tls_is_named(consortium: Consortium, tmp_path: Path) -> None:
     inside = context_of(tmp_path, foreign_pair("coordinator"))
     for between in (
@@ -256,6 +257,7 @@ def test_a_site_that_the_coordinator_refuses(consortium: Consortium) -> None:
     assert "refuses this site's certificate" in found
 
 
+@pytest.mark.long
 def test_a_site_whose_own_certificate_is_no_good(tmp_path: Path) -> None:
     consortium = Consortium(tmp_path, ("north",))
     (consortium.sites["north"].folder / "certificate.pem").unlink()

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -152,3 +153,22 @@ def test_a_silent_stranger_is_shown_out(consortium: Consortium) -> None:
             return got
 
     assert asyncio.run(run()) == b""
+
+
+@pytest.mark.long
+def test_a_connection_has_an_age(consortium: Consortium) -> None:
+    # So an end of a certificate, or a revocation, bites without a restart.
+    options = tls.server_options(timedelta(milliseconds=300), timedelta(milliseconds=100))
+
+    async def run() -> bytes:
+        credentials = tls.server_credentials(consortium.coordinator, None)
+        async with serving(credentials, options) as port, channel(consortium, port) as link:
+            call = link.stream_stream(METHOD)(timeout=300)
+            await call.write(b"hello")
+            assert await call.read() != grpc.aio.EOF
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call.read()
+            assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+            return await ask(link)  # it dials anew
+
+    assert asyncio.run(run()).endswith(b"hello")

@@ -184,6 +184,7 @@ def test_a_forwarder_carries_everything_slowly_or_not() -> None:
         assert forwarder.accepted == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 65_535, 65_536, 65_537, 300_000])
 def test_a_cut_is_exact_to_the_byte(count: int) -> None:
     data = bytes(range(256)) * 4000

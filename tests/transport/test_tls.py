@@ -16,6 +16,7 @@ import pytest
 
 from fedmodel.errors import ConfigError, FedmodelError, IdentityError, RunError
 from fedmodel.identity.certificates import read_certificate
+from fedmodel.identity.home import PartyHome
 from fedmodel.identity.validity import utc_now
 from fedmodel.transport import tls
 from fedmodel.transport.versions import check_versions
@@ -286,6 +287,27 @@ def test_what_is_no_good_at_the_start_is_named(tmp_path: Path) -> None:
     assert "has no certificate yet" in told(ConfigError)
     with pytest.raises(IdentityError, match="expected one for a coordinator"):
         tls.server_credentials(site, None)
+
+
+@pytest.mark.slow
+def test_sealed_keys_open_under_their_passphrase_alone(tmp_path: Path) -> None:
+    consortium = Consortium(tmp_path, ("north",))
+    sealed = PartyHome(tmp_path / "sealed")
+    words = b"correct horse battery staple"
+    sealed.make("site", "sealed", None, words)
+    consortium.admit(sealed)
+    consortium.hand_out(sealed)
+
+    async def talk(port: int) -> bytes:
+        async with channel(port, tls.channel_credentials(sealed, words)) as link:
+            return await ask(link)
+
+    answer = with_server(tls.server_credentials(consortium.coordinator, None), talk)
+    assert answer.endswith(b"hello")
+    with pytest.raises(IdentityError, match="doesn't open"):
+        tls.channel_credentials(sealed, b"wrong")
+    with pytest.raises(ConfigError, match="no passphrase is given"):
+        tls.channel_credentials(sealed, None)
 
 
 def test_no_key_is_shown(consortium: Consortium) -> None:
