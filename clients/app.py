@@ -126,7 +126,7 @@ class SiteApp:
         offer = wire.decode_offer(content)
         if node.authority is not None:
             node.authority.check_offer(offer)
-        run = SiteRun(offer, node.known_site(), self._watch.of(node.name))
+        run = SiteRun(offer, node.known_site(), self._watch.of(node.name), node.run)
         node.replace_run(run)
         logger.info("site %s: joined the run %s (job %.16s…)", node.name, run.run, run.job.sha256)
         reply = wire.encode_reply(run.standing())

@@ -115,7 +115,11 @@ def forget(folder: Path, job: str) -> None:
         folder: of the run.
         job: SHA-256 (hex) of its job.
     """
-    kinds = (f"optimizer-{job[:32]}-*", f"clip-{job[:32]}-*", f"reply-*-{job[:32]}.bin")
+    short = job[:32]
+    kinds = (
+        *(f"optimizer-{short}-*", f"clip-{short}-*", f"reply-*-{short}.bin"),
+        *(f"update-{short}.bin", f".update-{short}.bin.*.tmp"),
+    )
     if not _JOB.fullmatch(job):
         return
     try:

@@ -13,6 +13,7 @@ from clients.account import Account
 from clients.admission import admit
 from clients.circumstances import check_checkpoint, check_dates
 from clients.exchange import Exchange, make_exchange
+from clients.kept_update import KeptUpdate
 from clients.round_files import RoundFiles
 from clients.site import Site
 from clients.site_rows import SiteRows, open_rows
@@ -28,10 +29,10 @@ from fedmodel.mechanisms.counts import Counts
 from fedmodel.training import local, optim
 from fedmodel.training.evaluate import count
 from fedmodel.training.examples import Examples
-from fedmodel.training.learner import resident
+from fedmodel.training.learner import Learner, resident
 from fedmodel.training.padding import reads_padding
 from fedmodel.training.round import Round, Start
-from fedmodel.update import Update, Vector
+from fedmodel.update import Update, Vector, vector_sha256
 from fedmodel.watch import TRAINING, UNWATCHED, Watch
 from fedmodel.wire import Content, Offer, Order
 
@@ -51,6 +52,8 @@ class SiteRun:
         offer: the job, and what the coordinator says besides.
         site: whose part it is.
         watch: who is told what it is doing (a progress display).
+        before: the site's part in an earlier joining, in this process; of the same run what is
+            ready is taken over.
 
     Raises:
         RefusedError: if the site's policy says no.
@@ -61,7 +64,13 @@ class SiteRun:
         PrivacyError: if per-unit gradients would be wrong for this model, or δ is too large.
     """
 
-    def __init__(self, offer: Offer, site: Site, watch: Watch = UNWATCHED) -> None:
+    def __init__(
+        self,
+        offer: Offer,
+        site: Site,
+        watch: Watch = UNWATCHED,
+        before: "SiteRun | None" = None,
+    ) -> None:
         job = self.job = offer.job
         self.run = offer.run
         self._watch = watch
@@ -85,10 +94,20 @@ class SiteRun:
         self._optimizers = RoundFiles(folder, f"optimizer-{job.sha256[:32]}", ".safetensors")
         self._clips = RoundFiles(folder, f"clip-{job.sha256[:32]}", ".txt")
         self._check_model(performance)
-        self._rows = self._open(performance)
+        serves = before is not None and before._serves(offer, site, self.learner)
+        ready = before if serves else None
+        self._kept: KeptUpdate = (
+            KeptUpdate(folder, job.sha256, size) if ready is None else ready._kept
+        )
+        self._rows: SiteRows | Exception = self._open(performance) if ready is None else ready._rows
         if self.account is not None:
             # Last, so that a job that is refused for any other reason reserves nothing.
             self.account.reserve(offer.tree_heads)
+
+    def _serves(self, offer: Offer, site: Site, learner: Learner) -> bool:
+        """Return whether what is ready here is what another joining needs."""
+        same = (self.run, self.job) == (offer.run, offer.job) and self.site is site
+        return same and self.learner is learner and not isinstance(self._rows, Exception)
 
     def _check_model(self, performance: Performance) -> None:
         """Check on made-up rows that gradients are each row's own, where the job needs it.
@@ -190,18 +209,36 @@ class SiteRun:
         self._opened()
 
     def train(self, order: Order) -> Update:
-        """Train one round from the order's parameters.
+        """Train one round from the order's parameters, once where that costs something.
+
+        A private round that was trained from them before gives the update that it gave then.
 
         Raises:
             ProtocolError: for an order of another job or another number of parameters.
             BudgetError: if no step is left in the site's budget.
             RollbackError: if the site's ledger is older than the coordinator knows it.
+            RunFolderError: when the disk hasn't the room to keep the update.
         """
         self.check(order)
-        round_, steps, clip = self._numbered(order), self.job.train.steps, self._clip(order.round)
-        if self.plan is not None and self.account is not None:
+        steps, clip = self.job.train.steps, self._clip(order.round)
+        if self.plan is None or self.account is None:
+            return self._trained(order, self._numbered(order), steps, clip)
+        model = order.model or vector_sha256(order.vector)
+        if (kept := self._kept.find(order.round, model)) is not None:
+            logger.info(
+                "site %s: round %d of run %s was trained from these parameters before; the same "
+                "update is given again, and nothing is spent",
+                self.site.name, order.round, self.run,
+            )  # fmt: skip
+            return kept
+        with self._kept.room(order.round, model) as keep:
             steps, guard = self.account.spend_round(order.round, steps, clip or self.plan.clip)
-            round_ = replace(round_, before_step=guard.before_step)
+            round_ = replace(self._numbered(order), before_step=guard.before_step)
+            update = self._trained(order, round_, steps, clip)
+            keep(update)
+        return update
+
+    def _trained(self, order: Order, round_: Round, steps: int, clip: float | None) -> Update:
         started = time.perf_counter()
         with self._watch.stage(TRAINING, steps):
             result = self._train(order, round_, steps, self.plan, clip)

@@ -23,6 +23,7 @@ __all__ = [
     "read",
     "read_with_mode",
     "remove_folder",
+    "room",
     "staged",
     "sync_folder",
     "write_atomic",
@@ -238,6 +239,69 @@ def write_whole(
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+class Room:
+    """The room for a file's new content. Get one from :func:`room`."""
+
+    def __init__(self, handle: int, temporary: Path, path: Path) -> None:
+        self._handle = handle
+        self._temporary = temporary
+        self._path = path
+
+    def fill(self, parts: Iterable[bytes | memoryview]) -> None:
+        """Put the content in, and let it be the file's, durably.
+
+        Raises:
+            OSError: then the file is as it was, or (where only the last sync failed) new.
+        """
+        for part in parts:
+            _write(self._handle, part)
+        os.ftruncate(self._handle, os.lseek(self._handle, 0, os.SEEK_CUR))
+        os.fsync(self._handle)
+        os.replace(self._temporary, self._path)
+        sync_folder(self._path.parent)
+
+
+@contextmanager
+def room(path: Path, size: int, *, mode: int = 0o600) -> Iterator[Room]:
+    """Take the room for a file's new content before there is any: a full disk is known of then.
+
+    Where a file system can't be asked for room, it isn't. The file stays as it was unless the room
+    is filled.
+
+    Args:
+        path: of the file; its folder exists.
+        size: bytes at most.
+        mode: permissions, before the umask.
+
+    Raises:
+        OSError: when there is no such room.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if _of_the_dead(left.name.split(".")[-2]):
+            with suppress(FileNotFoundError):
+                os.unlink(left)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        _allocate(handle, size)
+        yield Room(handle, temporary, path)
+    finally:
+        os.close(handle)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _allocate(handle: int, size: int) -> None:
+    """Take room for a file, where its file system lets itself be asked."""
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except AttributeError:  # not on this platform
+        return
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
 
 
 class LockedFile:

@@ -44,8 +44,8 @@ class Talk(Speaker):
         sha256 = change.get("job", self.job.sha256)
         return self.send("train", wire.encode_order("test", round_, sha256, wire.pack(vector)))
 
-    def train(self, round_: int = 1) -> Update:
-        reply = self.order(round_)
+    def train(self, round_: int = 1, moved: float = 0.0) -> Update:
+        reply = self.order(round_, vector=self.learner.initial + np.float32(moved))
         assert not reply.has_error(), reply.error
         return wire.decode_update(reply.content, self.learner.layout.total)
 
@@ -270,8 +270,8 @@ def test_a_crash_is_charged_and_the_next_try_is_another_attempt(
 
 def test_a_spent_budget_refuses_and_draws_no_noise(talk: Talk, draws: list[int]) -> None:
     talk.join(PRIVATE)
-    for round_ in (1, 2, 2, 3):  # round 2 is asked for twice: it costs twice
-        talk.train(round_)
+    for round_, moved in ((1, 0.0), (2, 0.0), (2, 0.5), (3, 0.0)):
+        talk.train(round_, moved)  # round 2 is asked for of two models: it costs twice
     assert (talk.spent(), len(draws)) == (8, 8)
     for round_ in (4, 1):
         reason = refusal(talk.order(round_), "BudgetError")
@@ -286,7 +286,7 @@ def test_a_new_process_remembers_what_was_spent(talk: Talk) -> None:
         talk.train(round_)
     talk.restart()
     talk.join(PRIVATE)
-    refusal(talk.order(4), "BudgetError")
+    refusal(talk.order(4, vector=talk.learner.initial + np.float32(1)), "BudgetError")
 
 
 def test_what_is_left_of_a_round_is_taken(talk: Talk, draws: list[int]) -> None:
@@ -311,8 +311,8 @@ def test_the_ledger_tells_the_norm_that_each_round_starts_from(talk: Talk) -> No
     # Shares are bounded to [0, 1]: with a quantile of 1/2 two steps could cancel.
     adaptive = replace(PRIVATE.privacy, clipping="adaptive", clip=0.7, clip_quantile=0.3)
     talk.join(replace(PRIVATE, privacy=adaptive))
-    for round_ in (1, 2, 2):
-        talk.train(round_)
+    for round_, moved in ((1, 0.0), (2, 0.0), (2, 0.5)):
+        talk.train(round_, moved)
     entries = Ledger(talk.site.ledger_file).entries()
     found = [float(e.clip) for e in entries if isinstance(e, SpendEntry)]
     kept = float(next(talk.kept.glob("clip-*-0001.txt")).read_text())

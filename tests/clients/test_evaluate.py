@@ -1,6 +1,5 @@
 """A site's evaluation: noised counts, once, charged before they are drawn."""
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,13 +137,16 @@ def test_a_site_with_budget_left_answers_when_others_have_ended_the_run(
 ) -> None:
     run = begin()
     for number in range(1, round_ + 1):
-        run.train(order(run, number))
+        given = run.train(order(run, number))
     run.evaluate(order(run, round_))
     assert [e.round for e in entries(run)] == [*range(1, round_ + 1), 0]
     # It was the last thing, whatever round is named.
     for number in (round_ + 1, 1):
         with pytest.raises(BudgetError, match="no further step"):
-            run.train(order(run, number))
+            run.train(order(run, number, seed=1))
+    # What was paid for before may be given again: it is no step.
+    again = run.train(order(run, round_))
+    assert again.vector.tobytes() == given.vector.tobytes()
     for number in (round_, 3):
         with pytest.raises(BudgetError, match="one evaluation"):
             run.evaluate(order(run, number))
@@ -189,8 +191,8 @@ def test_the_whole_run_with_it_costs_what_was_promised(
 
 def test_repeated_rounds_do_not_eat_its_share(begin: Begin) -> None:
     run = begin()
-    for _ in itertools.repeat(None, 3):
-        run.train(order(run, 1))
+    for seed in range(3):
+        run.train(order(run, 1, seed))
     with pytest.raises(BudgetError, match="no further step"):
         run.train(order(run, 2))
     # Round 1 was the last that all could play, and nothing more can follow.

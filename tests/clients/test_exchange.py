@@ -152,15 +152,17 @@ def test_a_repeats_step_is_guarded_and_none_is_taken_after_the_evaluation(
     assert (talk.spent(), talk.repeated()) == (3, 1)
 
 
-def test_a_kept_update_is_not_used_for_another_model_of_the_round(talk: Talk) -> None:
+def test_a_pending_update_is_not_used_for_another_model_of_the_round(talk: Talk) -> None:
     job = job_of(privacy=RECORD)
     attempt = talk.open(talk.begin(job))
     talk.send("train", talk.order(attempt))
     kept = talk.summed._pending
     assert kept is not None
-    attempt = talk.open(talk.begin(job))  # a new joining has nothing of it
+    attempt = talk.open(talk.begin(job))  # a new joining has nothing of it in memory
     assert talk.summed._pending is None
     assert talk.spent() == 1
+    (path,) = talk.kept.glob("update-*.bin")
+    path.unlink()
     talk.summed._pending = ((1, "0" * 64), kept[1])
     assert not talk.send("train", talk.order(attempt)).has_error()
     assert talk.spent() == 2

@@ -1,5 +1,6 @@
 """A site that is killed between any two system calls on files, in a round of each exchange."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def summed(talk: Talk, job: Job, round_: int, left: list[str]) -> None:
     reply = talk.send("train", talk.order(attempt, round_))
     assert not reply.has_error(), reply.error
     left.append(f"update {round_}")
+    note(talk, round_, left)
     talk.upload(attempt, reply, nothing)
     told = attempt.survivors_message()
     attempt.take_consent(1, talk.tell("query.consent", told))
@@ -40,6 +42,13 @@ def plain(talk: Talk, job: Job, round_: int, left: list[str]) -> None:
     reply = talk.send("train", order)
     assert not reply.has_error(), reply.error
     left.append(f"update {round_}")
+    note(talk, round_, left)
+
+
+def note(talk: Talk, round_: int, left: list[str]) -> None:
+    """Note which noised update it was that left, where the site keeps one."""
+    for path in talk.kept.glob("update-*.bin"):
+        left.append(f"noised {round_} {hashlib.sha256(path.read_bytes()).hexdigest()}")
 
 
 def live_on(talk: Talk, job: Job, life: Life, left: list[str]) -> None:
@@ -76,10 +85,14 @@ def check(folder: Path, job: Job, life: Life, call: int) -> bool:
     sent = [each for each in left + later if each.startswith("update")]
     if job.privacy.private:
         rounds = len(set(sent))
-        # Each noised update is paid; a shared one's attempts are one, and a joining pays its own.
+        # Each noised update is paid, and is the same as often as it leaves; a shared one's attempts
+        # are one, and a joining pays its own.
         paid = talk.spent()
         assert rounds <= paid <= 3
-        assert len(sent) <= paid or job.privacy.shared
+        noised = [each for each in left + later if each.startswith("noised")]
+        assert len(noised) == (0 if job.privacy.shared else len(sent))
+        assert len(set(noised)) == len({each.split()[1] for each in noised})
+        assert paid == rounds or "update 1" not in left or job.privacy.shared
     return killed
 
 

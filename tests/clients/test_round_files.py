@@ -75,7 +75,7 @@ def test_an_adaptive_clip_norm_goes_on_after_a_restart(
     site = make_site(tmp_path, rows)
     for round_ in (1, 2, 2):  # round 2 again: it starts where it began
         run = SiteRun(Offer(run="test", job=job), site)
-        vector = np.zeros(run.learner.layout.total, np.float32)
+        vector = np.full(run.learner.layout.total, len(began), np.float32)
         run.train(Order(run="test", round=round_, job_sha256=job.sha256, vector=vector))
     assert began[0] is None
     assert (

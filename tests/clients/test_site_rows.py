@@ -28,7 +28,7 @@ def test_a_site_refuses_by_the_rows_that_it_declares_and_tells_no_others(
     reason = refusal(talk.join(job), "RefusedError")
     assert "got 4 by what it declares" in reason
     assert "6" not in reason.replace("16", "")
-    assert "join" in refusal(talk.order(), "ProtocolError")
+    assert "join" in refusal(talk.order(), "UnjoinedError")
 
 
 def test_rows_of_other_classes_are_left_out_and_nothing_is_told_of_them(

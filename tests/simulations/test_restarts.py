@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Message
 
 from fedmodel.job import ProposedPrivacy
 from fedmodel.ledger import Ledger
+from fedmodel.runs import RunFolder
 from simulations.faults import Fault
+from tests.conftest import new_run
 from tests.simulations.conftest import Knowing, Watched
 
 pytestmark = pytest.mark.long
@@ -112,3 +115,54 @@ def test_all_that_restart_amid_the_reveals_finish_the_round(lab: Any) -> None:
     ran = lab.run(job, faults=faults, kind=Knowing)
     assert ran.rows[0].get("lost") or ran.rows[0]["updates"] == 5
     assert ran.rows[1]["updates"] == 5
+
+
+# -- what a repeated order costs -----------------------------------------------------------------
+
+
+class DiedError(BaseException):
+    """The coordinator's process ended."""
+
+
+def spent_once(ran: Any, rounds: int) -> None:
+    for node in ran.sites:
+        found = [(e.round, e.attempt) for e in ran.spent(node)]
+        assert found == [(r, 1) for r in range(1, rounds + 1)]
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("secagg", ["on", "seal", "off"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_round_in_which_the_coordinator_died_is_paid_once(
+    lab: Any, secagg: str, *, restarted: bool
+) -> None:
+    """The sites that had trained give the updates that they have paid for, whoever restarted."""
+
+    def before(kind: str, node: int, sent: Message) -> Message:
+        if kind == "train" and node == 6 and sent.metadata.group_id.startswith("2"):
+            raise DiedError
+        return sent
+
+    job, folder = lab.job(secagg, RECORD, rounds=3), new_run(lab.folder / "run")
+    with pytest.raises(DiedError):
+        lab.run(job, folder=folder, before=before)
+    faults = [Fault(what="back", kind="query.join", node=3, times=(1,), restart=True)]
+    again = lab.run(
+        job,
+        folder=RunFolder.open(folder.path),
+        faults=faults if restarted else [],
+        kind=Knowing,
+    )
+    assert [row["updates"] for row in again.rows] == [5, 5, 5]
+    spent_once(again, 3)
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("secagg", ["on", "off", "seal"])
+def test_a_round_that_is_asked_again_is_paid_once(lab: Any, secagg: str) -> None:
+    job = lab.job(secagg, RECORD, rounds=3, federation={"quorum": 0.8})
+    lost = [Fault(what="back", kind="train", node=n, times=(2,), restart=True) for n in (3, 5)]
+    ran = lab.run(job, faults=lost, kind=Knowing)
+    assert {joinings(ran, node) for node in ran.sites} == {2}
+    assert [row["updates"] for row in ran.rows] == [5, 5, 5]
+    spent_once(ran, 3)

@@ -10,7 +10,18 @@ import pytest
 
 from fedmodel import _files
 
-_CALLS = ("mkdir", "open", "write", "fsync", "replace", "rename", "unlink", "rmdir", "ftruncate")
+_CALLS = (
+    "mkdir",
+    "open",
+    "write",
+    "fsync",
+    "replace",
+    "rename",
+    "unlink",
+    "rmdir",
+    "ftruncate",
+    "posix_fallocate",
+)
 
 
 class Killed(BaseException):
