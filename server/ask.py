@@ -41,7 +41,18 @@ class TestRows:
 
     Args:
         test: file, folder or hub id; ``None``: there are none.
+        kind: of file, or where.
+        name: configuration of a hub dataset.
+        revision: of a hub dataset.
         split: of a folder or hub dataset.
+        text: column.
+        label: column.
+        label_separator: between several labels in a cell.
+        labels: columns of 0 and 1, in place of ``label``.
+        separator: of a CSV file.
+        encoding: of a file of text.
+        sheet: of a workbook.
+        missing: what becomes of a row with an empty cell.
     """
 
     __test__ = False  # pytest takes it for tests otherwise
