@@ -24,6 +24,7 @@ from fedmodel.runs import (
     RunFolder,
     RunTime,
     Summary,
+    Traffic,
     check_unchanged,
     continued,
     manifest_of,
@@ -106,7 +107,8 @@ def serve(
     Raises:
         FedmodelError: if the job can't be run; what it had done stays in the run folder.
     """
-    started, ask = time.perf_counter(), Ask.of(mapping)
+    started, mapping = time.perf_counter(), _absolute(mapping)
+    ask = Ask.of(mapping)
     path = run_path(ask.run)
     folder = RunFolder.open(path) if ask.resume and (path / "manifest.json").exists() else None
     if folder is None:
@@ -128,12 +130,10 @@ def serve(
     run = _Run(ask=ask, office=office, folder=folder, proposed=proposed, names=names)
     with folder.locked(), kept(folder.log, beside=lambda record: True):
         logger.info("run %s, job %s", folder.run, proposed.job.sha256)
-        resumed = folder.last_checkpoint() is not None
         coordinator = run.coordinator()
-        result = run.play(coordinator, carrier)
-        summary = run.summary(
-            coordinator, result, time.perf_counter() - started, resumed=resumed or begun is not None
-        )
+        result, traffic = run.play(coordinator, carrier)
+        run_time = RunTime(total_s=time.perf_counter() - started)
+        summary = run.summary(coordinator, result, run_time, traffic, resumed=begun is not None)
         folder.write_model(coordinator.named(result.vector))
         folder.write_summary(summary)
         write_atomic(path / "report.html", report_page(summary, path.name).encode())
@@ -166,8 +166,8 @@ class _Run:
             timeout=self.ask.deadline,
         )
 
-    def play(self, coordinator: Coordinator, carrier: Carrier) -> RunResult:
-        """Listen, wait for the sites, and play the rounds that are left."""
+    def play(self, coordinator: Coordinator, carrier: Carrier) -> tuple[RunResult, Traffic | None]:
+        """Listen, wait for the sites, and play the rounds that are left; what has crossed, too."""
         listening = Listening(
             home=self.office.home,
             passphrase=self.office.passphrase,
@@ -180,7 +180,7 @@ class _Run:
             host = self.ask.listen.rpartition(":")[0]
             logger.info("listening on %s:%d", host, hub.port)
             self._gather(hub, coordinator)
-            return app.play(hub.grid, coordinator)
+            return app.play(hub.grid, coordinator), hub.traffic()
 
     def _gather(self, hub: Hub, coordinator: Coordinator) -> None:
         asked = {n: name for n, name in self.names.items() if n not in coordinator.exclude}
@@ -192,7 +192,13 @@ class _Run:
         gather(hub.present, asked.values(), needed, wait=self.ask.wait, grace=self.ask.grace)
 
     def summary(
-        self, coordinator: Coordinator, result: RunResult, seconds: float, *, resumed: bool
+        self,
+        coordinator: Coordinator,
+        result: RunResult,
+        time: RunTime,
+        traffic: Traffic | None,
+        *,
+        resumed: bool,
     ) -> Summary:
         """Return what came of the run, as far as a coordinator can know it."""
         job = self.proposed.job
@@ -206,7 +212,8 @@ class _Run:
                 names=self.names,
                 sites=sites,
                 basis="plan",
-                time=RunTime(total_s=seconds),
+                time=time,
+                traffic=traffic,
             )
         )
 
@@ -224,12 +231,17 @@ class _NoBars:
 def _created(
     path: Path, job: Job, mapping: Mapping[str, Any], names: Mapping[int, str]
 ) -> RunFolder:
+    begun = {**mapping, "resume": False, "sites": list(names.values())}
+    return RunFolder.create(path, manifest_of(path.name, job, configuration=begun))
+
+
+def _absolute(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the path of the test rows absolute, so that a run goes on from another folder."""
     made = {k: dict(v) if isinstance(v, Mapping) else v for k, v in mapping.items()}
     test = (made.get("data") or {}).get("test")
     if isinstance(test, str) and Path(test).expanduser().exists():
         made["data"]["test"] = str(Path(test).expanduser().resolve())
-    begun = {**made, "resume": False, "sites": list(names.values())}
-    return RunFolder.create(path, manifest_of(path.name, job, configuration=begun))
+    return made
 
 
 def _begun(folder: RunFolder, roster: SignedRoster) -> Job:

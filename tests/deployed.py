@@ -21,6 +21,7 @@ from clients.site_file import SiteFile
 from clients.start import start
 from fedmodel import cli
 from fedmodel.identity.home import PartyHome
+from fedmodel.runs import Traffic
 from server.exchange.hub import Hub, Listening
 from simulations.loopback import LoopbackGrid
 
@@ -131,6 +132,10 @@ class _Hub:
 
     def present(self) -> Mapping[str, Any]:
         return self.here
+
+    def traffic(self) -> Traffic | None:
+        crossed = getattr(self.grid, "traffic", None)
+        return crossed and Traffic(bytes_up=crossed.up, bytes_down=crossed.down)
 
 
 def lines(caplog_text: str) -> list[str]:

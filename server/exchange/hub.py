@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.signed_roster import SignedRoster
+from fedmodel.runs import Traffic
 
 __all__ = ["Carrier", "Hub", "Listening"]
 
@@ -48,6 +49,9 @@ class Hub(Protocol):
 
     def present(self) -> Mapping[str, Any]:
         """Return the sites that are connected: name → since when."""
+
+    def traffic(self) -> Traffic | None:
+        """Return what has crossed by now; ``None`` where nobody counts."""
 
 
 Carrier: TypeAlias = Callable[[Listening], AbstractContextManager[Hub]]

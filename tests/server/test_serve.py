@@ -12,6 +12,7 @@ from fedmodel import cli
 from fedmodel._signals import Stopped
 from fedmodel.cli import jobs
 from fedmodel.errors import ConfigError, RunFolderError, UnavailableError
+from fedmodel.identity.home import PartyHome
 from fedmodel.job import Job
 from fedmodel.ledger import Ledger
 from fedmodel.runs import RunFolder
@@ -121,7 +122,9 @@ def test_a_private_run_tells_what_a_coordinator_can_know(
     summary = found.summary()
     assert summary is not None
     privacy = summary.privacy
-    assert (privacy.basis, privacy.epsilon, summary.traffic) == ("plan", 4.0, None)
+    assert (privacy.basis, privacy.epsilon) == ("plan", 4.0)
+    assert summary.traffic is not None
+    assert summary.traffic.bytes_up > 0
     refused = privacy.sites["site-2"]
     assert refused.epsilon == refused.rounds == 0
     assert "policy" in str(refused.refused)
@@ -155,6 +158,7 @@ def test_a_run_that_was_stopped_goes_on_by_the_same_command(
 ) -> None:
     asked = ["privacy=none", "seed=5", f"data.test={deployed.root / 'test.csv'}"]
     one = simulated(deployed, *asked)
+    asked[2] = "data.test=test.csv"
     asked += ["run=served", "resume=true"]
     monkeypatch.setattr(deployed, "grid", Cut)
     assert serve(deployed, *asked) == 0
@@ -172,6 +176,41 @@ def test_a_run_that_was_stopped_goes_on_by_the_same_command(
     assert "is finished already" in capsys.readouterr().err
     assert serve(deployed, *asked, "train.rounds=3") == 2
     assert "train.rounds would change it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["seal", pytest.param("on", marks=pytest.mark.slow)])
+def test_updates_are_hidden_by_the_keys_of_the_folders(deployed: Deployed, mode: str) -> None:
+    words = ["privacy=none", f"secagg={mode}", "declared.rows=40", "run=served", "train.rounds=1"]
+    assert serve(deployed, *words) == 0
+    summary = RunFolder.open(Path("runs/served")).summary()
+    assert summary is not None
+    assert summary.secagg.mode == mode
+    assert {site.rounds for site in summary.privacy.sites.values()} == {1}
+
+
+@pytest.mark.slow
+def test_a_newer_roster_and_a_passphrase_are_taken(
+    deployed: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = deployed.state / "consortium"
+    assert cli.main(["provision", "role=consortium", f"home={board}", "renew=roster"]) == 0
+    newer = f"roster={board / 'roster.json'}"
+    home = PartyHome(deployed.coordinator)
+    before = home.current_roster().version
+    asked = ["privacy=none", "train.rounds=1", "declared.rows=40", newer]
+    assert serve(deployed, *asked, "check=true") == 0
+    assert home.current_roster().version == before  # it was only shown
+    for name in deployed.names:
+        taken = ["provision", "role=site", f"home={deployed.state / name}", newer]
+        assert cli.main(taken) == 0
+    assert serve(deployed, *asked, "run=served", "federation.exclude=[site-3]") == 0
+    assert home.current_roster().version == before + 1 == deployed.seen[-1].roster.version
+    summary = RunFolder.open(Path("runs/served")).summary()
+    assert summary is not None
+    assert "left out" in str(summary.privacy.sites["site-3"].refused)
+    capsys.readouterr()
+    assert serve(deployed, *asked, "run=other", "federation.exclude=[site-3,site-1]") == 2
+    assert "leaves 1 sites, and 2 are needed" in capsys.readouterr().err
 
 
 def test_sites_that_do_not_come_are_named_and_the_code_says_try_again(
