@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from fedmodel.errors import ConfigError
+from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.transport.connection import Connection
 from fedmodel.transport.frames import (
@@ -36,6 +36,7 @@ __all__ = ["Call", "Received", "Taken"]
 logger = logging.getLogger(__name__)
 
 _GREETING_S = 30.0
+_MOST_WAITING = 64  # orders that have come and wait for this site to do them
 _NOTHING = memoryview(b"")
 
 
@@ -208,6 +209,8 @@ class Call:
             arrival = mail.go_on(frame.head, frame.body)
         if arrival is None or not arrival.complete or self.taken is None:
             return
+        if self._link.orders.qsize() >= _MOST_WAITING:
+            raise ProtocolError(f"more than {_MOST_WAITING} orders came and wait to be done")
         order = arrival.header
         payload = arrival.payload()
         self.taken.whole[order.seq] = arrival.partial()

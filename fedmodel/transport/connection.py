@@ -47,7 +47,8 @@ class Connection:
         self._write = write
         self._cut = cut
         self._turn = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], int] = {}  # and the number of the letter
+        self._writing: asyncio.Task[None] | None = None
         self.closed = False
 
     async def say(self, head: Head, body: Sequence[Part] = ()) -> None:
@@ -62,8 +63,21 @@ class Connection:
             offset: that the other end has asked for.
         """
         task = asyncio.get_running_loop().create_task(self._carry(departure, offset))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = departure.seq
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    def withdraw(self, seq: int) -> None:
+        """Let go of a letter that nobody waits for any more.
+
+        Without that, each letter to an end that reads nothing would be held until it goes. One of
+        them is in the middle of a frame: that one goes with the connection.
+
+        Args:
+            seq: its number.
+        """
+        for task, number in self._tasks.items():
+            if number == seq and task is not self._writing:
+                task.cancel()
 
     async def end(self, code: str, reason: str = "") -> None:
         """Tell the other end that this is an orderly end, if it still listens; then end it."""
@@ -100,7 +114,11 @@ class Connection:
         async with self._turn:
             if self.closed:
                 raise ConnectionError("the stream has ended")
-            await self._write(frame)
+            self._writing = asyncio.current_task()
+            try:
+                await self._write(frame)
+            finally:
+                self._writing = None
 
     def _break(self) -> None:
         if not self.closed:

@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from fedmodel.errors import RunFolderError
+from fedmodel.errors import FedmodelError, IdentityError
 from fedmodel.identity import SigningKey
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.identity.validity import utc_now
@@ -26,6 +26,7 @@ from fedmodel.transport.connection import settle
 from fedmodel.transport.goodbyes import ENDED, STOPPING
 from fedmodel.transport.letters import Order, Reply, sign_header
 from fedmodel.transport.mail import Mail, Source
+from fedmodel.transport.notes import Notes, Told
 from fedmodel.transport.outbox import Outbox
 from fedmodel.transport.payloads import Departure, Part, digest_of, size_of
 from fedmodel.transport.stamps import Stamp
@@ -37,8 +38,7 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.1
 _SLOW_TICK_S = 20.0  # how often it is looked who has been taken back, or whose time is over
 _CLOSING_S = 5.0
-
-Told: TypeAlias = Callable[[str, str, str], None]
+_FRESH_S = 1.0  # for so long the newest roster is the newest, however many ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +137,8 @@ class Hub:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fedmodel-hub", daemon=True)
         self._since: dict[int, float] = {}
+        self._newest, self._read_at = config.roster, -math.inf
+        self.notes = Notes(config.told)
         self._mail: dict[int, tuple[str, Mail[Reply]]] = {}  # member → of which process, and what
 
     # -- for other threads -----------------------------------------------------------------------
@@ -253,22 +255,46 @@ class Hub:
         """
         if not self.outbox.replied(member, stamp) or stamp.seq not in self.open:
             return
-        opened = self.open.pop(stamp.seq)
-        opened.departure.over = True
-        if not opened.future.done():
+        opened = self._over(stamp.seq)
+        if opened is not None and not opened.future.done():
             opened.future.set_result(Answered(member=opened.order.member, payload=payload))
 
     def fail(self, seq: int, reason: str) -> None:
         """Hand on that there won't be a reply."""
+        opened = self._over(seq)
+        if opened is not None and not opened.future.done():
+            opened.future.set_result(Answered(member=opened.order.member, reason=reason))
+
+    def _over(self, seq: int) -> _Open | None:
+        """Forget an order, and what there is of it on its way, out or in."""
         opened = self.open.pop(seq, None)
         if opened is None:
-            return
+            return None
+        member = opened.order.member
         opened.departure.over = True
-        session = self.sessions.get(opened.order.member)
-        if session is not None and session.mail is not None:
-            session.mail.pass_over(seq)
-        if not opened.future.done():
-            opened.future.set_result(Answered(member=opened.order.member, reason=reason))
+        if member in self._mail:  # the site may be away
+            self._mail[member][1].pass_over(seq)
+        session = self.sessions.get(member)
+        if session is not None:
+            session.connection.withdraw(seq)
+        return opened
+
+    def newest(self) -> SignedRoster:
+        """Return the newest roster. Where the file can't be read, the one read before stays.
+
+        Raises:
+            IdentityError: when it isn't good any more.
+        """
+        now = time.monotonic()
+        if now - self._read_at >= _FRESH_S:
+            try:
+                self._newest = self.config.newest()
+            except IdentityError:
+                raise
+            except (FedmodelError, OSError) as error:
+                logger.warning("the newest roster can't be read, the one before stays: %s", error)
+            self._read_at = now
+        return self._newest
 
     def mail_of(self, member: int, incarnation: str, source: Source[Reply]) -> Mail[Reply]:
         """Return what has come of a site's letters; of another process of it, nothing.
@@ -308,7 +334,10 @@ class Hub:
     async def _look_at_times(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            self._give_up_what_is_due(time.monotonic())
+            try:
+                self._give_up_what_is_due(time.monotonic())
+            except Exception:  # without this watch a round would never end
+                logger.exception("what is due can't be given up now")
 
     def _give_up_what_is_due(self, now: float) -> None:
         for each in self.outbox.due(now):
@@ -317,15 +346,19 @@ class Hub:
     async def _look_at_members(self) -> None:
         while True:
             await asyncio.sleep(_SLOW_TICK_S)
-            for session in list(self.sessions.values()):
-                try:
-                    why = session.outdated()
-                except (RunFolderError, OSError) as error:
-                    logger.warning("whether a site is still a member can't be told: %s", error)
-                    continue
-                if why is not None:
-                    await session.let_go(why)
+            sessions = list(self.sessions.values())
+            # At once: whoever doesn't listen to its end would hold up the others'.
+            looks = (self._look_at(session) for session in sessions)
+            for failed in await asyncio.gather(*looks, return_exceptions=True):
+                if isinstance(failed, Exception):  # without this watch nobody would be let go
+                    logger.error("a site can't be looked at now", exc_info=failed)
+
+    async def _look_at(self, session: Any) -> None:
+        why = session.outdated()
+        if why is not None:
+            await session.let_go(why)
 
     async def _end(self, code: str) -> None:
         sessions = list(self.sessions.values())
-        await asyncio.gather(*(each.connection.end(code) for each in sessions))
+        ends = (each.connection.end(code) for each in sessions)
+        await asyncio.gather(*ends, return_exceptions=True)

@@ -148,7 +148,14 @@ class Link:
 
     async def _go_on(self) -> None:
         while not self._stopping.is_set():
-            self._say(await self._connected())
+            try:
+                self._say(await self._connected())
+            except Exception as error:
+                # Whatever it was: a site that doesn't dial again is lost to its run.
+                self._say(
+                    f"the connection fails: {type(error).__name__}: {escaped(str(error)[:300])}"
+                )
+                logger.debug("the connection fails", exc_info=True)
             now = time.monotonic()
             if self.connected:
                 self.connected, self._lost_since = False, now
@@ -183,8 +190,10 @@ class Link:
                 self._call.connection.close()
                 self._call = None
                 stream.cancel()
-        self.ended = ended.code
-        if ended.code in FINAL:
+        # Before its welcome nobody knows that it is the coordinator who says so.
+        if self.connected:
+            self.ended = ended.code
+        if self.connected and ended.code in FINAL:
             self.final = escaped(ended.reason or ended.code)
         return escaped(ended.reason or ended.code)
 

@@ -19,6 +19,7 @@ _FRAME = 1 << 20  # bytes of an HTTP/2 frame
 _MESSAGE = 8 << 20  # bytes of a message: a chunk of 4 MiB and its header
 _METADATA = 16 << 10
 _HANDSHAKE = 8_000  # ms for TCP, TLS and the first settings: strangers hold a place no longer
+_IDLE = 20_000  # ms without a stream: who has come in and asks for nothing holds no place
 _STREAMS = 4  # of one connection; a site needs one, and another while the first is closing
 _MOST = 4096  # connections
 _ALIVE = 18_000  # ms without a sign of life until a ping
@@ -49,6 +50,7 @@ def server_options(
         # Against exhaustion alone: a cap that a flood reaches keeps honest sites out.
         ("grpc.max_allowed_incoming_connections", _connections()),
         ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.max_connection_idle_ms", _IDLE),
         ("grpc.max_connection_age_ms", _milliseconds(age)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(grace)),
         ("grpc.http2.min_ping_interval_without_data_ms", _LEAST_INTERVAL),

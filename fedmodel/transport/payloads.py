@@ -6,6 +6,7 @@ sites, and none is left behind by a process that dies.
 
 import hashlib
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -145,7 +146,9 @@ class Arrival(Generic[L]):
         self._file: BinaryIO | None = None
         if header.size > _IN_MEMORY:
             try:
-                self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as self
+                # Without a buffer: what is written is in the file, or an error says that it isn't.
+                made = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - as long as self
+                self._file = made
             except OSError as error:
                 raise _unwritten(folder, error) from error
         self._folder = folder
@@ -178,7 +181,7 @@ class Arrival(Generic[L]):
             self._memory += data
         else:
             try:
-                self._file.write(data)
+                self._write(self._file, data)
             except OSError as error:
                 raise _unwritten(self._folder, error) from error
         self._hash.update(data)
@@ -196,13 +199,19 @@ class Arrival(Generic[L]):
         if self._file is None:
             return memoryview(self._memory).toreadonly()
         try:
-            self._file.flush()
             # The view keeps the map, the map keeps the file: it goes with the last of them.
             mapped = mmap.mmap(self._file.fileno(), self.header.size, access=mmap.ACCESS_READ)
         except OSError as error:
             raise _unwritten(self._folder, error) from error
         self._file.close()
         return memoryview(mapped)
+
+    def _write(self, file: BinaryIO, data: memoryview) -> None:
+        # Where the bytes belong: some may be there of a write that has failed, on a full disk.
+        place = self.received
+        while data:
+            written = os.pwrite(file.fileno(), data, place)
+            place, data = place + written, data[written:]
 
     def close(self) -> None:
         """Forget it."""

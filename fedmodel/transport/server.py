@@ -1,7 +1,6 @@
 """gRPC at the coordinator: one port, one method, streams of raw bytes."""
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -18,10 +17,9 @@ __all__ = ["METHOD", "Server"]
 
 METHOD = "/fedmodel.Link/Stream"
 
-logger = logging.getLogger(__name__)
-
 _STRANGERS = 256  # streams in all that haven't greeted
 _OF_ONE = 4  # of one certificate
+_OPEN = 16  # of one certificate, greeted or not, ended or not: gRPC keeps what nobody reads
 _STOPPING_S = 2.0
 
 
@@ -42,6 +40,7 @@ class Server:
         self._options = options
         self._server: Any = None
         self._greeting: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()
         self.port = 0
 
     def start(self, listen: str) -> None:
@@ -56,10 +55,19 @@ class Server:
         started = asyncio.run_coroutine_threadsafe(self._start(listen), self._hub.loop)
         started.result()
 
+    @property
+    def greeting(self) -> int:
+        """How many streams haven't greeted yet."""
+        return self._greeting.total()
+
     def stop(self) -> None:
         """Listen no more, and end what is left of streams."""
         stopped = asyncio.run_coroutine_threadsafe(self._server.stop(_STOPPING_S), self._hub.loop)
         stopped.result()
+
+    def _too_many(self, who: str) -> bool:
+        one, all_ = self._greeting[who], self._greeting.total()
+        return one >= _OF_ONE or all_ >= _STRANGERS or self._open[who] >= _OPEN
 
     async def _start(self, listen: str) -> None:
         handler = grpc.method_handlers_generic_handler(
@@ -82,28 +90,47 @@ class Server:
         try:
             certificate = peer_certificate(context)
         except FedmodelError as error:
-            logger.warning("link-refused: %s: %s", address(context), error)
+            self._hub.notes.add("link-refused", "?", address(context), str(error))
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no certificate that can be read")
         who = certificate.sha256
-        if self._greeting[who] >= _OF_ONE or self._greeting.total() >= _STRANGERS:
+        if self._too_many(who):
+            why = "too many streams at once"
+            self._hub.notes.add("link-refused", ", ".join(certificate.names), address(context), why)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many at once; come later")
 
         async def read() -> bytes:
-            data = await context.read()
+            try:
+                data = await context.read()
+            except Exception as error:
+                raise ConnectionError(type(error).__name__) from error
             return data if isinstance(data, bytes) else b""  # grpc.aio.EOF
 
-        task = asyncio.current_task()
+        async def write(data: bytes) -> None:
+            try:
+                await context.write(data)
+            except Exception as error:  # grpc raises half a dozen kinds on a stream that has ended
+                raise ConnectionError(type(error).__name__) from error
+
         stream = Stream(
             read=read,
-            write=context.write,
-            cut=lambda: None if task is None else task.cancel(),
+            write=write,
+            cut=lambda: work.cancel(),
             certificate=certificate,
             address=address(context),
         )
-        self._greeting[who] += 1
-        await Session(self._hub, stream, lambda: self._greeted(who)).run()
+        for count in (self._greeting, self._open):
+            count[who] += 1
+        context.add_done_callback(lambda _: _less(self._open, who))
+        session = Session(self._hub, stream, lambda: _less(self._greeting, who))
+        # A task of its own: gRPC would tell the other end nothing of one of its own that is cut.
+        work = asyncio.create_task(session.run())
+        try:
+            await asyncio.wait([work])
+        finally:
+            work.cancel()  # the other end has gone
 
-    def _greeted(self, who: str) -> None:
-        self._greeting[who] -= 1
-        if not self._greeting[who]:
-            del self._greeting[who]
+
+def _less(count: Counter[str], who: str) -> None:
+    count[who] -= 1
+    if not count[who]:
+        del count[who]

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from fedmodel._escape import escaped
 from fedmodel._hazmat import fingerprint
-from fedmodel.errors import FedmodelError, ProtocolError, RevokedError
+from fedmodel.errors import (
+    FedmodelError,
+    IdentityError,
+    ProtocolError,
+    RevokedError,
+    RunFolderError,
+)
 from fedmodel.identity.certificates import Certificate
 from fedmodel.identity.signed_roster import SignedMember
 from fedmodel.identity.validity import check_valid
@@ -26,7 +32,7 @@ from fedmodel.transport.frames import (
     WelcomeFrame,
     decode,
 )
-from fedmodel.transport.goodbyes import AGAIN, MALFORMED, REFUSED, REPLACED
+from fedmodel.transport.goodbyes import AGAIN, MALFORMED, NOT_NOW, REFUSED, REPLACED
 from fedmodel.transport.hello import Hello, Welcome, check_member, greeted, signed_greeting
 from fedmodel.transport.letters import Reply, check_same
 from fedmodel.transport.mail import Mail, Source
@@ -87,37 +93,46 @@ class Session:
     async def run(self) -> None:
         """Greet, then take letters until the connection ends."""
         try:
-            async with asyncio.timeout(_GREETING_S):
-                hello, member = await self._greet()
-        except TimeoutError:
-            await self._refuse(f"no greeting within {_GREETING_S:g} seconds")
-            return
-        except FedmodelError as error:
-            await self._refuse(str(error), type(error).__name__)
-            return
-        finally:
-            self._greeted()
-        try:
-            await self._listen(await self._begin(hello, member))
+            mail = await self._let_in()
+            if mail is not None:
+                await self._listen(mail)
+        except RunFolderError as error:
+            # That is no fault of the site's, and where this end keeps things isn't for it.
+            logger.error("what the site %s sends can't be kept: %s", self._name, error)
+            why = "what comes can't be kept now; the coordinator's own log says why"
+            await self.connection.end(NOT_NOW, why)
         except FedmodelError as error:
             self._note("link-malformed", str(error))
             await self.connection.end(MALFORMED, str(error))
+        except ConnectionError as error:
+            logger.debug("the connection of %s is lost: %s", self._name, error)
+        except Exception:
+            logger.exception("the connection of the site %s fails", self._name)
         finally:
             self.connection.close()
             self._hub.went(self.number, self, self._connection_number)
 
-    def outdated(self) -> str | None:
-        """Return why the site may no longer be here; ``None``: it may.
+    async def _let_in(self) -> Mail[Reply] | None:
+        """Greet; return what has come of the site's letters, ``None``: it isn't let in."""
+        try:
+            async with asyncio.timeout(_GREETING_S):
+                return await self._begin(*await self._greet())
+        except TimeoutError:
+            await self._refuse(f"no greeting within {_GREETING_S:g} seconds")
+        except FedmodelError as error:
+            await self._refuse(str(error), type(error).__name__)
+        finally:
+            self._greeted()
+        return None
 
-        Raises:
-            FedmodelError: when the newest roster can't be read.
-        """
+    def outdated(self) -> str | None:
+        """Return why the site may no longer be here; ``None``: it may."""
         certificate, now = self._stream.certificate, self._hub.config.clock()
         try:
             check_valid("the site's certificate", certificate.start, certificate.end, now)
-            newest = self._hub.config.newest()
+            newest = self._hub.newest()
             newest.check_time(now)
-        except FedmodelError as error:
+        except IdentityError as error:
             return str(error)
         if self.member is not None and self.member.key not in {m.key for m in newest.members}:
             return f"'{self.member.name}' isn't in version {newest.version} of the roster"
@@ -143,7 +158,9 @@ class Session:
         await self.connection.say(challenge)
         frame = await self._next(frozenset([HelloFrame, Bye]), _LARGEST_GREETING)
         if not isinstance(frame.head, HelloFrame):
-            raise ProtocolError("the site has gone before its greeting")
+            raise ProtocolError(
+                "no greeting: the site has gone, or has sent more than one message may have"
+            )
 
         members: list[SignedMember] = []
 
@@ -159,7 +176,7 @@ class Session:
         return hello, members[0]
 
     def _require_not_revoked(self) -> None:
-        for each in self._hub.config.newest().revoked:
+        for each in self._hub.newest().revoked:
             if fingerprint(bytes.fromhex(each.key)) == self._stream.certificate.subject:
                 raise RevokedError(
                     f"'{each.name}' was taken back by version {each.version} of the roster"
@@ -168,8 +185,10 @@ class Session:
     async def _begin(self, hello: Hello, member: SignedMember) -> Mail[Reply]:
         """Take the place of the site's connection before, and go on where that has ended."""
         hub, config, now = self._hub, self._hub.config, time.monotonic()
-        before = hub.sessions.get(self.number)
-        if before is not None:
+        before = None
+        # While one is told, yet another may come: of those that are here none may be left over.
+        while (found := hub.sessions.get(self.number)) not in (None, before):
+            before = found
             same = before.incarnation == self.incarnation
             code = AGAIN if same else REPLACED
             await before.connection.end(code, "another connection of this site has come")
@@ -177,14 +196,14 @@ class Session:
         source = self._source(bytes.fromhex(member.key))
         mail = self.mail = hub.mail_of(self.number, self.incarnation, source)
         # From here on it is this connection that orders go by: none may fall in between.
-        found = hub.outbox.connected(self.number, self.incarnation, hello.standing, now)
-        self._connection_number = found.number
+        state = hub.outbox.connected(self.number, self.incarnation, hello.standing, now)
+        self._connection_number = state.number
         hub.came(self.number, self)
-        for each in found.lost:
+        for each in state.lost:
             hub.fail(each.seq, each.reason.value)
         self._waiting = [
             (each, each.offset_in(hello.partial))
-            for each in (hub.open[seq].departure for seq in found.again if seq in hub.open)
+            for each in (hub.open[seq].departure for seq in state.again if seq in hub.open)
         ]
         mine = hello.standing.epoch == config.epoch
         welcome = Welcome(
@@ -198,7 +217,7 @@ class Session:
             over=tuple(seq for seq in hello.standing.has if seq not in hub.open) if mine else (),
         )
         await self.connection.say(WelcomeFrame(), signed_greeting(welcome, config.signer.sign))
-        anew = ", as another process than before" if found.anew else ""
+        anew = ", as another process than before" if state.anew else ""
         logger.info("site %s is here (%s)%s", self._name, self._stream.address, anew)
         waiting, self._waiting = self._waiting, None
         for departure, offset in waiting or ():
@@ -225,7 +244,22 @@ class Session:
                     ("member", number, reply.member),
                 ],
             )
-            return reply.seq in hub.open
+            opened = hub.open.get(reply.seq)
+            if opened is None:
+                return False
+            check_same(
+                "reply",
+                [
+                    ("member", opened.order.member, number),
+                    ("order", opened.departure.header.digest, reply.order),
+                ],
+            )
+            if reply.size > config.most:
+                why = f"has a reply of {reply.size} bytes, at most {config.most} may come"
+                self._note("reply-refused", why)
+                hub.fail(reply.seq, why)
+                return False
+            return True
 
         return Source(Reply, key, check, config.most, config.folder)
 
@@ -254,8 +288,13 @@ class Session:
             return
         if arrival is not None and arrival.complete:
             reply = arrival.header
+            try:
+                payload = arrival.payload()
+            except ProtocolError:
+                self._hub.fail(reply.seq, "gave a reply that isn't the one it has signed")
+                raise
             stamp = Stamp(reply.run, reply.epoch, reply.start, reply.seq, reply.order)
-            self._hub.answer(self.number, stamp, arrival.payload())
+            self._hub.answer(self.number, stamp, payload)
             await self.connection.say(Ack(seq=reply.seq))
 
     async def _next(self, allowed: frozenset[type[Head]], most: int | None = None) -> Frame:
@@ -279,9 +318,4 @@ class Session:
         return ", ".join(self._stream.certificate.names) or "?"
 
     def _note(self, event: str, why: str) -> None:
-        who = escaped(f"{self._name} at {self._stream.address}")
-        logger.warning("%s: %s: %s", event, who, escaped(why))
-        try:
-            self._hub.config.told(event, who, why)
-        except FedmodelError as error:
-            logger.warning("a refusal can't be written down: %s", error)
+        self._hub.notes.add(event, self._name, self._stream.address, why)

@@ -53,6 +53,12 @@ class Consortium:
                 found = found.admit(home.request(), utc_now())
             self.home.save(found.issued(utc_now()))
 
+    def revoke(self, name: str) -> None:
+        """Take a party's key back, and let the coordinator know, and nobody else."""
+        with self.home.opened() as found:
+            self.home.save(found.revoke(name).issued(utc_now()))
+        self.coordinator.take(signed_roster_in(self.home.roster_path), None)
+
     def hand_out(self, home: PartyHome) -> None:
         """Give a party the newest roster and its certificate."""
         pem = self.home.certificate_path(home.read().owner.tls).read_text()

@@ -1,11 +1,12 @@
 """Payloads: pieces of any size, from any byte on, and what doesn't fit."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fedmodel.errors import ProtocolError, UnsignedError
+from fedmodel.errors import ProtocolError, RunFolderError, UnsignedError
 from fedmodel.transport.frames import LARGEST_BODY, Chunk, Head, Letter, Partial, decode, encode
 from fedmodel.transport.letters import Order, sign_header
 from fedmodel.transport.mail import Mail, Source
@@ -135,3 +136,26 @@ def test_too_many_letters_at_once_are_refused(tmp_path: Path) -> None:
     frames = [next(departure([bytes(_LARGE)], seq).frames()) for seq in range(1, 66)]
     with pytest.raises(ProtocolError, match="more than 64"):
         take(letters, frames)
+
+
+def test_what_a_full_disk_has_taken_of_a_piece_is_written_over_when_it_comes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = bytes(range(251)) * (_LARGE // 251)
+    frames, letters, write = list(departure([payload]).frames()), mail(tmp_path), os.pwrite
+    take(letters, frames[:1])
+    room = [1000, 0]  # it takes a bit of a piece, and then no more
+
+    def full(file: int, data: memoryview, place: int) -> int:
+        taken = room.pop(0)
+        if not taken:
+            raise OSError(28, "No space left on device")
+        return write(file, data[:taken], place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pwrite", full)
+        with pytest.raises(RunFolderError, match="No space left"):
+            take(letters, frames[1:2])
+    arrived = take(letters, frames[1:])
+    assert arrived is not None
+    assert arrived.payload() == payload

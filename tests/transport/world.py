@@ -3,11 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from fedmodel.identity import SigningKey
 from fedmodel.identity.home import PartyHome
+from fedmodel.identity.validity import utc_now
 from fedmodel.seeds import Entropy
 from fedmodel.transport.call import Received
 from fedmodel.transport.hub import Answered, Hub, HubConfig, Question
@@ -47,6 +49,7 @@ class Coordinator:
         folder: of the run.
         epoch: of this start.
         grace: seconds that a site may be away.
+        clock: tells the time.
     """
 
     def __init__(
@@ -58,8 +61,9 @@ class Coordinator:
         most: int = 1 << 30,
         listen: str = "127.0.0.1:0",
         entropy: Entropy | None = None,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        home = consortium.coordinator
+        home = PartyHome(consortium.coordinator.folder, clock)
         folder.mkdir(exist_ok=True)
         self.refusals: list[tuple[str, str, str]] = []
         entropy = entropy or Entropy()
@@ -75,6 +79,7 @@ class Coordinator:
                 most=most,
                 grace=grace,
                 told=lambda *told: self.refusals.append(told),
+                clock=clock,
             )
         )
         self.hub.run_beside()
