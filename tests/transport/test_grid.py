@@ -1,6 +1,8 @@
 """Grid and host: Flower's messages over the network, and what an app may do wrong."""
 
+import mmap
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +14,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
+from fedmodel import wire
 from fedmodel.transport.grid import HubGrid
 from fedmodel.transport.host import Host, node_of
+from fedmodel.update import Update
+from server.exchange.channel import Channel
 from tests.transport.consortium import Consortium
 from tests.transport.world import Coordinator, Site, wait_until
 
@@ -144,3 +149,35 @@ def test_who_stops_asking_frees_the_site(tmp_path: Path) -> None:
             never.set()
             wait_until(lambda: not coordinator.hub.open)
     assert reply.error.reason == "gave no reply in time"
+
+
+def test_a_reply_in_a_file_is_read_from_there_and_goes_with_whoever_held_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consortium, mapped = Consortium(tmp_path), weakref.WeakSet[mmap.mmap]()
+    change = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
+    client = ClientApp()
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(wire.encode_update(Update.of(change)), reply_to=message)
+
+    class Noted(mmap.mmap):
+        def __init__(self, *_: Any, **__: Any) -> None:
+            mapped.add(self)
+
+    monkeypatch.setattr(mmap, "mmap", Noted)
+    with Coordinator(consortium, tmp_path / "run") as coordinator:
+        grid = HubGrid(coordinator.hub)
+        assert Channel(grid).signed
+        with hosted(Site(consortium.sites["north"], coordinator.address), client):
+            coordinator.wait_for(1)
+            asked = Message(content(np.ones(3, dtype=np.float32)), 2, "train")
+            (reply,) = grid.send_and_receive([asked], timeout=60)
+            assert len(mapped) == 1
+            update = wire.decode_update(reply.content, change.size)
+            (whole,) = mapped
+            assert np.shares_memory(update.vector, np.frombuffer(whole, np.uint8))
+            np.testing.assert_array_equal(update.vector, change)
+            del reply, update, whole
+            wait_until(lambda: not mapped)
