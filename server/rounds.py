@@ -13,6 +13,7 @@ from fedmodel import tasks, wire
 from fedmodel.errors import FedmodelError, QuorumError
 from fedmodel.update import vector_sha256
 from fedmodel.wire import Content
+from fedmodel.wire.arrays import view
 from server.collect import Collected, collect_counts
 from server.coordinator import Coordinator, RunResult
 from server.exchange.channel import Channel
@@ -91,6 +92,8 @@ class _Run:
         """Ask the nodes to train and collect their updates, or the sum of them."""
         progress = self.progress
         number, vector = progress.round + 1, wire.pack(progress.vector)
+        # The model as it is sent is the one that is kept meanwhile, not a second one.
+        progress.vector = view(vector, "float32")
         model = vector_sha256(progress.vector)
         invitation = Invitation(
             round=number,

@@ -16,6 +16,7 @@ from fedmodel.identity.provision import CoordinatorKeys
 from fedmodel.identity.seal import Context, seal
 from fedmodel.job import Aggregation, Federation, Job, SecAgg
 from fedmodel.update import Update
+from fedmodel.wire.arrays import view
 from server.coordinator import Coordinator
 from server.exchange.channel import Channel
 from server.exchange.plain import Plain
@@ -23,6 +24,7 @@ from server.exchange.protocol import Invitation
 from server.exchange.sealed import Sealed
 from server.ledger_memory import LedgerMemory
 from tests.jobs import make_job
+from tests.server import made_up
 from tests.server.exchange import masked
 from tests.server.exchange.mapped import Spool, grid_in, measured
 from tests.server.exchange.replies import reply
@@ -207,3 +209,16 @@ def test_masked_vectors_are_added_as_they_are_read(
     assert spool.took["train"] < UPDATE + SLACK
     # Unmasked in its own memory, checked, read and applied; the model is made anew.
     assert spool.took["query.reveal"] < 2 * UPDATE + SLACK
+
+
+def test_the_model_is_kept_once_while_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    collect, shared = Plain.collect, list[bool]()
+
+    def looked_at(self: Plain, channel: Channel, invitation: Invitation) -> Any:
+        sent = view(invitation.order(2).array_records["arrays"]["vector"], "float32")
+        shared.append(np.shares_memory(sent, invitation.vector))
+        return collect(self, channel, invitation)
+
+    monkeypatch.setattr(Plain, "collect", looked_at)
+    made_up.play(made_up.job_of(2), made_up.Sites())
+    assert shared == [True, True]
