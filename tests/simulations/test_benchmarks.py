@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from simulations.benchmarks import distributed, dp_step, engine, secagg
+from simulations.benchmarks import distributed, dp_step, engine, secagg, transport
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTED = ("--quick", "--seeds", "2", "--epsilons", "8")
@@ -41,12 +43,13 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         pytest.param("dp_step", DP_STEP, marks=pytest.mark.soak),
         pytest.param("secagg", ("--quick",), marks=pytest.mark.slow),
         pytest.param("distributed", DISTRIBUTED, marks=pytest.mark.soak),
+        pytest.param("transport", ("--quick",), marks=pytest.mark.soak),
     ],
 )
 def test_each_is_a_program(name: str, args: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     command = [sys.executable, "-m", f"simulations.benchmarks.{name}", *args, "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert json.loads(out.read_text())["figures"]
 
@@ -133,3 +136,38 @@ def test_the_quick_benchmark_of_noise_in_shares_keeps_the_contract(run: Run) -> 
         assert f"head, ε = 8, {way}, macro_f1, standard deviation" in values
     gap = values["head, ε = 8, pooled, accuracy"] - values["head, ε = 8, distributed, accuracy"]
     assert values["head, ε = 8, pooled less distributed, accuracy"] == gap
+
+
+@pytest.mark.slow
+def test_the_quick_benchmark_of_the_network_keeps_the_contract(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the place of Flower's network another one of ours; the test of the program has Flower's.
+    @contextmanager
+    def other(folder: Path) -> Iterator[tuple[Any, list[int]]]:
+        with transport.fedmodel(folder, 2) as found:
+            found.connect(slice(2), found.port)
+            yield found.actor, found.ids
+
+    monkeypatch.setattr(transport, "flower", other)
+    monkeypatch.setattr(transport, "QUICK", replace(transport.QUICK, idle=3, seconds=1.0))
+    report, printed = run(transport, "--quick")
+    values = {figure["name"]: figure["value"] for figure in report["figures"]}
+    assert len(values) == len(report["figures"])
+    what = "40 MB to two sites and back"
+    for way in ("fedmodel", "Flower"):
+        assert values[f"{way}, leg of a trivial message to two sites, wall"] > 0
+        for kind in ("CPU of all", "wall", "coordinator, peak memory", "a site, peak memory"):
+            assert f"{way}, {what}, {kind}" in values
+    for name in (
+        f"Flower / fedmodel, {what}, wall",
+        f"Flower / fedmodel, {what}, CPU",
+        "3 idle sites, coordinator's memory, each",
+        "3 idle sites, coordinator, of a core for all",
+        "cut of 2 s, from its end to an answer, median",
+    ):
+        assert name in values
+    for figure in report["figures"]:
+        assert figure.keys() == {"name", "value", "unit", "goal", "better"}
+        assert figure["name"].split(",")[0] in printed
+        assert figure["goal"] is None  # small sizes have no goals
