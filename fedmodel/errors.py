@@ -182,7 +182,12 @@ class RangeError(RunError):
 
 
 class QuorumError(RunError):
-    """Too few sites answered in a round."""
+    """Too few sites answered in a round.
+
+    ``passing``: some of them were away, and may come again.
+    """
+
+    passing: bool = False
 
 
 class RunFolderError(RunError):

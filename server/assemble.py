@@ -19,6 +19,7 @@ from fedmodel.update import Vector
 from fedmodel.watch import UNWATCHED, Watch
 from server.coordinator import Coordinator, Reporter, Silent
 from server.ledger_memory import LedgerMemory
+from server.untold import Untold
 
 __all__ = ["Known", "excluded_nodes", "make_coordinator"]
 
@@ -36,7 +37,8 @@ class Known:
         exclude: nodes that its operator leaves out.
         copies: files of them that are only read: other runs'.
         purpose: of the run, for the sites' people.
-        home: its own folder, whose security log has which sites have refused; ``None``: none does.
+        home: its own folder, for its security log (which sites have refused) and for what sites are
+            still to be told; ``None``: it has none.
     """
 
     keys: CoordinatorKeys | None = None
@@ -95,6 +97,7 @@ def make_coordinator(
         keys=known.keys,
         exclude=known.exclude,
         refusals=None if known.home is None else RefusalLog(known.home, most=_MOST_REFUSALS),
+        untold=None if known.home is None else Untold(known.home),
         rates=rates(learner.module, learner.layout, job.train) if distributed else None,
         reporter=reporter or Silent(),
         timeout=timeout,

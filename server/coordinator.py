@@ -15,6 +15,7 @@ from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from server.ledger_memory import LedgerMemory
 from server.publishing import Published
+from server.untold import Untold
 
 __all__ = ["Coordinator", "Reporter", "RunResult", "Silent"]
 
@@ -97,6 +98,7 @@ class Coordinator:
         rates: learning rate of each coordinate, float32 ``[trainable]``; needed where the
             coordinator takes the optimiser's steps (``privacy=distributed``).
         refusals: where it is kept which sites have refused the job, and why; ``None``: nowhere.
+        untold: ends of its runs that sites haven't heard of; ``None``: they aren't kept.
         exclude: nodes that its operator leaves out.
         entropy: real randomness: names of joinings.
         timeout: seconds to wait for the sites in a round.
@@ -118,6 +120,7 @@ class Coordinator:
     keys: CoordinatorKeys | None = None
     rates: Vector | None = None
     refusals: RefusalLog | None = None
+    untold: Untold | None = None
     exclude: frozenset[int] = frozenset()
     entropy: Entropy = field(default_factory=Entropy)
     timeout: float = 3600.0

@@ -7,7 +7,7 @@ before the next round then, and not it alone: a sum's keys are of one joining.
 import logging
 import time
 
-from fedmodel.errors import ProtocolError
+from fedmodel.errors import ProtocolError, QuorumError
 from fedmodel.secagg.blame import Blame
 from fedmodel.wire import Failure
 from server.collect import Collected
@@ -15,6 +15,7 @@ from server.coordinator import Coordinator
 from server.exchange.channel import Channel
 from server.exchange.making import make_exchange
 from server.exchange.protocol import Exchange
+from server.leaving import tell_untold
 from server.membership import join, quorum, require_quorum
 
 __all__ = ["Joinings"]
@@ -81,7 +82,11 @@ class Joinings:
         """
         self._join(reached)
         reasons = {n: None if f is None else f.reason for n, f in self._joined.items()}
-        require_quorum(self._c.job, reasons)
+        try:
+            require_quorum(self._c.job, reasons)
+        except QuorumError as error:
+            error.passing = any(f is not None and f.away for f in self._joined.values())
+            raise
 
     def note(self, failures: dict[int, Failure]) -> None:
         """Take note of which nodes say that they haven't joined: another process is there now."""
@@ -132,6 +137,7 @@ class Joinings:
         refused = {
             n: f for n, f in self._joined.items() if f is not None and f.lasting and n in same
         }
+        tell_untold(self._channel, self._c)
         before, self._seen, self._strangers = self._exchange, now, set()
         self._exchange = make_exchange(self._c, reached, self._blame)
         self._joined = join(self._channel, self._c, self._exchange, refused)

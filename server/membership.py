@@ -1,19 +1,18 @@
-"""Membership of a run: the job is offered to every node, and every node is told when it ends."""
+"""Membership of a run: the job is offered to every node, and who joins is counted."""
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 
 from fedmodel import wire
 from fedmodel.errors import ProtocolError, QuorumError
 from fedmodel.job import Job
-from fedmodel.wire import Content, Failure, Leave, Offer
+from fedmodel.wire import Content, Failure, Offer
 from server.answers import Answer, Check
 from server.coordinator import Coordinator
 from server.exchange.channel import Channel
 from server.exchange.protocol import Exchange
 
-__all__ = ["join", "leave", "quorum", "require_quorum", "standing_noted"]
+__all__ = ["greeted", "join", "quorum", "require_quorum", "standing_noted"]
 
 _LEFT_OUT = "left out by this coordinator's operator (federation.exclude)"
 
@@ -36,7 +35,7 @@ def join(
         Node id → ``None`` where it joined, or why not.
     """
     job, memory, refused = coordinator.job, coordinator.memory, refused or {}
-    greeted = _greeted(channel, coordinator, exchange.joining)
+    known = greeted(channel, coordinator, exchange.joining)
     offers = {
         node: wire.encode_offer(
             Offer(
@@ -49,7 +48,7 @@ def join(
                 base=coordinator.base,
             )
         )
-        for node, unknown in greeted.items()
+        for node, unknown in known.items()
         if unknown is None and node not in coordinator.exclude and node not in refused
     }
     answers = {answer.node: answer for answer in channel.ask("query.join", offers)}
@@ -62,7 +61,7 @@ def join(
             return Failure(reason=unknown)
         return refused.get(node) or _refusal(channel, answers.get(node), note, exchange, node)
 
-    joined = {node: outcome(node, unknown) for node, unknown in greeted.items()}
+    joined = {node: outcome(node, unknown) for node, unknown in known.items()}
     memory.save()
     _note_refusals(coordinator, channel, answers)
     told = {node: None if f is None else f.reason for node, f in joined.items()}
@@ -96,23 +95,6 @@ def quorum(job: Job, asked: int) -> tuple[int, str]:
     return needed, "federation.quorum"
 
 
-def leave(channel: Channel, coordinator: Coordinator, *, failed: bool) -> None:
-    """Tell every node that the run has ended, so that nothing stays reserved or kept for it."""
-    run, job, memory = coordinator.run, coordinator.job.sha256, coordinator.memory
-    ends = {
-        node: wire.encode_leave(
-            Leave(run=run, job_sha256=job, failed=failed, entries=memory.entries(node))
-        )
-        for node in _known(channel, coordinator)
-    }
-    for answer in channel.ask("query.leave", ends):
-        # The run is over: a site that can't be told or believed changes nothing about it.
-        with suppress(ProtocolError):
-            if answer.content is not None:
-                memory.note(answer.node, wire.decode_standing(answer.content))
-    memory.save()
-
-
 def standing_noted(coordinator: Coordinator) -> Check:
     """Return what takes note of where a site's ledger stands, by its reply."""
 
@@ -122,8 +104,17 @@ def standing_noted(coordinator: Coordinator) -> Check:
     return check
 
 
-def _greeted(channel: Channel, coordinator: Coordinator, joining: str) -> dict[int, str | None]:
-    """Ask all nodes who they are; return node → ``None``, or why that isn't known."""
+def greeted(channel: Channel, coordinator: Coordinator, joining: str) -> dict[int, str | None]:
+    """Ask all nodes who they are.
+
+    Args:
+        channel: to them.
+        coordinator: that asks.
+        joining: names the joining.
+
+    Returns:
+        Node → ``None``, or why that isn't known.
+    """
     found = channel.greet(joining)
     voice, keys = channel.voice, coordinator.keys
     if voice is None or keys is None:
@@ -135,19 +126,6 @@ def _greeted(channel: Channel, coordinator: Coordinator, joining: str) -> dict[i
             del voice.members[node]
             found[node] = str(error)
     return found
-
-
-def _known(channel: Channel, coordinator: Coordinator) -> list[int]:
-    """Return the nodes that can be told something: with a roster those that have said who they are.
-
-    Who was away when the joining began, or a run that ends before it, is asked now: what is held
-    for the run is of an earlier joining then.
-    """
-    voice = channel.voice
-    if voice is None:
-        return channel.nodes()
-    _greeted(channel, coordinator, voice.joining or coordinator.entropy.bytes(32).hex())
-    return sorted(voice.members)
 
 
 def _note_refusals(

@@ -20,7 +20,8 @@ from server.exchange.channel import Channel
 from server.exchange.protocol import Invitation
 from server.exchange.voice import Moment, Voice
 from server.joinings import Joinings
-from server.membership import leave, quorum, standing_noted
+from server.leaving import interrupts, leave
+from server.membership import quorum, standing_noted
 from server.progress import Progress
 
 __all__ = ["run"]
@@ -130,7 +131,9 @@ class _Run:
             progress.stopped = f"privacy budgets are spent after round {progress.round}{why}"
             return
         if not enough and self.job.federation.below_quorum == "stop":
-            raise QuorumError(_below(number, got, f"{needed} are needed ({key})", asked))
+            error = QuorumError(_below(number, got, f"{needed} are needed ({key})", asked))
+            error.passing = any(failure.away for failure in got.failures.values())
+            raise error
         if enough:
             progress.keep(got, chosen)
         progress.finish(got if enough else replace(got, mean=None), chosen)
@@ -192,10 +195,18 @@ def run(channel: Channel, coordinator: Coordinator) -> RunResult:
     """
     if coordinator.keys is not None:
         channel.voice = Voice(coordinator.keys, coordinator.run, coordinator.job.sha256)
+    state = _Run(channel, coordinator)
     try:
-        result = _play(channel, coordinator)
-    except Exception:
+        result = _play(state)
+    except Exception as error:
         # An interrupted run keeps what it has reserved, to go on with; a failed one gives it back.
+        if state.progress.round and interrupts(error):
+            logger.warning(
+                "run %s was interrupted after round %d: what sites hold for it stays held until it "
+                "goes on (resume=true), or they give it up (fedmodel budget release=%s)",
+                coordinator.run, state.progress.round, coordinator.run,
+            )  # fmt: skip
+            raise
         try:
             leave(channel, coordinator, failed=True)
         except (FedmodelError, OSError) as error:
@@ -205,9 +216,8 @@ def run(channel: Channel, coordinator: Coordinator) -> RunResult:
     return result
 
 
-def _play(channel: Channel, coordinator: Coordinator) -> RunResult:
-    state = _Run(channel, coordinator)
-    progress = state.progress
+def _play(state: _Run) -> RunResult:
+    coordinator, progress = state.c, state.progress
     progress.restore()
     progress.finish_kept()
     left = progress.round < coordinator.job.train.rounds and progress.stopped is None

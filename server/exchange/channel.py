@@ -1,6 +1,7 @@
 """The channel to the sites: asks them over Flower's grid, and reads who answered."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 from flwr.app import Message
@@ -70,6 +71,25 @@ class Channel:
         What carries messages there, and has no site's key, could change them.
         """
         return isinstance(self._grid, CarriesSigned) and self._grid.signed_replies
+
+    @contextmanager
+    def brief(self, seconds: float) -> Iterator[None]:
+        """Wait no longer than so many seconds for an answer meanwhile."""
+        usual = self._timeout
+        self._timeout = seconds if usual is None else min(seconds, usual)
+        try:
+            yield
+        finally:
+            self._timeout = usual
+
+    @contextmanager
+    def speaking(self, voice: Voice) -> Iterator[None]:
+        """Speak with another voice meanwhile: of another run."""
+        usual, self.voice = self.voice, voice
+        try:
+            yield
+        finally:
+            self.voice = usual
 
     def greet(self, joining: str) -> dict[int, str | None]:
         """Ask all nodes who they are that haven't said so in a joining.

@@ -13,7 +13,14 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
 from fedmodel import wire
-from fedmodel.errors import FedmodelError, LedgerError, QuorumError
+from fedmodel.errors import (
+    FedmodelError,
+    LedgerError,
+    QuorumError,
+    RefusedError,
+    RunError,
+    RunFolderError,
+)
 from fedmodel.job import Aggregation, Federation, Job, Privacy, Train
 from fedmodel.ledger import DatasetEntry, Ledger
 from fedmodel.ledger.site_state import SiteState
@@ -50,6 +57,7 @@ class Sites:
     lie: Lie = honest
     left: list[tuple[int, bool]] = field(default_factory=list)
     fail_in: int | None = None
+    crash: bool = False
 
     def ledger(self, node: int) -> Ledger:
         return SiteState(self.folder / str(node), str(node)).ledger()
@@ -74,7 +82,9 @@ class Sites:
         def train(message: Message, context: Context) -> Message:
             order = wire.decode_order(message.content)
             if order.round == self.fail_in:
-                raise RuntimeError
+                if self.crash:
+                    raise RuntimeError
+                return wire.encode_error(RefusedError("not today"), message)
             standing = self.standing(context.node_id, order.round, order.entries)
             update = Update.of(np.ones(5, np.float32), 1.0, {})
             return Message(wire.encode_update(update, standing), reply_to=message)
@@ -155,6 +165,43 @@ def test_a_failed_run_is_left_as_failed(sites: Sites) -> None:
     with pytest.raises(QuorumError):
         play(sites)
     assert sites.left == [(n, True) for n in NODES]
+
+
+def test_a_run_whose_sites_are_away_is_interrupted_and_nobody_is_told(
+    sites: Sites, caplog: pytest.LogCaptureFixture
+) -> None:
+    sites.fail_in, sites.crash = 2, True
+    with pytest.raises(QuorumError, match="round 2"):
+        play(sites)
+    assert sites.left == []
+    assert "what sites hold for it stays held until it goes on (resume=true)" in caplog.text
+    # Before anything is done there is nothing to go on with.
+    sites.fail_in = 1
+    with pytest.raises(QuorumError, match="round 1"):
+        play(sites)
+    assert sites.left == [(n, True) for n in NODES]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("no connection"), False),
+        (RuntimeError("a bug"), False),
+        (RunFolderError("disk full"), False),
+        (RunError("diverged"), True),
+        (QuorumError("nothing was trained"), True),
+    ],
+)
+def test_what_may_pass_interrupts_a_run_and_what_may_not_ends_it(
+    sites: Sites, error: Exception, *, told: bool
+) -> None:
+    class Failing(Silent):
+        def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        play(sites, reporter=Failing())
+    assert sites.left == ([(n, True) for n in NODES] if told else [])
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), LedgerError("disk full")])

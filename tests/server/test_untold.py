@@ -1,0 +1,90 @@
+"""Ends of runs that sites haven't heard of, as a coordinator keeps them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmodel import _files
+from fedmodel.errors import RunFolderError
+from server.untold import Ending, Untold, without
+
+GOLDEN = Path(__file__).parents[1] / "vectors" / "untold_v1.json"
+ONE = Ending(run="one-12345678", job="a" * 64, failed=False, members={"b" * 64: 7, "c" * 64: 0})
+TWO = Ending(run="two-12345678", job="a" * 64, failed=True, members={"b" * 64: 12})
+
+
+def test_endings_are_kept_for_the_next_process_from_the_oldest(tmp_path: Path) -> None:
+    kept = Untold(tmp_path / "home")
+    assert kept.endings() == ()
+    kept.put(ONE)
+    kept.put(TWO)
+    assert Untold(tmp_path / "home").endings() == (ONE, TWO)
+
+
+def test_who_has_heard_is_taken_out_and_an_ending_without_anybody_goes(tmp_path: Path) -> None:
+    kept = Untold(tmp_path)
+    kept.put(ONE)
+    kept.put(without(ONE, {"b" * 64}))
+    assert [each.members for each in kept.endings()] == [{"c" * 64: 0}]
+    kept.put(without(ONE, {"b" * 64, "c" * 64}))
+    assert kept.endings() == ()
+
+
+def test_a_run_that_goes_on_has_not_ended(tmp_path: Path) -> None:
+    kept = Untold(tmp_path)
+    kept.put(ONE)
+    kept.put(TWO)
+    kept.drop(ONE.run)
+    kept.drop("another")
+    assert kept.endings() == (TWO,)
+
+
+def test_nothing_is_written_where_nothing_changes(tmp_path: Path) -> None:
+    kept = Untold(tmp_path / "home")
+    kept.drop("another")
+    kept.put(without(ONE, set(ONE.members)))
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_a_released_version_kept_is_read(tmp_path: Path) -> None:
+    kept = Untold(tmp_path)
+    kept.put(ONE)
+    kept.put(TWO)
+    text = (tmp_path / "untold.json").read_bytes()
+    if os.environ.get("FEDMODEL_WRITE_VECTORS"):
+        GOLDEN.write_bytes(text)
+    assert text == GOLDEN.read_bytes()
+    (tmp_path / "untold.json").write_bytes(GOLDEN.read_bytes())
+    assert kept.endings() == (ONE, TWO)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": "fedmodel.untold/2"}'])
+def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "untold.json").write_text(text)
+    with pytest.raises(RunFolderError, match=r"untold\.json"):
+        Untold(tmp_path).endings()
+
+
+def test_the_oldest_of_too_many_goes_and_that_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.untold._MOST", 1)
+    kept = Untold(tmp_path)
+    kept.put(ONE)
+    kept.put(TWO)
+    assert kept.endings() == (TWO,)
+    assert "budget release=one-12345678" in caplog.text
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    kept = Untold(tmp_path)
+    kept.put(ONE)
+    monkeypatch.setattr(_files, "write_atomic", full)
+    with pytest.raises(RunFolderError, match="free space"):
+        kept.put(TWO)
+    assert kept.endings() == (ONE,)
