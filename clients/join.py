@@ -139,6 +139,7 @@ def join(ask: Ask, carrier: Carrier = over_network) -> None:
                 address=address,
                 proxy=file.coordinator.proxy,
                 patience=ask.patience,
+                runs=site.state.run_folder,
                 stop=stop,
             )
         )

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 from clients.app import SiteApp
@@ -25,6 +26,7 @@ class Line:
         address: host name and port of the coordinator.
         proxy: what the site's file says of one (:func:`fedmodel.transport.proxy.route_to`).
         patience: seconds without the coordinator after which to give up; ``None``: never.
+        runs: run → the site's own folder for it.
         stop: is set once somebody asks the process to end.
     """
 
@@ -35,6 +37,7 @@ class Line:
     address: str
     proxy: str | None = field(repr=False)
     patience: float | None
+    runs: Callable[[str], Path]
     stop: threading.Event
 
 

@@ -50,6 +50,8 @@ __all__ = ["main", "serve"]
 
 logger = logging.getLogger(__name__)
 
+_WORDS = 64 << 20  # bytes of an answer beside its numbers, at most
+
 
 def main(
     mappings: Sequence[dict[str, Any]],
@@ -175,6 +177,8 @@ class _Run:
             listen=self.ask.listen,
             run=self.folder.path,
             grace=self.ask.grace,
+            # An update as numbers or sealed, or masked in a field of up to 64 bits; and words.
+            largest=8 * coordinator.initial.size + _WORDS,
         )
         with carrier(listening) as hub:
             host = self.ask.listen.rpartition(":")[0]

@@ -27,7 +27,7 @@ from fedmodel.transport.backoff import Backoff
 from fedmodel.transport.call import Call, Received, Taken
 from fedmodel.transport.connection import settle
 from fedmodel.transport.diagnosis import why_unreachable
-from fedmodel.transport.goodbyes import FINAL, STOPPING
+from fedmodel.transport.goodbyes import ENDED, FINAL, STOPPING
 from fedmodel.transport.inbox import Inbox
 from fedmodel.transport.payloads import Departure, departure_of
 from fedmodel.transport.proxy import Proxy, Route
@@ -41,6 +41,10 @@ logger = logging.getLogger(__name__)
 
 _SAY_AGAIN_S = 300.0  # the same reason for no connection isn't said more often
 _CLOSING_S = 5.0
+_ENDS = {
+    ENDED: "its run is over; dialling again, for the next one",
+    STOPPING: "it was asked to stop; dialling again, for it goes on later",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +199,7 @@ class Link:
             self.ended = ended.code
         if self.connected and ended.code in FINAL:
             self.final = escaped(ended.reason or ended.code)
-        return escaped(ended.reason or ended.code)
+        return _ENDS.get(ended.code) or escaped(ended.reason or ended.code)
 
     async def _explained(self, error: grpc.aio.AioRpcError, proxy: Proxy | None) -> str:
         # gRPC's own words are the same for a dozen reasons.

@@ -270,6 +270,8 @@ class Session:
         while True:
             frame = await self._next(allowed)
             if isinstance(frame.head, Bye):
+                if self.connection.closed:  # by this end
+                    return
                 logger.info(
                     "site %s goes: %s", self._name, escaped(frame.head.reason or frame.head.code)
                 )

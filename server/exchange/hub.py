@@ -26,6 +26,7 @@ class Listening:
         listen: address and port.
         run: folder of the run, for what must outlive this process.
         grace: seconds that a site may be away before it fails what it was asked.
+        largest: bytes that a site's answer may have.
     """
 
     home: PartyHome
@@ -34,6 +35,7 @@ class Listening:
     listen: str
     run: Path
     grace: float
+    largest: int
 
 
 class Hub(Protocol):
