@@ -1,8 +1,7 @@
 """An intruder: a client of gRPC that says what it likes, with whichever papers it has."""
 
 import asyncio
-import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,7 +32,7 @@ from fedmodel.transport.server import METHOD
 from fedmodel.transport.stamps import Standing
 from fedmodel.transport.tls import read_material
 from tests.transport.consortium import TLS_NAME, Consortium
-from tests.transport.world import signer_of
+from tests.transport.world import Coordinator, signer_of
 
 T = TypeVar("T")
 ALL = frozenset[type[Head]]((Challenge, HelloFrame, WelcomeFrame, Letter, Chunk, Ack, Bye))
@@ -140,6 +139,10 @@ class Line:
     def cancel(self) -> None:
         self._loop.call_soon_threadsafe(self._call.cancel)
 
+    def hang_up(self) -> None:
+        """End the connection."""
+        self._do(self._channel.close())
+
     def challenge(self) -> Challenge:
         frame = self.hear()
         assert frame is not None
@@ -157,12 +160,13 @@ class Line:
 
 @contextmanager
 def dialling(
-    address: str, papers: Papers, authority: str, *, plain: bool = False
+    coordinator: Coordinator, papers: Papers, authority: str, *, plain: bool = False
 ) -> Iterator[Line]:
-    """Yield a stream to a hub, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
+    """Yield a stream to a hub.
+
+    It shares the hub's loop: gRPC in one process serves several loops badly, and has lost events.
+    """
+    loop, address = coordinator.hub.loop, coordinator.address
     options = channel_options(None, TLS_NAME)
 
     async def made() -> Line:
@@ -177,10 +181,7 @@ def dialling(
     try:
         yield line
     finally:
-        line._do(line._channel.close())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(_WAIT)
-        loop.close()
+        line.hang_up()
 
 
 def hello_of(home: PartyHome, papers: Papers, challenge: Challenge, **changes: object) -> Hello:
@@ -202,7 +203,3 @@ def hello_of(home: PartyHome, papers: Papers, challenge: Challenge, **changes: o
 
 def hello_frame(hello: Hello, signer: SigningKey) -> bytes:
     return encode(HelloFrame(), signed_greeting(hello, signer.sign))
-
-
-def frames_of(data: Sequence[bytes]) -> list[Frame]:
-    return [decode(each, ALL) for each in data]

@@ -39,8 +39,7 @@ class World:
         self.papers = {name: papers_of(home) for name, home in self.consortium.sites.items()}
 
     def dialling(self, papers: Papers, *, plain: bool = False):  # type: ignore[no-untyped-def]
-        address, authority = self.coordinator.address, self.consortium.authority
-        return dialling(address, papers, authority, plain=plain)
+        return dialling(self.coordinator, papers, self.consortium.authority, plain=plain)
 
     def check_round(self, payload: bytes = b"round") -> None:
         """Check that the honest sites answer, and that nothing of an intruder is left."""

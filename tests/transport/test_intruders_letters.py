@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ class World:
 
     @contextmanager
     def entered(self) -> Iterator[Line]:
-        with dialling(self.coordinator.address, self.papers, self.consortium.authority) as line:
+        with dialling(self.coordinator, self.papers, self.consortium.authority) as line:
             yield line.enter(self.north, self.papers)
 
     def asked(self, line: Line, payload: bytes = b"x") -> Asked:
@@ -96,7 +97,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedmodel.transport.notes._MOST", 1 << 30)
 
 
-def reply_of(asked: Asked, payload: bytes = b"good", **changes: object) -> Reply:
+def reply_of(asked: Asked, payload: bytes = b"good", **changes: Any) -> Reply:
     """Return the header of the reply that an order wants, but for some changes."""
     order = asked.order
     header = Reply(
@@ -109,7 +110,7 @@ def reply_of(asked: Asked, payload: bytes = b"good", **changes: object) -> Reply
         size=len(payload),
         sha256=digest_of([payload]),
     )
-    return replace(header, **changes)  # type: ignore[arg-type]
+    return replace(header, **changes)
 
 
 def letter(header: Reply, signer: SigningKey, payload: bytes = b"good") -> list[bytes]:
@@ -119,7 +120,7 @@ def letter(header: Reply, signer: SigningKey, payload: bytes = b"good") -> list[
 Lie = Callable[[World, Asked], list[bytes]]
 
 
-def _changed(**changes: object) -> Lie:
+def _changed(**changes: Any) -> Lie:
     return lambda world, asked: letter(reply_of(asked, **changes), world.signer)
 
 

@@ -56,13 +56,13 @@ class World:
     def entered(self, papers: Papers | None = None) -> Iterator[Line]:
         """Yield a stream of north's that is welcomed."""
         papers = papers or papers_of(self.north)
-        with dialling(self.coordinator.address, papers, self.consortium.authority) as line:
+        with dialling(self.coordinator, papers, self.consortium.authority) as line:
             line.enter(self.north, papers)
             yield line
 
     def refused(self, papers: Papers) -> str:
         """Return why north is refused that greets now."""
-        with dialling(self.coordinator.address, papers, self.consortium.authority) as line:
+        with dialling(self.coordinator, papers, self.consortium.authority) as line:
             line.say(
                 hello_frame(hello_of(self.north, papers, line.challenge()), signer_of(self.north))
             )
@@ -192,7 +192,7 @@ def test_of_many_connections_of_one_site_at_once_one_stays_and_the_watch_sees_it
 ) -> None:
     """None may be left over beside the one that is known: nobody would let it go."""
     papers = papers_of(world.north)
-    with dialling(world.coordinator.address, papers, world.consortium.authority) as line:
+    with dialling(world.coordinator, papers, world.consortium.authority) as line:
         lines = [line, *(line.another() for _ in range(3))]
         hellos = []
         for number, each in enumerate(lines):
