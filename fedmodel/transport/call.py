@@ -108,6 +108,13 @@ class Call:
             return Bye(code="lost", reason="the coordinator hasn't answered the greeting in time")
         if isinstance(mail, Bye):
             return mail
+        try:
+            return await self._listen(mail)
+        except ProtocolError:
+            mail.forget()  # of whoever says such things nothing is kept
+            raise
+
+    async def _listen(self, mail: Mail[Order]) -> Bye:
         allowed: frozenset[type[Head]] = frozenset([Letter, Chunk, Ack, Bye])
         while True:
             frame = await self._next(allowed)

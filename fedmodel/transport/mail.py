@@ -107,7 +107,7 @@ class Mail(Generic[L]):
         self._drop(seq)
 
     def forget(self) -> None:
-        """Forget what isn't complete: the other end's process is another one."""
+        """Forget what isn't complete."""
         for seq in list(self._arrivals):
             self._drop(seq)
 

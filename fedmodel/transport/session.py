@@ -103,6 +103,8 @@ class Session:
             await self.connection.end(NOT_NOW, why)
         except FedmodelError as error:
             self._note("link-malformed", str(error))
+            if self.mail is not None:
+                self.mail.forget()  # of whoever sends such things nothing is kept
             await self.connection.end(MALFORMED, str(error))
         except ConnectionError as error:
             logger.debug("the connection of %s is lost: %s", self._name, error)

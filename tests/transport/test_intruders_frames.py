@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from fedmodel.transport.frames import (
     decode,
     encode,
 )
+from fedmodel.transport.hello import Hello
 from fedmodel.transport.letters import Reply
 from fedmodel.transport.session import Session, Stream
 from tests.transport.consortium import Consortium
@@ -43,6 +45,7 @@ class World:
         self.certificate: Certificate = read_certificate((self.papers.certificate or b"").decode())
         self.signer = signer_of(self.north)
         self.good = self._good()
+        self._hello: Hello | None = None
 
     def _good(self) -> list[bytes]:
         config = self.coordinator.hub.config
@@ -62,7 +65,10 @@ class World:
         return made
 
     def hello(self, challenge: Challenge, number: int = 1) -> bytes:
-        hello = hello_of(self.north, self.papers, challenge, incarnation=f"{number:032x}")
+        if self._hello is None:
+            self._hello = hello_of(self.north, self.papers, challenge)
+        name = f"{number:032x}"
+        hello = replace(self._hello, nonce=challenge.nonce, incarnation=name)
         return hello_frame(hello, self.signer)
 
     def check_round(self) -> None:

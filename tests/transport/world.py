@@ -125,9 +125,12 @@ class Site:
         home: folder of its identity.
         address: of the coordinator.
         app: makes a reply of an order.
+        explain: look for the reason when there is no connection.
     """
 
-    def __init__(self, home: PartyHome, address: str, app: App = echo) -> None:
+    def __init__(
+        self, home: PartyHome, address: str, app: App = echo, *, explain: bool = True
+    ) -> None:
         self.done: list[int] = []
         self._app = app
         folder = home.folder / "spool"
@@ -141,6 +144,7 @@ class Site:
                 sources="0" * 64,
                 folder=folder,
                 inbox=self.inbox,
+                explain=explain,
             )
         )
         self._thread = threading.Thread(target=self._work, daemon=True)
