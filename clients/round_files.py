@@ -118,7 +118,7 @@ def forget(folder: Path, job: str) -> None:
     short = job[:32]
     kinds = (
         *(f"optimizer-{short}-*", f"clip-{short}-*", f"reply-*-{short}.bin"),
-        *(f"update-{short}.bin", f".update-{short}.bin.*.tmp"),
+        *(f"update-{short}.bin", f".update-{short}.bin.*.tmp", f"paid-{short}.json"),
     )
     if not _JOB.fullmatch(job):
         return

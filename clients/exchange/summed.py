@@ -2,6 +2,7 @@
 
 import logging
 
+from clients.exchange.paid_round import PaidRound
 from clients.exchange.replies import Part, Replies
 from clients.exchange.roster import hidden_roster
 from clients.exchange.work import Work
@@ -56,7 +57,7 @@ class Summed:
         self._pending: tuple[tuple[int, str], Update] | None = None
         # Where one set of survivors a round can be agreed on, its attempts are paid for once.
         self._once = agreement.one_set_of(len(roster.members))
-        self._paid = 0  # the last round that this joining has paid
+        self._paid = PaidRound(folder, job.sha256, roster.sha256)
         self._plain: PlainValues | None = None
         self._said = False
         self.participant = Participant(
@@ -128,8 +129,10 @@ class Summed:
         """Return what writes this site's numbers of a secure sum."""
         if self._job.privacy.shared:
             sums = self._shared(order.round)
-            found = work.contribution(order, paid=self._once and self._paid == order.round)
-            self._paid = order.round
+            paid = self._once and self._paid.covers(order.round)
+            found = work.contribution(order, paid=paid)
+            if not paid:
+                self._paid.note(order.round)
             return sums.encode(found, self._entropy)
         what = (order.round, self.participant.manifest.model)
         if self._pending is None or self._pending[0] != what:

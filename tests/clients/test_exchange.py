@@ -1,5 +1,6 @@
 """One site's side of secure sums: whole attempts, and what it refuses at which cost."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from clients.account import Account
+from clients.exchange.paid_round import PaidRound
 from clients.policy import Policy
 from fedmodel import wire
 from fedmodel.accounting.guard import StepGuard
@@ -17,6 +19,7 @@ from fedmodel.job import (
     ProposedPrivacy,
     SecAgg,
 )
+from fedmodel.ledger import Ledger
 from fedmodel.secagg.aggregator import Aggregator
 from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.messages import Request, decode, encode
@@ -119,18 +122,50 @@ def test_where_two_sets_of_sites_could_consent_each_attempt_is_paid(
     assert (talk.spent(), talk.repeated()) == (charges, 2 - charges)
 
 
-def test_a_round_is_paid_again_in_another_joining_and_the_next_round_in_any(talk: Talk) -> None:
-    # What an earlier joining was about (its roster, say) isn't known any more.
+@pytest.mark.parametrize("change", ["joining", "process", "file", "roster"])
+def test_a_round_is_paid_once_over_joinings_and_processes_but_not_over_rosters(
+    talk: Talk, change: str
+) -> None:
+    """One set of survivors can be agreed on of the sites of a roster, whatever the joining."""
     job = job_of(privacy=POOLED)
     attempt = talk.open(talk.begin(job))
     assert not talk.send("train", talk.order(attempt)).has_error()
     assert talk.spent() == 1
+    (path,) = talk.kept.glob("paid-*.json")
+    if change != "joining":
+        talk.restart()
+    if change == "file":  # what can't be read covers nothing
+        path.write_bytes(path.read_bytes()[:-9])
+    if change == "roster":
+        path.write_text(path.read_text().replace(talk.roster.sha256, "f" * 64))
+    again = 1 if change in ("joining", "process") else 2
     protocol = talk.begin(job)
-    for round_, charges in ((1, 2), (2, 3)):
+    for round_, charges in ((1, again), (2, again + 1)):
         for number in (1, 2):
             attempt = talk.open(protocol, round_, number)
             assert not talk.send("train", talk.order(attempt, round_)).has_error()
             assert talk.spent() == charges
+    entries = Ledger(talk.site.ledger_file).entries()
+    drawn = [e for e in entries if e.type in ("spend", "repeat")]
+    assert len(drawn) == 5  # each attempt is in the ledger, paid or not
+
+
+def test_what_a_released_version_noted_of_a_paid_round_is_read(tmp_path: Path) -> None:
+    noted = PaidRound(tmp_path, "a" * 64, "b" * 64)
+    assert not noted.covers(3)
+    noted.note(3)
+    PaidRound(tmp_path, "a" * 64, "c" * 64).note(3)
+    (path,) = tmp_path.iterdir()
+    golden = Path(__file__).parents[1] / "vectors" / "paid_v1.json"
+    if os.environ.get("FEDMODEL_WRITE_VECTORS"):
+        golden.write_bytes(path.read_bytes())
+    assert path.read_bytes() == golden.read_bytes()
+    assert noted.covers(3)
+    assert not noted.covers(2)
+    assert not noted.covers(4)
+    assert not PaidRound(tmp_path, "a" * 64, "d" * 64).covers(3)
+    noted.note(4)
+    assert not noted.covers(3)
 
 
 def test_a_repeats_step_is_guarded_and_none_is_taken_after_the_evaluation(

@@ -16,6 +16,7 @@ from fedmodel.errors import QuorumError
 from fedmodel.identity import Member, Roster, SigningKey
 from fedmodel.identity.signed_roster import SignedMember
 from fedmodel.job import ProposedPrivacy
+from fedmodel.ledger import Ledger
 from fedmodel.runs import RunFolder
 from fedmodel.secagg import aggregator
 from fedmodel.secagg.agreement import Floors
@@ -256,7 +257,10 @@ def test_a_run_that_was_killed_in_a_round_goes_on_in_a_new_session(
     for node in again.sites:
         rounds = [e.round for e in again.spent(node)]
         sent = sum(len(g.replies("train", node)) for g in (first, again.grid))
-        assert len(rounds) == sent
+        entries = Ledger(again.sites[node].ledger_file).entries()
+        assert sum(e.type in ("spend", "repeat") for e in entries) == sent
+        # Of a round's attempts one at most is opened, in whichever session: it is paid once.
+        assert rounds == sorted(set(rounds))
         found = epsilon([e.spend() for e in again.spent(node)], job.privacy.delta)
         assert found <= job.privacy.epsilon
 

@@ -151,3 +151,31 @@ def test_an_accusation_is_taken_only_for_shares_and_of_sites_that_there_are(
     _, rows = play(Sites(job_of(), raising=raising))
     assert "blamed" not in rows[0]
     assert set(rows[0]["failures"]) == {"4"}
+
+
+def forged(leg: str) -> Meddle:
+    """Have node 4 sign what it sends in a leg by another key than the roster's."""
+    kinds: dict[str, Any] = {
+        "query.open": messages.Shares, "train": messages.Upload, "query.consent": messages.Consent,
+    }  # fmt: skip
+
+    def meddle(kind: str, node: int, reply: RecordDict) -> RecordDict:
+        if (kind, node) == (leg, 4):
+            made = messages.decode(kinds[leg], wire.parcel(reply, "secagg").tobytes(), len(NODES))
+            wire.add_parcel(reply, "secagg", messages.encode(replace(made, signature="0" * 128)))
+        return reply
+
+    return meddle
+
+
+@pytest.mark.parametrize("leg", ["query.open", "train", "query.consent"])
+def test_a_broken_signature_is_proof_and_its_site_is_asked_no_more(
+    leg: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sites = Sites(job_of(rounds=2), forged(leg))
+    _, rows = play(sites)
+    # By the consents its vector was in the sum, which stands without its signature.
+    assert [row["updates"] for row in rows] == [5 if leg == "query.consent" else 4, 4]
+    assert times(sites, "query.open", 4) == 1
+    assert set(rows[1]["blamed"]) == {"4"}
+    assert caplog.text.count("site s4 is wrong, and is left out") == 1
