@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, ProtocolError
 from fedmodel.identity import SigningKey
 from fedmodel.transport.call import Call
 from fedmodel.transport.frames import (
@@ -335,3 +335,29 @@ def test_mutants_at_any_stage_raise_nothing_that_a_link_doesnt_expect(
     asyncio.run(many())
     link._loop.close()
     assert {"stopping", "ProtocolError", "UnsignedError"} <= set(ends)
+
+
+class Flood(Fake):
+    """A stream in memory with orders without end."""
+
+    async def read(self) -> Any:
+        await asyncio.sleep(0)
+        self._stage += 1
+        if self._stage == 1:
+            return encode(self._world.challenge)
+        if self._stage == 2:
+            return self._world.welcome(site_of(self._hello, self._key), self._world.signer)
+        order = self._world.order(seq=100 + self._stage, member=2)
+        return letter(self._world, order)[0]
+
+
+def test_orders_that_a_site_cant_keep_up_with_are_no_more_than_so_many(world: World) -> None:
+    link = Site(world.south, "127.0.0.1:1", explain=False).link
+
+    async def flooded() -> None:
+        await Call(link, Flood(world, random.Random(5), [])).run()
+
+    with pytest.raises(ProtocolError, match="more than 64 orders came and wait"):
+        asyncio.run(flooded())
+    assert link.orders.qsize() == 64
+    link._loop.close()

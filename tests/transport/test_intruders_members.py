@@ -1,5 +1,6 @@
 """Members whose time is over while they are connected, and what the watch over them withstands."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from fedmodel.identity.validity import utc_now
 from fedmodel.transport import frames
+from fedmodel.transport.connection import Connection
 from fedmodel.transport.frames import LARGEST_BODY, encode
 from tests.transport.consortium import Consortium
 from tests.transport.intruder import (
@@ -188,9 +190,16 @@ def test_the_watches_go_on_whatever_happens_to_them(
 
 
 def test_of_many_connections_of_one_site_at_once_one_stays_and_the_watch_sees_it(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None may be left over beside the one that is known: nobody would let it go."""
+    end = Connection.end
+
+    async def slow(self: Connection, code: str, reason: str = "") -> None:
+        await asyncio.sleep(0.05)  # meanwhile others come
+        await end(self, code, reason)
+
+    monkeypatch.setattr(Connection, "end", slow)
     papers = papers_of(world.north)
     with dialling(world.coordinator, papers, world.consortium.authority) as line:
         lines = [line, *(line.another() for _ in range(3))]
