@@ -55,15 +55,16 @@ class Notes:
             recent.left_out += 1
             return
         recent.count += 1
+        said = why
         if recent.left_out:
-            why = f"{why} ({recent.left_out} more since the last of these)"
+            said = f"{why} ({recent.left_out} more since the last of these)"
             recent.left_out = 0
         if recent.count == _MOST:
-            why = f"{why} (more of it is only counted now, for a minute)"
-        named = escaped(f"{who} at {where}")
-        logger.warning("%s: %s: %s", event, named, escaped(why))
+            said = f"{said} (more of it is only counted now, for a minute)"
+        logger.warning("%s: %s at %s: %s", event, escaped(who), escaped(where), escaped(said))
         try:
-            self._told(event, named, why)
+            # Without the port, which is another one each time: what is the same is told the same.
+            self._told(event, escaped(f"{who} at {where.rpartition(':')[0]}"), why)
         except Exception as error:
             # Whatever becomes of a note: nobody is let in by it, or kept out.
             logger.error("a refusal can't be written down: %s: %s", type(error).__name__, error)
