@@ -136,6 +136,7 @@ class Hub:
         self.sessions: dict[int, Any] = {}  # member → its session
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fedmodel-hub", daemon=True)
+        self._asked = asyncio.Event()  # while there is something to be answered
         self._since: dict[int, float] = {}
         self._newest, self._read_at = config.roster, -math.inf
         self.notes = Notes(config.told)
@@ -159,7 +160,10 @@ class Hub:
             questions: one for each site at most.
             timeout: seconds after which it is no use any more; ``None``: there is no such time.
         """
-        asked = self._ask(questions, timeout)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        # Here, for in the hub's thread all sites would wait for that.
+        digests = [digest_of(question.parts) for question in questions]
+        asked = self._ask(questions, digests, deadline)
         future: Future[list[Answered]] = asyncio.run_coroutine_threadsafe(asked, self._loop)
         try:
             return future.result()
@@ -205,9 +209,11 @@ class Hub:
             settle(self._loop)
             self._loop.close()
 
-    async def _ask(self, questions: Sequence[Question], timeout: float | None) -> list[Answered]:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        futures = [self._post(question, deadline) for question in questions]
+    async def _ask(
+        self, questions: Sequence[Question], digests: Sequence[str], deadline: float
+    ) -> list[Answered]:
+        hashed = zip(questions, digests, strict=True)
+        futures = [self._post(question, digest, deadline) for question, digest in hashed]
         try:
             return list(await asyncio.gather(*futures))
         except asyncio.CancelledError:
@@ -215,7 +221,7 @@ class Hub:
                 self.fail(seq, "nobody waits for it any more")
             raise
 
-    def _post(self, question: Question, deadline: float | None) -> "asyncio.Future[Answered]":
+    def _post(self, question: Question, digest: str, deadline: float) -> "asyncio.Future[Answered]":
         now, member = time.monotonic(), question.member
         seq = self.outbox.next_seq()
         order = Order(
@@ -228,14 +234,14 @@ class Hub:
             type=question.type,
             group=question.group,
             size=size_of(question.parts),
-            sha256=digest_of(question.parts),
+            sha256=digest,
             before=self.outbox.before(member),
         )
         departure = Departure(seq, sign_header(order, self.config.signer.sign), question.parts)
-        until = math.inf if deadline is None else deadline
-        self.outbox.post(member, seq, departure.header.digest, now, until)
+        self.outbox.post(member, seq, departure.header.digest, now, deadline)
         future: asyncio.Future[Answered] = self._loop.create_future()
         self.open[seq] = _Open(departure, order, future)
+        self._asked.set()
         session = self.sessions.get(member)
         if session is not None:
             session.post(departure)
@@ -333,11 +339,14 @@ class Hub:
 
     async def _look_at_times(self) -> None:
         while True:
+            await self._asked.wait()
             await asyncio.sleep(_TICK_S)
             try:
                 self._give_up_what_is_due(time.monotonic())
             except Exception:  # without this watch a round would never end
                 logger.exception("what is due can't be given up now")
+            if not self.open:
+                self._asked.clear()
 
     def _give_up_what_is_due(self, now: float) -> None:
         for each in self.outbox.due(now):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fedmodel import _files
 from simulations.benchmarks.report import Figure, publish
 from simulations.benchmarks.transport_ends import consortium
 from simulations.benchmarks.transport_flower import available, flower
@@ -143,7 +144,8 @@ def leg(actor: Actor, ids: Sequence[int], count: int) -> Leg:
         cpu = cpu_of(ids)
         (wall,) = actor.tell("ask", [], 1)
         cpu = cpu_of(ids) - cpu
-    if wrong := actor.tell("check"):
+        wrong = actor.tell("check")  # what came in files is looked at, too
+    if wrong:
         raise RuntimeError(wrong)
     actor.tell("forget")
     return Leg(wall, cpu, peaks.beyond_start())
@@ -159,6 +161,7 @@ def compared(folder: Path, sizes: Sizes, goals: Goals) -> list[Figure]:
         theirs.tell("wait", 2)
         ways = {"fedmodel": (ours.actor, ours.ids), "Flower": (theirs, their_ids)}
         small = {name: list[float]() for name in ways}
+        spent, one = list[float](), list[float]()
         large = {name: list[Leg]() for name in ways}
         for actor, _ in ways.values():  # nobody's first message counts
             actor.tell("make", 1)
@@ -167,10 +170,38 @@ def compared(folder: Path, sizes: Sizes, goals: Goals) -> list[Figure]:
             for name, (actor, _) in ways.items():
                 actor.tell("make", 1)
                 small[name] += actor.tell("ask", [], _LEGS if name == "fedmodel" else 1)
+            cpu = cpu_of(ours.ids)
+            ours.actor.tell("ask", [], _LEGS)
+            spent.append((cpu_of(ours.ids) - cpu) / _LEGS)
+            one += ours.actor.tell("ask", [2], _LEGS)
         for _ in range(sizes.turns):
             for name, (actor, ids) in ways.items():
                 large[name].append(leg(actor, ids, sizes.count))
-    return [*_small(small, goals), *_large(large, 4 * sizes.count, goals)]
+    disk = _two_files(folder)
+    beside = {
+        "fedmodel, leg of a trivial message to two sites, CPU of all": spent,
+        "fedmodel, leg of a trivial message to one site, wall": one,
+        "two small files that survive a power cut, on this disk, wall": disk,
+    }
+    return [
+        *_small(small, goals),
+        *(
+            Figure(name=name, value=1e3 * statistics.median(values), unit="ms")
+            for name, values in beside.items()
+        ),
+        *_large(large, 4 * sizes.count, goals),
+    ]
+
+
+def _two_files(folder: Path) -> list[float]:
+    """Return the seconds that a disk takes for what a site writes at each order."""
+    walls = []
+    for _ in range(_LEGS):
+        start = time.perf_counter()
+        for name in ("order", "reply"):
+            _files.write_atomic(folder / name, bytes(500))
+        walls.append(time.perf_counter() - start)
+    return walls
 
 
 def _small(found: dict[str, list[float]], goals: Goals) -> list[Figure]:

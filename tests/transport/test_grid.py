@@ -2,6 +2,7 @@
 
 import mmap
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from fedmodel import wire
 from fedmodel.transport.grid import HubGrid
 from fedmodel.transport.host import Host, node_of
+from fedmodel.transport.outbox import Failed
 from fedmodel.update import Update
 from server.exchange.channel import Channel
 from tests.transport.consortium import Consortium
@@ -148,6 +150,46 @@ def test_who_stops_asking_frees_the_site(tmp_path: Path) -> None:
             (reply,) = grid.send_and_receive([message], timeout=0.3)
             never.set()
             wait_until(lambda: not coordinator.hub.open)
+    assert reply.error.reason == "gave no reply in time"
+
+
+def test_a_hub_that_nobody_asks_anything_rests_and_still_gives_up_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consortium, hold, never = Consortium(tmp_path), threading.Event(), threading.Event()
+    client = ClientApp()
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        if hold.is_set():
+            never.wait(30)
+        return Message(RecordDict(), reply_to=message)
+
+    looks: list[float] = []
+
+    def rests() -> bool:
+        before = len(looks)
+        time.sleep(0.5)
+        return len(looks) == before
+
+    with Coordinator(consortium, tmp_path / "run") as coordinator:
+        grid, due = HubGrid(coordinator.hub), coordinator.hub.outbox.due
+
+        def look(now: float) -> list[Failed]:
+            looks.append(now)
+            return due(now)
+
+        monkeypatch.setattr(coordinator.hub.outbox, "due", look)
+        with hosted(Site(consortium.sites["north"], coordinator.address), client):
+            coordinator.wait_for(1)
+            wait_until(rests)
+            messages = [Message(content(np.ones(3, dtype=np.float32)), 2, "train") for _ in "ab"]
+            (reply,) = grid.send_and_receive([messages[0]], timeout=60)
+            assert not reply.has_error()
+            wait_until(rests)
+            hold.set()
+            (reply,) = grid.send_and_receive([messages[1]], timeout=0.3)
+            never.set()
     assert reply.error.reason == "gave no reply in time"
 
 
