@@ -129,6 +129,16 @@ class Account:
         self._spend(part, round_, clip)
         return possible, StepGuard(self._plan, spent)
 
+    def payments(self, round_: int) -> int:
+        """Return how many times the ledger has a round as spent on; repeats cost nothing.
+
+        Raises:
+            LedgerError: when it can't be read.
+        """
+        reservations = self._ledger.book().of(self._run, self._job)
+        spent = (entry for reservation in reservations for entry in reservation.spent)
+        return sum((entry.kind, entry.round) == ("train", round_) for entry in spent)
+
     def repeat_round(self, round_: int) -> StepGuard:
         """Write another attempt of a round to the ledger, of which at most one is ever opened.
 

@@ -250,6 +250,10 @@ class SiteRun:
         metrics = {} if result.loss is None else {"train_loss": result.loss}
         return Update.of(result.change, weight, metrics)
 
+    def payments(self, round_: int) -> int:
+        """Return how many times the site's ledger has a round as paid."""
+        return 0 if self.account is None else self.account.payments(round_)
+
     def contribution(self, order: Order, *, paid: bool) -> NDArray[np.floating]:
         """Return what a shared sum takes of this site: bounded, and without noise. Secret.
 

@@ -8,7 +8,7 @@ same command with ``resume=true`` may be given again.
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ class _Run:
     def coordinator(self) -> Coordinator:
         """Return the coordinator, before anything listens: what is wrong with it shows first."""
         job, train = self.proposed.job, self.proposed.job.train
-        return make_coordinator(
+        made = make_coordinator(
             job,
             self.folder,
             self.office.known(self.folder, self.ask, private=job.privacy.private),
@@ -167,6 +167,8 @@ class _Run:
             ),
             timeout=self.ask.deadline,
         )
+        # Before a round that too few are there for, who is away may come back.
+        return replace(made, grace=self.ask.grace)
 
     def play(self, coordinator: Coordinator, carrier: Carrier) -> tuple[RunResult, Traffic | None]:
         """Listen, wait for the sites, and play the rounds that are left; what has crossed, too."""

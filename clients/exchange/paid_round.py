@@ -2,7 +2,7 @@
 
 Of all attempts of a round one at most can be opened, for no site consents to two
 (:meth:`fedmodel.secagg.agreement.Agreement.one_set_of`). That counts the sites of one roster, so it
-is kept under which rosters a round was paid.
+is kept under which rosters a round was paid: the n-th of them by the ledger's n-th payment.
 """
 
 from dataclasses import dataclass
@@ -37,21 +37,35 @@ class PaidRound:
         self._path = folder / f"paid-{job[:32]}.json"
         self._roster = roster
 
-    def covers(self, round_: int) -> bool:
+    def covers(self, round_: int, payments: int) -> bool:
         """Return whether another attempt of a round, under this roster, is paid already.
 
         A file that can't be read covers nothing: the attempt is paid then.
-        """
-        return self._roster in self._known(round_)
 
-    def note(self, round_: int) -> None:
-        """Note that an attempt of a round is paid: after that, and before anything of it leaves.
+        Args:
+            round_: of the run.
+            payments: so many times the ledger has it. What was noted and not paid, for the process
+                died in between, isn't covered.
+        """
+        known = self._known(round_)
+        return self._roster in known and known.index(self._roster) < payments
+
+    def note(self, round_: int, payments: int) -> None:
+        """Note that an attempt of a round is paid next: before that, so that it is known after.
+
+        Args:
+            round_: of the run.
+            payments: so many times the ledger has it by now.
 
         Raises:
-            RunFolderError: when it can't be written; then nothing may leave.
+            RunFolderError: when it can't be written; then nothing may be paid.
         """
-        rosters = (*self._known(round_), self._roster)
-        record = _Record(round=round_, rosters=tuple(dict.fromkeys(rosters)))
+        known = self._known(round_)
+        if self._roster not in known or known.index(self._roster) >= payments:
+            known = tuple(each for each in known if each != self._roster)[:payments]
+            # Of which rosters earlier payments were isn't known where the file was lost.
+            known = (*known, *("",) * (payments - len(known)), self._roster)
+        record = _Record(round=round_, rosters=known)
         write_atomic(self._path, to_json(config.to_mapping(record)))
 
     def _known(self, round_: int) -> tuple[str, ...]:

@@ -129,10 +129,11 @@ class Summed:
         """Return what writes this site's numbers of a secure sum."""
         if self._job.privacy.shared:
             sums = self._shared(order.round)
-            paid = self._once and self._paid.covers(order.round)
-            found = work.contribution(order, paid=paid)
+            payments = work.payments(order.round)
+            paid = self._once and self._paid.covers(order.round, payments)
             if not paid:
-                self._paid.note(order.round)
+                self._paid.note(order.round, payments)
+            found = work.contribution(order, paid=paid)
             return sums.encode(found, self._entropy)
         what = (order.round, self.participant.manifest.model)
         if self._pending is None or self._pending[0] != what:

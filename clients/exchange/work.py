@@ -29,5 +29,8 @@ class Work(Protocol):
             paid: this is another attempt of a round that is paid, and at most one is ever opened.
         """
 
+    def payments(self, round_: int) -> int:
+        """Return how many times the site's ledger has a round as paid."""
+
     def standing(self, entries: int | None = None) -> Standing | None:
         """Return where the site's ledger stands; ``None`` for a job that spends nothing."""

@@ -1,6 +1,5 @@
 """One site's side of secure sums: whole attempts, and what it refuses at which cost."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 
 from clients.account import Account
-from clients.exchange.paid_round import PaidRound
 from clients.policy import Policy
 from fedmodel import wire
 from fedmodel.accounting.guard import StepGuard
@@ -148,24 +146,6 @@ def test_a_round_is_paid_once_over_joinings_and_processes_but_not_over_rosters(
     entries = Ledger(talk.site.ledger_file).entries()
     drawn = [e for e in entries if e.type in ("spend", "repeat")]
     assert len(drawn) == 5  # each attempt is in the ledger, paid or not
-
-
-def test_what_a_released_version_noted_of_a_paid_round_is_read(tmp_path: Path) -> None:
-    noted = PaidRound(tmp_path, "a" * 64, "b" * 64)
-    assert not noted.covers(3)
-    noted.note(3)
-    PaidRound(tmp_path, "a" * 64, "c" * 64).note(3)
-    (path,) = tmp_path.iterdir()
-    golden = Path(__file__).parents[1] / "vectors" / "paid_v1.json"
-    if os.environ.get("FEDMODEL_WRITE_VECTORS"):
-        golden.write_bytes(path.read_bytes())
-    assert path.read_bytes() == golden.read_bytes()
-    assert noted.covers(3)
-    assert not noted.covers(2)
-    assert not noted.covers(4)
-    assert not PaidRound(tmp_path, "a" * 64, "d" * 64).covers(3)
-    noted.note(4)
-    assert not noted.covers(3)
 
 
 def test_a_repeats_step_is_guarded_and_none_is_taken_after_the_evaluation(
