@@ -244,7 +244,7 @@ def _memory(found: dict[str, list[Leg]], size: int, what: str, goals: Goals) -> 
         for who, peaks in (("coordinator", coordinator), ("a site", sites)):
             for i, kind in enumerate(("peak memory", "peak memory that is no file's")):
                 most = max(each[i] for peak in peaks for each in peak)
-                goal = goals.get("memory") if (name, i) == ("fedmodel", 0) else None
+                goal = goals.get("memory") if (name, who, i) == ("fedmodel", "a site", 0) else None
                 named = f"{name}, {what}, {who}, {kind}"
                 out.append(Figure(name=named, value=most / size, unit="x payload", goal=goal))
     return out
