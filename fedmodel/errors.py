@@ -11,6 +11,7 @@
     ├── UnavailableError    (3)    somebody can't be reached now; nothing need be changed: try again
     └── RunError            (1)    the job was understood, but failed or was refused
         ├── RefusedError           a site's own rules said no
+        │   ├── UnapprovedError    … because its people haven't said yes to the run, so far
         │   ├── BudgetError        … because its privacy budget doesn't cover it
         │   └── FloorError         … because too few sites would be in a secure sum
         ├── PrivacyError           a guard found that a privacy promise would not hold
@@ -100,6 +101,10 @@ class RefusedError(RunError):
     """A site's own rules refuse what was asked of it."""
 
 
+class UnapprovedError(RefusedError):
+    """A site's people haven't approved the run yet, and may do so."""
+
+
 class BudgetError(RefusedError):
     """A site's privacy budget doesn't cover what was asked of it."""
 
@@ -184,10 +189,14 @@ class RangeError(RunError):
 class QuorumError(RunError):
     """Too few sites answered in a round.
 
-    ``passing``: some of them were away, and may come again.
+    ``passing``: some of them were away, and may come again. ``unapproved``: so many of them wait
+    for the word of their people. ``attainable``: with these and those there would be enough, so
+    that the same may be tried again.
     """
 
     passing: bool = False
+    unapproved: int = 0
+    attainable: bool = False
 
 
 class RunFolderError(RunError):

@@ -16,7 +16,7 @@ from server.exchange.channel import Channel
 from server.exchange.making import make_exchange
 from server.exchange.protocol import Exchange
 from server.leaving import tell_untold
-from server.membership import join, quorum, require_quorum
+from server.membership import join, lacking, quorum, require_quorum
 
 __all__ = ["Joinings"]
 
@@ -85,7 +85,10 @@ class Joinings:
         try:
             require_quorum(self._c.job, reasons)
         except QuorumError as error:
-            error.passing = any(f is not None and f.away for f in self._joined.values())
+            out = self._c.exclude
+            failures = [f for n, f in self._joined.items() if f is not None and n not in out]
+            needed, _ = quorum(self._c.job, len(reasons))
+            lacking(error, failures, answered=len(self.nodes), needed=needed)
             raise
 
     def note(self, failures: dict[int, Failure]) -> None:

@@ -1,7 +1,7 @@
 """Membership of a run: the job is offered to every node, and who joins is counted."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fedmodel import wire
 from fedmodel.errors import ProtocolError, QuorumError
@@ -12,7 +12,7 @@ from server.coordinator import Coordinator
 from server.exchange.channel import Channel
 from server.exchange.protocol import Exchange
 
-__all__ = ["greeted", "join", "quorum", "require_quorum", "standing_noted"]
+__all__ = ["greeted", "join", "lacking", "quorum", "require_quorum", "standing_noted"]
 
 _LEFT_OUT = "left out by this coordinator's operator (federation.exclude)"
 
@@ -93,6 +93,24 @@ def quorum(job: Job, asked: int) -> tuple[int, str]:
     if job.aggregation.fewest > needed:
         return job.aggregation.fewest, "2·aggregation.malicious + 3"
     return needed, "federation.quorum"
+
+
+def lacking(
+    error: QuorumError, failures: Iterable[Failure], *, answered: int, needed: int
+) -> QuorumError:
+    """Say in an error whether what is lacking may come still, and return it.
+
+    Args:
+        error: about too few sites.
+        failures: of the others.
+        answered: sites that gave what was asked.
+        needed: so many have to.
+    """
+    found = list(failures)
+    away = sum(failure.away for failure in found)
+    error.passing, error.unapproved = away > 0, sum(failure.unapproved for failure in found)
+    error.attainable = answered + away + error.unapproved >= needed
+    return error
 
 
 def standing_noted(coordinator: Coordinator) -> Check:

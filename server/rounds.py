@@ -21,7 +21,7 @@ from server.exchange.protocol import Invitation
 from server.exchange.voice import Moment, Voice
 from server.joinings import Joinings
 from server.leaving import interrupts, leave
-from server.membership import quorum, standing_noted
+from server.membership import lacking, quorum, standing_noted
 from server.progress import Progress
 
 __all__ = ["run"]
@@ -132,8 +132,8 @@ class _Run:
             return
         if not enough and self.job.federation.below_quorum == "stop":
             error = QuorumError(_below(number, got, f"{needed} are needed ({key})", asked))
-            error.passing = any(failure.away for failure in got.failures.values())
-            raise error
+            failures = got.failures.values()
+            raise lacking(error, failures, answered=got.updates, needed=needed)
         if enough:
             progress.keep(got, chosen)
         progress.finish(got if enough else replace(got, mean=None), chosen)

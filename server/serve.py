@@ -1,8 +1,8 @@
 """The verb ``serve``: a coordinator, from a composed configuration to a finished run folder.
 
 Exit codes: 0 done, or asked to stop (SIGTERM, SIGINT); 1 the run failed or was refused; 2 wrong
-usage or input; 3 something isn't there yet that may come (too few sites within ``wait``, say): the
-same command with ``resume=true`` may be given again.
+usage or input; 3 something isn't there yet that may come (too few sites, say, or the approval of
+their people): the same command with ``resume=true`` may be given again.
 """
 
 import logging
@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fedmodel._signals import Stopped, asked_to_stop
-from fedmodel.errors import ConfigError, FedmodelError, RunFolderError
+from fedmodel.errors import (
+    ConfigError,
+    FedmodelError,
+    QuorumError,
+    RunFolderError,
+    UnavailableError,
+)
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.job import Job
 from fedmodel.logs import kept, lines_to_stderr
@@ -90,6 +96,9 @@ def main(
                 "resume=true",
                 ask.run or "NAME",
             )
+        except QuorumError as error:
+            logger.error("%s", error)
+            return _lacking(error, ask)
         except FedmodelError as error:
             logger.error("%s", error)
             return error.exit_code
@@ -268,6 +277,20 @@ def _begun(folder: RunFolder, roster: SignedRoster) -> Job:
             "another format; go on with that version, or start another run"
         )
     return Job.from_mapping(dict(folder.manifest.job))
+
+
+def _lacking(error: QuorumError, ask: Ask) -> int:
+    """Say what is to be done where sites are lacking, and return the exit code."""
+    if not error.attainable:
+        return error.exit_code
+    if error.unapproved:
+        logger.info(
+            "%d site(s) wait for their people's approval, which each site gives by fedmodel site "
+            "approve RUN site=site.yaml; nothing else is wrong",
+            error.unapproved,
+        )
+    logger.info("try again later: the same command, run=%s resume=true", ask.run or "NAME")
+    return UnavailableError.exit_code
 
 
 def _show(summary: Summary, ask: Ask) -> None:

@@ -26,7 +26,13 @@ from clients.desk.decision import (
     written,
 )
 from fedmodel import _files, config
-from fedmodel.errors import ConfigError, FedmodelError, RefusedError, RunFolderError
+from fedmodel.errors import (
+    ConfigError,
+    FedmodelError,
+    RefusedError,
+    RunFolderError,
+    UnapprovedError,
+)
 from fedmodel.identity import SigningKey
 from fedmodel.identity.validity import utc_now
 from fedmodel.job import Job
@@ -50,6 +56,7 @@ _WHY = {
     "expired": "this site's approval of this run has expired",
     "ended": "this run has ended here, and an approval is of one run",
 }
+_OPEN = ("waiting", "expired")  # they may approve it still
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +170,8 @@ class Approvals:
         """
         status = self.status(run, job)
         if status != "approved":
-            raise RefusedError(f"{_WHY[status]} (run {run})")
+            error = UnapprovedError if status in _OPEN else RefusedError
+            raise error(f"{_WHY[status]} (run {run})")
 
     def end(self, run: str, job: str) -> None:
         """Note that a run has ended, which uses its approval up; nothing for one never offered."""

@@ -17,6 +17,7 @@ from fedmodel.errors import (
     ProtocolError,
     RangeError,
     RefusedError,
+    UnapprovedError,
     UnjoinedError,
 )
 
@@ -31,6 +32,7 @@ _LASTING = {BudgetError.__name__, ConfigError.__name__, ModelError.__name__}
 # Kinds of refusal a coordinator may learn, and whether the message may travel with them.
 _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
     (201, BudgetError, True),
+    (210, UnapprovedError, True),
     (202, RefusedError, True),
     (208, AccusationError, True),
     (209, UnjoinedError, True),
@@ -69,6 +71,11 @@ class Failure:
     def unjoined(self) -> bool:
         """Whether another process is there than the one that had joined."""
         return self.kind == UnjoinedError.__name__
+
+    @property
+    def unapproved(self) -> bool:
+        """Whether the site's people haven't approved the run, and may do so."""
+        return self.kind == UnapprovedError.__name__
 
     @property
     def away(self) -> bool:

@@ -126,8 +126,9 @@ def test_there_is_one_new_joining_a_round_however_often_a_site_restarts() -> Non
 
 
 def test_a_quorum_counts_those_that_are_away() -> None:
-    with pytest.raises(QuorumError, match=r"2 of 4 sites joined, 3 are needed"):
+    with pytest.raises(QuorumError, match=r"2 of 4 sites joined, 3 are needed") as caught:
         play(job_of(2, quorum=0.75), Sites(), away=frozenset({3, 4}))
+    assert caught.value.attainable
 
     def gone(grid: KnowingGrid) -> None:
         grid.away = frozenset({3, 4})
@@ -138,8 +139,14 @@ def test_a_quorum_counts_those_that_are_away() -> None:
         play(job_of(3, quorum=0.75), sites, {1: gone})
     assert sites.asked(2) == []
     # Also where nobody has restarted, and the others are gone when they are asked.
-    with pytest.raises(QuorumError, match=r"round 2: 2 of 4 sites"):
+    with pytest.raises(QuorumError, match=r"round 2: 2 of 4 sites") as caught:
         play(job_of(3, quorum=0.75), Sites(), {1: away(3, 4)})
+    assert caught.value.attainable
+    # Who has refused doesn't come, and with those who are away there would be too few.
+    refusing = Sites(joining=only(2, 3, error=RefusedError("our rules")))
+    with pytest.raises(QuorumError, match="1 of 4 sites joined") as caught:
+        play(job_of(2, quorum=0.75), refusing, away=frozenset({4}))
+    assert (caught.value.passing, caught.value.attainable) == (True, False)
 
 
 def test_who_refuses_is_not_counted_in_a_rounds_quorum() -> None:

@@ -111,7 +111,7 @@ def test_facts_that_are_said_make_the_simulations_job(
 
 
 def test_a_private_run_tells_what_a_coordinator_can_know(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     deployed = Deployed(tmp_path, held_out=True)
@@ -142,6 +142,8 @@ def test_a_private_run_tells_what_a_coordinator_can_know(
     assert "at most" in (found.path / "report.html").read_text()
     log = (deployed.coordinator / "security.jsonl").read_text()
     assert "site-refused" in log
+    assert cli.main(["budget", "run=served"]) == 2
+    assert "a site's ledger is its own" in capsys.readouterr().err
 
 
 class Cut(LoopbackGrid):
@@ -277,3 +279,31 @@ def test_what_is_lacking_or_wrong_is_one_line(
 def test_without_a_folder_it_says_how_to_make_one() -> None:
     with pytest.raises(ConfigError, match="serve needs home="):
         Ask.of({})
+
+
+def test_a_run_that_waits_for_approvals_says_so_and_begins_once_they_are_there(
+    deployed: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 3: the same command is given again until people have approved, and no new offer."""
+    for name in deployed.names:
+        deployed.fill(name, "approval: auto", "approval: each")
+    asked = ["privacy=none", f"data.test={deployed.root / 'test.csv'}", "run=served", "resume=true"]
+    assert serve(deployed, *asked) == 3
+    said = capsys.readouterr().err
+    assert "3 site(s) wait for their people's approval" in said
+    assert "the same command, run=served resume=true" in said
+    run = RunFolder.open(Path("runs/served")).run
+    for name in deployed.names[:2]:
+        assert cli.main(["site", "approve", run, f"site={deployed.file(name)}"]) == 0
+    assert serve(deployed, *asked, "federation.exclude=[site-3]") == 0
+    assert RunFolder.open(Path("runs/served")).run == run
+
+
+def test_a_refusal_by_peoples_word_is_no_reason_to_try_again(deployed: Deployed) -> None:
+    for name in deployed.names:
+        deployed.fill(name, "approval: auto", "approval: each")
+    asked = ["privacy=none", f"data.test={deployed.root / 'test.csv'}", "run=served", "resume=true"]
+    assert serve(deployed, *asked, "federation.quorum=1") == 3
+    run = RunFolder.open(Path("runs/served")).run
+    assert cli.main(["site", "refuse", run, f"site={deployed.file('site-1')}"]) == 0
+    assert serve(deployed, *asked, "federation.quorum=1") == 1
