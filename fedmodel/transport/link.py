@@ -33,7 +33,7 @@ from fedmodel.transport.payloads import Departure, departure_of
 from fedmodel.transport.proxy import Proxy, Route
 from fedmodel.transport.server import METHOD
 from fedmodel.transport.stamps import Stamp
-from fedmodel.transport.tls import channel_options, credentials_of, read_material
+from fedmodel.transport.tls import CurrentMaterial, channel_options, credentials_of
 
 __all__ = ["Link", "LinkConfig"]
 
@@ -96,6 +96,7 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="fedmodel-link", daemon=True)
         self._stopping = asyncio.Event()
         self._call: Call | None = None
+        self._current: CurrentMaterial | None = None  # none where it was no good at the start
         self._taken: Taken | None = None
         self._backoff = Backoff(config.entropy)
         self._said: tuple[str, float] = ("", float("-inf"))
@@ -174,7 +175,10 @@ class Link:
         config = self.config
         try:
             route = config.route()
-            material = read_material(config.home, config.passphrase, "site")
+            if self._current is None:
+                self._current = CurrentMaterial(config.home, config.passphrase, "site")
+            # Not read anew each time: each use of a key is a line of the security log.
+            material = self._current.read()
             options = channel_options(route.url, material.server_name)
             credentials = credentials_of(material)
         except FedmodelError as error:
