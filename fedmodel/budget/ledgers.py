@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmodel import _files
-from fedmodel.errors import LedgerError, ProtocolError
+from fedmodel.errors import ConfigError, LedgerError, ProtocolError
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.kept_heads import read_heads
 from fedmodel.ledger.site_state import SiteState, is_state, sites_in
@@ -92,9 +92,15 @@ def of_run(folder: RunFolder) -> Looked:
     """Return the ledgers in a run folder.
 
     Raises:
+        ConfigError: for a run whose ledgers are at the sites.
         LedgerError: for a ledger or a tree head that isn't valid.
         RollbackError: for a ledger that is older than a tree head.
     """
+    if "listen" in folder.manifest.config:
+        raise ConfigError(
+            f"{folder.path} was played over the network, and a site's ledger is its own; at each "
+            "site: fedmodel budget state=FOLDER"
+        )
     look = _Look()
     kept = {path.stem for path in (folder.path / "ledger").glob("*.jsonl")}
     homes = {path.name for path in sites_in(folder.path / "sites")}
