@@ -127,6 +127,7 @@ def test_the_files_that_a_page_names_exist(page: str) -> None:
         "docs/architecture.md",
         "docs/threat-model.md",
         "docs/data.md",
+        "docs/deploy.md",
         "docs/provision.md",
         "docs/run-folder.md",
         "docs/secure-aggregation.md",
