@@ -88,7 +88,7 @@ class Joinings:
             out = self._c.exclude
             failures = [f for n, f in self._joined.items() if f is not None and n not in out]
             needed, _ = quorum(self._c.job, len(reasons))
-            lacking(error, failures, answered=len(self.nodes), needed=needed)
+            lacking(error, failures, fine=len(self.nodes), needed=needed)
             raise
 
     def note(self, failures: dict[int, Failure]) -> None:

@@ -96,20 +96,21 @@ def quorum(job: Job, asked: int) -> tuple[int, str]:
 
 
 def lacking(
-    error: QuorumError, failures: Iterable[Failure], *, answered: int, needed: int
+    error: QuorumError, failures: Iterable[Failure], *, fine: int, needed: int
 ) -> QuorumError:
     """Say in an error whether what is lacking may come still, and return it.
 
     Args:
         error: about too few sites.
-        failures: of the others.
-        answered: sites that gave what was asked.
-        needed: so many have to.
+        failures: of the sites.
+        fine: sites that haven't failed, also where the sum of what they gave didn't come about.
+        needed: so many have to give what was asked.
     """
     found = list(failures)
     away = sum(failure.away for failure in found)
     error.passing, error.unapproved = away > 0, sum(failure.unapproved for failure in found)
-    error.attainable = answered + away + error.unapproved >= needed
+    may_come = away + error.unapproved
+    error.attainable = may_come > 0 and fine + may_come >= needed
     return error
 
 

@@ -132,8 +132,8 @@ class _Run:
             return
         if not enough and self.job.federation.below_quorum == "stop":
             error = QuorumError(_below(number, got, f"{needed} are needed ({key})", asked))
-            failures = got.failures.values()
-            raise lacking(error, failures, answered=got.updates, needed=needed)
+            fine = len(set(chosen) - set(got.failures))
+            raise lacking(error, got.failures.values(), fine=fine, needed=needed)
         if enough:
             progress.keep(got, chosen)
         progress.finish(got if enough else replace(got, mean=None), chosen)

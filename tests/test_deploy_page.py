@@ -118,6 +118,8 @@ def test_the_commands_of_the_page_lead_to_a_finished_run(
         assert line in first.said
     assert "3 of 3 sites joined" in second.said
     assert "INFO finished: runs/letters" in second.said
+    served = "".join(each.said for each in walk.served)
+    assert not re.search(r"^[IWE]\d{4} ", served, re.MULTILINE), "gRPC's own lines"
     for site in walk.sites:
         assert site.stop() == 0
         assert "trained in round 3 of the run" in site.said
