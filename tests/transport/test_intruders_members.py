@@ -181,6 +181,7 @@ def test_the_watches_go_on_whatever_happens_to_them(
 
     monkeypatch.setattr(hub.outbox, "due", first(due))
     monkeypatch.setattr(hub, "newest", first(newest))
+    hub.loop.call_soon_threadsafe(hub._asked.set)  # as where somebody is asked
     wait_until(lambda: "can't be given up now" in caplog.text and "looked at now" in caplog.text)
     failing[0] = False
     with world.entered() as line:
