@@ -205,3 +205,31 @@ def test_an_orderly_end_is_told(consortium: Consortium, tmp_path: Path) -> None:
         coordinator.wait_for(1)
         coordinator.stop(ended=True)
         wait_until(lambda: site.link.ended == "ended")
+
+
+def test_a_key_is_used_once_however_often_is_dialled_and_a_renewed_one_is_taken(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    """Each use is a line of the security log, which would grow all night; no restart renews it."""
+    home, runs = consortium.sites["north"], tmp_path / "run"
+
+    def used() -> int:
+        about = [row.about for row in home.log.rows() if row.event == "key-used"]
+        return sum(each.get("key") == "tls-key" for each in about)
+
+    first, before = Coordinator(consortium, runs), used()
+    with Site(home, first.address) as site:
+        with first:
+            first.wait_for(1)
+            assert used() == before + 1
+        wait_until(lambda: not site.link.connected)
+        with Coordinator(consortium, runs, 2, listen=first.address) as second:
+            second.wait_for(1)
+            assert used() == before + 1
+        home.renew()
+        consortium.admit(home)
+        consortium.hand_out(home)
+        renewed = used()
+        with Coordinator(consortium, runs, 3, listen=first.address) as third:
+            third.wait_for(1)
+            assert used() == renewed + 1
