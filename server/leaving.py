@@ -5,6 +5,7 @@ A run that has *failed* is told as such, and gives back what it had reserved; on
 """
 
 import logging
+import time
 from contextlib import suppress
 
 from fedmodel import wire
@@ -14,7 +15,7 @@ from server.coordinator import Coordinator
 from server.exchange.channel import Channel
 from server.exchange.voice import Voice
 from server.membership import greeted
-from server.untold import Ending, without
+from server.untold import Ending
 
 __all__ = ["interrupts", "leave", "tell_untold"]
 
@@ -116,10 +117,14 @@ def tell_untold(channel: Channel, coordinator: Coordinator) -> None:
     if untold is None or coordinator.keys is None:
         return
     try:
-        untold.drop(coordinator.run)
+        untold.drop(coordinator.run, coordinator.job.sha256)
+        until = time.monotonic() + _BRIEF
         for ending in untold.endings()[:_MOST]:
-            told = _tell(channel, coordinator, ending)
-            untold.put(without(ending, told))
+            if ending not in untold.endings():  # it goes on, with another process
+                continue
+            untold.told(ending, _tell(channel, coordinator, ending))
+            if time.monotonic() >= until:  # who doesn't answer doesn't hold up the run again
+                break
     except (FedmodelError, OSError) as error:
         logger.warning("ends of earlier runs couldn't be told: %s", error)
 

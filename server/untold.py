@@ -80,13 +80,36 @@ class Untold:
 
         self._change(changed)
 
-    def drop(self, run: str) -> None:
+    def drop(self, run: str, job: str) -> None:
         """Forget that a run has ended, for it goes on.
+
+        Args:
+            run: which one.
+            job: SHA-256 (hex) of its job: another one of that name has ended all the same.
 
         Raises:
             RunFolderError: when it can't be read or written.
         """
-        self._change(lambda known: [ending for ending in known if ending.run != run])
+        self._change(lambda known: [e for e in known if (e.run, e.job) != (run, job)])
+
+    def told(self, ending: Ending, members: set[str]) -> None:
+        """Take note of who has heard of an ending; it is the last now to be told again.
+
+        Args:
+            ending: as it was read; one that was forgotten meanwhile, by a process with which the
+                run goes on, stays forgotten.
+            members: public keys (hex) of who has.
+
+        Raises:
+            RunFolderError: when it can't be read or written.
+        """
+
+        def changed(known: list[Ending]) -> list[Ending]:
+            same = [e for e in known if (e.run, e.job) == (ending.run, ending.job)]
+            left = [without(e, members) for e in same]
+            return [*(e for e in known if e not in same), *(e for e in left if e.members)]
+
+        self._change(changed)
 
     def _change(self, change: Callable[[list[Ending]], list[Ending]]) -> None:
         before = list(self.endings())

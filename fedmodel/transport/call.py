@@ -186,6 +186,9 @@ class Call:
         config, digest = self._link.config, roster.sha256
 
         def check(order: Order) -> bool:
+            # One that can't be relied on any more ends the connection, too.
+            newest = config.home.current_roster()
+            check_same("order", [("coordinator", newest.coordinator, roster.coordinator)])
             check_same(
                 "order",
                 [

@@ -133,7 +133,8 @@ class Session:
         try:
             check_valid("the site's certificate", certificate.start, certificate.end, now)
             newest = self._hub.newest()
-            newest.check_time(now)
+            for roster in (newest, self._hub.config.roster):
+                roster.check_time(now)
         except IdentityError as error:
             return str(error)
         if self.member is not None and self.member.key not in {m.key for m in newest.members}:

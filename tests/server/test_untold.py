@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fedmodel import _files
 from fedmodel.errors import RunFolderError
+from server.leaving import tell_untold
 from server.untold import Ending, Untold, without
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "untold_v1.json"
@@ -36,14 +38,52 @@ def test_a_run_that_goes_on_has_not_ended(tmp_path: Path) -> None:
     kept = Untold(tmp_path)
     kept.put(ONE)
     kept.put(TWO)
-    kept.drop(ONE.run)
-    kept.drop("another")
+    kept.drop(ONE.run, "d" * 64)  # another job under that name
+    kept.drop("another", ONE.job)
+    assert kept.endings() == (ONE, TWO)
+    kept.drop(ONE.run, ONE.job)
     assert kept.endings() == (TWO,)
+    kept.told(ONE, {"b" * 64})  # by a process that had read it before
+    assert kept.endings() == (TWO,)
+
+
+def test_who_has_heard_is_noted_and_what_is_left_is_told_after_the_others(tmp_path: Path) -> None:
+    kept = Untold(tmp_path)
+    kept.put(ONE)
+    kept.put(TWO)
+    kept.told(ONE, {"b" * 64})
+    assert kept.endings() == (TWO, without(ONE, {"b" * 64}))
+    kept.told(TWO, set())
+    assert kept.endings() == (without(ONE, {"b" * 64}), TWO)
+    kept.told(TWO, {"b" * 64})
+    assert kept.endings() == (without(ONE, {"b" * 64}),)
+
+
+def test_whoever_does_not_answer_holds_up_a_joining_once_and_not_for_each_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, now, tried = Untold(tmp_path), [0.0], list[str]()
+    kept.put(ONE)
+    kept.put(TWO)
+
+    def late(channel: Any, coordinator: Any, ending: Ending) -> set[str]:
+        now[0] += 120.0
+        tried.append(ending.run)
+        return set()
+
+    monkeypatch.setattr("server.leaving._tell", late)
+    monkeypatch.setattr("server.leaving.time.monotonic", lambda: now[0])
+    job = SimpleNamespace(sha256="d" * 64)
+    coordinator: Any = SimpleNamespace(untold=kept, keys=object(), run=ONE.run, job=job)
+    for _ in range(3):
+        tell_untold(None, coordinator)  # type: ignore[arg-type]
+    assert tried == [ONE.run, TWO.run, ONE.run]
 
 
 def test_nothing_is_written_where_nothing_changes(tmp_path: Path) -> None:
     kept = Untold(tmp_path / "home")
-    kept.drop("another")
+    kept.drop("another", ONE.job)
+    kept.told(ONE, set(ONE.members))
     kept.put(without(ONE, set(ONE.members)))
     assert not (tmp_path / "home").exists()
 

@@ -59,6 +59,13 @@ class Consortium:
             self.home.save(found.revoke(name).issued(utc_now()))
         self.coordinator.take(signed_roster_in(self.home.roster_path), None)
 
+    def replace_coordinator(self, home: PartyHome) -> None:
+        """Take the coordinator's key back, admit another one, and let nobody know."""
+        home.make("coordinator", "Another office", "fl2.example.org")
+        with self.home.opened() as found:
+            self.home.save(found.revoke("Trial office"))
+        self.admit(home)
+
     def hand_out(self, home: PartyHome) -> None:
         """Give a party the newest roster and its certificate."""
         pem = self.home.certificate_path(home.read().owner.tls).read_text()

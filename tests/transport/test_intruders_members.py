@@ -4,12 +4,15 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fedmodel.identity.handed import signed_roster_in
+from fedmodel.identity.home import PartyHome
 from fedmodel.identity.validity import utc_now
 from fedmodel.transport import frames
 from fedmodel.transport.connection import Connection
@@ -147,6 +150,37 @@ def test_a_roster_that_ends_ends_all_streams(world: World) -> None:
     world.coordinator.wait_for(1)
     world.check_round()
     assert home.roster.version == 1
+
+
+def test_when_the_runs_roster_ends_a_newer_one_keeps_nobody_in(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = world.coordinator.hub
+    later = hub.config.roster.expires.replace("20", "21", 1)
+    newest = replace(hub.config.roster, version=2, expires=later)
+    monkeypatch.setattr(hub, "newest", lambda: newest)
+    with world.entered(short_papers(world.consortium, world.north, utc_now(), 300)) as line:
+        world.clock.ahead = timedelta(days=91)
+        assert "version 1 of the roster of 'lowlands' was good until" in line.ended()
+
+
+def test_a_coordinator_that_is_revoked_is_obeyed_no_more_by_a_site_that_has_heard_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    consortium = Consortium(tmp_path)
+    north = consortium.sites["north"]
+    with (
+        Coordinator(consortium, tmp_path / "run", grace=0.5) as old,
+        Site(north, old.address, explain=False) as site,
+    ):
+        old.wait_for(1)
+        assert told(old.ask(b"before", [1])[0]) == b"before"
+        consortium.replace_coordinator(PartyHome(tmp_path / "office"))
+        north.take(signed_roster_in(consortium.home.roster_path), None)
+        (answer,) = old.ask(b"after", [1], timeout=20)
+        assert told(answer) is None
+        assert len(site.done) == 1
+        wait_until(lambda: "expected the order of coordinator" in caplog.text)
 
 
 def test_where_the_roster_cant_be_read_nobody_is_let_go_and_a_revoked_site_stays_out(
