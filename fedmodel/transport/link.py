@@ -103,7 +103,7 @@ class Link:
         self._lost_since = time.monotonic()
         self.connected = False
         self.final: str | None = None  # why it has given up
-        self.ended = ""  # code of the last orderly end that was told
+        self.ended = ""  # code of the end that was told last, until the next connection
 
     # -- for other threads -----------------------------------------------------------------------
 
@@ -153,6 +153,7 @@ class Link:
 
     async def _go_on(self) -> None:
         while not self._stopping.is_set():
+            self.ended = ""
             try:
                 self._say(await self._connected())
             except Exception as error:
@@ -166,8 +167,11 @@ class Link:
                 self.connected, self._lost_since = False, now
             if self.final is not None:
                 return
+            # An end that was told is no trouble of the line: the next start may come at once.
+            told = self.ended in (ENDED, STOPPING)
+            wait = self._backoff.hinted(now) if told else self._backoff.lost(now)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._backoff.lost(now)):
+                async with asyncio.timeout(wait):
                     await self._stopping.wait()
 
     async def _connected(self) -> str:

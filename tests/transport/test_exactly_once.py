@@ -24,7 +24,9 @@ def test_some_schedules(rivals: Rivals) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(5))
+@pytest.mark.parametrize(
+    "block", [0, *(pytest.param(number, marks=pytest.mark.soak) for number in range(1, 5))]
+)
 @pytest.mark.parametrize("rivals", RIVALS)
 def test_ten_thousand_schedules_and_more(rivals: Rivals, block: int) -> None:
     for seed in range(1000 + block * BLOCK, 1000 + (block + 1) * BLOCK):

@@ -197,7 +197,14 @@ class Fake:
         return mutant(random_, world.good)
 
 
-@pytest.mark.parametrize("count", [1500, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count",
+    [
+        1500,
+        pytest.param(10_000, marks=pytest.mark.slow),
+        pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.soak]),
+    ],
+)
 def test_mutants_at_any_stage_end_sessions_with_a_reason_and_leave_nothing(
     count: int, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_stopped_peer_is_noticed_at_both_ends(consortium: Consortium) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_slow_line_isnt_taken_for_a_dead_one(consortium: Consortium) -> None:
     # 2 Mbit/s, with megabytes under way in the sockets of this machine.
     chunk = bytes(4 << 20)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -199,12 +199,32 @@ def test_of_two_processes_of_one_site_the_later_one_stays(
     assert "another connection of this site" in str(first.link.final)
 
 
-def test_an_orderly_end_is_told(consortium: Consortium, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_orderly_end_is_told_and_is_no_trouble_of_the_line(
+    ended: bool, consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     coordinator = Coordinator(consortium, tmp_path / "run")
     with coordinator, Site(consortium.sites["north"], coordinator.address) as site:
         coordinator.wait_for(1)
-        coordinator.stop(ended=True)
-        wait_until(lambda: site.link.ended == "ended")
+        waits, backoff = list[str](), site.link._backoff
+
+        def noted(name: str) -> Callable[[float], float]:
+            whole = getattr(backoff, name)
+
+            def found(now: float) -> float:
+                waits.append(name)
+                wait: float = whole(now)
+                return wait
+
+            return found
+
+        for name in ("hinted", "lost"):
+            monkeypatch.setattr(backoff, name, noted(name))
+        coordinator.stop(ended=ended)
+        wait_until(lambda: len(waits) >= 2)
+    # After that nobody is there, which is trouble.
+    assert waits[:2] == ["hinted", "lost"]
+    assert ("its run is over" if ended else "it was asked to stop") in site.link.said
 
 
 def test_a_key_is_used_once_however_often_is_dialled_and_a_renewed_one_is_taken(
