@@ -113,6 +113,18 @@ def test_room_that_a_killed_process_had_taken_is_free_again(tmp_path: Path) -> N
     assert other.exists()
 
 
+def test_what_could_not_be_written_is_no_update_of_another_round_or_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = KeptUpdate(tmp_path, JOB, 5)
+    with monkeypatch.context() as patched, kept.room(2, MODEL) as keep:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(RunFolderError, match="hasn't left"):
+            keep(UPDATE)
+    assert kept.find(3, MODEL) is kept.find(2, "c" * 64) is None
+    assert kept.find(2, MODEL) is not None
+
+
 # -- at a site -----------------------------------------------------------------------------------
 
 

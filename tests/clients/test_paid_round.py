@@ -65,3 +65,13 @@ def test_a_kill_between_the_payment_and_what_follows_costs_the_round_no_second_t
     protocol = talk.begin(job)
     assert not talk.send("train", talk.order(talk.open(protocol, 1, 1), 1)).has_error()
     assert talk.spent() == 1
+
+
+def test_what_was_noted_and_never_paid_is_not_covered_by_another_rosters_payment(
+    tmp_path: Path,
+) -> None:
+    one, two = (PaidRound(tmp_path, "a" * 64, letter * 64) for letter in "bc")
+    one.note(3, 0)  # and the process dies before it is paid
+    two.note(3, 0)
+    assert two.covers(3, 1)
+    assert not one.covers(3, 1)

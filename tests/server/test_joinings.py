@@ -125,6 +125,28 @@ def test_there_is_one_new_joining_a_round_however_often_a_site_restarts() -> Non
     assert [sites.orders.count((r, 2)) for r in (1, 2)] == [2, 1]
 
 
+def test_who_has_joined_anew_is_no_stranger_any_more() -> None:
+    asked: list[int] = []
+
+    def trouble(node: int, round_: int) -> Exception | None:
+        asked.append(node)
+        return UnjoinedError("who are you?") if node == 3 and asked.count(3) == 1 else None
+
+    result, grid = play(job_of(4, quorum=0.5), Sites(trouble))
+    assert grid.offered == [*NODES, *NODES]
+    assert result.rounds == 4
+
+
+def test_who_has_joined_once_and_went_for_good_has_not_refused() -> None:
+    def gone(grid: KnowingGrid) -> None:
+        grid.away = frozenset({4})
+        grid.restart(2)
+
+    result, grid = play(job_of(3), Sites(), {1: gone})
+    assert grid.offered.count(2) == 2
+    assert (result.refused, result.updates[4]) == ({}, 1)
+
+
 def test_a_quorum_counts_those_that_are_away() -> None:
     with pytest.raises(QuorumError, match=r"2 of 4 sites joined, 3 are needed") as caught:
         play(job_of(2, quorum=0.75), Sites(), away=frozenset({3, 4}))
