@@ -7,7 +7,6 @@ the arrays' bytes are immutable and shared, so that nothing big is copied.
 import copy
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from flwr.app import (
@@ -20,28 +19,19 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedmodel.wire.arrays import array_of
+from fedmodel.wire.grids import SERVER, AnsweringGrid
 
-__all__ = ["LoopbackGrid", "Traffic"]
+__all__ = ["LoopbackGrid"]
 
 R = TypeVar("R", ConfigRecord, MetricRecord)
 
 logger = logging.getLogger(__name__)
 
-SERVER = 1  # the coordinator's own node id
 _CLIENT_FAILED = 255
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Bytes of arrays and text that would have crossed the network."""
-
-    up: int = 0
-    down: int = 0
 
 
 def isolated(content: RecordDict) -> tuple[RecordDict, int]:
@@ -71,7 +61,7 @@ def _copy(record: R) -> R:
     return copied
 
 
-class LoopbackGrid(Grid):
+class LoopbackGrid(AnsweringGrid):
     """Calls a ``ClientApp`` for each message, one after the other.
 
     Args:
@@ -86,33 +76,7 @@ class LoopbackGrid(Grid):
         self._client = client
         self._contexts = dict(contexts)
         self._others: dict[int, ClientApp] = {}
-        self._replies: dict[str, Message] = {}
-        self._counter = 0
-        self.traffic = Traffic()
-        self.set_run(run)
-
-    def set_run(self, run: Run) -> None:
-        """Set the run, and this process's identity in it (``Message`` reads it)."""
-        self._run = run
-        TaskIdentity.run_id = run.run_id
-        TaskIdentity.task_id = 1
-        TaskIdentity.node_id = SERVER
-
-    @property
-    def run(self) -> Run:
-        """The run this grid works in."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Create a message (kept for Flower's own callers)."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+        super().__init__(run)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes' ids."""
@@ -127,19 +91,6 @@ class LoopbackGrid(Grid):
         """
         self._others[node] = client
 
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver messages and keep the replies for :meth:`pull_messages`."""
-        ids = []
-        for message in messages:
-            reply = self._deliver(message)
-            self._replies[message.metadata.message_id] = reply
-            ids.append(message.metadata.message_id)
-        return ids
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return (once) the replies to pushed messages."""
-        return [self._replies.pop(i) for i in message_ids if i in self._replies]
-
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
@@ -147,9 +98,7 @@ class LoopbackGrid(Grid):
         return [self._deliver(message) for message in messages]
 
     def _deliver(self, message: Message) -> Message:
-        self._counter += 1
-        # Flower numbers messages when they reach its server; a reply refers to that number.
-        message.metadata.__dict__["_message_id"] = f"loopback-{self._counter}"
+        self._number(message)
         content, size = isolated(message.content)
         self.traffic.down += size
         node = message.metadata.dst_node_id

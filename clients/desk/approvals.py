@@ -10,13 +10,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from clients.approvers import People
+from clients.desk.asked import Asked
 from clients.desk.decision import (
     Decision,
     Signed,
@@ -35,11 +36,10 @@ from fedmodel.errors import (
 )
 from fedmodel.identity import SigningKey
 from fedmodel.identity.validity import utc_now
-from fedmodel.job import Job
 from fedmodel.ledger.site_state import SiteState
-from fedmodel.runs import check_run, run_folder_name
+from fedmodel.runs import run_folder_name
 
-__all__ = ["Approvals", "Asked", "Status", "desk_of"]
+__all__ = ["Approvals", "Status", "desk_of"]
 
 Status: TypeAlias = Literal[
     "waiting", "approved", "refused", "revoked", "expired", "ended", "unreadable"
@@ -57,46 +57,6 @@ _WHY = {
     "ended": "this run has ended here, and an approval is of one run",
 }
 _OPEN = ("waiting", "expired")  # they may approve it still
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """An offer as a site keeps it until it is decided on.
-
-    Args:
-        schema: of the file.
-        run: its name.
-        purpose: why, in the words of whoever asks; empty where they gave none.
-        coordinator: public Ed25519 key of the coordinator by the site's roster, hex; ``None``
-            without a roster.
-        consortium: name of the roster.
-        since: when it was first offered, UTC (ISO 8601).
-        job: canonical JSON of the job.
-    """
-
-    schema: Literal["fedmodel.asked/1"] = "fedmodel.asked/1"
-    run: str
-    purpose: str = ""
-    coordinator: str | None = None
-    consortium: str | None = None
-    since: str
-    job: str
-
-    def __post_init__(self) -> None:
-        check_run(self.run)
-
-    @property
-    def job_sha256(self) -> str:
-        """SHA-256 (hex) of the job."""
-        return config.sha256(self.job.encode())
-
-    def read_job(self) -> Job:
-        """Return the job.
-
-        Raises:
-            ConfigError: when this version can't read it.
-        """
-        return Job.from_json(self.job.encode())
 
 
 class Approvals:

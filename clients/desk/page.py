@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from clients.desk.approvals import Asked
+from clients.desk.asked import Asked
 from fedmodel import _hazmat, tasks
 from fedmodel._escape import escaped
 from fedmodel._paths import source_digest

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clients.approvers import Approver, People, kept_people
-from clients.desk.approvals import Approvals, Asked, Status, desk_of
+from clients.desk.approvals import Approvals, Status, desk_of
+from clients.desk.asked import Asked
 from clients.desk.check import check_file, show_checked
 from clients.desk.decision import Verdict, lasts, until
 from clients.desk.page import Arrays, brief_page, make_page, page_text

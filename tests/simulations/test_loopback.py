@@ -15,7 +15,8 @@ from flwr.supercore.object_ref import load_app, validate
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from simulations.loopback import SERVER, LoopbackGrid, isolated
+from fedmodel.wire.grids import SERVER
+from simulations.loopback import LoopbackGrid, isolated
 
 ROOT = Path(__file__).parents[2]
 Handler = Callable[[Message, Context], Message]
