@@ -9,7 +9,7 @@ import pytest
 
 from fedmodel import _files
 from fedmodel.errors import RunFolderError
-from server.leaving import tell_untold
+from server.leaving import _keep_untold, tell_untold
 from server.untold import Ending, Untold, without
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "untold_v1.json"
@@ -128,3 +128,19 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RunFolderError, match="free space"):
         kept.put(TWO)
     assert kept.endings() == (ONE,)
+
+
+def test_who_was_never_there_is_untold_as_is_who_has_not_answered(tmp_path: Path) -> None:
+    channel: Any = SimpleNamespace(voice=SimpleNamespace(members={2: 1, 3: 2}))
+    keys = SimpleNamespace(roster=SimpleNamespace(keys={1: b"a", 2: b"b", 3: b"c"}))
+    coordinator: Any = SimpleNamespace(
+        untold=Untold(tmp_path),
+        keys=keys,
+        run=ONE.run,
+        job=SimpleNamespace(sha256=ONE.job),
+        memory=SimpleNamespace(entries=lambda node: 10 * node),
+    )
+    _keep_untold(channel, coordinator, {2}, failed=True)
+    (ending,) = Untold(tmp_path).endings()
+    assert ending.members == {b"b".hex(): 30, b"c".hex(): 0}
+    assert ending.failed
