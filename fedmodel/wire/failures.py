@@ -42,6 +42,8 @@ _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
     (206, RangeError, True),
     (207, FedmodelError, False),
 )
+# By the error, not by its place: what is put between them changes nothing.
+_CODES = {kind: code for code, kind, _ in _KINDS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +134,12 @@ def decode_error(error: Error) -> Failure:
     reason = error.reason or f"error {error.code}"
     rule = _RULE.match(reason)
     reason = reason[rule.end() if rule else 0 :][:400].replace("\n", " ")
-    accused = _ACCUSED.match(reason) if error.code == _KINDS[2][0] else None
+    accused = _ACCUSED.match(reason) if error.code == _CODES[AccusationError] else None
     kind = {code: kind.__name__ for code, kind, _ in _KINDS}.get(error.code, "")
     return Failure(
         reason=reason,
         kind=kind,
         rule=rule[1] if rule and kind else None,
-        budget=error.code == _KINDS[0][0],
+        budget=error.code == _CODES[BudgetError],
         accuses=int(accused[1]) if accused else None,
     )

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from fedmodel import config, wire
 from fedmodel._paths import source_digest
-from fedmodel.errors import BudgetError, DataError, FedmodelError, ProtocolError
+from fedmodel.errors import (
+    AccusationError,
+    BudgetError,
+    DataError,
+    FedmodelError,
+    ProtocolError,
+    RefusedError,
+    UnapprovedError,
+)
 from fedmodel.job import Model, Performance
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.update import Update
@@ -263,6 +271,14 @@ def test_a_damaged_array_is_refused_or_read_as_floats(data: st.DataObject) -> No
     content = _update(arrays=ArrayRecord({"vector": Array("float32", (4,), "numpy.ndarray", bad)}))
     with contextlib.suppress(ProtocolError):
         assert wire.decode_update(content, 4).vector.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", [BudgetError, AccusationError, UnapprovedError, RefusedError])
+def test_only_a_spent_budget_and_an_accusation_are_read_as_such(kind: Any) -> None:
+    error = kind(3, "rubbish") if kind is AccusationError else kind("the shares from site 3: none")
+    read = wire.decode_error(wire.encode_error(error, Message(RecordDict(), 7, "train")).error)
+    assert (read.kind, read.budget) == (kind.__name__, kind is BudgetError)
+    assert read.accuses == (3 if kind is AccusationError else None)
 
 
 def test_errors_travel_without_facts_about_rows() -> None:

@@ -194,9 +194,10 @@ def scenario(overrides: list[str], key: str = "", value: Any = None) -> Scenario
 
 def test_every_key_says_when_it_counts() -> None:
     keys = yaml.safe_load((ROOT / "conf/keys.yaml").read_text())
+    rows = yaml.safe_load((ROOT / "conf/rows.yaml").read_text())
     own = yaml.safe_load((ROOT / "conf/simulate.yaml").read_text())
     del own["defaults"]
-    assert leaves(keys) | leaves(own) == {
+    assert leaves(keys) | leaves(rows) | leaves(own) == {
         *NEEDS,
         *OF_FILES,
         *ALWAYS,
