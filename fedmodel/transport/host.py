@@ -23,6 +23,7 @@ from fedmodel.transport.payloads import (
     size_of,
 )
 from fedmodel.wire.buffers import packed, unpacked
+from fedmodel.wire.failures import unexpected
 
 __all__ = ["FIRST_NODE", "Host", "node_of", "number_of_run"]
 
@@ -59,7 +60,11 @@ class Host:
     def run(self) -> None:
         """Do what comes, until the link ends."""
         while (received := self._link.orders.get()) is not None:
-            self.do(received)
+            try:
+                self.do(received)
+            except Exception as error:
+                # Whatever it was: who is asked next must find somebody who does it.
+                logger.error("an order can't be done: %s", unexpected(error))
 
     def do(self, received: Received) -> None:
         """Do an order, unless it was done before; tell what has come of it.
@@ -138,7 +143,8 @@ class Host:
             return _failure(type(error).__name__)
         except Exception as error:
             # As with Flower: the coordinator learns that it failed, not the traceback.
-            logger.exception("order %d (%s) failed", order.seq, escaped(order.type))
+            what = escaped(order.type), unexpected(error)
+            logger.error("order %d (%s) failed: %s", order.seq, *what)
             return _failure(type(error).__name__)
         return packed(reply.error if reply.has_error() else reply.content)
 

@@ -132,6 +132,36 @@ def test_a_disk_that_is_full_is_told_and_the_order_can_be_asked_again(
     assert unkept.error.reason == "the site can't keep its reply; see its own log"
 
 
+def test_whatever_fails_at_an_order_the_next_one_is_done_and_no_row_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    consortium, seen = Consortium(tmp_path), list[tuple[int, str, str]]()
+    with Coordinator(consortium, tmp_path / "run") as coordinator:
+        grid = HubGrid(coordinator.hub)
+        site = Site(consortium.sites["north"], coordinator.address)
+        with hosted(site, app(seen)):
+            coordinator.wait_for(1)
+
+            def ask(kind: str, seconds: float) -> Message:
+                message = Message(content(np.ones(3, dtype=np.float32)), 2, kind)
+                (reply,) = grid.send_and_receive([message], timeout=seconds)
+                found: Message = reply
+                return found
+
+            assert ask("evaluate", 60).error.reason == "ValueError"
+            with monkeypatch.context() as patched:
+
+                def broken(stamp: object) -> None:
+                    raise KeyError("a row's text")
+
+                patched.setattr(site.inbox, "admit", broken)
+                assert ask("train", 0.5).has_error()
+                wait_until(lambda: "unexpected KeyError" in caplog.text)
+            assert not ask("train", 60).has_error()
+    assert len(seen) == 1
+    assert "a row's text" not in caplog.text
+
+
 def test_who_stops_asking_frees_the_site(tmp_path: Path) -> None:
     consortium = Consortium(tmp_path)
     never = threading.Event()
