@@ -21,9 +21,9 @@ from server.coordinator import Coordinator, Reporter, Silent
 from server.ledger_memory import LedgerMemory
 from server.untold import Untold
 
-__all__ = ["Known", "excluded_nodes", "make_coordinator"]
+__all__ = ["MOST_REFUSALS", "Known", "excluded_nodes", "make_coordinator"]
 
-_MOST_REFUSALS = 1000  # rows a day: one for each site of a large federation
+MOST_REFUSALS = 1000  # rows a day: one for each site of a large federation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def make_coordinator(
         else LedgerMemory(),
         keys=known.keys,
         exclude=known.exclude,
-        refusals=None if known.home is None else RefusalLog(known.home, most=_MOST_REFUSALS),
+        refusals=None if known.home is None else RefusalLog(known.home, most=MOST_REFUSALS),
         untold=None if known.home is None else Untold(known.home),
         rates=rates(learner.module, learner.layout, job.train) if distributed else None,
         reporter=reporter or Silent(),

@@ -17,13 +17,13 @@ from fedmodel.transport.server import Server
 from fedmodel.transport.spool import spool
 from fedmodel.transport.tls import server_credentials
 from fedmodel.transport.versions import check_versions
+from server.assemble import MOST_REFUSALS
 from server.exchange.hub import Hub, Listening
 
 __all__ = ["over_network"]
 
 logger = logging.getLogger(__name__)
 
-_MOST_REFUSALS = 1000  # rows a day in the security log
 _LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 - no binding
 
 
@@ -43,7 +43,7 @@ def over_network(listening: Listening) -> Iterator[Hub]:
     credentials = server_credentials(home, listening.passphrase)
     # On disk before anything is signed: of two starts the later one counts.
     epoch, start = next_epoch(listening.run, entropy)
-    refusals = RefusalLog(home.folder, most=_MOST_REFUSALS)
+    refusals = RefusalLog(home.folder, most=MOST_REFUSALS)
     with spool(listening.run) as folder:
         hub = NetworkHub(
             HubConfig(

@@ -12,15 +12,13 @@ from fedmodel._escape import escaped
 from fedmodel.errors import FedmodelError, ProtocolError, ReplayError, RunFolderError
 from fedmodel.transport.call import Received
 from fedmodel.transport.inbox import Verdict
-from fedmodel.transport.letters import Reply, sign_header
 from fedmodel.transport.link import Link
 from fedmodel.transport.payloads import (
     Departure,
     Part,
     departure_of,
-    digest_of,
     kept_parts,
-    size_of,
+    reply_to,
 )
 from fedmodel.wire.buffers import packed, unpacked
 from fedmodel.wire.failures import unexpected
@@ -109,18 +107,7 @@ class Host:
         self._link.send(received.stamp, self._reply(received, parts))
 
     def _reply(self, received: Received, parts: Sequence[Part]) -> Departure:
-        order = received.order
-        header = Reply(
-            run=order.run,
-            epoch=order.epoch,
-            start=order.start,
-            seq=order.seq,
-            member=order.member,
-            order=received.stamp.digest,
-            size=size_of(parts),
-            sha256=digest_of(parts),
-        )
-        return Departure(order.seq, sign_header(header, self._sign), parts)
+        return reply_to(received.order, received.stamp.digest, parts, self._sign)
 
     def _done(self, received: Received) -> Sequence[Part]:
         """Return the app's reply as a payload."""

@@ -80,7 +80,7 @@ class Mail(Generic[L]):
         arrival = self._arrival(header, text)
         if letter.offset == 0 and arrival.received:
             # The sender hasn't heard what had come: from the first byte again.
-            self._drop(header.seq)
+            self.pass_over(header.seq)
             arrival = self._arrival(header, text)
         arrival.add(letter.offset, body[end:])
         self._settle(arrival)
@@ -104,12 +104,14 @@ class Mail(Generic[L]):
 
     def pass_over(self, seq: int) -> None:
         """Forget a letter: what is still under way of it is passed over."""
-        self._drop(seq)
+        arrival = self._arrivals.pop(seq, None)
+        if arrival is not None:
+            arrival.close()
 
     def forget(self) -> None:
         """Forget what isn't complete."""
         for seq in list(self._arrivals):
-            self._drop(seq)
+            self.pass_over(seq)
 
     def _arrival(self, header: L, text: bytes) -> Arrival[L]:
         digest = config.sha256(text)
@@ -127,8 +129,3 @@ class Mail(Generic[L]):
     def _settle(self, arrival: Arrival[L]) -> None:
         if arrival.complete:
             self._arrivals.pop(arrival.header.seq, None)
-
-    def _drop(self, seq: int) -> None:
-        arrival = self._arrivals.pop(seq, None)
-        if arrival is not None:
-            arrival.close()

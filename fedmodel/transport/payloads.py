@@ -8,15 +8,24 @@ import hashlib
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
 from fedmodel.errors import ProtocolError, RunFolderError
 from fedmodel.transport.frames import LARGEST_BODY, Chunk, Letter, Partial, encode
-from fedmodel.transport.letters import Order, Reply, Signed
+from fedmodel.transport.letters import Order, Reply, Signed, sign_header
 
-__all__ = ["Arrival", "Departure", "Part", "departure_of", "digest_of", "kept_parts", "size_of"]
+__all__ = [
+    "Arrival",
+    "Departure",
+    "Part",
+    "departure_of",
+    "digest_of",
+    "kept_parts",
+    "reply_to",
+    "size_of",
+]
 
 Part: TypeAlias = bytes | memoryview
 L = TypeVar("L", Order, Reply)
@@ -118,6 +127,30 @@ def departure_of(seq: int, kept: Sequence[Part]) -> Departure:
     """
     text, signature, *parts = kept
     return Departure(seq, Signed(bytes(text), bytes(signature)), parts)
+
+
+def reply_to(
+    order: Order, digest: str, parts: Sequence[Part], sign: Callable[[bytes], bytes]
+) -> Departure:
+    """Return the letter that answers an order.
+
+    Args:
+        order: header of the order.
+        digest: SHA-256 (hex) of that header.
+        parts: of the answer's payload.
+        sign: identity of the site (:meth:`fedmodel.identity.SigningKey.sign`).
+    """
+    header = Reply(
+        run=order.run,
+        epoch=order.epoch,
+        start=order.start,
+        seq=order.seq,
+        member=order.member,
+        order=digest,
+        size=size_of(parts),
+        sha256=digest_of(parts),
+    )
+    return Departure(order.seq, sign_header(header, sign), parts)
 
 
 class Arrival(Generic[L]):

@@ -10,30 +10,18 @@ from fedmodel.errors import ProtocolError
 from fedmodel.transport import frames
 from fedmodel.transport.frames import (
     Ack,
-    Bye,
-    Challenge,
     Chunk,
     Head,
-    HelloFrame,
     Letter,
-    WelcomeFrame,
     decode,
     encode,
 )
+from tests.transport.mutants import HEADS
 
-_HEADS: list[Head] = [
-    Challenge(nonce="0a" * 32, run="run-1", epoch=3, start="0b" * 16),
-    HelloFrame(),
-    WelcomeFrame(),
-    Letter(header=12, offset=5),
-    Chunk(seq=7, offset=1 << 40),
-    Ack(seq=9),
-    Bye(code="ended", reason="the run is over"),
-]
-ALL = frozenset(type(head) for head in _HEADS)
+ALL = frozenset(type(head) for head in HEADS)
 
 
-@pytest.mark.parametrize("head", _HEADS, ids=lambda head: type(head).__name__)
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
 def test_what_goes_in_comes_out(head: Head) -> None:
     found = decode(encode(head, [b"ab", memoryview(b"c")]), ALL)
     assert found.head == head
@@ -99,7 +87,7 @@ def _mutated(random_: random.Random, data: bytes) -> bytes:
 )
 def test_mutated_frames_raise_nothing_but_protocol_errors(count: int) -> None:
     random_ = random.Random(1)
-    whole = [encode(head, [b"body"]) for head in _HEADS]
+    whole = [encode(head, [b"body"]) for head in HEADS]
     refused = 0
     for _ in range(count):
         data = _mutated(random_, random_.choice(whole))

@@ -15,16 +15,13 @@ from fedmodel.transport.call import Received
 from fedmodel.transport.hub import Answered, Hub, HubConfig, Question
 from fedmodel.transport.inbox import Inbox, Verdict
 from fedmodel.transport.inbox_store import InboxStore
-from fedmodel.transport.letters import Reply, sign_header
 from fedmodel.transport.link import Link, LinkConfig
 from fedmodel.transport.options import server_options
 from fedmodel.transport.payloads import (
-    Departure,
     Part,
     departure_of,
-    digest_of,
     kept_parts,
-    size_of,
+    reply_to,
 )
 from fedmodel.transport.server import Server
 from fedmodel.transport.tls import server_credentials
@@ -171,24 +168,10 @@ class Site:
             return
         parts = self._app(received)
         self.done.append(received.order.seq)
-        reply = answer(received, parts, self.link.config.signer)
+        sign = self.link.config.signer.sign
+        reply = reply_to(received.order, received.stamp.digest, parts, sign)
         if self.inbox.answered(received.stamp, kept_parts(reply.header, parts)):
             self.link.send(received.stamp, reply)
-
-
-def answer(received: Received, parts: Sequence[Part], signer: SigningKey) -> Departure:
-    order = received.order
-    header = Reply(
-        run=order.run,
-        epoch=order.epoch,
-        start=order.start,
-        seq=order.seq,
-        member=order.member,
-        order=received.stamp.digest,
-        size=size_of(parts),
-        sha256=digest_of(parts),
-    )
-    return Departure(order.seq, sign_header(header, signer.sign), parts)
 
 
 def wait_until(what: Callable[[], bool], seconds: float = 60.0) -> None:
