@@ -15,7 +15,7 @@ from fedmodel.errors import FedmodelError
 from fedmodel.identity.foreign import Foreign, read_foreign
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.validity import as_text, utc_now
-from fedmodel.transport.dialling import ReasonError, connected
+from fedmodel.transport.dialling import ReasonError, connected, handshaken
 from fedmodel.transport.proxy import Proxy
 from fedmodel.transport.tls import Material, read_material
 from fedmodel.transport.versions import site_context
@@ -92,7 +92,7 @@ def _secured(
     context.set_alpn_protocols(["h2"])
     shown = _show_own(context, material)
     try:
-        secure = context.wrap_socket(link, server_hostname=material.server_name)
+        secure = handshaken(context, link, material.server_name)
     except ssl.SSLCertVerificationError as error:
         came = _certificate_of(address, proxy, material, wait)
         raise ReasonError(_unlike(address, error, came, material)) from None
@@ -152,7 +152,7 @@ def _certificate_of(
     try:
         with (
             connected(address, proxy, wait) as link,
-            context.wrap_socket(link, server_hostname=material.server_name) as secure,
+            handshaken(context, link, material.server_name) as secure,
         ):
             return secure.getpeercert(binary_form=True)
     except (OSError, ReasonError):

@@ -1,19 +1,40 @@
 """Connections to a coordinator by plain sockets, through a proxy or not; what fails is named."""
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
 from fedmodel.transport.proxy import Proxy, split_address
 
-__all__ = ["ReasonError", "connected"]
+__all__ = ["ReasonError", "connected", "handshaken"]
 
 _HEAD = 1 << 14  # bytes of a proxy's answer
 
 
 class ReasonError(Exception):
     """Why a coordinator can't be reached, found."""
+
+
+def handshaken(context: ssl.SSLContext, link: socket.socket, server_name: str) -> ssl.SSLSocket:
+    """Return TLS over a connection.
+
+    Args:
+        context: of TLS.
+        link: the connection; it is the returned one's from then on.
+        server_name: that the other end's certificate must be for.
+
+    Raises:
+        ConnectionError: when the other end has closed it already.
+        OSError: when the handshake fails.
+    """
+    try:
+        link.getpeername()
+    except OSError as error:
+        # Python's TLS would leave such a socket open, or return it as if there were TLS on it.
+        raise ConnectionResetError(error.errno, "it was closed before TLS began") from None
+    return context.wrap_socket(link, server_hostname=server_name)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from fedmodel.errors import RunError
 from fedmodel.identity.home import PartyHome
+from fedmodel.transport.dialling import handshaken
 from fedmodel.transport.proxy import split_address
 
 __all__ = ["check_versions", "site_context"]
@@ -44,7 +45,7 @@ def check_versions(address: str, home: PartyHome, wait: float = 20.0) -> None:
     try:
         with (
             socket.create_connection(place, wait) as link,
-            context.wrap_socket(link, server_hostname=roster.coordinator_tls),
+            handshaken(context, link, roster.coordinator_tls),
         ):
             pass
     except OSError as error:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +17,12 @@ import pytest
 from fedmodel.identity.validity import utc_now
 from fedmodel.transport import tls
 from fedmodel.transport.diagnosis import why_unreachable
+from fedmodel.transport.dialling import handshaken
 from fedmodel.transport.proxy import Proxy
 from tests.transport.consortium import TLS_NAME, Consortium, foreign_pair
 from tests.transport.echo import serving
 from tests.transport.proxies import ConnectProxy, Forwarder
+from tests.transport.world import wait_until
 
 DAY = timedelta(days=1)
 HOST = "fl.invalid:8443"
@@ -289,3 +292,23 @@ def test_tls_without_http_2(consortium: Consortium, tmp_path: Path) -> None:
 
     with answering(hold) as place:
         assert "not HTTP/2" in why(consortium, place, wait=0.5)
+
+
+def test_a_connection_that_was_reset_before_tls_is_named_and_left_open_nowhere() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link = socket.create_connection(server.getsockname())
+        other, _ = server.accept()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()  # a reset, not an end
+        wait_until(lambda: _is_reset(link))
+        with link, pytest.raises(ConnectionResetError, match="closed before TLS began"):
+            handshaken(ssl.create_default_context(), link, "localhost")
+        assert link.fileno() == -1
+
+
+def _is_reset(link: socket.socket) -> bool:
+    try:
+        link.getpeername()
+    except OSError:
+        return True
+    return False
