@@ -77,7 +77,7 @@ def _listening(hub: NetworkHub, listening: Listening, server: Server) -> Iterato
         ended = True
     finally:
         # A run that goes on later isn't over: its sites keep what they hold for it.
-        hub.close_sessions(ended=ended)
+        hub.close_callers(ended=ended)
         server.stop()
 
 

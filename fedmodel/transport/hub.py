@@ -133,7 +133,7 @@ class Hub:
             grace=config.grace,
         )
         self.open: dict[int, _Open] = {}
-        self.sessions: dict[int, Any] = {}  # member → its session
+        self.callers: dict[int, Any] = {}  # by member: the end of its connection
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fedmodel-hub", daemon=True)
         self._asked = asyncio.Event()  # while there is something to be answered
@@ -180,7 +180,7 @@ class Hub:
         found = {member: self.outbox.incarnation(member) for member in self.present()}
         return {member: name for member, name in found.items() if name is not None}
 
-    def close_sessions(self, *, ended: bool) -> None:
+    def close_callers(self, *, ended: bool) -> None:
         """Tell all sites that this is the end.
 
         Args:
@@ -242,9 +242,9 @@ class Hub:
         future: asyncio.Future[Answered] = self._loop.create_future()
         self.open[seq] = _Open(departure, order, future)
         self._asked.set()
-        session = self.sessions.get(member)
-        if session is not None:
-            session.post(departure)
+        caller = self.callers.get(member)
+        if caller is not None:
+            caller.post(departure)
         self._give_up_what_is_due(now)
         return future
 
@@ -280,9 +280,9 @@ class Hub:
         opened.departure.over = True
         if member in self._mail:  # the site may be away
             self._mail[member][1].pass_over(seq)
-        session = self.sessions.get(member)
-        if session is not None:
-            session.connection.withdraw(seq)
+        caller = self.callers.get(member)
+        if caller is not None:
+            caller.connection.withdraw(seq)
         return opened
 
     def newest(self) -> SignedRoster:
@@ -318,22 +318,22 @@ class Hub:
         self._mail[member] = incarnation, Mail(source)
         return self._mail[member][1]
 
-    def came(self, member: int, session: Any) -> None:
+    def came(self, member: int, caller: Any) -> None:
         """Take note that a site is connected."""
-        self.sessions[member] = session
+        self.callers[member] = caller
         self._since[member] = time.monotonic()
 
-    def went(self, member: int, session: Any, number: int) -> None:
+    def went(self, member: int, caller: Any, number: int) -> None:
         """Take note that a site's connection has ended; another one may have taken its place.
 
         Args:
             member: whose it was.
-            session: that has ended.
+            caller: whose connection has ended.
             number: of the connection.
         """
-        if self.sessions.get(member) is not session:
+        if self.callers.get(member) is not caller:
             return
-        del self.sessions[member]
+        del self.callers[member]
         self._since.pop(member, None)
         self.outbox.disconnected(member, number, time.monotonic())
 
@@ -355,19 +355,19 @@ class Hub:
     async def _look_at_members(self) -> None:
         while True:
             await asyncio.sleep(_SLOW_TICK_S)
-            sessions = list(self.sessions.values())
+            callers = list(self.callers.values())
             # At once: whoever doesn't listen to its end would hold up the others'.
-            looks = (self._look_at(session) for session in sessions)
+            looks = (self._look_at(caller) for caller in callers)
             for failed in await asyncio.gather(*looks, return_exceptions=True):
                 if isinstance(failed, Exception):  # without this watch nobody would be let go
                     logger.error("a site can't be looked at now", exc_info=failed)
 
-    async def _look_at(self, session: Any) -> None:
-        why = session.outdated()
+    async def _look_at(self, caller: Any) -> None:
+        why = caller.outdated()
         if why is not None:
-            await session.let_go(why)
+            await caller.let_go(why)
 
     async def _end(self, code: str) -> None:
-        sessions = list(self.sessions.values())
-        ends = (each.connection.end(code) for each in sessions)
+        callers = list(self.callers.values())
+        ends = (each.connection.end(code) for each in callers)
         await asyncio.gather(*ends, return_exceptions=True)

@@ -8,9 +8,9 @@ from typing import Any
 import grpc
 
 from fedmodel.errors import ConfigError, FedmodelError
+from fedmodel.transport.caller import Caller, Stream
 from fedmodel.transport.hub import Hub
 from fedmodel.transport.options import Option
-from fedmodel.transport.session import Session, Stream
 from fedmodel.transport.tls import address, peer_certificate
 
 __all__ = ["METHOD", "Server"]
@@ -121,9 +121,9 @@ class Server:
         for count in (self._greeting, self._open):
             count[who] += 1
         context.add_done_callback(lambda _: _less(self._open, who))
-        session = Session(self._hub, stream, lambda: _less(self._greeting, who))
+        caller = Caller(self._hub, stream, lambda: _less(self._greeting, who))
         # A task of its own: gRPC would tell the other end nothing of one of its own that is cut.
-        work = asyncio.create_task(session.run())
+        work = asyncio.create_task(caller.run())
         try:
             await asyncio.wait([work])
         finally:

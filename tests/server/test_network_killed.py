@@ -12,8 +12,8 @@ import pytest
 from fedmodel.ledger import Ledger
 from fedmodel.runs import RunFolder
 from tests.deployed import EACH
+from tests.fedmodel.transport.proxies import Forwarder
 from tests.server.test_over_network import Network
-from tests.transport.proxies import Forwarder
 from tests.zygote import Forked, Zygote
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]

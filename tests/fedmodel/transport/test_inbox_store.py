@@ -1,0 +1,248 @@
+"""Files of a site's inbox: damaged, cut off, on a full disk, as version one wrote them."""
+
+import errno
+import os
+import shutil
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from fedmodel import _files
+from fedmodel.errors import ReplayError, RunFolderError
+from fedmodel.transport.inbox import Inbox, Verdict
+from fedmodel.transport.inbox_store import InboxStore
+from tests.fedmodel.identity.killed import killed_at
+from tests.fedmodel.transport.stamped import ONE, RUN, stamp
+
+GOLDEN = Path(__file__).parents[2] / "vectors" / "link_v1"
+
+
+def process(folder: Path) -> Inbox:
+    return Inbox(InboxStore(folder.joinpath))
+
+
+def golden_life(folder: Path) -> None:
+    inbox = process(folder)
+    for seq in (3, 5, 6):
+        inbox.admit(stamp(seq, 2))
+    inbox.answered(stamp(5, 2), [b"one part\n", b"", bytes(range(256))])
+
+
+def test_the_files_of_the_first_version_are_written_and_read(tmp_path: Path) -> None:
+    golden_life(tmp_path)
+    for name in ("inbox.json", "reply-2-5.bin"):
+        assert (tmp_path / RUN / "link" / name).read_bytes() == (GOLDEN / name).read_bytes(), name
+    shutil.copytree(GOLDEN, tmp_path / "golden" / RUN / "link")
+    inbox = process(tmp_path / "golden")
+    assert inbox.unacknowledged(RUN) == (stamp(5, 2),)
+    assert [bytes(p) for p in inbox.reply(stamp(5, 2))] == [
+        b"one part\n", b"", bytes(range(256))
+    ]  # fmt: skip
+    assert [inbox.admit(stamp(s, 2)) for s in (3, 6)] == [Verdict.LOST, Verdict.LOST]
+
+
+def test_files_are_for_their_owner_only_and_nothing_is_left_beside_them(tmp_path: Path) -> None:
+    golden_life(tmp_path)
+    folder = tmp_path / RUN / "link"
+    assert sorted(os.listdir(folder)) == [".lock", "inbox.json", "reply-2-5.bin"]
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_a_reply_is_not_read_into_memory(tmp_path: Path) -> None:
+    inbox = process(tmp_path)
+    inbox.admit(stamp(1))
+    data = os.urandom(1 << 20)
+    inbox.answered(stamp(1), [memoryview(data).cast("I"), data[:5]])
+    first, second = inbox.reply(stamp(1))
+    assert first.readonly
+    inbox.acknowledge(RUN, 1, 1)
+    assert not list((tmp_path / RUN / "link").glob("reply*"))
+    assert (bytes(first), bytes(second)) == (data, data[:5])
+
+
+@pytest.mark.parametrize("change", ["cut", "longer", "bit", "line", "other", "empty", "folder"])
+def test_a_damaged_reply_is_named(tmp_path: Path, change: str) -> None:
+    golden_life(tmp_path)
+    path = tmp_path / RUN / "link" / "reply-2-5.bin"
+    data = path.read_bytes()
+    path.unlink()
+    if change == "folder":
+        path.mkdir()
+    else:
+        changed = {
+            "cut": data[:-1],
+            "longer": data + b"x",
+            "bit": data[:-1] + b"x",
+            "line": data.replace(b"\n", b" ", 1),
+            "other": data.replace(b'"epoch":2', b'"epoch":1'),
+            "empty": b"",
+        }
+        path.write_bytes(changed[change])
+    inbox = process(tmp_path)
+    for ask in (
+        lambda: inbox.standing(RUN),
+        lambda: inbox.unacknowledged(RUN),
+        lambda: inbox.reply(stamp(5, 2)),
+        lambda: inbox.admit(stamp(5, 2)),
+        lambda: inbox.admit(stamp(7, 2)),
+    ):
+        with pytest.raises(RunFolderError, match=r"the reply in .*reply-2-5\.bin can't be read"):
+            ask()
+    if change != "folder":
+        path.unlink()
+        assert inbox.admit(stamp(5, 2)) is Verdict.LOST
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        b"\xff",
+        b"x" * (1 << 21),
+        (GOLDEN / "inbox.json").read_bytes()[:-9],
+        (GOLDEN / "inbox.json").read_bytes().replace(b"inbox/1", b"inbox/2"),
+        (GOLDEN / "inbox.json").read_bytes().replace(RUN.encode(), b"other-0123abcd"),
+        (GOLDEN / "inbox.json").read_bytes().replace(b'"seq":3', b'"seq":7'),
+        (GOLDEN / "inbox.json").read_bytes().replace(b'"epoch":2', b'"epoch":0'),
+        None,
+    ],
+    ids=["empty", "none", "bytes", "long", "cut", "newer", "run", "order", "epoch", "missing"],
+)
+def test_a_damaged_note_is_named_and_nothing_is_done(tmp_path: Path, text: bytes | None) -> None:
+    golden_life(tmp_path)
+    path = tmp_path / RUN / "link" / "inbox.json"
+    path.unlink()
+    if text is not None:
+        path.write_bytes(text)
+    inbox = process(tmp_path)
+    for ask in (
+        lambda: inbox.standing(RUN),
+        lambda: inbox.check(RUN, 3, ONE),
+        lambda: inbox.obey(RUN, 3, ONE),
+        lambda: inbox.admit(stamp(9, 3)),
+    ):
+        with pytest.raises(RunFolderError, match=r"inbox\.json (can't be read|is missing)"):
+            ask()
+    assert text is None or path.read_bytes() == text
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden_life(tmp_path)
+    inbox = process(tmp_path)
+    assert inbox.admit(stamp(7, 2)) is Verdict.DO
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(RunFolderError, match=r"Nothing was done .* Free space"):
+            inbox.admit(stamp(8, 2))
+        with pytest.raises(RunFolderError, match=r"hasn't left the site.* Free space"):
+            inbox.answered(stamp(7, 2), [b"seven"])
+        assert inbox.admit(stamp(7, 2)) is Verdict.BUSY
+    assert inbox.unacknowledged(RUN) == (stamp(5, 2),)
+    assert inbox.admit(stamp(8, 2)) is Verdict.DO
+    assert inbox.answered(stamp(7, 2), [b"seven"])
+    assert inbox.unacknowledged(RUN) == (stamp(5, 2), stamp(7, 2))
+
+
+def test_a_reply_that_came_from_an_order_of_two_threads_does_not_stop_a_later_coordinator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = process(tmp_path)
+    inbox.admit(stamp(1))
+    real = _files.write_whole
+
+    def meanwhile(path: Path, *args: object, **kwargs: object) -> None:
+        process(tmp_path).obey(RUN, 2, ONE)
+        real(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_files, "write_whole", meanwhile)
+    assert not inbox.answered(stamp(1), [b"for nobody"])
+    assert not list((tmp_path / RUN / "link").glob("*reply*"))
+
+
+def test_a_kill_between_any_two_calls_leaves_an_order_done_once_or_never(tmp_path: Path) -> None:
+    """What was told DO is never told so again; what was told answered stays answered."""
+    call, seq = 1, 0
+    while True:
+        seq += 1
+        told: list[str] = []
+
+        def life(told: list[str] = told, one: int = seq) -> None:
+            inbox = process(tmp_path)
+            assert inbox.admit(stamp(one)) is Verdict.DO
+            told.append("do")
+            inbox.answered(stamp(one), [b"x" * 10, str(one).encode()])
+            told.append("answered")
+            inbox.acknowledge(RUN, 1, one)
+            told.append("over")
+
+        killed = killed_at(call, life)
+        inbox = process(tmp_path)
+        if not killed:
+            break
+        _check_after(inbox, seq, told)
+        call += 1
+    assert call > 15
+
+
+def _check_after(inbox: Inbox, seq: int, told: list[str]) -> None:
+    verdict = None
+    with suppress(ReplayError):
+        verdict = inbox.admit(stamp(seq))
+    allowed: dict[tuple[str, ...], set[Verdict | None]] = {
+        (): {Verdict.DO, Verdict.LOST},
+        ("do",): {Verdict.LOST, Verdict.AGAIN},
+        ("do", "answered"): {Verdict.AGAIN, Verdict.LOST},  # LOST: its acknowledgement was begun
+        ("do", "answered", "over"): {Verdict.LOST, None},
+    }
+    assert verdict in allowed[tuple(told)]
+    if verdict is Verdict.AGAIN:
+        assert b"".join(inbox.reply(stamp(seq))) == b"x" * 10 + str(seq).encode()
+        inbox.acknowledge(RUN, 1, seq)
+
+
+def test_what_kills_have_left_of_replies_is_removed_with_the_next_order(tmp_path: Path) -> None:
+    golden_life(tmp_path)
+    folder = tmp_path / RUN / "link"
+    for name in (".reply-2-4.bin.1.tmp", ".reply-1-9.bin.77.tmp", "reply-1-9.bin"):
+        (folder / name).write_bytes(b"x")
+    process(tmp_path).admit(stamp(7, 2))
+    assert sorted(os.listdir(folder)) == [".lock", "inbox.json", "reply-2-5.bin"]
+
+
+def test_a_second_process_does_no_order_of_the_first(tmp_path: Path) -> None:
+    one, two = process(tmp_path), process(tmp_path)
+    assert one.admit(stamp(1)) is Verdict.DO
+    assert two.admit(stamp(1)) is Verdict.LOST
+    assert one.answered(stamp(1), [b"x"])
+    assert two.admit(stamp(1)) is Verdict.AGAIN
+
+
+def test_threads_of_a_process_share_an_inbox(tmp_path: Path) -> None:
+    """One acts on orders, the other tells where the site stands, and drops what is over."""
+    inbox, done = process(tmp_path), threading.Event()
+    seen: list[int] = []
+
+    def tell() -> None:
+        while not done.is_set():
+            for each in inbox.standing(RUN).has:
+                seen.append(each)
+                inbox.acknowledge(RUN, 1, each)
+
+    other = threading.Thread(target=tell)
+    other.start()
+    try:
+        for seq in range(1, 40):
+            assert inbox.admit(stamp(seq)) is Verdict.DO
+            assert inbox.answered(stamp(seq), [b"x" * seq])
+    finally:
+        done.set()
+        other.join()
+    assert len(seen) == len(set(seen))
+    assert len(inbox.unacknowledged(RUN)) + len(seen) == 39
