@@ -192,14 +192,16 @@ class Caller:
         # While one is told, yet another may come: of those that are here none may be left over.
         while (found := hub.callers.get(self.number)) not in (None, before):
             before = found
+            # First: whoever mustn't be spoken to would else end the connection of the good process.
+            hub.outbox.check(self.number, self.incarnation, hello.standing)
             same = before.incarnation == self.incarnation
             code = AGAIN if same else REPLACED
             await before.connection.end(code, "another connection of this site has come")
             before.cut()
-        source = self._source(bytes.fromhex(member.key))
-        mail = self.mail = hub.mail_of(self.number, self.incarnation, source)
         # From here on it is this connection that orders go by: none may fall in between.
         state = hub.outbox.connected(self.number, self.incarnation, hello.standing, now)
+        source = self._source(bytes.fromhex(member.key))
+        mail = self.mail = hub.mail_of(self.number, self.incarnation, source)
         self._connection_number = state.number
         hub.came(self.number, self)
         for each in state.lost:

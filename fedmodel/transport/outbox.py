@@ -145,6 +145,27 @@ class Outbox:
         known.waiting[seq] = _Order(now, deadline)
         return stamp
 
+    def check(self, member: int, incarnation: str, standing: Standing) -> None:
+        """Check that a member may be spoken to: before anything is taken from whoever is there.
+
+        Args:
+            member: who has connected.
+            incarnation: 16 bytes as hex: of its process.
+            standing: where it says that it stands.
+
+        Raises:
+            ReplayError: as :meth:`connected`.
+            ProtocolError: for nobody's member.
+        """
+        known = self._member(member)
+        if incarnation in known.over:
+            raise ReplayError(
+                f"member {member}: another process of this site has connected since; two can't "
+                "take part at once"
+            )
+        if standing.epoch >= self.epoch:
+            self._check_same(known, member, standing)
+
     def connected(self, member: int, incarnation: str, standing: Standing, now: float) -> Connected:
         """Take note of a connection, in place of the one that the member may still have.
 
@@ -160,14 +181,8 @@ class Outbox:
                 never gave. Nothing has changed then: it mustn't be spoken to.
             ProtocolError: for nobody's member.
         """
+        self.check(member, incarnation, standing)
         known = self._member(member)
-        if incarnation in known.over:
-            raise ReplayError(
-                f"member {member}: another process of this site has connected since; two can't "
-                "take part at once"
-            )
-        if standing.epoch >= self.epoch:
-            self._check_same(known, member, standing)
         mine = standing.epoch == self.epoch
         taken, has = (standing.taken, standing.has) if mine else (0, ())
         anew = known.incarnation not in (None, incarnation)

@@ -149,9 +149,10 @@ class Line:
         assert isinstance(frame.head, Challenge)
         return frame.head
 
-    def enter(self, home: PartyHome, papers: Papers) -> Self:
-        """Greet as a site that one is, and be welcomed."""
-        self.say(hello_frame(hello_of(home, papers, self.challenge()), signer_of(home)))
+    def enter(self, home: PartyHome, papers: Papers, **changes: object) -> Self:
+        """Greet as a site that one is, but for some changes, and be welcomed."""
+        hello = hello_of(home, papers, self.challenge(), **changes)
+        self.say(hello_frame(hello, signer_of(home)))
         frame = self.hear()
         assert frame is not None
         assert isinstance(frame.head, WelcomeFrame), frame.head

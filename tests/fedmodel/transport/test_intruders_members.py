@@ -17,6 +17,7 @@ from fedmodel.identity.validity import utc_now
 from fedmodel.transport import frames
 from fedmodel.transport.connection import Connection
 from fedmodel.transport.frames import LARGEST_BODY, encode
+from fedmodel.transport.stamps import Standing
 from tests.fedmodel.transport.consortium import Consortium
 from tests.fedmodel.transport.intruder import (
     Line,
@@ -58,11 +59,11 @@ class World:
         return [why for _, _, why in self.coordinator.refusals]
 
     @contextmanager
-    def entered(self, papers: Papers | None = None) -> Iterator[Line]:
-        """Yield a stream of north's that is welcomed."""
+    def entered(self, papers: Papers | None = None, **changes: object) -> Iterator[Line]:
+        """Yield a stream of north's that is welcomed; its greeting with some changes."""
         papers = papers or papers_of(self.north)
         with dialling(self.coordinator, papers, self.consortium.authority) as line:
-            line.enter(self.north, papers)
+            line.enter(self.north, papers, **changes)
             yield line
 
     def refused(self, papers: Papers) -> str:
@@ -251,3 +252,35 @@ def test_of_many_connections_of_one_site_at_once_one_stays_and_the_watch_sees_it
         assert ends == ["refused", "replaced", "replaced", "replaced"]
     world.check_round()
     assert world.coordinator.server.greeting == 0
+
+
+@pytest.mark.parametrize(
+    ("standing", "process", "why"),
+    [
+        (Standing(epoch=2, start="0c" * 16), "0b" * 16, "obeys a coordinator of epoch 2"),
+        (Standing(epoch=1, start="0c" * 16), "0b" * 16, "has obeyed another coordinator"),
+        (Standing(), "0a" * 16, "another process of this site has connected since"),
+    ],
+    ids=["of a later coordinator", "of another coordinator", "a process that was replaced"],
+)
+def test_who_mustnt_be_spoken_to_takes_no_place_and_nothing_of_whoever_has_it(
+    standing: Standing, process: str, why: str, world: World
+) -> None:
+    """It would end the site's good process for good, with what that was in the midst of."""
+    papers, hub = papers_of(world.north), world.coordinator.hub
+    args = world.coordinator, papers, world.consortium.authority
+    with world.entered(incarnation="0a" * 16), dialling(*args) as good, dialling(*args) as late:
+        good.enter(world.north, papers)
+        wait_until(lambda: hub.outbox.incarnation(1) == "0b" * 16)
+        caller, mail = hub.callers[1], hub._mail[1]
+        hello = hello_of(
+            world.north, papers, late.challenge(), standing=standing, incarnation=process
+        )
+        late.say(hello_frame(hello, signer_of(world.north)))
+        said = late.ended()
+        assert said.startswith("refused: ReplayError: member 1")
+        assert why in said
+        assert world.reasons == [said.removeprefix("refused: ReplayError: ")]
+        assert (hub.callers[1], hub._mail[1]) == (caller, mail)
+        assert not good.over()
+    world.check_round()
