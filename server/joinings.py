@@ -61,9 +61,7 @@ class Joinings:
     @property
     def expected(self) -> int:
         """How many a round's quorum is counted of: also those that are away, but for refusals."""
-        out = self._c.exclude
-        away = [n for n, f in self._joined.items() if n not in out and (f is None or f.away)]
-        return len(away)
+        return len(self._counted())
 
     @property
     def never(self) -> dict[int, str]:
@@ -151,7 +149,14 @@ class Joinings:
 
     def _await_quorum(self) -> None:
         """Give sites that are away some time to come back, where too few are connected."""
-        until = time.monotonic() + self._c.grace
-        needed, _ = quorum(self._c.job, len(self._joined))
-        while len(self._channel.incarnations()) < needed and time.monotonic() < until:
+        until, counted = time.monotonic() + self._c.grace, self._counted()
+        needed, _ = quorum(self._c.job, len(counted))
+        # Who is left out or has refused may be connected, too, and gives nothing.
+        while len(counted & set(self._channel.incarnations())) < needed:
+            if time.monotonic() >= until:
+                return
             time.sleep(_LOOK_AGAIN)
+
+    def _counted(self) -> set[int]:
+        out = self._c.exclude
+        return {n for n, f in self._joined.items() if n not in out and (f is None or f.away)}

@@ -95,6 +95,9 @@ class _Listening:
         return {members[n - 1].name: since for n, since in self._hub.present().items()}
 
     def traffic(self) -> Traffic:
-        """Return what has crossed by now: payloads, without what frames add to them."""
+        """Return what has crossed by now: payloads, without what frames add to them.
+
+        What a cut made go out again counts again; an answer counts once it is whole.
+        """
         crossed = self.grid.traffic
         return Traffic(bytes_up=crossed.up, bytes_down=crossed.down)

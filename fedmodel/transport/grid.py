@@ -59,16 +59,15 @@ class HubGrid(AnsweringGrid):
         return [self._reply(sent[answer.member], answer) for answer in answers]
 
     def _question(self, message: Message) -> Question:
-        parts = packed(message.content)
-        self.traffic.down += sum(len(part) for part in parts)
         return Question(
             member=message.metadata.dst_node_id - FIRST_NODE + 1,
             type=message.metadata.message_type,
             group=message.metadata.group_id,
-            parts=parts,
+            parts=packed(message.content),
         )
 
     def _reply(self, message: Message, answer: Answered) -> Message:
+        self.traffic.down += answer.sent
         if answer.payload is None:
             return Message(Error(_NO_ANSWER, answer.reason), reply_to=message)
         self.traffic.up += len(answer.payload)

@@ -100,11 +100,13 @@ class Answered:
         member: that was asked.
         payload: its answer; ``None``: there is none.
         reason: why there is none.
+        sent: bytes of the question that went out to it; 0: it wasn't there.
     """
 
     member: int
     payload: memoryview | None = None
     reason: str = ""
+    sent: int = 0
 
 
 @dataclass(slots=True)
@@ -261,15 +263,19 @@ class Hub:
         """
         if not self.outbox.replied(member, stamp) or stamp.seq not in self.open:
             return
-        opened = self._over(stamp.seq)
-        if opened is not None and not opened.future.done():
-            opened.future.set_result(Answered(member=opened.order.member, payload=payload))
+        self._settle(stamp.seq, payload, "")
 
     def fail(self, seq: int, reason: str) -> None:
         """Hand on that there won't be a reply."""
+        self._settle(seq, None, reason)
+
+    def _settle(self, seq: int, payload: memoryview | None, reason: str) -> None:
         opened = self._over(seq)
-        if opened is not None and not opened.future.done():
-            opened.future.set_result(Answered(member=opened.order.member, reason=reason))
+        if opened is None or opened.future.done():
+            return
+        member, sent = opened.order.member, opened.departure.sent
+        answered = Answered(member=member, payload=payload, reason=reason, sent=sent)
+        opened.future.set_result(answered)
 
     def _over(self, seq: int) -> _Open | None:
         """Forget an order, and what there is of it on its way, out or in."""

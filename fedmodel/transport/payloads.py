@@ -55,6 +55,7 @@ class Departure:
 
     Attributes:
         over: nobody waits for it any more.
+        sent: bytes of its payload that have gone out by now; what was sent again counts again.
     """
 
     def __init__(self, seq: int, header: Signed, parts: Sequence[Part]) -> None:
@@ -63,6 +64,7 @@ class Departure:
         self._parts = [memoryview(part).cast("B") for part in parts]
         self.size = size_of(parts)
         self.over = False
+        self.sent = 0
 
     def offset_in(self, partial: Sequence[Partial]) -> int:
         """Return from which byte on the other end needs it.
@@ -86,9 +88,11 @@ class Departure:
         room = LARGEST_BODY - size_of(fixed)
         pieces = self._pieces(offset, room)
         first = next(pieces, [])
+        self.sent += size_of(first)
         yield encode(head, [*fixed, *first])
         offset += size_of(first)
         for piece in pieces:
+            self.sent += size_of(piece)
             yield encode(Chunk(seq=self.seq, offset=offset), piece)
             offset += size_of(piece)
 

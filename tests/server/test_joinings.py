@@ -201,6 +201,25 @@ def test_the_grace_lets_sites_come_back(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(slept) == 3
 
 
+@pytest.mark.parametrize("why", ["left out", "refused"])
+def test_who_gives_nothing_is_none_of_those_that_the_grace_waits_for(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With whom is connected and gives nothing there would be enough."""
+    grids: list[KnowingGrid] = []
+    monkeypatch.setattr("server.joinings.time.sleep", lambda _: away()(grids[0]))
+
+    def gone(grid: KnowingGrid) -> None:
+        grids.append(grid)
+        grid.away = frozenset({5})
+
+    sites, out = Sites(), frozenset({2})
+    if why == "refused":
+        sites, out = Sites(joining=only(2, error=RefusedError("our rules"))), frozenset()
+    result, _ = play(job_of(2, quorum=0.7), sites, {1: gone}, grace=600.0, exclude=out)
+    assert {node: result.updates[node] for node in (3, 4, 5)} == {3: 2, 4: 2, 5: 2}
+
+
 def test_before_the_evaluation_all_join_anew_too() -> None:
     sites = Sites()
     _, grid = play(released_job(), sites, {3: lambda g: g.restart(2)})

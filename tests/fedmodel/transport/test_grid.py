@@ -92,7 +92,8 @@ def test_messages_reach_an_app_and_its_replies_come_back(tmp_path: Path) -> None
     assert seen == [(3, "train", "3.1")]
     # The coordinator learns that it failed, and nothing of why.
     assert failed.error.reason == "ValueError"
-    assert grid.traffic.down > 3 * vector.nbytes
+    # Nothing went out to the one that wasn't there.
+    assert 2 * vector.nbytes < grid.traffic.down < 2.1 * vector.nbytes
     assert vector.nbytes < grid.traffic.up < 1.1 * vector.nbytes
 
 
