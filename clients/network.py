@@ -33,7 +33,8 @@ def over_network(line: Line) -> None:
         RefusedError: when another process of this site has taken its place.
         ConfigError: when the proxy that applies can't be used.
     """
-    route_to(line.address, line.proxy)  # what can't be used is said before anything is dialled
+    # What can't be used is said before anything is dialled.
+    logger.info("dialling %s %s", line.address, route_to(line.address, line.proxy))
     with spool(line.home.folder) as folder:
         link = Link(
             LinkConfig(

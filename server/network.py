@@ -1,7 +1,7 @@
 """The network that ``serve`` listens on: gRPC with mutual TLS 1.3."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from fedmodel.identity.keys import SigningKey
@@ -23,8 +23,6 @@ from server.exchange.hub import Hub, Listening
 __all__ = ["over_network"]
 
 logger = logging.getLogger(__name__)
-
-_LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 - no binding
 
 
 @contextmanager
@@ -72,7 +70,7 @@ def _listening(hub: NetworkHub, listening: Listening, server: Server) -> Iterato
     ended = False
     try:
         host = listening.listen.rpartition(":")[0]
-        check_versions(f"{_LOCAL.get(host, host)}:{server.port}", listening.home)
+        check_versions(f"{host}:{server.port}", listening.home)
         yield _Listening(hub, server.port)
         ended = True
     finally:
@@ -89,10 +87,10 @@ class _Listening:
         self.grid = HubGrid(hub)
         self.port = port
 
-    def present(self) -> Mapping[str, float]:
-        """Return the sites that are connected: name → since when (``time.monotonic``)."""
-        members = self._hub.config.roster.members
-        return {members[n - 1].name: since for n, since in self._hub.present().items()}
+    def present(self) -> Collection[str]:
+        """Return the names of the sites that are connected."""
+        roster = self._hub.config.roster
+        return [roster.member(number).name for number in self._hub.present()]
 
     def traffic(self) -> Traffic:
         """Return what has crossed by now: payloads, without what frames add to them.

@@ -13,13 +13,12 @@ from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.identity.trust import TRUST, read_trust
 from fedmodel.identity.validity import utc_now
 from fedmodel.runs import RunFolder
+from fedmodel.wire.grids import node_of
 from server.ask import Ask
 from server.assemble import Known, excluded_nodes
 from server.ledger_memory import other_memories
 
 __all__ = ["Office", "home_of", "node_names", "roster_of"]
-
-_FIRST_NODE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +73,7 @@ class Office:
             ConfigError: for a name that no site has.
         """
         exclude = excluded_nodes(node_names(self.roster), ask.exclude)
-        keys = {n: m.key for n, m in enumerate(self.roster.members, start=_FIRST_NODE)}
+        keys = {node_of(n): m.key for n, m in enumerate(self.roster.members, start=1)}
         heads = folder.tree_heads
         return Known(
             keys=self.keys,
@@ -88,8 +87,8 @@ class Office:
 
 
 def node_names(roster: SignedRoster) -> dict[int, str]:
-    """Return which node is which site: the site of number n is node n + 1."""
-    return {n: m.name for n, m in enumerate(roster.members, start=_FIRST_NODE)}
+    """Return which node is which site."""
+    return {node_of(n): m.name for n, m in enumerate(roster.members, start=1)}
 
 
 def home_of(ask: Ask) -> PartyHome:

@@ -13,7 +13,6 @@ from fedmodel.errors import ConfigError
 from fedmodel.job import Job, Performance, Proposal
 from fedmodel.runs import job_in
 from fedmodel.training.learner import Learner, resident
-from fedmodel.watch import UNWATCHED, Watch
 from server.agree import UNKNOWN, agree
 from server.ask import ANEW, Ask, Sizes
 
@@ -46,7 +45,6 @@ def propose(
     *,
     given: Sequence[str] = (),
     begun: Job | None = None,
-    watch: Watch = UNWATCHED,
 ) -> Proposed:
     """Return the job that is asked for.
 
@@ -56,7 +54,6 @@ def propose(
         sites: of the roster.
         given: keys that were given.
         begun: the job of a run that goes on.
-        watch: who is told how far it is.
 
     Raises:
         ConfigError: for what is lacking, or doesn't go together.
@@ -67,14 +64,13 @@ def propose(
     whole = begun or _whole(ask.whole_job, given)
     if whole is None:
         facts = _facts(proposal, ask, sites)
-        test = _test(ask, proposal.model.task, facts.labels, watch)
-        job, learner = agree(proposal, facts, watch)
+        test = _test(ask, proposal.model.task, facts.labels)
+        job, learner = agree(proposal, facts)
     else:
         job = whole
         _check_fits(job, ask, sites)
-        test = _test(ask, job.model.task, job.model.labels, watch)
-        with watch.stage("loading the model"):
-            learner = resident(job, proposal.performance)
+        test = _test(ask, job.model.task, job.model.labels)
+        learner = resident(job, proposal.performance)
     performance = proposal.performance
     performance.check(job.privacy)
     return Proposed(job=job, performance=performance, test=test, learner=learner)
@@ -153,8 +149,8 @@ def _check_fits(job: Job, ask: Ask, sites: int) -> None:
         )
 
 
-def _test(ask: Ask, task: str, labels: Sequence[str], watch: Watch) -> Rows | None:
+def _test(ask: Ask, task: str, labels: Sequence[str]) -> Rows | None:
     source = ask.data.source()
     if source is None:
         return None
-    return load_test(source, tasks.of(task), labels, watch)
+    return load_test(source, tasks.of(task), labels)

@@ -30,6 +30,7 @@ from fedmodel.ledger.site_state import SiteState, folder_name
 from fedmodel.runs import RunFolder, Traffic, write_atomic
 from fedmodel.seeds import Entropy
 from fedmodel.watch import UNWATCHED, Watch
+from fedmodel.wire.grids import FIRST_SITE
 from server.assemble import Known, excluded_nodes, make_coordinator
 from server.coordinator import Reporter, RunResult
 from server.ledger_memory import other_memories
@@ -43,12 +44,10 @@ logger = logging.getLogger(__name__)
 
 MakeGrid: TypeAlias = Callable[[ClientApp, Mapping[int, Context], Run], LoopbackGrid]
 
-_FIRST_NODE = 2
-
 
 def node_names(parties: Parties) -> dict[int, str]:
     """Return which node is which site."""
-    return dict(enumerate(sorted(parties.sites), start=_FIRST_NODE))
+    return dict(enumerate(sorted(parties.sites), start=FIRST_SITE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ What carries the messages is a loopback grid in one process, with the seam of a 
 
 import csv
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +116,7 @@ class Deployed:
         sites = self.sites()
         contexts = {n: Context(77, n, {}, RecordDict(), {}) for n in sites}
         app = SiteApp(lambda context: sites[context.node_id]).app
-        here = {site.name: "now" for site in sites.values() if site.name not in self.away}
+        here = [site.name for site in sites.values() if site.name not in self.away]
         yield _Hub(self.grid(app, contexts, Run.create_empty(77)), here)
 
     def grid(self, *parts: Any) -> Grid:
@@ -127,10 +127,10 @@ class Deployed:
 @dataclass
 class _Hub:
     grid: Grid
-    here: Mapping[str, Any]
+    here: Sequence[str]
     port: int = 4711
 
-    def present(self) -> Mapping[str, Any]:
+    def present(self) -> Sequence[str]:
         return self.here
 
     def traffic(self) -> Traffic | None:

@@ -21,7 +21,7 @@ from fedmodel.transport.frames import (
     WelcomeFrame,
     decode,
 )
-from fedmodel.transport.goodbyes import MALFORMED
+from fedmodel.transport.goodbyes import LOST, MALFORMED
 from fedmodel.transport.hello import MOST, Hello, Welcome, greeted, signed_greeting
 from fedmodel.transport.letters import Order, check_same
 from fedmodel.transport.mail import Mail, Source
@@ -105,7 +105,7 @@ class Call:
             async with asyncio.timeout(_GREETING_S):
                 mail = await self._greet()
         except TimeoutError:
-            return Bye(code="lost", reason="the coordinator hasn't answered the greeting in time")
+            return Bye(code=LOST, reason="the coordinator hasn't answered the greeting in time")
         if isinstance(mail, Bye):
             return mail
         try:
@@ -242,9 +242,9 @@ class Call:
             data = await self._stream.read()
         except asyncio.CancelledError:
             # So gRPC says that this end has ended the stream (:meth:`cut`).
-            return Frame(Bye(code="lost", reason="the connection was ended here"), _NOTHING)
+            return Frame(Bye(code=LOST, reason="the connection was ended here"), _NOTHING)
         if not isinstance(data, bytes):
-            return Frame(Bye(code="lost", reason="the connection was lost"), _NOTHING)
+            return Frame(Bye(code=LOST, reason="the connection was lost"), _NOTHING)
         return decode(data, allowed)
 
 

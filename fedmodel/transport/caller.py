@@ -32,7 +32,7 @@ from fedmodel.transport.frames import (
     WelcomeFrame,
     decode,
 )
-from fedmodel.transport.goodbyes import AGAIN, MALFORMED, NOT_NOW, REFUSED, REPLACED
+from fedmodel.transport.goodbyes import AGAIN, LOST, MALFORMED, NOT_NOW, REFUSED, REPLACED
 from fedmodel.transport.hello import Hello, Welcome, check_member, greeted, signed_greeting
 from fedmodel.transport.letters import Reply, check_same
 from fedmodel.transport.mail import Mail, Source
@@ -307,7 +307,7 @@ class Caller:
     async def _next(self, allowed: frozenset[type[Head]], most: int | None = None) -> Frame:
         data = await self._stream.read()
         if not data:
-            return Frame(Bye(code="lost", reason="the connection was lost"), memoryview(b""))
+            return Frame(Bye(code=LOST, reason="the connection was lost"), memoryview(b""))
         if most is not None and len(data) > most:
             raise ProtocolError(f"expected a greeting of at most {most} bytes, got {len(data)}")
         return decode(data, allowed)

@@ -6,10 +6,10 @@ from flwr.app import Error, Message
 from flwr.supercore.run import Run
 
 from fedmodel.errors import ProtocolError
-from fedmodel.transport.host import FIRST_NODE, node_of, number_of_run
+from fedmodel.transport.host import number_of_run
 from fedmodel.transport.hub import Answered, Hub, Question
 from fedmodel.wire.buffers import packed, unpacked
-from fedmodel.wire.grids import AnsweringGrid
+from fedmodel.wire.grids import AnsweringGrid, member_of, node_of
 
 __all__ = ["HubGrid"]
 
@@ -60,7 +60,7 @@ class HubGrid(AnsweringGrid):
 
     def _question(self, message: Message) -> Question:
         return Question(
-            member=message.metadata.dst_node_id - FIRST_NODE + 1,
+            member=member_of(message.metadata.dst_node_id),
             type=message.metadata.message_type,
             group=message.metadata.group_id,
             parts=packed(message.content),

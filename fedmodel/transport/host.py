@@ -22,18 +22,13 @@ from fedmodel.transport.payloads import (
 )
 from fedmodel.wire.buffers import packed, unpacked
 from fedmodel.wire.failures import unexpected
+from fedmodel.wire.grids import node_of
 
-__all__ = ["FIRST_NODE", "Host", "node_of", "number_of_run"]
+__all__ = ["Host", "number_of_run"]
 
 logger = logging.getLogger(__name__)
 
-FIRST_NODE = 2  # 1 is the coordinator's
 _FAILED = 250  # code of an error that isn't the app's
-
-
-def node_of(member: int) -> int:
-    """Return the node id of a site by its number in the roster."""
-    return member - 1 + FIRST_NODE
 
 
 def number_of_run(run: str) -> int:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fedmodel.errors import FedmodelError, IdentityError
 from fedmodel.identity import SigningKey
@@ -30,6 +30,9 @@ from fedmodel.transport.notes import Notes, Told
 from fedmodel.transport.outbox import Outbox
 from fedmodel.transport.payloads import Departure, Part, digest_of, size_of
 from fedmodel.transport.stamps import Stamp
+
+if TYPE_CHECKING:
+    from fedmodel.transport.caller import Caller
 
 __all__ = ["Answered", "Hub", "HubConfig", "Question"]
 
@@ -135,11 +138,10 @@ class Hub:
             grace=config.grace,
         )
         self.open: dict[int, _Open] = {}
-        self.callers: dict[int, Any] = {}  # by member: the end of its connection
+        self.callers: dict[int, Caller] = {}  # by member: the end of its connection
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fedmodel-hub", daemon=True)
         self._asked = asyncio.Event()  # while there is something to be answered
-        self._since: dict[int, float] = {}
         self._newest, self._read_at = config.roster, -math.inf
         self.notes = Notes(config.told)
         self._mail: dict[int, tuple[str, Mail[Reply]]] = {}  # member → of which process, and what
@@ -173,9 +175,9 @@ class Hub:
             future.cancel()
             raise
 
-    def present(self) -> dict[int, float]:
-        """Return who is connected: member → since when (``time.monotonic``)."""
-        return dict(self._since)
+    def present(self) -> frozenset[int]:
+        """Return the members that are connected."""
+        return frozenset(self.callers)
 
     def incarnations(self) -> dict[int, str]:
         """Return which process of each connected site that is: member → its name."""
@@ -324,12 +326,11 @@ class Hub:
         self._mail[member] = incarnation, Mail(source)
         return self._mail[member][1]
 
-    def came(self, member: int, caller: Any) -> None:
+    def came(self, member: int, caller: "Caller") -> None:
         """Take note that a site is connected."""
         self.callers[member] = caller
-        self._since[member] = time.monotonic()
 
-    def went(self, member: int, caller: Any, number: int) -> None:
+    def went(self, member: int, caller: "Caller", number: int) -> None:
         """Take note that a site's connection has ended; another one may have taken its place.
 
         Args:
@@ -340,7 +341,6 @@ class Hub:
         if self.callers.get(member) is not caller:
             return
         del self.callers[member]
-        self._since.pop(member, None)
         self.outbox.disconnected(member, number, time.monotonic())
 
     async def _look_at_times(self) -> None:
@@ -368,7 +368,7 @@ class Hub:
                 if isinstance(failed, Exception):  # without this watch nobody would be let go
                     logger.error("a site can't be looked at now", exc_info=failed)
 
-    async def _look_at(self, caller: Any) -> None:
+    async def _look_at(self, caller: "Caller") -> None:
         why = caller.outdated()
         if why is not None:
             await caller.let_go(why)

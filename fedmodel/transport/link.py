@@ -29,11 +29,12 @@ from fedmodel.transport.connection import settle
 from fedmodel.transport.diagnosis import why_unreachable
 from fedmodel.transport.goodbyes import ENDED, FINAL, STOPPING
 from fedmodel.transport.inbox import Inbox
+from fedmodel.transport.options import channel_options
 from fedmodel.transport.payloads import Departure, departure_of
 from fedmodel.transport.proxy import Proxy, Route
 from fedmodel.transport.server import METHOD
 from fedmodel.transport.stamps import Stamp
-from fedmodel.transport.tls import CurrentMaterial, channel_options, credentials_of
+from fedmodel.transport.tls import CurrentMaterial, credentials_of
 
 __all__ = ["Link", "LinkConfig"]
 
@@ -43,7 +44,7 @@ _SAY_AGAIN_S = 300.0  # the same reason for no connection isn't said more often
 _CLOSING_S = 5.0
 _ENDS = {
     ENDED: "its run is over; dialling again, for the next one",
-    STOPPING: "it was asked to stop; dialling again, for it goes on later",
+    STOPPING: "its process ends, and may come again; dialling again",
 }
 
 

@@ -11,7 +11,7 @@ import resource
 from datetime import timedelta
 from typing import TypeAlias
 
-__all__ = ["SERVER_OPTIONS", "Option", "channel_options", "server_options"]
+__all__ = ["Option", "channel_options", "server_options"]
 
 Option: TypeAlias = tuple[str, int | str]
 
@@ -110,6 +110,3 @@ def _connections() -> int:
     """Return how many connections there may be: with room for files below the process's limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if soft == resource.RLIM_INFINITY else max(min(_MOST, soft // 2), 1)
-
-
-SERVER_OPTIONS = server_options()

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
 
 from fedmodel.errors import ConfigError, FedmodelError
+from fedmodel.identity.certificates import Certificate
 from fedmodel.transport.caller import Caller, Stream
 from fedmodel.transport.hub import Hub
 from fedmodel.transport.options import Option
@@ -98,26 +99,7 @@ class Server:
             self._hub.notes.add("link-refused", ", ".join(certificate.names), address(context), why)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many at once; come later")
 
-        async def read() -> bytes:
-            try:
-                data = await context.read()
-            except Exception as error:
-                raise ConnectionError(type(error).__name__) from error
-            return data if isinstance(data, bytes) else b""  # grpc.aio.EOF
-
-        async def write(data: bytes) -> None:
-            try:
-                await context.write(data)
-            except Exception as error:  # grpc raises half a dozen kinds on a stream that has ended
-                raise ConnectionError(type(error).__name__) from error
-
-        stream = Stream(
-            read=read,
-            write=write,
-            cut=lambda: work.cancel(),
-            certificate=certificate,
-            address=address(context),
-        )
+        stream = _stream_of(context, certificate, lambda: work.cancel())
         for count in (self._greeting, self._open):
             count[who] += 1
         context.add_done_callback(lambda _: _less(self._open, who))
@@ -128,6 +110,25 @@ class Server:
             await asyncio.wait([work])
         finally:
             work.cancel()  # the other end has gone
+
+
+def _stream_of(context: Any, certificate: Certificate, cut: Callable[[], object]) -> Stream:
+    async def read() -> bytes:
+        try:
+            data = await context.read()
+        except Exception as error:
+            raise ConnectionError(type(error).__name__) from error
+        return data if isinstance(data, bytes) else b""  # grpc.aio.EOF
+
+    async def write(data: bytes) -> None:
+        try:
+            await context.write(data)
+        except Exception as error:  # grpc raises half a dozen kinds on a stream that has ended
+            raise ConnectionError(type(error).__name__) from error
+
+    return Stream(
+        read=read, write=write, cut=cut, certificate=certificate, address=address(context)
+    )
 
 
 def _less(count: Counter[str], who: str) -> None:

@@ -26,21 +26,16 @@ from fedmodel.identity.certificates import (
 )
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.validity import utc_now
-from fedmodel.transport.options import SERVER_OPTIONS, channel_options, server_options
 
 __all__ = [
-    "SERVER_OPTIONS",
     "CurrentMaterial",
     "Material",
     "address",
-    "channel_credentials",
-    "channel_options",
     "credentials_of",
     "peer_certificate",
     "read_material",
     "require_suites",
     "server_credentials",
-    "server_options",
 ]
 
 logger = logging.getLogger(__name__)
@@ -193,20 +188,6 @@ def server_credentials(home: PartyHome, passphrase: bytes | None) -> grpc.Server
     return grpc.dynamic_ssl_server_credentials(
         _configuration(first), fetch, require_client_authentication=True
     )
-
-
-def channel_credentials(home: PartyHome, passphrase: bytes | None) -> grpc.ChannelCredentials:
-    """Return a site's credentials, of its files as they are now.
-
-    Args:
-        home: of the site.
-        passphrase: that its keys are sealed under.
-
-    Raises:
-        FedmodelError: when its files are no good (:func:`read_material`).
-        ConfigError: when gRPC was loaded with other cipher suites.
-    """
-    return credentials_of(read_material(home, passphrase, "site"))
 
 
 def credentials_of(material: Material) -> grpc.ChannelCredentials:

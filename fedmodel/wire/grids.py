@@ -9,9 +9,20 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["SERVER", "AnsweringGrid", "Crossed"]
+__all__ = ["FIRST_SITE", "SERVER", "AnsweringGrid", "Crossed", "member_of", "node_of"]
 
-SERVER = 1  # the coordinator's own node id; sites have those from 2 on
+SERVER = 1  # the coordinator's own node id
+FIRST_SITE = 2
+
+
+def node_of(member: int) -> int:
+    """Return the node id of a site by its number in the roster."""
+    return member - 1 + FIRST_SITE
+
+
+def member_of(node: int) -> int:
+    """Return the number in the roster of the site at a node."""
+    return node - FIRST_SITE + 1
 
 
 @dataclass(slots=True)

@@ -1,10 +1,10 @@
 """The coordinator's end of a network, as the verb ``serve`` uses it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from flwr.serverapp import Grid
 
@@ -22,7 +22,7 @@ class Listening:
     Args:
         home: the coordinator's folder: certificate and keys.
         passphrase: that its keys are sealed under; ``None``: they are in the clear.
-        roster: who may dial, by which keys; the site of number n is node n + 1.
+        roster: who may dial, by which keys.
         listen: address and port.
         run: folder of the run, for what must outlive this process.
         grace: seconds that a site may be away before it fails what it was asked.
@@ -49,8 +49,8 @@ class Hub(Protocol):
     def port(self) -> int:
         """On which it listens."""
 
-    def present(self) -> Mapping[str, Any]:
-        """Return the sites that are connected: name → since when."""
+    def present(self) -> Collection[str]:
+        """Return the names of the sites that are connected."""
 
     def traffic(self) -> Traffic | None:
         """Return what has crossed by now; ``None`` where nobody counts."""

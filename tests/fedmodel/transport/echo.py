@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 import grpc
 
+from fedmodel.identity.home import PartyHome
 from fedmodel.transport import tls
-from fedmodel.transport.options import Option
+from fedmodel.transport.options import Option, server_options
 
 Behaviour: TypeAlias = Callable[
     [AsyncIterator[bytes], grpc.aio.ServicerContext], AsyncIterator[bytes]
@@ -23,14 +24,19 @@ async def _echo(
         yield said.encode() + request
 
 
+def site_credentials(home: PartyHome, passphrase: bytes | None) -> grpc.ChannelCredentials:
+    """Return a site's credentials, of its files as they are now."""
+    return tls.credentials_of(tls.read_material(home, passphrase, "site"))
+
+
 @asynccontextmanager
 async def serving(
     credentials: grpc.ServerCredentials,
-    options: tuple[Option, ...] = tls.SERVER_OPTIONS,
+    options: tuple[Option, ...] | None = None,
     behaviour: Behaviour = _echo,
 ) -> AsyncIterator[int]:
     """Serve on loopback; yield the port."""
-    server = grpc.aio.server(options=options)
+    server = grpc.aio.server(options=server_options() if options is None else options)
     handler = grpc.stream_stream_rpc_method_handler(behaviour)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("fedmodel.test", {"Echo": handler}),)

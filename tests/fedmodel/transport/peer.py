@@ -8,8 +8,9 @@ import grpc
 
 from fedmodel.identity.home import PartyHome
 from fedmodel.transport import tls
+from fedmodel.transport.options import channel_options
 from tests.fedmodel.transport.consortium import TLS_NAME
-from tests.fedmodel.transport.echo import METHOD, serving
+from tests.fedmodel.transport.echo import METHOD, serving, site_credentials
 
 
 async def serve(home: PartyHome) -> None:
@@ -21,8 +22,8 @@ async def serve(home: PartyHome) -> None:
 
 async def dial(home: PartyHome, port: str) -> None:
     """Open a stream, send a message on it; print the answer."""
-    options = tls.channel_options(None, TLS_NAME)
-    credentials = tls.channel_credentials(home, None)
+    options = channel_options(None, TLS_NAME)
+    credentials = site_credentials(home, None)
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as link:
         call = link.stream_stream(METHOD)()
         await call.write(b"hello")

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from fedmodel import wire
 from fedmodel.transport.grid import HubGrid
-from fedmodel.transport.host import Host, node_of
+from fedmodel.transport.host import Host
 from fedmodel.transport.outbox import Failed
 from fedmodel.update import Update
+from fedmodel.wire.grids import node_of
 from server.exchange.channel import Channel
 from tests.fedmodel.transport.consortium import Consortium
 from tests.fedmodel.transport.world import Coordinator, Site, wait_until

@@ -17,6 +17,8 @@ from fedmodel.identity.validity import utc_now
 from fedmodel.transport import frames
 from fedmodel.transport.connection import Connection
 from fedmodel.transport.frames import LARGEST_BODY, encode
+from fedmodel.transport.letters import Signed
+from fedmodel.transport.payloads import Departure
 from fedmodel.transport.stamps import Standing
 from tests.fedmodel.transport.consortium import Consortium
 from tests.fedmodel.transport.intruder import (
@@ -118,12 +120,13 @@ def test_a_revoked_site_that_reads_nothing_is_cut_off_all_the_same(world: World)
         world.check_round()
 
 
-class _Endless:
+class _Endless(Departure):
     """A letter that has no end."""
 
-    seq, over = 1, False
+    def __init__(self) -> None:
+        super().__init__(1, Signed(b"", b""), [])
 
-    def frames(self, offset: int) -> Iterator[bytes]:
+    def frames(self, offset: int = 0) -> Iterator[bytes]:
         while True:
             yield encode(frames.Chunk(seq=1, offset=0), [bytes(LARGEST_BODY)])
 

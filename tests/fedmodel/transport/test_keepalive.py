@@ -13,8 +13,9 @@ import grpc
 import pytest
 
 from fedmodel.transport import tls
+from fedmodel.transport.options import channel_options, server_options
 from tests.fedmodel.transport.consortium import TLS_NAME, Consortium
-from tests.fedmodel.transport.echo import METHOD, ask, serving
+from tests.fedmodel.transport.echo import METHOD, ask, serving, site_credentials
 from tests.fedmodel.transport.proxies import Forwarder
 
 PATIENCE = 65.0  # s; without grpc.http2.ping_timeout_ms it would take a minute more than agreed
@@ -26,8 +27,8 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
 
 
 def channel(consortium: Consortium, port: int) -> grpc.aio.Channel:
-    credentials = tls.channel_credentials(consortium.sites["north"], None)
-    options = tls.channel_options(None, TLS_NAME)
+    credentials = site_credentials(consortium.sites["north"], None)
+    options = channel_options(None, TLS_NAME)
     return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options)
 
 
@@ -159,7 +160,7 @@ def test_a_silent_stranger_is_shown_out(consortium: Consortium) -> None:
 @pytest.mark.long
 def test_a_connection_has_an_age(consortium: Consortium) -> None:
     # So an end of a certificate, or a revocation, bites without a restart.
-    options = tls.server_options(timedelta(milliseconds=300), timedelta(milliseconds=100))
+    options = server_options(timedelta(milliseconds=300), timedelta(milliseconds=100))
 
     async def run() -> bytes:
         credentials = tls.server_credentials(consortium.coordinator, None)

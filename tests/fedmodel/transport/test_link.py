@@ -179,7 +179,7 @@ def test_a_site_goes_on_with_the_next_start_of_the_coordinator_and_not_with_an_o
                     assert told(got) == b"x"
                 else:
                     wait_until(lambda: "epoch 2" in site.link.said)
-                    assert coordinator.hub.present() == {}
+                    assert coordinator.hub.present() == frozenset()
                 line.cut()
     assert len(site.done) == 2
 
@@ -224,7 +224,7 @@ def test_an_orderly_end_is_told_and_is_no_trouble_of_the_line(
         wait_until(lambda: len(waits) >= 2)
     # After that nobody is there, which is trouble.
     assert waits[:2] == ["hinted", "lost"]
-    assert ("its run is over" if ended else "it was asked to stop") in site.link.said
+    assert ("its run is over" if ended else "its process ends") in site.link.said
 
 
 def test_a_key_is_used_once_however_often_is_dialled_and_a_renewed_one_is_taken(

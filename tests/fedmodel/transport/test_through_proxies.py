@@ -8,9 +8,10 @@ import grpc
 import pytest
 
 from fedmodel.transport import tls
+from fedmodel.transport.options import channel_options
 from fedmodel.transport.proxy import route_to
 from tests.fedmodel.transport.consortium import TLS_NAME, Consortium
-from tests.fedmodel.transport.echo import ask, serving
+from tests.fedmodel.transport.echo import ask, serving, site_credentials
 from tests.fedmodel.transport.proxies import ConnectProxy, Forwarder
 
 LOGIN = "http://us%5Cer%20n:p%40ss%3Aword@127.0.0.1:{port}"  # us\er n, p@ss:word
@@ -46,8 +47,8 @@ def talk(
                 route = route_to(target, url.format(port=between.port), {})
                 link = grpc.aio.secure_channel(
                     target,
-                    tls.channel_credentials(consortium.sites["north"], None),
-                    options=tls.channel_options(route.url, TLS_NAME),
+                    site_credentials(consortium.sites["north"], None),
+                    options=channel_options(route.url, TLS_NAME),
                 )
                 async with link:
                     try:
@@ -95,8 +96,8 @@ def test_grpc_reads_no_proxy_from_the_environment(
 
     async def run() -> bytes:
         async with serving(tls.server_credentials(consortium.coordinator, None)) as port:
-            credentials = tls.channel_credentials(consortium.sites["north"], None)
-            options = tls.channel_options(None, TLS_NAME)
+            credentials = site_credentials(consortium.sites["north"], None)
+            options = channel_options(None, TLS_NAME)
             target = f"127.0.0.1:{port}"
             async with grpc.aio.secure_channel(target, credentials, options=options) as link:
                 return await ask(link)

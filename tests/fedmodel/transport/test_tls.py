@@ -19,9 +19,10 @@ from fedmodel.identity.certificates import read_certificate
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.validity import utc_now
 from fedmodel.transport import tls
+from fedmodel.transport.options import channel_options, server_options
 from fedmodel.transport.versions import check_versions
 from tests.fedmodel.transport.consortium import TLS_NAME, Consortium, foreign_pair, rsa_pair
-from tests.fedmodel.transport.echo import ask, serving
+from tests.fedmodel.transport.echo import ask, serving, site_credentials
 
 T = TypeVar("T")
 DAY = timedelta(days=1)
@@ -35,7 +36,7 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
 def channel(
     port: int, credentials: grpc.ChannelCredentials, name: str = TLS_NAME
 ) -> grpc.aio.Channel:
-    options = tls.channel_options(None, name)
+    options = channel_options(None, name)
     return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options)
 
 
@@ -69,7 +70,7 @@ def test_a_site_is_known_by_its_certificate_and_address(consortium: Consortium) 
     site = consortium.sites["north"]
 
     async def talk(port: int) -> bytes:
-        async with channel(port, tls.channel_credentials(site, None)) as link:
+        async with channel(port, site_credentials(site, None)) as link:
             return await ask(link)
 
     said = with_server(tls.server_credentials(consortium.coordinator, None), talk)
@@ -123,7 +124,7 @@ def test_a_site_refuses_other_servers(consortium: Consortium) -> None:
         consortium.pair("coordinator", name="other.example.org"),
         consortium.pair("site", name=TLS_NAME),
     ]
-    own = tls.channel_credentials(consortium.sites["north"], None)
+    own = site_credentials(consortium.sites["north"], None)
     for pair in servers:
         credentials = grpc.ssl_server_credentials([pair], root, True)
         code = with_server(credentials, lambda port: refused(channel(port, own)))
@@ -215,7 +216,7 @@ def test_a_renewed_certificate_is_served_at_once(tmp_path: Path) -> None:
     old = home.certificate()
 
     async def talk(port: int) -> tuple[str, str, bytes]:
-        own = tls.channel_credentials(site, None)
+        own = site_credentials(site, None)
         async with channel(port, own) as before, channel(port, own) as after:
             await ask(before)
             first = await asyncio.to_thread(served_sha256, port)
@@ -299,15 +300,15 @@ def test_sealed_keys_open_under_their_passphrase_alone(tmp_path: Path) -> None:
     consortium.hand_out(sealed)
 
     async def talk(port: int) -> bytes:
-        async with channel(port, tls.channel_credentials(sealed, words)) as link:
+        async with channel(port, site_credentials(sealed, words)) as link:
             return await ask(link)
 
     answer = with_server(tls.server_credentials(consortium.coordinator, None), talk)
     assert answer.endswith(b"hello")
     with pytest.raises(IdentityError, match="doesn't open"):
-        tls.channel_credentials(sealed, b"wrong")
+        site_credentials(sealed, b"wrong")
     with pytest.raises(ConfigError, match="no passphrase is given"):
-        tls.channel_credentials(sealed, None)
+        site_credentials(sealed, None)
 
 
 def test_no_key_is_shown(consortium: Consortium) -> None:
@@ -317,11 +318,11 @@ def test_no_key_is_shown(consortium: Consortium) -> None:
 
 
 def test_a_dead_peer_is_noticed_within_45_seconds_at_both_ends() -> None:
-    for options in (tls.SERVER_OPTIONS, tls.channel_options(None, TLS_NAME)):
+    for options in (server_options(), channel_options(None, TLS_NAME)):
         said = dict(options)
         assert int(said["grpc.keepalive_time_ms"]) + int(said["grpc.http2.ping_timeout_ms"]) < 45e3
         # Oftener than a server allows ends with "Too many pings".
-        least = dict(tls.SERVER_OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]
+        least = dict(server_options())["grpc.http2.min_ping_interval_without_data_ms"]
         assert int(said["grpc.keepalive_time_ms"]) > int(least)
 
 
@@ -329,7 +330,7 @@ def test_a_second_server_on_the_port_doesnt_start(consortium: Consortium) -> Non
     credentials = tls.server_credentials(consortium.coordinator, None)
 
     async def talk(port: int) -> None:
-        other = grpc.aio.server(options=tls.SERVER_OPTIONS)
+        other = grpc.aio.server(options=server_options())
         with pytest.raises(RuntimeError, match="bind"):
             other.add_secure_port(f"127.0.0.1:{port}", credentials)
 
@@ -339,4 +340,4 @@ def test_a_second_server_on_the_port_doesnt_start(consortium: Consortium) -> Non
 def test_connections_stay_below_the_limit_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, most in ((1024, 512), (1 << 20, 4096)):
         monkeypatch.setattr("resource.getrlimit", lambda _, limit=limit: (limit, limit))
-        assert dict(tls.server_options())["grpc.max_allowed_incoming_connections"] == most
+        assert dict(server_options())["grpc.max_allowed_incoming_connections"] == most
