@@ -11,7 +11,7 @@ import resource
 from datetime import timedelta
 from typing import TypeAlias
 
-__all__ = ["Option", "channel_options", "server_options"]
+__all__ = ["Option", "channel_options", "most_connections", "server_options"]
 
 Option: TypeAlias = tuple[str, int | str]
 
@@ -21,7 +21,7 @@ _METADATA = 16 << 10
 _HANDSHAKE = 8_000  # ms for TCP, TLS and the first settings: strangers hold a place no longer
 _IDLE = 20_000  # ms without a stream: who has come in and asks for nothing holds no place
 _STREAMS = 4  # of one connection; a site needs one, and another while the first is closing
-_MOST = 4096  # connections
+_MOST = 4096  # connections; those that nobody is let in on are closed at half of them
 _ALIVE = 18_000  # ms without a sign of life until a ping
 _ANSWER = 24_000  # ms until its answer: a dead peer is noticed within the sum
 _UNDER_WAY = 1 << 20  # bytes that one end sends and the other hasn't read, or one message
@@ -48,7 +48,7 @@ def server_options(
         ("grpc.so_reuseport", 0),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE),
         # Against exhaustion alone: a cap that a flood reaches keeps honest sites out.
-        ("grpc.max_allowed_incoming_connections", _connections()),
+        ("grpc.max_allowed_incoming_connections", most_connections()),
         ("grpc.max_concurrent_streams", _STREAMS),
         ("grpc.max_connection_idle_ms", _IDLE),
         ("grpc.max_connection_age_ms", _milliseconds(age)),
@@ -106,7 +106,7 @@ def _milliseconds(time: timedelta) -> int:
     return int(time / timedelta(milliseconds=1))
 
 
-def _connections() -> int:
+def most_connections() -> int:
     """Return how many connections there may be: with room for files below the process's limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if soft == resource.RLIM_INFINITY else max(min(_MOST, soft // 2), 1)

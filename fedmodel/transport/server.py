@@ -10,8 +10,10 @@ import grpc
 from fedmodel.errors import ConfigError, FedmodelError
 from fedmodel.identity.certificates import Certificate
 from fedmodel.transport.caller import Caller, Stream
+from fedmodel.transport.crowd import Crowd, place_of
 from fedmodel.transport.hub import Hub
-from fedmodel.transport.options import Option
+from fedmodel.transport.notes import Notes
+from fedmodel.transport.options import Option, most_connections
 from fedmodel.transport.tls import address, peer_certificate
 
 __all__ = ["METHOD", "Server"]
@@ -22,6 +24,7 @@ _STRANGERS = 256  # streams in all that haven't greeted
 _OF_ONE = 4  # of one certificate
 _OPEN = 16  # of one certificate, greeted or not, ended or not: gRPC keeps what nobody reads
 _STOPPING_S = 2.0
+_SHOWN = 200  # characters of a method's name
 
 
 class Server:
@@ -42,6 +45,8 @@ class Server:
         self._server: Any = None
         self._greeting: Counter[str] = Counter()
         self._open: Counter[str] = Counter()
+        self._heard: Counter[str] = Counter()  # places with streams that greet, or are let in
+        self._watch: asyncio.Task[None] | None = None
         self.port = 0
 
     def start(self, listen: str) -> None:
@@ -63,8 +68,7 @@ class Server:
 
     def stop(self) -> None:
         """Listen no more, and end what is left of streams."""
-        stopped = asyncio.run_coroutine_threadsafe(self._server.stop(_STOPPING_S), self._hub.loop)
-        stopped.result()
+        asyncio.run_coroutine_threadsafe(self._stop(), self._hub.loop).result()
 
     def _too_many(self, who: str) -> bool:
         one, all_ = self._greeting[who], self._greeting.total()
@@ -76,7 +80,8 @@ class Server:
             {METHOD.split("/")[2]: grpc.stream_stream_rpc_method_handler(self._stream)},
         )
         self._server = grpc.aio.server(options=list(self._options))
-        self._server.add_generic_rpc_handlers((handler,))
+        # In this order they are asked: what is left to the second one is served by nobody.
+        self._server.add_generic_rpc_handlers((handler, _Unserved(self._hub.notes)))
         try:
             self.port = self._server.add_secure_port(listen, self._credentials)
         except RuntimeError as error:
@@ -85,6 +90,13 @@ class Server:
                 "address; choose another listen=HOST:PORT"
             ) from error
         await self._server.start()
+        crowd = Crowd(self.port, most_connections(), self._heard.keys, self._hub.notes)
+        self._watch = asyncio.create_task(crowd.watch())
+
+    async def _stop(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        await self._server.stop(_STOPPING_S)
 
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one stream; whoever opens it has a certificate of the consortium's."""
@@ -100,8 +112,9 @@ class Server:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many at once; come later")
 
         stream = _stream_of(context, certificate, lambda: work.cancel())
-        for count in (self._greeting, self._open):
-            count[who] += 1
+        place = place_of(stream.address)
+        for count, whose in ((self._greeting, who), (self._open, who), (self._heard, place)):
+            count[whose] += 1
         context.add_done_callback(lambda _: _less(self._open, who))
         caller = Caller(self._hub, stream, lambda: _less(self._greeting, who))
         # A task of its own: gRPC would tell the other end nothing of one of its own that is cut.
@@ -110,6 +123,31 @@ class Server:
             await asyncio.wait([work])
         finally:
             work.cancel()  # the other end has gone
+            _less(self._heard, place)
+
+
+class _Unserved(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
+    """Notes who asks for methods that there aren't: with a good certificate, so it isn't a scan."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def service(self, details: Any) -> Any:
+        """Return what answers, as gRPC calls it."""
+        method = str(details.method)
+
+        async def refuse(requests: AsyncIterator[bytes], context: Any) -> None:
+            try:
+                who = ", ".join(peer_certificate(context).names)
+            except FedmodelError:
+                who = "?"
+            why = f"asked for {method[:_SHOWN]}, which isn't served"
+            self._notes.add("link-refused", who, address(context), why)
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED, "nothing of that name is served here"
+            )
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _stream_of(context: Any, certificate: Certificate, cut: Callable[[], object]) -> Stream:

@@ -78,19 +78,19 @@ def short_papers(consortium: Consortium, home: PartyHome, start: datetime, days:
 class Line:
     """A stream to a hub."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Any) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Any, method: str = METHOD) -> None:
         self._loop = loop
         self._channel = channel
-        self._call = channel.stream_stream(METHOD)()
+        self._call = channel.stream_stream(method)()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_WAIT)
 
-    def another(self) -> "Line":
+    def another(self, method: str = METHOD) -> "Line":
         """Return another stream of the same connection."""
 
         async def made() -> Line:
-            return Line(self._loop, self._channel)
+            return Line(self._loop, self._channel, method)
 
         return self._do(made())
 

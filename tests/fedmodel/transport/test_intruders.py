@@ -209,3 +209,14 @@ def test_a_greeting_that_was_changed_since_it_was_signed_is_refused(world: World
         assert "isn't signed by the key" in line.ended()
     assert "isn't signed by the key" in world.refused()
     world.check_round()
+
+
+@pytest.mark.parametrize("method", ["/fedmodel.Link/Other", "/grpc.health.v1.Health/Check"])
+def test_who_asks_for_what_isnt_served_is_noted(method: str, world: World) -> None:
+    with world.dialling(world.papers["north"]) as line:
+        other = line.another(method)
+        assert other.ended() == "UNIMPLEMENTED: nothing of that name is served here"
+        assert world.refused().endswith(f"at 127.0.0.1: asked for {method}, which isn't served")
+        line.cancel()
+    world.check_round()
+    world.coordinator.refusals.clear()  # of the first stream, which went without a greeting
