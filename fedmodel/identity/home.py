@@ -24,6 +24,7 @@ from fedmodel.errors import (
     ConfigError,
     FedmodelError,
     LedgerError,
+    OutdatedError,
     PurposeError,
 )
 from fedmodel.identity.certificates import (
@@ -48,6 +49,7 @@ from fedmodel.seeds import Entropy
 __all__ = ["PartyHome"]
 
 _RENEWAL = "renewal"
+_LOCK = ".home.lock"
 _REQUEST, _CERTIFICATE, _ROSTER, _PARTY = (
     "request.json",
     "certificate.pem",
@@ -223,6 +225,17 @@ class PartyHome(HomeFolder):
                 party's key was taken back: its subclasses say which.
             EquivocationError: when it was exchanged for another one of the same version.
         """
+        lock = self.folder / _LOCK
+        try:
+            return self._relied_on()
+        except OutdatedError:
+            if not lock.exists():
+                raise
+            # Another process may be in the midst of taking over the next one.
+            with _files.locked(lock, write=False):
+                return self._relied_on()
+
+    def _relied_on(self) -> SignedRoster:
         roster, known = self.roster(), read_trust(self.folder / TRUST)
         if roster is None or known is None:
             raise ConfigError(
@@ -280,7 +293,7 @@ class PartyHome(HomeFolder):
             raise ConfigError("a certificate needs a roster first; take it over with roster=PATH")
         now = self._clock()
         try:
-            with _files.locked(self.folder / ".home.lock", write=True):
+            with _files.locked(self.folder / _LOCK, write=True):
                 self._settle()
                 place = self._checked(known, certificate, now, confirmed=confirmed)
                 if roster is not None:

@@ -1,6 +1,7 @@
 """Folders of parties and of a consortium: whole or not there, and what they take over."""
 
 import shutil
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from fedmodel.identity.handed import request_in, signed_roster_in
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.keyfile import kept_secret
 from fedmodel.identity.register import Consortium
+from fedmodel.identity.trust import accept
 from fedmodel.ledger.site_state import SiteState
 from tests.fedmodel.identity.parties import NOW
 
@@ -250,6 +252,32 @@ def test_the_roster_that_is_relied_on_is_the_newest_and_good_now(world: World) -
     world.clock.now = NOW + timedelta(days=90)
     with pytest.raises(ExpiredError):
         world.north.current_roster()
+
+
+def test_a_roster_that_is_just_taken_over_is_no_older_one_to_who_reads_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A running coordinator would let all its sites go: the highest version is written first."""
+    world.admit()
+    world.take(world.north)
+    with world.consortium.opened() as found:
+        world.consortium.save(found.revoke("south").issued(NOW))
+    between, read = threading.Event(), threading.Event()
+
+    def slow(*args: Any, **more: Any) -> None:
+        accept(*args, **more)
+        between.set()
+        read.wait(0.1)  # for as long as that is, the reader waits
+
+    monkeypatch.setattr("fedmodel.identity.home.accept", slow)
+    writing = threading.Thread(target=world.take, args=[world.north])
+    writing.start()
+    between.wait(60)
+    try:
+        assert world.north.current_roster().version == 2
+    finally:
+        read.set()
+        writing.join(60)
 
 
 def test_a_revoked_party_is_told(world: World) -> None:
