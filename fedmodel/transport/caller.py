@@ -222,8 +222,7 @@ class Caller:
             over=tuple(seq for seq in hello.standing.has if seq not in hub.open) if mine else (),
         )
         await self.connection.say(WelcomeFrame(), signed_greeting(welcome, config.signer.sign))
-        anew = ", as another process than before" if state.anew else ""
-        logger.info("site %s is here (%s)%s", self._name, self._stream.address, anew)
+        self._say_here(hello, anew=state.anew)
         waiting, self._waiting = self._waiting, None
         for departure, offset in waiting or ():
             self.connection.post(departure, offset)
@@ -235,6 +234,18 @@ class Caller:
             self.connection.post(departure, 0)
         else:
             self._waiting.append((departure, 0))
+
+    def _say_here(self, hello: Hello, *, anew: bool) -> None:
+        how = ", as another process than before" if anew else ""
+        logger.info("site %s is here (%s)%s", self._name, self._stream.address, how)
+        own = self._hub.config.sources
+        if hello.sources != own:
+            # Said now: it refuses the job, and that shows once all that are awaited are here.
+            logger.warning(
+                "site %s has other sources (%s…) than this coordinator (%s…), and refuses its job "
+                "for that; install the same fedmodel version everywhere",
+                self._name, hello.sources[:16], own[:16],
+            )  # fmt: skip
 
     def _source(self, key: bytes) -> Source[Reply]:
         hub, config, number = self._hub, self._hub.config, self.number

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmodel._paths import source_digest
 from fedmodel.errors import FedmodelError, IdentityError
 from fedmodel.identity import SigningKey
 from fedmodel.identity.signed_roster import SignedRoster
@@ -60,6 +61,7 @@ class HubConfig:
         most: bytes that a reply may have.
         grace: seconds that a site may be away before what it was asked has failed.
         told: is told of each refusal: event, who (by the certificate, or an address), and why.
+        sources: SHA-256 (hex) of the sources that this process runs.
         clock: tells the time, UTC.
         entropy: draws nonces.
     """
@@ -74,6 +76,7 @@ class HubConfig:
     most: int
     grace: float = 30.0
     told: Told = lambda event, who, why: None
+    sources: str = field(default_factory=source_digest)
     clock: Callable[[], datetime] = utc_now
     entropy: Entropy = field(default_factory=Entropy)
 

@@ -117,9 +117,9 @@ class Link:
 
         Args:
             stamp: of the order that it answers.
-            reply: that is on disk.
+            reply: on disk, unless all that it says is why there is no other.
         """
-        # It is on disk: where the link has ended, the next process sends it.
+        # Where the link has ended, the next process sends what is on disk.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._send, stamp, reply)
 

@@ -76,6 +76,7 @@ class Coordinator(Asker):
                 folder=folder,
                 most=1 << 34,
                 grace=_GRACE,
+                sources="0" * 64,
             )
         )
         hub.run_beside()

@@ -1,8 +1,10 @@
 """Link and hub over real gRPC and TLS on loopback: questions, cuts, and either end started anew."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,20 @@ def test_every_site_is_asked_and_answers(consortium: Consortium, coordinator: Co
         (1, "", b"one"),
         (2, "", b"two" * 3_000_000),
     ]
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_a_site_with_other_sources_is_named_before_it_is_asked_anything(
+    other: bool, consortium: Consortium, coordinator: Coordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    if other:
+        coordinator.hub.config = replace(coordinator.hub.config, sources="1" * 64)
+    with caplog.at_level(logging.INFO), Site(consortium.sites["north"], coordinator.address):
+        coordinator.wait_for(1)
+        wait_until(lambda: "site north is here" in caplog.text)
+        (got,) = coordinator.ask(b"x", [1])
+    assert told(got) == b"x"
+    assert ("site north has other sources (0000" in caplog.text) is other
 
 
 def test_who_never_came_fails_at_once_and_who_is_there_answers(

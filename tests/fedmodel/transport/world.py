@@ -76,6 +76,7 @@ class Coordinator:
                 most=most,
                 grace=grace,
                 told=lambda *told: self.refusals.append(told),
+                sources="0" * 64,
                 clock=clock,
             )
         )
