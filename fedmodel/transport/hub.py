@@ -168,14 +168,17 @@ class Hub:
             timeout: seconds after which it is no use any more; ``None``: there is no such time.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        # Here, for in the hub's thread all sites would wait for that.
-        digests = [digest_of(question.parts) for question in questions]
-        asked = self._ask(questions, digests, deadline)
-        future: Future[list[Answered]] = asyncio.run_coroutine_threadsafe(asked, self._loop)
+        asked: list[Future[Answered]] = []
         try:
-            return future.result()
+            for question in questions:
+                # Here, for in the hub's thread all sites would wait for that; and one by one, for
+                # the first is on its way while the next is hashed.
+                one = self._ask(question, digest_of(question.parts), deadline)
+                asked.append(asyncio.run_coroutine_threadsafe(one, self._loop))
+            return [future.result() for future in asked]
         except BaseException:  # an interruption: nobody waits for the replies any more
-            future.cancel()
+            for future in asked:
+                future.cancel()
             raise
 
     def present(self) -> frozenset[int]:
@@ -216,19 +219,18 @@ class Hub:
             settle(self._loop)
             self._loop.close()
 
-    async def _ask(
-        self, questions: Sequence[Question], digests: Sequence[str], deadline: float
-    ) -> list[Answered]:
-        hashed = zip(questions, digests, strict=True)
-        futures = [self._post(question, digest, deadline) for question, digest in hashed]
+    async def _ask(self, question: Question, digest: str, deadline: float) -> Answered:
+        seq, future = self._post(question, digest, deadline)
         try:
-            return list(await asyncio.gather(*futures))
+            return await future
         except asyncio.CancelledError:
-            for seq in [seq for seq, each in self.open.items() if each.future in futures]:
-                self.fail(seq, "nobody waits for it any more")
+            self.fail(seq, "nobody waits for it any more")
             raise
 
-    def _post(self, question: Question, digest: str, deadline: float) -> "asyncio.Future[Answered]":
+    def _post(
+        self, question: Question, digest: str, deadline: float
+    ) -> "tuple[int, asyncio.Future[Answered]]":
+        """Post an order, and return its number and what will be its answer."""
         now, member = time.monotonic(), question.member
         seq = self.outbox.next_seq()
         order = Order(
@@ -253,7 +255,7 @@ class Hub:
         if caller is not None:
             caller.post(departure)
         self._give_up_what_is_due(now)
-        return future
+        return seq, future
 
     def answer(self, member: int, stamp: Stamp, payload: memoryview) -> None:
         """Hand on a reply; what comes again, or too late, changes nothing.
