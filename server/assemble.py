@@ -19,6 +19,7 @@ from fedmodel.update import Vector
 from fedmodel.watch import UNWATCHED, Watch
 from server.coordinator import Coordinator, Reporter, Silent
 from server.ledger_memory import LedgerMemory
+from server.own_ledger import OwnLedger
 from server.untold import Untold
 
 __all__ = ["MOST_REFUSALS", "Known", "excluded_nodes", "make_coordinator"]
@@ -75,11 +76,16 @@ def make_coordinator(
 
     Raises:
         ModelError: if the starting weights are not the ones the job names.
-        RunFolderError: if the memory of the sites' ledgers can't be read.
+        RunFolderError: if the memory of the sites' ledgers, or its own ledger, can't be read.
     """
     learner = resident(job, performance)
+    # Without DP sites have no ledgers.
+    memory = (
+        LedgerMemory(known.memory, known.site_keys, known.copies)
+        if job.privacy.private
+        else LedgerMemory()
+    )
     distributed = job.privacy.mechanism == "distributed"
-    private = job.privacy.private
     return Coordinator(
         job=job,
         purpose=known.purpose,
@@ -90,10 +96,8 @@ def make_coordinator(
         named=learner.layout.named,
         from_named=learner.layout.from_named,
         evaluate=None if test is None else _evaluator(job, learner, test, watch),
-        # Without DP sites have no ledgers.
-        memory=LedgerMemory(known.memory, known.site_keys, known.copies)
-        if private
-        else LedgerMemory(),
+        memory=memory,
+        ledger=OwnLedger() if known.keys is None else OwnLedger.of(folder, known.keys, memory),
         keys=known.keys,
         exclude=known.exclude,
         refusals=None if known.home is None else RefusalLog(known.home, most=MOST_REFUSALS),

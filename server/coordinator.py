@@ -14,6 +14,7 @@ from fedmodel.runs import RunFolder, new_run
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from server.ledger_memory import LedgerMemory
+from server.own_ledger import OwnLedger
 from server.publishing import Published
 from server.untold import Untold
 
@@ -94,6 +95,7 @@ class Coordinator:
         from_named: the inverse.
         evaluate: public-test metrics of a vector, ``None`` without a public test set.
         memory: of the sites' ledgers.
+        ledger: its own, of this run.
         keys: its own, and the roster; needed where updates are hidden or sealed.
         rates: learning rate of each coordinate, float32 ``[trainable]``; needed where the
             coordinator takes the optimiser's steps (``privacy=distributed``).
@@ -117,6 +119,7 @@ class Coordinator:
     from_named: Callable[[dict[str, NDArray[Any]]], Vector] = lambda d: d["vector"]
     evaluate: Callable[[Vector], dict[str, float]] | None = None
     memory: LedgerMemory = field(default_factory=LedgerMemory)
+    ledger: OwnLedger = field(default_factory=OwnLedger)
     keys: CoordinatorKeys | None = None
     rates: Vector | None = None
     refusals: RefusalLog | None = None

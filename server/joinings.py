@@ -142,6 +142,10 @@ class Joinings:
         before, self._seen, self._strangers = self._exchange, now, set()
         self._exchange = make_exchange(self._c, reached, self._blame)
         self._joined = join(self._channel, self._c, self._exchange, refused)
+        voice = self._channel.voice
+        if voice is not None:
+            joining = self._exchange.joining
+            self._c.ledger.joined(joining, voice.members, self._joined, self._c.exclude)
         self._ever |= set(self.nodes)
         if before is not None:
             count = len(self.nodes)

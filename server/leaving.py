@@ -40,10 +40,13 @@ def interrupts(error: Exception) -> bool:
     return not isinstance(error, FedmodelError) or isinstance(error, RunFolderError)
 
 
-def leave(channel: Channel, coordinator: Coordinator, *, failed: bool) -> None:
+def leave(channel: Channel, coordinator: Coordinator, *, failed: bool) -> set[int]:
     """Tell every node that the run has ended, so that nothing stays reserved or kept for it.
 
     With a roster, who can't be told is written down, for the next contact.
+
+    Returns:
+        The nodes that have heard it.
 
     Raises:
         RunFolderError: when that can't be written, or the memory of ledgers.
@@ -66,6 +69,7 @@ def leave(channel: Channel, coordinator: Coordinator, *, failed: bool) -> None:
                 memory.note(answer.node, wire.decode_standing(answer.content))
     _keep_untold(channel, coordinator, told, failed=failed)
     memory.save()
+    return told
 
 
 def _known(channel: Channel, coordinator: Coordinator) -> list[int]:

@@ -10,7 +10,7 @@ from fedmodel import wire
 from fedmodel.errors import QuorumError, RunError, RunFolderError
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.runs import Checkpoint, KeptRound
-from fedmodel.update import Update, Vector, root_mean_square
+from fedmodel.update import Update, Vector, root_mean_square, vector_sha256
 from server.collect import Collected
 from server.coordinator import Coordinator, RunResult
 from server.optimizer import ServerOptimizer
@@ -36,6 +36,7 @@ class Progress:
         self.job = coordinator.job
         self.optimizer = ServerOptimizer(self.job.aggregation)
         self.vector: Vector = coordinator.initial
+        self._model: str | None = None  # SHA-256 of them, once it was asked for
         self.round = 0
         self.rows: list[dict[str, Any]] = []
         self.best_loss = math.inf
@@ -55,6 +56,7 @@ class Progress:
         if folder is None or last is None:
             return
         self.vector = self.c.from_named(last.parameters)
+        self._model = None
         if self.vector.size != self.c.initial.size:
             raise RunFolderError(
                 f"{folder.path}: the checkpoint has {self.vector.size} parameters, this job has "
@@ -157,17 +159,30 @@ class Progress:
         if got.mean is not None:
             self.applied += 1
             self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector)
+            self._model = None
             row |= got.mean.metrics
             row |= self.rounding(got)
         row |= self.evaluate()
         if got.mean is None and got.reason:
             row["reason"] = got.reason
+        self.note_result(got)
         row["failures"] = {str(node): f.reason for node, f in got.failures.items()}
         if got.blamed:
             row["blamed"] = {str(node): why for node, why in got.blamed.items()}
         self.rows.append(row)
         self.save()
         self.c.reporter.round_ended(self.round, row)
+
+    def note_result(self, got: Collected) -> None:
+        """Write down in the coordinator's ledger what came of the round."""
+        self.c.ledger.result(self.round, got, self.model, stopped=self.stopped is not None)
+
+    @property
+    def model(self) -> str:
+        """SHA-256 (hex) of the parameters."""
+        if self._model is None:
+            self._model = vector_sha256(self.vector)
+        return self._model
 
     def rounding(self, got: Collected) -> dict[str, float]:
         """Return the size of a mean update beside the step to which the sites rounded theirs."""

@@ -11,7 +11,6 @@ from typing import Any
 
 from fedmodel import tasks, wire
 from fedmodel.errors import FedmodelError, QuorumError
-from fedmodel.update import vector_sha256
 from fedmodel.wire import Content
 from fedmodel.wire.arrays import view
 from server.collect import Collected, collect_counts
@@ -85,6 +84,7 @@ class _Run:
             why = "agreed on before an interruption, and its sum lost; sites repeat no such round"
             row = {"round": progress.round, "updates": 0, "asked": 0, "lost": why}
             progress.rows.append(row)
+            progress.note_result(Collected(reason=why))
             progress.save()
 
     # -- one round -------------------------------------------------------------------------------
@@ -95,7 +95,8 @@ class _Run:
         number, vector = progress.round + 1, wire.pack(progress.vector)
         # The model as it is sent is the one that is kept meanwhile, not a second one.
         progress.vector = view(vector, "float32")
-        model = vector_sha256(progress.vector)
+        model = progress.model
+        self.c.ledger.asks("train", number, model, nodes)
         invitation = Invitation(
             round=number,
             nodes=nodes,
@@ -124,13 +125,17 @@ class _Run:
         got = self.joinings.too_few(needed, chosen) or self.train(chosen)
         self.joinings.note(got.failures)
         enough = got.mean is not None and got.updates >= needed
-        if not enough and self.joinings.due(number):
+        again = not enough and self.joinings.due(number)
+        skips = self.job.federation.below_quorum == "skip"
+        if again or (not enough and (got.budgets_spent or not skips)):
+            self.c.ledger.unfinished(number, got, progress.model)
+        if again:
             return
         if not enough and got.budgets_spent:
             why = f" ({got.reason})" if got.reason else ""
             progress.stopped = f"privacy budgets are spent after round {progress.round}{why}"
             return
-        if not enough and self.job.federation.below_quorum == "stop":
+        if not enough and not skips:
             error = QuorumError(_below(number, got, f"{needed} are needed ({key})", asked))
             fine = len(set(chosen) - set(got.failures))
             raise lacking(error, got.failures.values(), fine=fine, needed=needed)
@@ -156,6 +161,11 @@ class _Run:
             else:
                 self.play()
 
+    def end(self, told: set[int], *, failed: bool) -> None:
+        """Write down that the run has ended, and which nodes have heard of it."""
+        progress = self.progress
+        self.c.ledger.ended(progress.round, progress.model, told, failed=failed)
+
     def publish(self) -> None:
         """Ask the nodes, once, how the last model does on their own test rows.
 
@@ -166,11 +176,13 @@ class _Run:
         if self.joinings.due(progress.round + 1):
             self.joinings.renew(progress.round)
         nodes = self.joinings.nodes
-        vector, model = wire.pack(progress.vector), vector_sha256(progress.vector)
+        vector, model = wire.pack(progress.vector), progress.model
+        self.c.ledger.asks("evaluate", progress.round, model, nodes)
         orders = {node: self.order(node, progress.round, vector, model) for node in nodes}
         answers = self.channel.ask("evaluate", orders, "evaluate", Moment(progress.round))
         size = len(tasks.of(self.job.model.task).counted(self.job.model.labels).names)
         counts, failures = collect_counts(answers, nodes, size, standing_noted(self.c))
+        self.c.ledger.evaluated(progress.round, model, nodes, failures)
         progress.publish(counts, {node: failure.reason for node, failure in failures.items()})
 
 
@@ -208,17 +220,21 @@ def run(channel: Channel, coordinator: Coordinator) -> RunResult:
             )  # fmt: skip
             raise
         try:
-            leave(channel, coordinator, failed=True)
+            state.end(leave(channel, coordinator, failed=True), failed=True)
         except (FedmodelError, OSError) as error:
             logger.warning("the end of the failed run couldn't be told and kept: %s", error)
         raise
-    leave(channel, coordinator, failed=False)
+    state.end(leave(channel, coordinator, failed=False), failed=False)
     return result
 
 
 def _play(state: _Run) -> RunResult:
     coordinator, progress = state.c, state.progress
     progress.restore()
+    if coordinator.keys is not None:
+        coordinator.ledger.started(
+            coordinator.job, coordinator.keys, progress.round, progress.model
+        )
     progress.finish_kept()
     left = progress.round < coordinator.job.train.rounds and progress.stopped is None
     if left or progress.publication_is_due:

@@ -20,7 +20,7 @@ from fedmodel.ledger.entries import (
 )
 from fedmodel.ledger.ledger import Ledger, Snapshot
 from fedmodel.ledger.mechanism import Mechanism
-from fedmodel.ledger.owner import Owner
+from fedmodel.ledger.owner import SiteOwner
 from fedmodel.ledger.request import Request, part_of
 
 __all__ = [
@@ -32,12 +32,12 @@ __all__ = [
     "Ledger",
     "Mechanism",
     "OpenEntry",
-    "Owner",
     "Part",
     "RepeatEntry",
     "Request",
     "Reservation",
     "ReserveEntry",
+    "SiteOwner",
     "Snapshot",
     "SpendEntry",
     "TornEntry",

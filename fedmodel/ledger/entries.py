@@ -5,7 +5,6 @@ Every entry carries 128 random bits: a tree head, which others see, is a hash ov
 without them its reader could guess what a line says and compare.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -14,10 +13,10 @@ from fedmodel.accounting.spends import Adjacency, Kind, Spend
 from fedmodel.errors import ConfigError
 from fedmodel.job import Unit
 from fedmodel.ledger.fields import real, require_counts, require_reals
+from fedmodel.ledger.line import Line, Torn
 from fedmodel.ledger.mechanism import Mechanism, require_fits
 
 __all__ = [
-    "FIRST",
     "SCHEMA",
     "AbortEntry",
     "DatasetEntry",
@@ -33,34 +32,19 @@ __all__ = [
 ]
 
 SCHEMA: Literal["fedmodel.ledger/3"] = "fedmodel.ledger/3"
-FIRST = "0" * 64  # stands for the hash of the line before the first
-_EVIDENCE = 1024  # bytes of a torn line that are kept; the hash is of all
 
 Schema: TypeAlias = Literal["fedmodel.ledger/2", "fedmodel.ledger/3"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
-    """What every line has.
+class _Line(Line):
+    """What every line of a site's ledger has.
 
     Args:
         schema: of the line that it is written in, or was read from.
-        seq: 0, 1, 2, …
-        prev: SHA-256 (hex) of the line before, without its newline; of the first, 64 zeros.
-        nonce: 128 random bits, hex.
-        time: when it was written, by the site's clock, UTC.
     """
 
     schema: Schema = SCHEMA
-    seq: int = 0
-    prev: str = FIRST
-    nonce: str = "0" * 32
-    time: str = "1970-01-01T00:00:00Z"
-
-    def __post_init__(self) -> None:
-        config.require_hex("prev", self.prev, 64)
-        config.require_hex("nonce", self.nonce, 32)
-        config.require_time(self.time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +66,7 @@ class OpenEntry(_Line):
     dataset: str
 
     def __post_init__(self) -> None:
-        _Line.__post_init__(self)
+        Line.__post_init__(self)
         config.require_hex("key", self.key, 64)
 
 
@@ -110,7 +94,7 @@ class DatasetEntry(_Line):
     removed: int | None
 
     def __post_init__(self) -> None:
-        _Line.__post_init__(self)
+        Line.__post_init__(self)
         config.require_hex("root", self.root, 64)
         require_counts(self, "rows", "patients", "added", "removed")
 
@@ -181,7 +165,7 @@ class ReserveEntry(_Line):
     code: str
 
     def __post_init__(self) -> None:
-        _Line.__post_init__(self)
+        Line.__post_init__(self)
         config.require_hex("job", self.job, 64)
         require_reals(self, "epsilon", "delta")
         _require_said(self, *self.parts)
@@ -230,7 +214,7 @@ class SpendEntry(_Line):
     given_up: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
-        _Line.__post_init__(self)
+        Line.__post_init__(self)
         config.require_hex("job", self.job, 64)
         require_reals(self, "rate", "noise_multiplier", "clip", "delta")
         require_counts(self, "reservation", "round", "attempt")
@@ -268,7 +252,7 @@ class RepeatEntry(_Line):
     attempt: int
 
     def __post_init__(self) -> None:
-        _Line.__post_init__(self)
+        Line.__post_init__(self)
         config.require_hex("job", self.job, 64)
         require_counts(self, "reservation", "round", "attempt")
 
@@ -290,7 +274,7 @@ class _End(_Line):
     by: Literal["site", "operator"]
 
     def __post_init__(self) -> None:
-        _Line.__post_init__(self)
+        Line.__post_init__(self)
         config.require_hex("job", self.job, 64)
         require_counts(self, "reservation")
 
@@ -310,31 +294,10 @@ class AbortEntry(_End):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TornEntry(_Line):
-    """What an append that crashed has left; nothing was spent by it.
+class TornEntry(Torn):
+    """What an append that crashed has left; nothing was spent by it."""
 
-    Args:
-        type: ``torn``.
-        size: in bytes.
-        sha256: of all of them.
-        start: hex of the first ones.
-    """
-
-    type: Literal["torn"] = "torn"
-    size: int
-    sha256: str
-    start: str
-
-    def __post_init__(self) -> None:
-        _Line.__post_init__(self)
-        config.require_hex("sha256", self.sha256, 64)
-        require_counts(self, "size")
-
-    @classmethod
-    def of(cls, tail: bytes) -> "TornEntry":
-        """Return the entry that keeps what a file had after its last newline."""
-        sha256 = hashlib.sha256(tail).hexdigest()
-        return cls(size=len(tail), sha256=sha256, start=tail[:_EVIDENCE].hex())
+    schema: Schema = SCHEMA
 
 
 Entry: TypeAlias = (

@@ -17,20 +17,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from fedmodel import _files
 from fedmodel.errors import FedmodelError, LedgerError, ProtocolError, RollbackError
 from fedmodel.ledger import merkle
-from fedmodel.ledger.book import Book
-from fedmodel.ledger.entries import FIRST, Entry, TornEntry
-from fedmodel.ledger.lines import decode, encode
+from fedmodel.ledger.form import Form, Sums
+from fedmodel.ledger.line import FIRST, Line
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.seeds import Entropy
 
-__all__ = ["Journal", "utc_now"]
+__all__ = ["Journal", "Writer", "utc_now"]
 
-E = TypeVar("E", bound=Entry)
+E = TypeVar("E", bound=Line)
+B = TypeVar("B", bound=Sums)
+T = TypeVar("T", bound=Line)
 
 
 def utc_now() -> str:
@@ -38,7 +39,7 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Journal:
+class Journal(Generic[E, B]):
     """A ledger's file and what was read of it. Its attributes are valid inside a ``with`` block.
 
     What was read and checked once isn't read again until the file changes: a round costs the same
@@ -46,14 +47,20 @@ class Journal:
 
     Args:
         path: of the file; the first writer makes it and its folder.
+        form: of its lines.
         entropy: of the nonces.
         clock: tells the time.
     """
 
     def __init__(
-        self, path: Path, entropy: Entropy | None = None, clock: Callable[[], str] = utc_now
+        self,
+        path: Path,
+        form: Form[E, B],
+        entropy: Entropy | None = None,
+        clock: Callable[[], str] = utc_now,
     ) -> None:
         self.path = path
+        self.form = form
         self._entropy = entropy or Entropy()
         self._clock = clock
         self._known = merkle.Tree()  # what is read must begin like this
@@ -61,8 +68,8 @@ class Journal:
         self._forget()
 
     def _forget(self) -> None:
-        self.entries: list[Entry] = []
-        self.book = Book()
+        self.entries: list[E] = []
+        self.book = self.form.book()
         self._tree = merkle.Tree()
         self.last = FIRST
         self._seen = bytearray()  # the whole lines that were read and checked
@@ -160,10 +167,10 @@ class Journal:
             "was spent"
         )
 
-    def _parse(self, line: bytes) -> Entry:
+    def _parse(self, line: bytes) -> E:
         number = len(self.entries) + 1
         try:
-            entry = decode(line)
+            entry = self.form.decode(line)
             if entry.seq != len(self.entries) or entry.prev != self.last:
                 raise LedgerError(
                     f"it doesn't follow the line before it: expected entry {number - 1}, got "
@@ -175,16 +182,16 @@ class Journal:
             raise LedgerError(f"{self.path}, line {number}: {error}") from error
         return entry
 
-    def _whole(self, tail: bytes) -> Entry | None:
+    def _whole(self, tail: bytes) -> E | None:
         """Return the entry of a last line that lacks nothing but its newline."""
         try:
             # No proper prefix of a canonical JSON object is one, so a cut line never passes.
-            decode(tail)
+            self.form.decode(tail)
         except FedmodelError:
             return None
         return self._parse(tail)
 
-    def _note(self, entry: Entry, line: bytes) -> None:
+    def _note(self, entry: E, line: bytes) -> None:
         self.book.count(entry)
         self.entries.append(entry)
         self._tree.append(merkle.leaf_hash(line))
@@ -193,7 +200,7 @@ class Journal:
     # -- writing ---------------------------------------------------------------------------------
 
     @contextmanager
-    def writing(self) -> Iterator["Writer"]:
+    def writing(self) -> Iterator["Writer[E, B]"]:
         """Bring the attributes up to date and keep everybody else out meanwhile.
 
         Raises:
@@ -219,7 +226,7 @@ class Journal:
             "entry; make room or repair the disk, then start again"
         )
 
-    def _stamped(self, entry: E) -> E:
+    def _stamped(self, entry: T) -> T:
         return replace(
             entry,
             seq=len(self.entries),
@@ -229,10 +236,10 @@ class Journal:
         )
 
 
-class Writer:
+class Writer(Generic[E, B]):
     """What a journal is appended to by, while it is locked."""
 
-    def __init__(self, journal: Journal, file: _files.LockedFile) -> None:
+    def __init__(self, journal: Journal[E, B], file: _files.LockedFile) -> None:
         self._journal = journal
         self._file = file
 
@@ -248,9 +255,9 @@ class Writer:
             self._file.cut(len(self._journal._seen))
         except OSError as error:
             raise self._journal.cannot_write(error) from error
-        self.append(TornEntry.of(tail))
+        self.append(self._journal.form.torn(tail))
 
-    def append(self, entry: E) -> E:
+    def append(self, entry: T) -> T:
         """Write an entry; return it as written, once it is on disk.
 
         Raises:
@@ -258,7 +265,7 @@ class Writer:
             ConfigError: when it has no canonical form; nothing is written then.
         """
         stamped = self._journal._stamped(entry)
-        line = encode(stamped)
+        line = self._journal.form.encode(stamped)
         self._put(stamped, line, line + b"\n")
         return stamped
 
@@ -274,7 +281,7 @@ class Writer:
         except OSError as error:
             raise self._journal.cannot_write(error) from error
 
-    def _put(self, entry: Entry, line: bytes, data: bytes) -> None:
+    def _put(self, entry: Any, line: bytes, data: bytes) -> None:
         journal = self._journal
         journal.book.check(entry)
         journal._stamp = None  # until all went well

@@ -1,12 +1,11 @@
 """A site's ledger of one dataset: reserve, spend, give back."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmodel.accounting.spends import Spend
-from fedmodel.errors import BudgetError, ConfigError, RefusedError, RollbackError
+from fedmodel.errors import BudgetError, RefusedError
 from fedmodel.ledger.book import Book, Reservation
 from fedmodel.ledger.caps import Caps, Charge, without
 from fedmodel.ledger.entries import (
@@ -17,16 +16,21 @@ from fedmodel.ledger.entries import (
     Part,
     RepeatEntry,
     SpendEntry,
+    TornEntry,
 )
 from fedmodel.ledger.fields import real
-from fedmodel.ledger.journal import Journal, Writer, utc_now
-from fedmodel.ledger.lines import encode
-from fedmodel.ledger.owner import Owner
+from fedmodel.ledger.form import Form
+from fedmodel.ledger.journal import Journal, utc_now
+from fedmodel.ledger.lines import decode, encode
+from fedmodel.ledger.owner import SiteOwner
 from fedmodel.ledger.request import Request
+from fedmodel.ledger.signed import SignedJournal
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.seeds import Entropy
 
 __all__ = ["Ledger", "Snapshot"]
+
+_FORM = Form(encode=encode, decode=decode, torn=TornEntry.of, book=Book)
 
 Within = Callable[[Sequence[Spend], Sequence[Spend]], Sequence[Spend]]
 
@@ -58,7 +62,7 @@ class Ledger:
     def __init__(
         self,
         path: Path | str,
-        owner: Owner | None = None,
+        owner: SiteOwner | None = None,
         caps: Caps | None = None,
         *,
         entropy: Entropy | None = None,
@@ -67,10 +71,8 @@ class Ledger:
         self.path = Path(path)
         self.owner = owner
         self.caps = caps or Caps()
-        self._clock = clock
-        self._journal = Journal(self.path, entropy, clock)
-        self._head: TreeHead | None = None
-        self._checked = False  # against the tree head beside it
+        self._journal = Journal(self.path, _FORM, entropy, clock)
+        self._signed = SignedJournal(self._journal, owner, clock)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -83,7 +85,7 @@ class Ledger:
             LedgerError: naming the first line that isn't as it should be.
             RollbackError: when it lacks entries that it once had.
         """
-        with self._reading():
+        with self._signed.reading():
             return tuple(self._journal.entries)
 
     def spends(self, run: str | None = None, job: str | None = None) -> list[Spend]:
@@ -92,22 +94,22 @@ class Ledger:
 
     def book(self) -> Book:
         """Return what the entries add up to. It isn't yours to change."""
-        with self._reading():
+        with self._signed.reading():
             return self._journal.book
 
     def text(self) -> bytes:
         """Return the file's whole lines, checked: a copy to keep elsewhere."""
-        with self._reading():
+        with self._signed.reading():
             return self._journal.text
 
     def snapshot(self) -> Snapshot:
         """Return text and book of the same moment: the file is read and its chain checked once."""
-        with self._reading():
+        with self._signed.reading():
             return Snapshot(self._journal.text, self._journal.book)
 
     def reservation(self, run: str, job: str) -> Reservation | None:
         """Return a run's open reservation."""
-        with self._reading():
+        with self._signed.reading():
             return self._journal.book.open_one(run, job)
 
     def check_extends(self, head: TreeHead) -> None:
@@ -120,7 +122,7 @@ class Ledger:
             ProtocolError: when the head isn't of this ledger, or isn't signed by its key.
             RollbackError: when the ledger is older than the head or was rewritten since.
         """
-        with self._reading():
+        with self._signed.reading():
             self._journal.check_extends(head)
 
     def prove(self, size: int) -> list[str]:
@@ -131,13 +133,7 @@ class Ledger:
         Raises:
             RollbackError: when it never had so many.
         """
-        with self._reading():
-            tree = self._journal.tree
-            if not 0 <= size <= len(tree):
-                raise RollbackError(
-                    f"{self.path} has {len(tree)} entries, but is asked about a head of {size}"
-                )
-            return [node.hex() for node in tree.proof(size)]
+        return self._signed.prove(size)
 
     def head(self) -> TreeHead:
         """Return the signed head of the ledger as it is now.
@@ -146,19 +142,14 @@ class Ledger:
             ConfigError: for a ledger that was opened without its owner.
             LedgerError: when the ledger can't be read, isn't valid or can't be written.
         """
-        with self._writing() as writer:
-            head = self._head
-            if head is None or head.size != len(self._journal.entries):
-                writer.sync()  # what others are told of must not be lost to a power cut
-                head = self._write_head()
-            return head
+        return self._signed.head()
 
     # -- writing ---------------------------------------------------------------------------------
 
     def note_dataset(self, found: DatasetEntry) -> DatasetEntry:
         """Write down which rows a run finds (see :mod:`fedmodel.ledger.commitment`)."""
         encode(found)
-        with self._writing() as writer:
+        with self._signed.writing() as writer:
             return writer.append(found)
 
     def reserve(self, terms: Request, *, run: str, job: str, code: str) -> Reservation:
@@ -183,7 +174,7 @@ class Ledger:
         """
         entry = terms.entry(run=run, job=job, code=code)
         encode(entry)  # all that can be wrong with it, before the file is touched
-        with self._writing() as writer:
+        with self._signed.writing() as writer:
             book = self._journal.book
             if (going_on := book.open_one(run, job)) is not None:
                 self._check_caps(run, ())  # the operator may have lowered them since
@@ -227,7 +218,7 @@ class Ledger:
             RefusedError: when the run holds no reservation (any more).
             LedgerError: when the ledger can't be read, isn't valid or can't be written.
         """
-        with self._writing() as writer:
+        with self._signed.writing() as writer:
             book = self._journal.book
             held = _drawn_on(book, run, job)
             given_up = self._check_beyond(held, part, within)
@@ -266,7 +257,7 @@ class Ledger:
             LedgerError: when the round wasn't spent, the ledger can't be read, isn't valid or
                 can't be written.
         """
-        with self._writing() as writer:
+        with self._signed.writing() as writer:
             book = self._journal.book
             entry = RepeatEntry(
                 reservation=_drawn_on(book, run, job).entry.seq,
@@ -285,7 +276,7 @@ class Ledger:
             job: SHA-256 (hex) of the job.
             failed: it didn't come to its end.
         """
-        with self._writing() as writer:
+        with self._signed.writing() as writer:
             held = self._journal.book.open_one(run, job)
             if held is not None:
                 end = AbortEntry if failed else GiveBackEntry
@@ -296,7 +287,7 @@ class Ledger:
 
         A run that is still going on can spend nothing more then.
         """
-        with self._writing() as writer:
+        with self._signed.writing() as writer:
             held = self._journal.book.open_ones(run)
             for each in held:
                 seq, job = each.entry.seq, each.entry.job
@@ -329,42 +320,6 @@ class Ledger:
         more = [held.charge(replace(spend, steps=beyond))]
         self._check_caps(run, more, [held.charge(s) for s in given_up])
         return tuple(Part.of(s, held.mechanism(s.kind) or part.mechanism) for s in given_up)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._journal.reading():
-            self._check_head()
-            yield
-
-    @contextmanager
-    def _writing(self) -> Iterator[Writer]:
-        owner = self._require_owner()
-        with self._journal.writing() as writer:
-            self._check_head()
-            opened, before = self._journal.book.opened, len(self._journal.entries)
-            if opened is None:
-                writer.append(owner.opening())
-            else:
-                owner.check_own(opened, self.path)
-            yield writer
-            if len(self._journal.entries) != before:
-                self._write_head()
-
-    def _require_owner(self) -> Owner:
-        if self.owner is None:
-            raise ConfigError("this ledger was opened for reading; to write, give its owner")
-        return self.owner
-
-    def _check_head(self) -> None:
-        if self.owner is not None and not self._checked:
-            self.owner.check_head(self._journal)
-            self._checked = True
-
-    def _write_head(self) -> TreeHead:
-        owner = self._require_owner()
-        self._head = owner.sign(self._journal, self._clock())
-        owner.write_head(self._head)
-        return self._head
 
 
 def _drawn_on(book: Book, run: str, job: str) -> Reservation:

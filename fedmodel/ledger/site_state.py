@@ -27,7 +27,7 @@ from fedmodel import _files
 from fedmodel.errors import ConfigError, DataError, LedgerError
 from fedmodel.identity import SigningKey, kept_secret
 from fedmodel.identity.keyfile import Kind
-from fedmodel.ledger import DatasetEntry, Ledger, Owner
+from fedmodel.ledger import DatasetEntry, Ledger, SiteOwner
 from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.commitment import Commitment, Leaves, commit
 from fedmodel.runs import run_folder_name
@@ -125,7 +125,7 @@ class SiteState:
             ConfigError: for a name that can't name a file.
             LedgerError: when the site's key can't be read or written.
         """
-        owner = Owner(
+        owner = SiteOwner(
             signer=self.key,
             site=self.site,
             dataset=dataset_name(dataset),

@@ -157,6 +157,16 @@ class RunFolder:
         """File of the sites' ledger heads, as the coordinator has seen them."""
         return self.path / "heads.json"
 
+    @property
+    def own_ledger(self) -> Path:
+        """The coordinator's own ledger of the run."""
+        return self.path / "coordinator.jsonl"
+
+    @property
+    def own_head(self) -> Path:
+        """File of the last tree head that the coordinator has signed of it."""
+        return self.path / "coordinator-head.json"
+
     def ledger(self, party: str) -> Path:
         """Return the path of a party's spend ledger (or of a copy, if it is kept elsewhere)."""
         return self.path / "ledger" / f"{party}.jsonl"

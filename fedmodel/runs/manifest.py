@@ -13,10 +13,10 @@ from fedmodel.job import Job
 from fedmodel.runs.files import read_record
 from fedmodel.runs.names import new_run
 
-__all__ = ["RUN_SCHEMA", "Machine", "Manifest", "manifest_of"]
+__all__ = ["RUN_SCHEMA", "Machine", "Manifest", "manifest_of", "packages"]
 
 RUN_SCHEMA = "fedmodel.run/1"
-_PACKAGES = ("torch", "transformers", "opacus", "peft", "flwr", "dp-accounting")
+_PACKAGES = ("torch", "transformers", "opacus", "peft", "flwr", "dp-accounting", "numpy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,11 @@ class Manifest:
         return made
 
 
+def packages() -> dict[str, str]:
+    """Return the versions, by name, of the packages that decide what a run computes."""
+    return {package: version(package) for package in _PACKAGES}
+
+
 def manifest_of(
     name: str,
     job: Job,
@@ -107,7 +112,7 @@ def manifest_of(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         fedmodel=version("fedmodel"),
         python=platform.python_version(),
-        packages={package: version(package) for package in _PACKAGES},
+        packages=packages(),
         machine=Machine(cpus=os.cpu_count(), platform=platform.platform()),
         job_sha256=job.sha256,
         rows_sha256=rows_sha256,

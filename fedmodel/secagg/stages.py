@@ -42,6 +42,16 @@ class Stages:
         return tuple(self._consents)
 
     @property
+    def consents(self) -> dict[int, str]:
+        """Signatures (hex) of who has agreed to the sum, by number."""
+        return {n: self._consents[n].signature for n in sorted(self._consents)}
+
+    @property
+    def vectors(self) -> dict[int, str]:
+        """SHA-256 (hex) of the survivors' masked vectors, as they have signed them, by number."""
+        return {n: self._pledges[n].vector for n in self.survivors}
+
+    @property
     def spoilt(self) -> bool:
         """Whether so many have agreed to this sum that the others are too few for another one."""
         return len(self.manifest.cohort) - len(self._consents) < self.manifest.survivors

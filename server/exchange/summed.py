@@ -84,6 +84,7 @@ class Summed:
             agreement=agreement, members=keys.roster.keys, sign=keys.signer.sign, blame=blame
         )
         self._folder = coordinator.folder
+        self._ledger = coordinator.ledger
         self._begun = self._folder.begun() if self._folder else Begun()
         # What sites say of rounds that this coordinator hasn't begun to unmask isn't believed.
         self._latest = reached + 1 if self._begun.round == reached + 1 else reached
@@ -179,6 +180,7 @@ class Summed:
             )
         except QuorumError as error:
             raise _TooFewError(str(error)) from error
+        self._ledger.opens(attempt)
         legs.begin(invitation.round, number, lambda: attempt.short)
         try:
             legs.play("query.open", legs.nodes(cohort), attempt.open_for, attempt.take_shares)
@@ -193,6 +195,7 @@ class Summed:
             attempt.close_consents()
             if self._folder is not None:
                 self._folder.keep_attempt(stored(attempt))
+            self._ledger.unmasks(attempt)
         except QuorumError as error:
             # Who has consented goes into no further attempt of this round.
             blame.agreed(attempt.consented)

@@ -1,0 +1,91 @@
+"""Lines of a coordinator's ledger, and what they add up to: canonical JSON (RFC 8785), one each."""
+
+from typing import Any
+
+from fedmodel import config
+from fedmodel.errors import ConfigError, LedgerError
+from fedmodel.ledger import coordinator_entries as entries
+from fedmodel.ledger.coordinator_entries import SCHEMA, CoordinatorEntry, RunEntry
+from fedmodel.ledger.form import Form
+
+__all__ = ["FORM", "CoordinatorBook", "decode", "encode"]
+
+_LONGEST = 1 << 22  # bytes; a manifest of 10,000 sites has some 700 kB
+_TYPES: dict[str, type[CoordinatorEntry]] = {
+    "run": entries.RunEntry,
+    "start": entries.StartEntry,
+    "joining": entries.JoiningEntry,
+    "round": entries.RoundEntry,
+    "attempt": entries.AttemptEntry,
+    "unmask": entries.UnmaskEntry,
+    "result": entries.ResultEntry,
+    "evaluation": entries.EvaluationEntry,
+    "end": entries.EndEntry,
+    "torn": entries.CoordinatorTornEntry,
+}
+
+
+class CoordinatorBook:
+    """What is known after some entries: that there is one beginning."""
+
+    def __init__(self) -> None:
+        self.opened: RunEntry | None = None
+
+    def check(self, entry: CoordinatorEntry) -> None:
+        """Check that an entry can stand where it does.
+
+        Raises:
+            LedgerError: for a second beginning, or anything before the first.
+        """
+        if entry.type != "torn" and (entry.type == "run") == (self.opened is not None):
+            raise LedgerError(
+                "a coordinator's ledger has one entry 'run', its first, "
+                f"got '{entry.type}' {'after' if self.opened else 'before'} it"
+            )
+
+    def count(self, entry: CoordinatorEntry) -> None:
+        """Take in an entry that was checked."""
+        if isinstance(entry, RunEntry):
+            self.opened = entry
+
+
+def encode(entry: CoordinatorEntry) -> bytes:
+    """Return an entry's line, without its newline.
+
+    Raises:
+        ConfigError: when it has none, or one that is too long to be read.
+    """
+    return _sized(config.canonical(entry))
+
+
+def decode(line: bytes) -> CoordinatorEntry:
+    """Return the entry of a line.
+
+    Raises:
+        ConfigError: unless the line is, byte for byte, what :func:`encode` makes of an entry.
+    """
+    return config.parse(_built, _sized(line))
+
+
+def _built(mapping: Any) -> CoordinatorEntry:
+    named = mapping if isinstance(mapping, dict) else {}
+    type_ = named.get("type")
+    if named.get("schema") != SCHEMA:
+        raise ConfigError(
+            f"its schema is {named.get('schema')!s:.40}, expected {SCHEMA}: it isn't a "
+            "coordinator's ledger, or a newer fedmodel has written it; install that one"
+        )
+    if not isinstance(type_, str) or type_ not in _TYPES:
+        raise ConfigError(f"expected an entry of type {' or '.join(_TYPES)}, got {type_!s:.40}")
+    return config.build(_TYPES[type_], named)
+
+
+def _sized(line: bytes) -> bytes:
+    if len(line) > _LONGEST:
+        raise ConfigError(f"it has {len(line)} bytes, and an entry at most {_LONGEST}")
+    return line
+
+
+FORM: Form[CoordinatorEntry, CoordinatorBook] = Form(
+    encode=encode, decode=decode, torn=entries.CoordinatorTornEntry.of, book=CoordinatorBook
+)
