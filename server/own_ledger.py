@@ -46,6 +46,7 @@ class OwnLedger:
         ledger: to write to; ``None``: nothing is kept.
         members: numbers of all sites in the roster.
         memory: of the sites' ledgers: where each stood when it last answered.
+        folder: of the run, for the rosters that it is played by.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class OwnLedger:
         ledger: CoordinatorLedger | None = None,
         members: Iterable[int] = (),
         memory: LedgerMemory | None = None,
+        folder: RunFolder | None = None,
     ) -> None:
         self._ledger = ledger
+        self._folder = folder
         self._members = frozenset(members)
         self._memory = memory or LedgerMemory()
         self._nodes: dict[int, int] = {}
@@ -72,7 +75,7 @@ class OwnLedger:
             LedgerError: when it is there, and can't be read or isn't valid.
         """
         owner = CoordinatorOwner(signer=keys.signer, head=folder.own_head, run=folder.run)
-        made = cls(CoordinatorLedger(folder.own_ledger, owner), keys.roster.keys, memory)
+        made = cls(CoordinatorLedger(folder.own_ledger, owner), keys.roster.keys, memory, folder)
         made._go_on()
         return made
 
@@ -85,7 +88,7 @@ class OwnLedger:
     # -- what is noted ---------------------------------------------------------------------------
 
     def started(self, job: Job, keys: CoordinatorKeys, round_: int, model: str) -> None:
-        """Note that the coordinator starts.
+        """Note that the coordinator starts, and keep the roster that it goes by.
 
         Args:
             job: of the run.
@@ -94,6 +97,8 @@ class OwnLedger:
             model: SHA-256 (hex) of the parameters that it goes on from.
         """
         roster = keys.roster
+        if self._folder is not None:
+            self._folder.keep_roster(roster.sha256, roster.to_json())
         self._note(
             StartEntry(
                 job=config.to_mapping(job),

@@ -167,6 +167,20 @@ class RunFolder:
         """File of the last tree head that the coordinator has signed of it."""
         return self.path / "coordinator-head.json"
 
+    def keep_roster(self, sha256: str, text: bytes) -> None:
+        """Keep a roster that the run is played by; one that is kept already is left as it is.
+
+        Args:
+            sha256: of the roster (hex): its name in ledgers.
+            text: of its file.
+
+        Raises:
+            RunFolderError: if it can't be written.
+        """
+        path = self.path / "rosters" / f"{sha256}.json"
+        if not path.exists():
+            write_atomic(path, text)
+
     def ledger(self, party: str) -> Path:
         """Return the path of a party's spend ledger (or of a copy, if it is kept elsewhere)."""
         return self.path / "ledger" / f"{party}.jsonl"

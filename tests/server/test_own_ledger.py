@@ -1,5 +1,6 @@
 """The coordinator's own ledger of a run: what is in it, and that it is there in time."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from flwr.app import RecordDict
 
 from fedmodel import _files, _hazmat, config
 from fedmodel.errors import BudgetError, LedgerError, QuorumError, RefusedError
+from fedmodel.identity.signed_roster import read_roster
 from fedmodel.ledger.coordinator_entries import (
     AttemptEntry,
     CoordinatorEntry,
@@ -74,6 +76,21 @@ def test_a_run_is_written_down_from_its_start_to_its_end(tmp_path: Path) -> None
     assert len(set(models)) == 3
     assert [given.member for given in end.told] == [n - 1 for n in NODES]
     assert not end.failed
+
+
+def test_the_roster_that_a_start_names_lies_in_the_run_folder(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run")
+    played(folder, Sites(job_of()))
+    (start,) = of_type(folder, StartEntry)
+    (kept,) = (folder.path / "rosters").iterdir()
+    assert kept.name == f"{start.roster}.json"
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == start.roster
+    assert read_roster(kept.read_bytes()) == ROSTER
+    # Another start with another roster leaves the first one's where it is.
+    folder.keep_roster("a" * 64, b"{}")
+    folder.keep_roster(start.roster, b"{}")
+    assert len(list((folder.path / "rosters").iterdir())) == 2
+    assert read_roster(kept.read_bytes()) == ROSTER
 
 
 def test_a_sums_manifest_and_consents_can_be_checked_from_the_ledger_alone(tmp_path: Path) -> None:
