@@ -7,6 +7,7 @@
     │   ├── ConfigError            a key, a choice or a value in the configuration
     │   ├── DataError              a file, a column or a row of the data
     │   ├── ModelError             a model that is missing, unknown or unsuitable
+    │   ├── EvidenceError          what is to be verified: a folder or file that can't be read
     │   └── MissingExtraError      an optional package that isn't installed
     ├── UnavailableError    (3)    somebody can't be reached now; nothing need be changed: try again
     └── RunError            (1)    the job was understood, but failed or was refused
@@ -75,6 +76,10 @@ class DataError(UsageError):
 
 class ModelError(UsageError):
     """A model can't be found or isn't suitable for the job."""
+
+
+class EvidenceError(UsageError):
+    """What is to be verified isn't there, can't be read, or is of a version that isn't known."""
 
 
 class MissingExtraError(UsageError):

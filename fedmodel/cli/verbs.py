@@ -22,6 +22,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "write a run's model as a folder that others load",
     ),
     "budget": ("fedmodel.budget:main", "what sites have spent, hold and have left"),
+    "verify": (
+        "fedmodel.audit.verb:main",
+        "hold a run's records against one another and its promise, offline",
+    ),
     "provision": (
         "fedmodel.provision:main",
         "keys, certificates and the signed roster of a consortium",
@@ -35,7 +39,7 @@ VERBS: dict[str, tuple[str, str]] = {
 OPTIONS: dict[tuple[str, str], str] = {("budget", "--what-if"): "what_if"}
 # `--json` is the same as format=json.
 FLAGS: dict[tuple[str, str], str] = {
-    (verb, "--json"): "format=json" for verb in ("serve", "join", "site")
+    (verb, "--json"): "format=json" for verb in ("serve", "join", "site", "verify")
 }
 # Verbs whose several values for a key make several jobs (-m).
 SWEEPS = frozenset(["simulate"])
@@ -50,6 +54,7 @@ SENTENCES: dict[str, frozenset[str]] = {
     "join": frozenset(),
     "export": frozenset(["card.data", "card.license", "card.authors"]),
     "budget": frozenset(),
+    "verify": frozenset(),
     "provision": frozenset(["name", "why", "revoke"]),
     "site": frozenset(["job", "why", "name"]),
 }
@@ -89,6 +94,7 @@ TEXTS: dict[str, frozenset[str]] = {
     "join": frozenset(["site", "address", "passphrase"]),
     "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
+    "verify": frozenset(["run", "roster"]),
     "provision": frozenset(
         [
             *("home", "tls", "passphrase", "roster", "certificate", "request", "confirm"),
@@ -123,6 +129,7 @@ LISTS: dict[str, frozenset[str]] = {
     "join": frozenset(),
     "export": frozenset(),
     "budget": frozenset(),
+    "verify": frozenset(),
     "provision": frozenset(),
     "site": frozenset(),
 }

@@ -64,12 +64,17 @@ class Reservation:
                 f"a spend and its reservation must agree on the mechanism, expected {known}, got "
                 f"{entry.mechanism}"
             )
-        if min(self._after(entry).values(), default=0) < 0:
+        # Steps that go beyond what is held leave nothing, not less: only giving up can be too much.
+        if entry.given_up and min(self._after(entry).values(), default=0) < 0:
             raise LedgerError("it gives up steps that its reservation doesn't hold")
 
     def draw(self, entry: SpendEntry) -> None:
         """Count a spend that was checked."""
-        self._left = self._after(entry)
+        if entry.given_up:
+            self._left = self._after(entry)
+        else:  # a copy takes time where each round has a noise of its own
+            drawn = _steps(entry)
+            self._left[drawn] = max(0, self._left[drawn] - entry.steps)
         self._spent[_steps(entry)] += entry.steps
         self.spent.append(entry)
 

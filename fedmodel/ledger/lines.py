@@ -25,7 +25,7 @@ from fedmodel.ledger.entries import (
     TornEntry,
 )
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "of_a_newer_version"]
 
 _TWO = "fedmodel.ledger/2"
 _LONGEST = 1 << 20  # bytes; the longest that was ever written has a few thousand
@@ -125,9 +125,22 @@ def _form(mapping: Any) -> _Form:
     )
 
 
-def _advice(schema: str) -> str:
+def of_a_newer_version(line: bytes) -> bool:
+    """Return whether a line names a schema that is yet to come here."""
+    try:
+        mapping = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(mapping, dict) and _is_newer(str(mapping.get("schema")))
+
+
+def _is_newer(schema: str) -> bool:
     name, _, number = schema.rpartition("/")
-    if name == "fedmodel.ledger" and number.isdecimal() and int(number[:9]) > 3:
+    return name == "fedmodel.ledger" and number.isdecimal() and int(number[:9]) > 3
+
+
+def _advice(schema: str) -> str:
+    if _is_newer(schema):
         return (
             "A newer fedmodel has written it: install that one, or a newer one, here; nothing is "
             "spent from a ledger that can't be read"

@@ -1,0 +1,189 @@
+"""Evidence of a run: named parts and their bytes, wherever they lie, read only when asked for.
+
+Whoever hands it in is trusted with nothing: a name leads nowhere but into the evidence itself, only
+plain files are opened, no link is followed, and a part that is larger than its kind ever needs to
+be isn't read.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from fedmodel.errors import EvidenceError
+
+__all__ = ["KINDS", "Evidence", "FolderEvidence", "Kind", "Part"]
+
+Kind: TypeAlias = Literal[
+    "manifest", "metrics", "summary", "heads", "ledger", "own-head", "state", "roster", "model"
+]
+
+_MB = 1 << 20
+_MOST_NAMES = 200_000
+_DEEPEST = 5
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A kind of part.
+
+    Args:
+        pattern: of its names, from the evidence's root, with slashes.
+        largest: bytes that one may have.
+    """
+
+    pattern: re.Pattern[str]
+    largest: int
+
+
+def _part(pattern: str, largest: int) -> Part:
+    return Part(re.compile(pattern), largest)
+
+
+KINDS: dict[Kind, Part] = {
+    "manifest": _part(r"manifest\.json", 16 * _MB),
+    "metrics": _part(r"metrics\.jsonl", 256 * _MB),
+    "summary": _part(r"summary\.json", 16 * _MB),
+    "heads": _part(r"heads\.json", 64 * _MB),
+    "ledger": _part(r"ledger/(?P<site>[^/]+)\.jsonl", 512 * _MB),
+    "own-head": _part(r"sites/(?P<site>[^/]+)/heads/[^/]+\.json", _MB),
+    "state": _part(r"checkpoints/round-(?P<round>[0-9]{4,9})/state\.json", 16 * _MB),
+    "roster": _part(r"roster\.json|coordinator/consortium/register\.json", 32 * _MB),
+    "model": _part(
+        r"model/trained\.safetensors|checkpoints/round-(?P<round>[0-9]{4,9})/model\.safetensors",
+        1 << 40,
+    ),
+}
+
+
+class Evidence(Protocol):
+    """Parts by name. What there is of it lies in a folder, or in a bundle."""
+
+    where: str
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names of the parts of a kind, sorted."""
+
+    def read(self, kind: Kind, name: str) -> bytes:
+        """Return a part's bytes.
+
+        Raises:
+            EvidenceError: when it isn't there, can't be read, or is too large.
+        """
+
+    def sha256(self, kind: Kind, name: str) -> str:
+        """Return the SHA-256 (hex) of a part, without holding it whole.
+
+        Raises:
+            EvidenceError: likewise.
+        """
+
+
+class FolderEvidence:
+    """Evidence in a run folder.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        EvidenceError: when there is no such folder, or it can't be read or has too many files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.where = str(folder)
+        self._folder = folder
+        try:
+            self._names = sorted(self._walk("", _DEEPEST))
+        except FileNotFoundError:
+            raise EvidenceError(
+                f"there is no folder {folder}; give a run's name, or the path of its folder"
+            ) from None
+        except OSError as error:
+            raise EvidenceError(f"{error.filename or folder}: {error.strerror}") from error
+
+    def _walk(self, under: str, depth: int) -> Iterator[str]:
+        """Yield the names of the plain files under a folder; links are no parts."""
+        count = 0
+        with os.scandir(self._folder / under) as found:
+            for entry in found:
+                name = f"{under}/{entry.name}" if under else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if depth > 1:
+                        yield from self._walk(name, depth - 1)
+                else:
+                    yield name
+                count += 1
+                if count > _MOST_NAMES:
+                    raise EvidenceError(
+                        f"{self.where}/{under} has more than {_MOST_NAMES} files; that is no run"
+                    )
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names of the parts of a kind, sorted."""
+        matches = KINDS[kind].pattern.fullmatch
+        return [name for name in self._names if matches(name)]
+
+    def read(self, kind: Kind, name: str) -> bytes:
+        """Return a part's bytes.
+
+        Raises:
+            EvidenceError: when it isn't there, isn't a plain file, can't be read, or is too large.
+        """
+        return b"".join(self._chunks(kind, name))
+
+    def sha256(self, kind: Kind, name: str) -> str:
+        """Return the SHA-256 (hex) of a part, without holding it whole.
+
+        Raises:
+            EvidenceError: likewise.
+        """
+        digest = hashlib.sha256()
+        for chunk in self._chunks(kind, name):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def _chunks(self, kind: Kind, name: str) -> Iterator[bytes]:
+        largest = KINDS[kind].largest
+        if not KINDS[kind].pattern.fullmatch(name) or {".", ".."} & {*name.split("/")}:
+            raise EvidenceError(f"{name!r:.200} is no part of a run's evidence")
+        try:
+            handle = self._open(name)
+            try:
+                size = os.fstat(handle).st_size
+                while size <= largest and (chunk := os.read(handle, _CHUNK)):
+                    yield chunk
+                    largest -= len(chunk)  # it may grow while it is read
+                    size = 0 if largest >= 0 else largest + 1
+            finally:
+                os.close(handle)
+        except OSError as error:
+            what = "it is a link" if error.errno == errno.ELOOP else error.strerror
+            raise EvidenceError(f"{self.where}/{name} can't be read: {what}") from error
+        if size > largest:
+            raise EvidenceError(
+                f"{self.where}/{name} is larger than {KINDS[kind].largest} bytes, and no {kind} is"
+            )
+
+    def _open(self, name: str) -> int:
+        """Open a part: from the folder downwards, so that no link on the way leads out of it."""
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        *folders, last = name.split("/")
+        at = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        try:
+            for folder in folders:
+                inner = os.open(folder, flags | os.O_DIRECTORY, dir_fd=at)
+                os.close(at)
+                at = inner
+            handle = os.open(last, flags | os.O_NONBLOCK, dir_fd=at)
+        finally:
+            os.close(at)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise OSError(errno.EINVAL, "it isn't a plain file")
+        return handle

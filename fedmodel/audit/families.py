@@ -1,0 +1,23 @@
+"""Families of checks, in the order in which they are made."""
+
+from fedmodel.audit.chains import CHAINS
+from fedmodel.audit.completeness import COMPLETENESS
+from fedmodel.audit.forms import FORMS
+from fedmodel.audit.rosters import ROSTERS
+from fedmodel.audit.signatures import SIGNATURES
+from fedmodel.audit.tree_heads import TREE_HEADS
+from fedmodel.audit.verdicts import Family
+
+__all__ = ["FAMILIES", "table"]
+
+FAMILIES: tuple[Family, ...] = (FORMS, CHAINS, SIGNATURES, ROSTERS, TREE_HEADS, COMPLETENESS)
+
+
+def table() -> str:
+    """Return the table of all checks, in Markdown."""
+    lines = ["| family | check | of | it passes where |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        for rule in family.rules:
+            of = [*(["the run"] if rule.run else []), *(["each site"] if rule.site else [])]
+            lines.append(f"| {family.name} | `{rule.name}` | {', '.join(of)} | {rule.says} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,165 @@
+"""Run folders whose keys the test has: what it changes can be chained and signed again.
+
+A golden folder has no secrets. So its sites get other keys, and everything that these have signed
+is signed anew: a folder as honest as the first one, and then whatever the test makes of it.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedmodel import _hazmat, config
+from fedmodel.identity.keys import SigningKey
+from fedmodel.identity.signed_roster import SignedRoster
+from fedmodel.ledger import merkle
+from fedmodel.ledger.kept_heads import heads_text
+from fedmodel.ledger.tree_head import TreeHead
+from fedmodel.runs.files import to_json
+
+__all__ = ["GOLDEN", "Forged", "key_of"]
+
+GOLDEN = Path(__file__).parents[2] / "vectors" / "verify_v1"
+
+Entries = list[dict[str, Any]]
+Change = Callable[[dict[str, Any]], None]
+
+
+def key_of(party: str) -> SigningKey:
+    """Return a party's key: the same whenever it is asked for."""
+    return SigningKey(hashlib.sha256(party.encode()).digest())
+
+
+class Forged:
+    """A run folder under the test's own keys.
+
+    Args:
+        kind: of a golden run.
+        folder: to make it in.
+    """
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.path = Path(shutil.copytree(GOLDEN / kind, folder))
+        self.sites = sorted(path.stem for path in self.path.glob("ledger/*.jsonl"))
+        for site in self.sites:
+            self.write(site, self.entries(site))
+        self._sign_roster()
+
+    # -- ledgers and tree heads ------------------------------------------------------------------
+
+    def ledger(self, site: str = "site-1") -> Path:
+        return self.path / "ledger" / f"{site}.jsonl"
+
+    def own_head(self, site: str = "site-1") -> Path:
+        return self.path / "sites" / site / "heads" / "main.json"
+
+    def entries(self, site: str = "site-1") -> Entries:
+        return [json.loads(line) for line in self.ledger(site).read_bytes().splitlines()]
+
+    def write(
+        self,
+        site: str,
+        entries: Sequence[Mapping[str, Any]],
+        *,
+        key: SigningKey | None = None,
+        own: bool = True,
+        coordinator: bool = True,
+    ) -> None:
+        """Write a ledger: numbered, chained and signed as its site would, as far as is wanted."""
+        key = key or key_of(site)
+        lines, last = [], "0" * 64
+        for number, entry in enumerate(entries):
+            entry = {**entry, "seq": number, "prev": last}
+            if entry["type"] == "open":
+                entry |= {"key": key.public.hex(), "ledger": _name(key)}
+            lines.append(config.canonical(entry))
+            last = hashlib.sha256(lines[-1]).hexdigest()
+        self.ledger(site).write_bytes(b"".join(line + b"\n" for line in lines))
+        head = head_of(lines, key)
+        if own and self.own_head(site).exists():
+            self.own_head(site).write_bytes(head.to_json() + b"\n")
+        if coordinator:
+            self.set_head(site, head)
+
+    def change(self, site: str, which: Callable[[dict[str, Any]], bool], how: Change) -> None:
+        """Change some entries of a ledger, whose site has signed it again."""
+        entries = self.entries(site)
+        found = [entry for entry in entries if which(entry)]
+        assert found
+        for entry in found:
+            how(entry)
+        self.write(site, entries)
+
+    def drop(self, site: str, which: Callable[[dict[str, Any]], bool]) -> None:
+        """Leave entries of a ledger out, whose site has signed it again."""
+        entries = self.entries(site)
+        kept = [entry for entry in entries if not which(entry)]
+        assert len(kept) < len(entries)
+        self.write(site, kept)
+
+    def heads(self) -> list[TreeHead]:
+        kept = json.loads((self.path / "heads.json").read_bytes())["heads"]
+        return [config.build(TreeHead, each) for each in kept]
+
+    def write_heads(self, heads: Sequence[TreeHead]) -> None:
+        named = {f"{number:03}": head for number, head in enumerate(heads)}
+        (self.path / "heads.json").write_bytes(heads_text(named))
+
+    def set_head(self, site: str, head: TreeHead) -> None:
+        """Let the coordinator have another head of a site's ledger, in the place of its last."""
+        golden = GOLDEN / self._kind / "ledger" / f"{site}.jsonl"
+        old = json.loads(golden.read_bytes().splitlines()[0])
+        names = {old["ledger"], head.ledger, _name(key_of(site))}
+        kept = [each for each in self.heads() if each.ledger not in names]
+        self.write_heads(sorted([*kept, head], key=lambda each: each.ledger))
+
+    @property
+    def _kind(self) -> str:
+        return str(json.loads((self.path / "manifest.json").read_bytes())["config"]["run"])
+
+    # -- other parts -----------------------------------------------------------------------------
+
+    def edit(self, name: str, how: Change) -> None:
+        """Change a part that is one JSON object."""
+        mapping = json.loads((self.path / name).read_bytes())
+        how(mapping)
+        (self.path / name).write_bytes(to_json(mapping))
+
+    def rows(self) -> Entries:
+        return [
+            json.loads(line) for line in (self.path / "metrics.jsonl").read_bytes().splitlines()
+        ]
+
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        (self.path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    def _sign_roster(self) -> None:
+        register = self.path / "coordinator" / "consortium" / "register.json"
+        if not register.exists():
+            return
+        roster = SignedRoster.from_json(json.loads(register.read_bytes())["roster"].encode())
+        members = tuple(replace(m, key=key_of(m.name).public.hex()) for m in roster.members)
+        signer = key_of("consortium")
+        changed = replace(roster, members=members, consortium=signer.public.hex())
+        shutil.rmtree(register.parents[1])
+        (self.path / "roster.json").write_bytes(changed.signed(signer).to_json())
+
+
+def _name(key: SigningKey) -> str:
+    return f"{_hazmat.fingerprint(key.public)}/main"
+
+
+def head_of(lines: Sequence[bytes], key: SigningKey) -> TreeHead:
+    """Return the signed head of a ledger of such lines."""
+    head = TreeHead(
+        ledger=_name(key),
+        key=key.public.hex(),
+        size=len(lines),
+        root=merkle.root_of([merkle.leaf_hash(line) for line in lines]).hex(),
+        last=hashlib.sha256(lines[-1]).hexdigest() if lines else "0" * 64,
+        time="2026-11-30T12:00:00Z",
+    )
+    return head.signed(key)

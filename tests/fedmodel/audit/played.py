@@ -1,0 +1,142 @@
+"""Runs of every kind, played as small as they go, and what of a run folder is kept of each.
+
+Write the golden folders anew with ``python -m tests.fedmodel.audit.played FOLDER``.
+"""
+
+import functools
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmodel import cli
+
+SMALL = (
+    "train=head",
+    "debug=fast",
+    "device=cpu",
+    "data.rows=120",
+    "data.test_rows=20",
+    "federation.sites=3",
+    "model.max_length=16",
+)
+FIVE = ("federation.sites=5", "data.rows=200")
+KINDS: dict[str, Sequence[str]] = {
+    "none": ("privacy=none",),
+    "record": ("privacy=record", "privacy.decay=1.5", "data.test_rows=0", "budget.epsilon=9"),
+    "patient": ("privacy=patient", "privacy.adjacency=replace", "privacy.clipping=adaptive"),
+    "distributed": ("privacy=distributed", *FIVE),
+    "site": ("privacy=site", *FIVE),
+    "on": ("privacy=record", "secagg=on", *FIVE),
+    "seal": ("privacy=record", "secagg=seal"),
+    "resumed": ("privacy=record", "train.rounds=3", "data.test_rows=0"),
+    "dropouts": ("privacy=record", "train.rounds=3", "federation.quorum=0.3"),
+    "shared": ("privacy=record", "state=state"),
+}
+# What a verifier may look at; secrets and what only a running party needs are left out.
+_KEPT = (
+    "manifest.json",
+    "metrics.jsonl",
+    "summary.json",
+    "heads.json",
+    "ledger/*.jsonl",
+    "sites/*/heads/*.json",
+    "model/trained.safetensors",
+    "coordinator/consortium/register.json",
+)
+
+
+def play(kind: str, folder: Path) -> Path:
+    """Play a run of a kind in a folder, and return the run's own."""
+    args = ["simulate", *SMALL, *KINDS[kind]]
+    with _inside(folder):
+        if kind == "shared":
+            _simulate([*args, "run=before"])
+        if kind == "resumed":
+            _interrupted([*args, f"run={kind}"])
+            args.append("resume=true")
+        if kind == "dropouts":
+            with _dropping():
+                _simulate([*args, f"run={kind}"])
+        else:
+            _simulate([*args, f"run={kind}"])
+    return folder / "runs" / kind
+
+
+def keep(run: Path, to: Path) -> None:
+    """Copy what is kept of a run's folder; of its checkpoints that is in the last one."""
+    last = max(run.glob("checkpoints/*"))
+    found = [path for pattern in _KEPT for path in run.glob(pattern)]
+    for path in (*found, last / "state.json", last / "model.safetensors"):
+        copy = to / path.relative_to(run)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _simulate(args: list[str]) -> None:
+    if cli.main(args) != 0:
+        raise RuntimeError(f"{' '.join(args)} failed")
+
+
+def _interrupted(args: list[str]) -> None:
+    """Begin a run, and let its coordinator die after the first round was finished."""
+    from server.progress import Progress
+
+    real = Progress.finish
+
+    def finish(self: Progress, *rest: Any) -> None:
+        real(self, *rest)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "finish", finish)
+        if cli.main(args) == 0:
+            raise RuntimeError("the run wasn't interrupted")
+
+
+@contextmanager
+def _dropping() -> Iterator[None]:
+    """Lose one site's order in the first round, and another's reply in the second."""
+    from simulations import play as playing
+    from simulations import run as run_verb
+    from simulations.faults import Fault, FaultyGrid
+
+    faults = (
+        Fault(what="there", kind="train", node=2, times=(1,)),
+        Fault(what="back", kind="train", node=3, times=(2,)),
+    )
+    grid = functools.partial(FaultyGrid, faults=faults)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_verb, "play", functools.partial(playing.play, grid=grid))
+        yield
+
+
+def write(to: Path, kinds: Sequence[str] = ()) -> None:
+    """Play runs, of all kinds by default, and keep what a verifier looks at."""
+    to = to.resolve()
+    for kind in kinds or KINDS:
+        with tempfile.TemporaryDirectory() as folder:
+            run = play(kind, Path(folder))
+            shutil.rmtree(to / kind, ignore_errors=True)
+            keep(run, to / kind)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), sys.argv[2:])

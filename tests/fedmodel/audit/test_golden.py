@@ -1,0 +1,60 @@
+"""Clean runs of every kind pass all that applies to them."""
+
+from pathlib import Path
+
+import pytest
+
+from fedmodel.audit.verdicts import Verdict
+from tests.fedmodel.audit.conftest import findings_of
+from tests.fedmodel.audit.forged import GOLDEN
+from tests.fedmodel.audit.played import KINDS, play
+
+# Of a run over a state of its own: neither the sites' heads nor the roster are in its folder.
+ELSEWHERE = {
+    *("own-head-form", "own-head-signed", "own-head"),
+    *("roster-signed", "heads-by-members", "roster-key"),
+}
+NO_LEDGERS = {
+    *(
+        "ledger-present",
+        "heads-form",
+        "ledger-form",
+        "own-head-form",
+        "ledger-chain",
+        "ledger-entries",
+    ),
+    *("heads-signed", "ledger-owner", "own-head-signed", "heads-by-members", "roster-key"),
+    *("one-head", "own-head", "coordinator-head", "heads-have-ledgers", "attempts-numbered"),
+    *("rounds-paid", "steps-told", "evaluation-paid", "updates-paid", "publications-paid"),
+}
+NOT_PUBLISHED = {"evaluation-paid", "publications-paid"}
+ALWAYS: set[str] = set()
+UNTESTED = {
+    "none": NO_LEDGERS,
+    "record": set(),
+    "resumed": set(),
+    "shared": ELSEWHERE | NOT_PUBLISHED,
+}
+UNSURE: dict[str, set[str]] = {}
+
+
+def check(path: Path, kind: str) -> None:
+    named: dict[Verdict, set[str]] = {verdict: set() for verdict in Verdict}
+    for checks in findings_of(path).checks.values():
+        for each in checks:
+            named[each.verdict].add(each.name)
+    assert named[Verdict.FAIL] == set()
+    assert named[Verdict.INCONCLUSIVE] == UNSURE.get(kind, set())
+    assert named[Verdict.NOT_TESTED] == ALWAYS | UNTESTED.get(kind, NOT_PUBLISHED)
+    assert named[Verdict.PASS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_golden_run_passes_all_that_applies(kind: str) -> None:
+    check(GOLDEN / kind, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_is_played_now_passes_all_that_applies(kind: str, tmp_path: Path) -> None:
+    check(play(kind, tmp_path), kind)
