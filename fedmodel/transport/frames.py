@@ -32,7 +32,7 @@ __all__ = [
     "WelcomeFrame",
     "decode",
     "encode",
-    "head_of",
+    "from_text",
 ]
 
 LARGEST_HEAD = 1 << 14  # bytes
@@ -173,7 +173,7 @@ Head: TypeAlias = Challenge | HelloFrame | WelcomeFrame | Letter | Chunk | Ack |
 _KINDS: dict[int, type[Head]] = {
     each.kind: each for each in (Challenge, HelloFrame, WelcomeFrame, Letter, Chunk, Ack, Bye)
 }
-H = TypeVar("H", bound=Head)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +227,15 @@ def decode(data: bytes, allowed: Container[type[Head]]) -> Frame:
     body = memoryview(data)[start:]
     if len(body) > LARGEST_BODY:
         raise ProtocolError(f"a frame's body may have {LARGEST_BODY} bytes, got {len(body)}")
-    return Frame(head_of(known, data[_PREFIX.size : start]), body)
+    return Frame(from_text(known, data[_PREFIX.size : start]), body)
 
 
-def head_of(kind: type[H], text: bytes) -> H:
-    """Return what the text of a head says.
+def from_text(kind: type[T], text: bytes) -> T:
+    """Return what a text from the other end says: of a head, a greeting, or a letter's header.
+
+    Args:
+        kind: class that is expected.
+        text: as it came.
 
     Raises:
         ProtocolError: when it isn't canonical JSON of that kind.

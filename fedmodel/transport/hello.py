@@ -23,7 +23,7 @@ from fedmodel.identity.certificates import Certificate
 from fedmodel.identity.signed_roster import SignedMember, SignedRoster
 from fedmodel.identity.validity import check_valid
 from fedmodel.runs import check_run
-from fedmodel.transport.frames import Partial
+from fedmodel.transport.frames import Partial, from_text
 from fedmodel.transport.stamps import Standing
 
 __all__ = ["MOST", "Hello", "Welcome", "check_member", "greeted", "signed_greeting"]
@@ -128,10 +128,7 @@ def greeted(kind: type[G], body: bytes | memoryview, key_of: Callable[[G], bytes
         UnsignedError: when another key has signed it.
     """
     signature, text = bytes(body[:_SIGNATURE]), bytes(body[_SIGNATURE:])
-    try:
-        found = config.parse(lambda m: config.build(kind, m), text)
-    except (ConfigError, RecursionError, OverflowError) as error:
-        raise ProtocolError(f"malformed {kind.__name__}: {error}") from error
+    found = from_text(kind, text)
     key = key_of(found)
     try:
         _hazmat.ed25519_verify(key, found.domain + text, signature)

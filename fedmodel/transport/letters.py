@@ -13,6 +13,7 @@ from typing import ClassVar, TypeVar
 from fedmodel import _hazmat, config
 from fedmodel.errors import ConfigError, ProtocolError, UnsignedError
 from fedmodel.runs import check_run
+from fedmodel.transport.frames import from_text
 
 __all__ = [
     "LARGEST_HEADER",
@@ -157,10 +158,7 @@ def verified_header(kind: type[L], text: bytes, signature: bytes, key: bytes) ->
             f"the {kind.__name__.lower()} isn't signed by {_hazmat.fingerprint(key)[:16]}…, "
             "or was changed; nothing is done"
         ) from error
-    try:
-        return config.parse(lambda found: config.build(kind, found), text)
-    except (ConfigError, RecursionError, OverflowError) as error:
-        raise ProtocolError(f"malformed {kind.__name__.lower()}: {error}") from error
+    return from_text(kind, text)
 
 
 def check_same(what: str, pairs: Sequence[tuple[str, object, object]]) -> None:

@@ -16,7 +16,7 @@ from fedmodel.transport.frames import (
     decode,
     encode,
 )
-from tests.fedmodel.transport.mutants import HEADS
+from tests.fedmodel.transport.mutants import HEADS, mutated
 
 ALL = frozenset(type(head) for head in HEADS)
 
@@ -66,21 +66,6 @@ def test_a_kind_that_may_not_come_now_is_refused() -> None:
         decode(encode(Letter(header=1)), frozenset([Ack]))
 
 
-def _mutated(random_: random.Random, data: bytes) -> bytes:
-    made = bytearray(data)
-    for _ in range(random_.randint(1, 4)):
-        what, at = random_.randrange(4), random_.randrange(len(made) + 1)
-        if what == 0:
-            made[at : at + 1] = bytes([random_.randrange(256)])
-        elif what == 1:
-            del made[at : at + random_.randint(1, 8)]
-        elif what == 2:
-            made[at:at] = random_.randbytes(random_.randint(1, 8))
-        else:
-            made[at : at + 4] = random_.choice([b"\xff" * 4, bytes(4), b"1e99", b'"\\u0', b"[[[["])
-    return bytes(made)
-
-
 @pytest.mark.parametrize(
     "count",
     [pytest.param(3000, marks=pytest.mark.long), pytest.param(150_000, marks=pytest.mark.slow)],
@@ -90,7 +75,7 @@ def test_mutated_frames_raise_nothing_but_protocol_errors(count: int) -> None:
     whole = [encode(head, [b"body"]) for head in HEADS]
     refused = 0
     for _ in range(count):
-        data = _mutated(random_, random_.choice(whole))
+        data = mutated(random_, random_.choice(whole))
         try:
             decode(data, ALL)
         except ProtocolError:

@@ -77,7 +77,7 @@ def test_numbers_that_no_letter_has_are_refused(changed: dict[str, object]) -> N
     text = sign_header(ORDER, KEY.sign).text
     text = config.canonical({**json.loads(text), **changed})
     signature = KEY.sign(Order.domain + text)
-    with pytest.raises(ProtocolError, match="malformed order"):
+    with pytest.raises(ProtocolError, match="malformed Order"):
         verified_header(Order, text, signature, KEY.public)
 
 
