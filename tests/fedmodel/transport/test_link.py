@@ -176,6 +176,30 @@ def test_a_connection_that_is_cut_again_and_again_does_each_order_once(
     assert len(site.done) == 6
 
 
+def test_what_the_coordinators_disk_does_not_take_comes_again_until_it_does(
+    consortium: Consortium,
+    coordinator: Coordinator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answer, write, refused = os.urandom(6_000_000), os.pwrite, list[int]()
+
+    def full(file: int, data: memoryview, place: int) -> int:
+        if threading.current_thread().name == "fedmodel-hub" and len(refused) < 3 and place:
+            refused.append(place)
+            raise OSError(28, "No space left on device")
+        return write(file, data, place)
+
+    monkeypatch.setattr("os.pwrite", full)
+    with Site(consortium.sites["north"], coordinator.address, lambda _: [answer]) as site:
+        coordinator.wait_for(1)
+        (got,) = coordinator.ask(b"x", [1], timeout=120)
+    assert told(got) == answer
+    assert (len(refused), site.done) == (3, [1])
+    assert "what the site north sends can't be kept: can't keep a letter in" in caplog.text
+    assert "what comes can't be kept now; the coordinator's own log says why" in caplog.text
+
+
 def test_a_site_that_is_started_anew_while_at_it_is_not_waited_for(
     consortium: Consortium, coordinator: Coordinator
 ) -> None:
