@@ -188,16 +188,7 @@ class Caller:
     async def _begin(self, hello: Hello, member: SignedMember) -> Mail[Reply]:
         """Take the place of the site's connection before, and go on where that has ended."""
         hub, config, now = self._hub, self._hub.config, time.monotonic()
-        before = None
-        # While one is told, yet another may come: of those that are here none may be left over.
-        while (found := hub.callers.get(self.number)) not in (None, before):
-            before = found
-            # First: whoever mustn't be spoken to would else end the connection of the good process.
-            hub.outbox.check(self.number, self.incarnation, hello.standing)
-            same = before.incarnation == self.incarnation
-            code = AGAIN if same else REPLACED
-            await before.connection.end(code, "another connection of this site has come")
-            before.cut()
+        await self._end_before(hello)
         # From here on it is this connection that orders go by: none may fall in between.
         state = hub.outbox.connected(self.number, self.incarnation, hello.standing, now)
         source = self._source(bytes.fromhex(member.key))
@@ -227,6 +218,18 @@ class Caller:
         for departure, offset in waiting or ():
             self.connection.post(departure, offset)
         return mail
+
+    async def _end_before(self, hello: Hello) -> None:
+        hub, before = self._hub, None
+        # While one is told, yet another may come: of those that are here none may be left over.
+        while (found := hub.callers.get(self.number)) not in (None, before):
+            before = found
+            # First: whoever mustn't be spoken to would else end the connection of the good process.
+            hub.outbox.check(self.number, self.incarnation, hello.standing)
+            same = before.incarnation == self.incarnation
+            code = AGAIN if same else REPLACED
+            await before.connection.end(code, "another connection of this site has come")
+            before.cut()
 
     def post(self, departure: Departure) -> None:
         """Send a letter to the site; after the welcome, where that is still under way."""
