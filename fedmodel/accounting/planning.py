@@ -9,7 +9,7 @@ from fedmodel.accounting.plan import Plan, decayed
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import ConfigError, PrivacyError
 
-__all__ = ["DeltaError", "check_delta", "make_plan", "plan_for", "plan_of"]
+__all__ = ["DeltaError", "check_delta", "make_plan", "plan_at", "plan_for", "plan_of"]
 
 
 class DeltaError(PrivacyError):
@@ -34,6 +34,7 @@ def make_plan(
     evaluate: bool,
     honest: int = 1,
     survivors: int = 1,
+    noise_multiplier: float | None = None,
 ) -> Plan:
     """Return a job's plan, its noise calibrated so that all of the run together keeps ε.
 
@@ -46,6 +47,8 @@ def make_plan(
             is planned if the job suppresses it.
         honest: see :class:`Plan`. It has no influence on the noise accounted, nor on any spend.
         survivors: likewise.
+        noise_multiplier: of the first round, where it is known, as from a ledger: then nothing is
+            calibrated, and whether the plan keeps its ε is for the caller to ask.
 
     Raises:
         ConfigError: for a job without privacy, or a count below 1.
@@ -73,7 +76,9 @@ def make_plan(
         clip=privacy.clip,
         noise_multiplier=calibrate_schedule(
             privacy.epsilon, privacy.delta, schedule, fixed, privacy.adjacency
-        ),
+        )
+        if noise_multiplier is None
+        else noise_multiplier,
         decay=privacy.decay,
         rate=rate,
         rounds=rounds,
@@ -88,7 +93,8 @@ def make_plan(
         honest=honest,
         survivors=survivors,
     )
-    claim(plan.spends(), plan.delta, plan.adjacency)  # what can't be claimed mustn't be trained
+    if noise_multiplier is None:  # what can't be claimed mustn't be trained
+        claim(plan.spends(), plan.delta, plan.adjacency)
     return plan
 
 
@@ -108,8 +114,30 @@ def plan_of(asked: job.Job) -> Plan:
     )
 
 
+@lru_cache(maxsize=64)
+def plan_at(asked: job.Job, noise_multiplier: float) -> Plan:
+    """Return the plan of a private job at a first round's noise that is known: as ledgers have it.
+
+    Raises:
+        ConfigError: for a job that isn't private.
+        PrivacyError: for a noise multiplier that can't be accounted.
+    """
+    return plan_for(
+        asked.privacy,
+        asked.train,
+        asked.secagg.sums,
+        evaluate=asked.publishes_evaluation,
+        noise_multiplier=noise_multiplier,
+    )
+
+
 def plan_for(
-    privacy: job.Privacy, train: job.Train, sums: job.MaskedSums | None, *, evaluate: bool
+    privacy: job.Privacy,
+    train: job.Train,
+    sums: job.MaskedSums | None,
+    *,
+    evaluate: bool,
+    noise_multiplier: float | None = None,
 ) -> Plan:
     """Return the plan of a job's parts (see :func:`make_plan`).
 
@@ -121,6 +149,7 @@ def plan_for(
         train: how sites train.
         sums: what masked sums are made by; ``None`` where there are none.
         evaluate: whether test rows are the sites' own.
+        noise_multiplier: see :func:`make_plan`.
 
     Raises:
         ConfigError: for a promise in shares without masked sums.
@@ -139,6 +168,7 @@ def plan_for(
         evaluate=evaluate,
         honest=honest,
         survivors=survivors,
+        noise_multiplier=noise_multiplier,
     )
 
 

@@ -54,7 +54,10 @@ KINDS: dict[Kind, Part] = {
     "ledger": _part(r"ledger/(?P<site>[^/]+)\.jsonl", 512 * _MB),
     "own-head": _part(r"sites/(?P<site>[^/]+)/heads/[^/]+\.json", _MB),
     "state": _part(r"checkpoints/round-(?P<round>[0-9]{4,9})/state\.json", 16 * _MB),
-    "roster": _part(r"roster\.json|coordinator/consortium/register\.json", 32 * _MB),
+    "roster": _part(
+        r"rosters/(?P<sha256>[0-9a-f]{64})\.json|roster\.json|coordinator/consortium/register\.json",
+        32 * _MB,
+    ),
     "model": _part(
         r"model/trained\.safetensors|checkpoints/round-(?P<round>[0-9]{4,9})/model\.safetensors",
         1 << 40,

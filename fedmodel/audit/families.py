@@ -1,16 +1,35 @@
 """Families of checks, in the order in which they are made."""
 
 from fedmodel.audit.chains import CHAINS
+from fedmodel.audit.claims import EPSILON
 from fedmodel.audit.completeness import COMPLETENESS
 from fedmodel.audit.forms import FORMS
+from fedmodel.audit.jobs import JOB
+from fedmodel.audit.kept_caps import CAPS
+from fedmodel.audit.models import MODEL
+from fedmodel.audit.promises import PLAN
 from fedmodel.audit.rosters import ROSTERS
 from fedmodel.audit.signatures import SIGNATURES
+from fedmodel.audit.sums import SUMS
 from fedmodel.audit.tree_heads import TREE_HEADS
 from fedmodel.audit.verdicts import Family
 
 __all__ = ["FAMILIES", "table"]
 
-FAMILIES: tuple[Family, ...] = (FORMS, CHAINS, SIGNATURES, ROSTERS, TREE_HEADS, COMPLETENESS)
+FAMILIES: tuple[Family, ...] = (
+    FORMS,
+    CHAINS,
+    SIGNATURES,
+    ROSTERS,
+    TREE_HEADS,
+    COMPLETENESS,
+    JOB,
+    PLAN,
+    EPSILON,
+    CAPS,
+    SUMS,
+    MODEL,
+)
 
 
 def table() -> str:

@@ -38,6 +38,7 @@ class RunEntries:
         trained: round → how many times it was paid.
         steps: of training.
         evaluations: that were paid.
+        kinds: the first of each kind of spend: those alike in all but where they stand.
     """
 
     reservations: Sequence[Reservation]
@@ -46,6 +47,7 @@ class RunEntries:
     trained: Counter[int]
     steps: int
     evaluations: int
+    kinds: Sequence[SpendEntry]
 
     @classmethod
     def of(
@@ -54,6 +56,10 @@ class RunEntries:
         """Return what such entries add up to."""
         spends = [entry for entry in drawn if entry.type == "spend"]
         trained = [entry for entry in spends if entry.kind == "train"]
+        kinds: dict[tuple[object, ...], SpendEntry] = {}
+        for e in spends:
+            numbers = (e.rate, e.noise_multiplier, e.steps, e.clip)
+            kinds.setdefault((e.kind, e.mechanism, *numbers, e.given_up), e)
         return cls(
             reservations=held,
             drawn=drawn,
@@ -61,6 +67,7 @@ class RunEntries:
             trained=Counter(entry.round for entry in trained),
             steps=sum(entry.steps for entry in trained),
             evaluations=len(spends) - len(trained),
+            kinds=list(kinds.values()),
         )
 
 

@@ -13,7 +13,7 @@ from fedmodel.audit.reading import LedgerReading, read_ledger
 from fedmodel.audit.rounds import Account, Round
 from fedmodel.errors import EvidenceError, FedmodelError
 from fedmodel.identity.roster import Roster
-from fedmodel.identity.signed_roster import read_roster
+from fedmodel.identity.signed_roster import SignedRoster, read_roster
 from fedmodel.job import Job
 from fedmodel.ledger.kept_heads import heads_text
 from fedmodel.ledger.repeated import Decoder
@@ -283,14 +283,30 @@ def _heads(evidence: Evidence) -> Found[tuple[Head, ...]]:
 
 
 def _roster(evidence: Evidence, own: bytes | None) -> Found[Roster]:
-    for name in (None,) if own is not None else evidence.names("roster"):
-        text = own if name is None else evidence.read("roster", name)
-        where = name or "the auditor's roster"
-        try:
-            return Found(read_roster(_roster_in(text or b"")), name=where)
-        except FedmodelError as error:
-            return Found(wrong=str(error), name=where)
-    return Found()
+    """Return the auditor's roster, or the newest of those that the run was played by."""
+    if own is not None:
+        return _read_roster(own, "the auditor's roster")
+    names = evidence.names("roster")
+    played_by = [name for name in names if name.startswith("rosters/")]
+    found = [_read_roster(evidence.read("roster", name), name) for name in played_by or names[-1:]]
+    for each in found:
+        if each.value is None:
+            return each
+    return max(found, key=_version, default=Found())
+
+
+def _read_roster(text: bytes, name: str) -> Found[Roster]:
+    try:
+        roster = read_roster(_roster_in(text))
+    except FedmodelError as error:
+        return Found(wrong=str(error), name=name)
+    if name.startswith("rosters/") and name != f"rosters/{roster.sha256}.json":
+        return Found(wrong=f"its SHA-256 is {roster.sha256[:16]}…, not that of its name", name=name)
+    return Found(roster, name=name)
+
+
+def _version(found: Found[Roster]) -> int:
+    return found.value.version if isinstance(found.value, SignedRoster) else 0
 
 
 def _roster_in(text: bytes) -> bytes:

@@ -135,6 +135,7 @@ def test_the_page_has_the_table_of_checks() -> None:
     """FEDMODEL_WRITE_DOCS=1 writes it."""
     before, begin, rest = PAGE.read_text().partition("<!-- checks -->\n\n")
     _, end, after = rest.partition("\n<!-- end of checks -->")
+    assert end
     text = before + begin + table() + end + after
     if os.environ.get("FEDMODEL_WRITE_DOCS"):
         PAGE.write_text(text)

@@ -1,0 +1,74 @@
+"""Caps: whether what a site had reserved and spent was within its caps when a run reserved."""
+
+from fedmodel import config
+from fedmodel.audit.reading import LedgerReading
+from fedmodel.audit.records import Records, SiteRecords
+from fedmodel.audit.verdicts import Family, Outcome, Rule, failed, not_tested, passed
+from fedmodel.errors import BudgetError, ConfigError, PrivacyError
+from fedmodel.ledger import Book
+from fedmodel.ledger.caps import Caps
+
+__all__ = ["CAPS"]
+
+_KEYS = ("epsilon", "delta", "run_epsilon", "unit")
+
+
+def _caps_of(records: Records) -> Caps | str:
+    """Return the caps that a simulation's sites had, or why they can't be told."""
+    if records.served:
+        return "a site's own caps aren't in this folder"
+    asked = records.manifest.config.get("budget")
+    if not isinstance(asked, dict):
+        return "the manifest has no caps"
+    try:
+        caps = config.build(Caps, {key: asked[key] for key in _KEYS if key in asked}, "budget")
+    except ConfigError as error:
+        return f"the manifest's caps can't be read: {error}"
+    if caps.epsilon is None and caps.run_epsilon is None:
+        return "no cap was set"
+    return caps
+
+
+def _kept(records: Records, site: SiteRecords) -> Outcome:
+    caps, ledger = _caps_of(records), site.ledger
+    if isinstance(caps, str):
+        return not_tested(caps)
+    if ledger is None or not (reservations := ledger.of_run(records.run).reservations):
+        return not_tested("the run has reserved nothing here")
+    for held in reservations:
+        try:
+            _check(caps, _book_at(ledger, held.entry.seq), records.run)
+        except (BudgetError, PrivacyError) as error:
+            return failed(f"as the run reserved: {error}", ledger.at(held.entry))
+    return passed(str(caps))
+
+
+def _check(caps: Caps, book: Book, run: str) -> None:
+    spent, held = book.charges()
+    ours = [charge for some in book.charges(run) for charge in some]
+    caps.check(spent=spent, held=held, new=(), run=ours)
+
+
+def _book_at(ledger: LedgerReading, seq: int) -> Book:
+    """Return what a ledger added up to once an entry was there."""
+    book = Book()
+    for entry in ledger.entries[: seq + 1]:
+        book.count(entry)
+    return book
+
+
+CAPS = Family(
+    name="caps",
+    rules=(
+        Rule(
+            name="caps-kept",
+            says="As the run reserved, all that a simulated site had spent and held was within the "
+            "caps that the manifest names.",
+            site=_kept,
+        ),
+    ),
+    needs=(
+        *("schema", "chain", "signatures", "roster", "tree heads"),
+        *("completeness", "job", "plan"),
+    ),
+)

@@ -1,0 +1,50 @@
+"""Model: whether its files are those that the records name."""
+
+from fedmodel.audit.evidence import KINDS
+from fedmodel.audit.records import Records
+from fedmodel.audit.verdicts import PASSED, Family, Outcome, Rule, failed, not_tested
+
+__all__ = ["MODEL"]
+
+_MODEL = "model/trained.safetensors"
+
+
+def _checkpoint(records: Records) -> Outcome:
+    evidence, summary = records.evidence, records.summary.value
+    names = evidence.names("model")
+    rounds = {name: KINDS["model"].pattern.fullmatch(name) for name in names if name != _MODEL}
+    if _MODEL not in names:
+        if summary is not None:
+            return failed("the run has a summary, and no model", "summary.json")
+        return not_tested("there is no model: the run hasn't come to its end")
+    if not rounds or summary is None:
+        return not_tested("there is no checkpoint" if summary else "there is no summary")
+    last = max(rounds, key=lambda name: int(match["round"] if (match := rounds[name]) else 0))
+    match = rounds[last]
+    if match is None or int(match["round"]) != summary.rounds:
+        return not_tested("the checkpoint of the last round isn't here", last)
+    if evidence.sha256("model", last) != evidence.sha256("model", _MODEL):
+        return failed(f"it isn't what {last} has, which the last round came to", _MODEL)
+    return PASSED
+
+
+def _named(_: Records) -> Outcome:
+    return not_tested("nothing that is looked at here names its digest, signed")
+
+
+MODEL = Family(
+    name="model",
+    rules=(
+        Rule(
+            name="model-checkpoint",
+            says="The model is, byte for byte, that of the last round's checkpoint. Neither is "
+            "signed.",
+            run=_checkpoint,
+        ),
+        Rule(
+            name="model-named",
+            says="The model's digest is the one that a signed record names. Not made yet.",
+            run=_named,
+        ),
+    ),
+)
