@@ -25,6 +25,7 @@ __all__ = [
     "remove_folder",
     "room",
     "staged",
+    "stamp_of",
     "sync_folder",
     "write_atomic",
     "write_whole",
@@ -311,9 +312,8 @@ class LockedFile:
         self._handle = handle
 
     def stamp(self) -> tuple[int, ...]:
-        """Return what differs after the file was changed or exchanged."""
-        s = os.fstat(self._handle)
-        return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+        """Return what differs after the file was changed or exchanged; its size is the third."""
+        return _stamp(os.fstat(self._handle))
 
     def read(self) -> bytes:
         """Return the whole content."""
@@ -326,8 +326,8 @@ class LockedFile:
         os.lseek(self._handle, max(0, whole - size), os.SEEK_SET)
         return _read(self._handle)
 
-    def append(self, data: bytes) -> None:
-        """Add to the end by one write, and return once that is on disk.
+    def append(self, data: bytes, *, durable: bool = True) -> None:
+        """Add to the end by one write; ``durable``: return only once that is on disk.
 
         Raises:
             OSError: then nothing, a part or all of it may be there.
@@ -335,7 +335,8 @@ class LockedFile:
         written = os.write(self._handle, data)
         if written != len(data):
             raise OSError(errno.EIO, f"only {written} of {len(data)} bytes were written")
-        self.sync()
+        if durable:
+            self.sync()
 
     def sync(self) -> None:
         """Return once all that is in the file is on disk."""
@@ -348,6 +349,18 @@ class LockedFile:
     def cut_end(self, size: int) -> None:
         """Drop the last ``size`` bytes."""
         self.cut(os.fstat(self._handle).st_size - size)
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Return :meth:`LockedFile.stamp` of a file as it is now; empty where there is none."""
+    try:
+        return _stamp(os.stat(path))
+    except FileNotFoundError:
+        return ()
+
+
+def _stamp(s: os.stat_result) -> tuple[int, ...]:
+    return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
 
 
 @contextmanager

@@ -68,6 +68,7 @@ class PartyHome(HomeFolder):
 
     _mark = _PARTY
     _key_file = "key"
+    _current: tuple[object, SignedRoster] | None = None  # as its files were, and what was in them
 
     def make(
         self,
@@ -219,6 +220,8 @@ class PartyHome(HomeFolder):
     def current_roster(self) -> SignedRoster:
         """Return the roster that the party may rely on now.
 
+        Files that haven't changed since aren't read again: it is asked for at every order.
+
         Raises:
             ConfigError: when it has taken none yet, or that can't be read.
             IdentityError: when it was changed, exchanged for an older one, or has ended, or the
@@ -236,6 +239,11 @@ class PartyHome(HomeFolder):
                 return self._relied_on()
 
     def _relied_on(self) -> SignedRoster:
+        files = (self.roster_path, self.folder / TRUST, self.folder / _PARTY)
+        found, before = [_files.stamp_of(path) for path in files], self._current
+        if before is not None and before[0] == found:
+            before[1].check_time(self._clock())
+            return before[1]
         roster, known = self.roster(), read_trust(self.folder / TRUST)
         if roster is None or known is None:
             raise ConfigError(
@@ -244,6 +252,7 @@ class PartyHome(HomeFolder):
             )
         known.check(roster, self._clock())
         self.read().check_listed(roster)
+        self._current = found, roster
         return roster
 
     def certificate(self) -> Certificate | None:

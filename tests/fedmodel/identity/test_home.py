@@ -1,5 +1,6 @@
 """Folders of parties and of a consortium: whole or not there, and what they take over."""
 
+import os
 import shutil
 import threading
 from dataclasses import replace
@@ -22,12 +23,14 @@ from fedmodel.errors import (
     SignerError,
 )
 from fedmodel.identity import SigningKey
+from fedmodel.identity import home as home_module
 from fedmodel.identity.certificates import certified_key
 from fedmodel.identity.consortium_home import ConsortiumHome
 from fedmodel.identity.handed import request_in, signed_roster_in
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.keyfile import kept_secret
 from fedmodel.identity.register import Consortium
+from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.identity.trust import accept
 from fedmodel.ledger.site_state import SiteState
 from tests.fedmodel.identity.parties import NOW
@@ -278,6 +281,31 @@ def test_a_roster_that_is_just_taken_over_is_no_older_one_to_who_reads_it(
     finally:
         read.set()
         writing.join(60)
+
+
+def test_a_roster_is_read_again_when_a_file_has_changed_and_its_time_is_looked_at_always(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.admit(world.coordinator, world.north)
+    world.take(world.north)
+    known = world.north.current_roster()
+    read: list[Path] = []
+
+    def counted(path: Path) -> SignedRoster:
+        read.append(path)
+        return signed_roster_in(path)
+
+    monkeypatch.setattr(home_module, "signed_roster_in", counted)
+    assert world.north.current_roster() is known
+    assert not read
+    for name in ("roster.json", "trust.json", "party.json"):
+        os.utime(world.north.folder / name, (1, 1))
+        assert world.north.current_roster() == known
+        assert read.pop() == world.north.roster_path
+    world.clock.now = NOW + timedelta(days=90)
+    with pytest.raises(ExpiredError):
+        world.north.current_roster()
+    assert not read
 
 
 def test_a_revoked_party_is_told(world: World) -> None:
