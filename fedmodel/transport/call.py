@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fedmodel.errors import ConfigError, ProtocolError
@@ -150,7 +151,8 @@ class Call:
                 ("member", hello.member, welcome.member),
             ],
         )
-        config.inbox.obey(welcome.run, welcome.epoch, welcome.start)
+        obeyed = partial(config.inbox.obey, welcome.run, welcome.epoch, welcome.start)
+        await self._link.aside(obeyed)
         taken = self._link.taken(welcome.run, welcome.epoch, welcome.start)
         if taken.mail is None:
             taken.mail = Mail(self._source(taken, hello.member, roster))
@@ -235,7 +237,7 @@ class Call:
         reply = taken.replies.pop(seq, None)
         if reply is not None:
             reply.over = True
-        self._link.config.inbox.acknowledge(taken.run, taken.epoch, seq)
+        self._link.acknowledge(taken, seq)
 
     async def _next(self, allowed: frozenset[type[Head]]) -> Frame:
         try:

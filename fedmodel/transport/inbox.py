@@ -83,10 +83,16 @@ class Store(Protocol):
         """Return what was noted last, or an empty note."""
 
     def note(self, run: str, noted: Noted) -> None:
-        """Replace what is noted; return once it is on disk."""
+        """Replace what is noted; return once it is on disk. Replies to all but its open orders go.
+
+        The run is locked.
+        """
 
     def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
-        """Keep the reply to an order; return once it is on disk."""
+        """Keep the reply to an order, if it is still open; return once it is on disk.
+
+        The run isn't locked.
+        """
 
     def has(self, stamp: Stamp) -> bool:
         """Return whether there is a reply to an order, whole."""
@@ -95,10 +101,10 @@ class Store(Protocol):
         """Return the parts of a reply that is there."""
 
     def drop(self, stamp: Stamp) -> None:
-        """Remove the reply to an order, where there is one."""
+        """Let go of the reply to an order, where there is one; the run is locked.
 
-    def sweep(self, run: str, kept: Sequence[Stamp]) -> None:
-        """Remove all replies of a run, whole or not, but those to some orders."""
+        After a kill the reply may be there again: it is only sent once more.
+        """
 
 
 class Inbox:
@@ -205,8 +211,8 @@ class Inbox:
             parts: of the reply, of any sizes.
 
         Returns:
-            True: it is on disk, and may be sent. False: a later coordinator is obeyed by now, so
-            it isn't kept, and mustn't be sent.
+            True: it is on disk, and may be sent. False: a later coordinator is obeyed by now, or
+            another process has taken a later order, so it isn't kept, and mustn't be sent.
 
         Raises:
             ReplayError: when this process isn't at that order, or has answered it.
@@ -296,12 +302,10 @@ class Inbox:
         return stamp in self._busy or (stamp not in self._over and self._store.has(stamp))
 
     def _awaited(self, stamp: Stamp) -> bool:
-        noted = self._store.read(stamp.run)
-        return (noted.epoch, noted.start) == (stamp.epoch, stamp.start)
+        return stamp in self._store.read(stamp.run).stamps(stamp.run)
 
     def _note(self, run: str, noted: Noted) -> None:
         self._store.note(run, noted)
-        self._store.sweep(run, noted.stamps(run))
         self._over = {stamp for stamp in self._over if stamp.run != run}
 
 

@@ -2,74 +2,32 @@
 
 ::
 
-    <run's folder>/link/inbox.json                the coordinator obeyed, the last order, open ones
-    <run's folder>/link/reply-<epoch>-<seq>.bin   a reply: one line of JSON, then its bytes
+    <run's folder>/link/inbox.bin                 the coordinator obeyed, orders, and small replies
+    <run's folder>/link/reply-<epoch>-<seq>.bin   a large reply: the bytes of its parts
 
-A reply's line says which order it answers, how long its parts are, and the SHA-256 of all of them.
+What is in the first: :mod:`fedmodel.transport.inbox_state`. A small reply costs one sync there, and
+so does an order; a file of its own, whose name is synced too, costs two more.
 """
 
 import hashlib
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
 
-from fedmodel import _files, config
+from fedmodel import _files
 from fedmodel.errors import ConfigError, RunFolderError
-from fedmodel.transport.inbox import Noted, Order, Part
-from fedmodel.transport.stamps import Stamp, require_start
+from fedmodel.transport.inbox import Noted, Part
+from fedmodel.transport.inbox_file import InboxFile
+from fedmodel.transport.inbox_state import Kept, note_record, over_record, reply_record
+from fedmodel.transport.stamps import Stamp
 
 __all__ = ["InboxStore"]
 
-_NAME = "inbox.json"
-_LARGEST = 1 << 20  # bytes of a note; one of 64 open orders takes some 6 kB
-_HEAD = 1 << 20  # bytes of a reply's first line
-_RESTORE = (
-    "By an older copy of it an order could be acted on twice: if it can't be repaired, let this "
-    "run go on without this site, or begin another run"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inbox:
-    schema: Literal["fedmodel.inbox/1"] = "fedmodel.inbox/1"
-    run: str
-    epoch: int
-    start: str
-    last: Order | None
-    open: tuple[Order, ...]
-
-    def __post_init__(self) -> None:
-        require_start(self.epoch, self.start)
-        orders = self.noted().stamps(self.run)
-        seqs = [order.seq for order in orders]
-        if seqs != sorted(set(seqs)) or (self.open[-1:] or (self.last,)) != (self.last,):
-            raise ConfigError("open orders must grow, and end in the last one")
-
-    def noted(self) -> Noted:
-        return Noted(epoch=self.epoch, start=self.start, last=self.last, open=self.open)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reply:
-    schema: Literal["fedmodel.outbox/1"] = "fedmodel.outbox/1"
-    run: str
-    epoch: int
-    start: str
-    seq: int
-    order: str
-    sha256: str
-    sizes: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if any(size < 0 for size in self.sizes):
-            raise ConfigError("sizes of parts must be 0 or more")
-
-    @property
-    def stamp(self) -> Stamp:
-        return Stamp(self.run, self.epoch, self.start, self.seq, self.order)
+_SMALL = 1 << 16  # bytes of a reply that has no file of its own
+_BOUND = 1 << 20  # bytes of a run's file from which on it is written anew
+_MOST_PARTS = 1 << 16  # of a reply
 
 
 class InboxStore:
@@ -77,11 +35,20 @@ class InboxStore:
 
     Args:
         run_folder: returns the folder of what is kept of a run, such as ``SiteState.run_folder``.
+        small: bytes of a reply that has no file of its own.
+        bound: bytes of a run's file from which on it is written anew, without what is over.
     """
 
-    def __init__(self, run_folder: Callable[[str], Path]) -> None:
+    def __init__(
+        self, run_folder: Callable[[str], Path], small: int = _SMALL, bound: int = _BOUND
+    ) -> None:
         self._run_folder = run_folder
-        self._whole: set[Stamp] = set()  # replies that this process has written, or read whole
+        self._small = small
+        self._bound = bound
+        self._turn = threading.Lock()
+        self._runs: dict[str, InboxFile] = {}
+        self._settled: set[str] = set()  # runs in whose folder nothing is left of a kill
+        self._whole: set[Stamp] = set()  # replies whose file this process has written, or read
 
     @contextmanager
     def locked(self, run: str) -> Iterator[None]:
@@ -93,10 +60,10 @@ class InboxStore:
         Raises:
             RunFolderError: when it can't be written to.
         """
-        folder = self._folder(run)
+        folder = self._file(run).path.parent
         with ExitStack() as lock:
             with _written(folder):
-                if not folder.is_dir():
+                if run not in self._settled or not folder.is_dir():
                     _files.make_folder(folder)
                 lock.enter_context(_files.locked(folder / ".lock", write=True))
             yield
@@ -108,68 +75,64 @@ class InboxStore:
             run: its name.
 
         Raises:
-            RunFolderError: when it can't be read, or is missing beside replies.
+            RunFolderError: when it can't be read, was changed, or is missing beside replies.
         """
-        path = self._folder(run) / _NAME
-        try:
-            text = _files.read(path, _LARGEST).removesuffix(b"\n")
-            found = config.parse(lambda plain: config.build(_Inbox, plain), text)
-            if found.run != run:
-                raise ConfigError(f"it is of run {found.run[:80]!r}")
-        except FileNotFoundError:
-            if any(path.parent.glob("reply-*.bin")):
-                raise RunFolderError(f"{path} is missing beside replies. {_RESTORE}") from None
-            return Noted()
-        except OSError as error:
-            raise RunFolderError(f"can't read {path}: {error.strerror}. {_RESTORE}") from error
-        except ConfigError as error:
-            raise RunFolderError(f"{path} can't be read ({error}). {_RESTORE}") from error
-        return found.noted()
+        return self._file(run).state().noted
 
     def note(self, run: str, noted: Noted) -> None:
-        """Replace what is noted; return once it is on disk.
+        """Replace what is noted; return once it is on disk. Replies to all but its open orders go.
 
         Args:
-            run: its name.
+            run: its name; it is locked.
             noted: the new content.
 
         Raises:
-            RunFolderError: when it can't be written.
+            RunFolderError: when it can't be read or written.
         """
-        made = _Inbox(
-            run=run, epoch=noted.epoch, start=noted.start, last=noted.last, open=noted.open
-        )
-        path = self._folder(run) / _NAME
-        with _written(path, "Nothing was done for the order that came. "):
-            _files.write_atomic(path, config.canonical(made) + b"\n", mode=0o600)
+        file = self._file(run)
+        before = file.state().replies
+        with _written(file.path, "Nothing was done for the order that came. "):
+            file.put(note_record(run, noted))
+        open_ = frozenset(noted.stamps(run))
+        for stamp in [stamp for stamp in before if stamp not in open_]:
+            self._let_go(stamp, before[stamp])
+        if run not in self._settled:
+            self._sweep(file.path.parent, {self._path(stamp).name for stamp in open_})
+            self._settled.add(run)
 
     def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
         """Keep the reply to an order; return once it is on disk.
 
         Args:
-            stamp: of the order.
+            stamp: of the order; where that isn't open any more, nothing is kept.
             parts: of the reply.
 
         Raises:
             RunFolderError: when it can't be written.
         """
-        views = [memoryview(part).cast("B") for part in parts if len(part)]
-        head = _Reply(
-            run=stamp.run,
-            epoch=stamp.epoch,
-            start=stamp.start,
-            seq=stamp.seq,
-            order=stamp.digest,
-            sha256=_digest(views),
-            sizes=tuple(memoryview(part).nbytes for part in parts),
-        )
-        first = config.canonical(head) + b"\n"
-        if len(first) > _HEAD:
+        if len(parts) > _MOST_PARTS:
             raise RunFolderError(f"a reply of {len(parts)} parts has too many; join some of them")
+        views = [memoryview(part).cast("B") for part in parts if len(part)]
+        sizes = tuple(memoryview(part).nbytes for part in parts)
         path = self._path(stamp)
         with _written(path, "This reply hasn't left the site. "):
-            _files.write_whole(path, [first, *views], durable=True)
-        self._whole.add(stamp)
+            if sum(sizes) > self._small:
+                kept = Kept(sizes=sizes, data=None, sha256=_digest(views))
+                _files.write_whole(path, views, durable=True)
+                self._whole.add(stamp)
+            else:
+                kept = Kept(sizes=sizes, data=b"".join(views))
+            file = self._file(stamp.run)
+            with self.locked(stamp.run):
+                if stamp not in file.state().noted.stamps(stamp.run):
+                    self._let_go(stamp, kept)
+                    return
+                try:
+                    file.put(reply_record(stamp, kept))
+                except OSError:
+                    with suppress(RunFolderError):
+                        self._let_go(stamp, kept)  # its room is needed
+                    raise
 
     def has(self, stamp: Stamp) -> bool:
         """Return whether there is a reply to an order, whole.
@@ -180,16 +143,15 @@ class InboxStore:
         Raises:
             RunFolderError: when there is one that can't be read, or isn't whole.
         """
-        path = self._path(stamp)
-        if not path.exists():
-            self._whole.discard(stamp)
+        kept = self._kept(stamp)
+        if kept is None or (kept.data is None and not self._path(stamp).exists()):
             return False
-        if stamp not in self._whole:
+        if kept.data is None and stamp not in self._whole:
             self.reply(stamp)
         return True
 
     def reply(self, stamp: Stamp) -> tuple[memoryview, ...]:
-        """Return the parts of a reply: views into its file, which isn't read before they are.
+        """Return the parts of a reply: of a large one, views into its file, which isn't read yet.
 
         Args:
             stamp: of the order.
@@ -197,15 +159,52 @@ class InboxStore:
         Raises:
             RunFolderError: when it can't be read, or isn't whole.
         """
+        kept = self._kept(stamp)
+        if kept is None:
+            raise RunFolderError(f"there is no reply to order {stamp.seq} of epoch {stamp.epoch}")
+        body = self._mapped(stamp, kept) if kept.data is None else memoryview(kept.data)
+        ends = list(itertools.accumulate(kept.sizes, initial=0))
+        return tuple(body[begin:end] for begin, end in itertools.pairwise(ends))
+
+    def drop(self, stamp: Stamp) -> None:
+        """Let go of the reply to an order, where there is one.
+
+        That may be forgotten by a power cut, or on a full disk: then the reply is there again.
+
+        Args:
+            stamp: of the order; its run is locked.
+
+        Raises:
+            RunFolderError: when its file can't be removed.
+        """
+        kept = self._kept(stamp)
+        if kept is None:
+            return
+        with suppress(OSError):
+            self._file(stamp.run).put(over_record(stamp), durable=False)
+        self._let_go(stamp, kept)
+
+    def _file(self, run: str) -> InboxFile:
+        with self._turn:
+            if run not in self._runs:
+                folder = self._run_folder(run) / "link"
+                self._runs[run] = InboxFile(folder, run, self._bound)
+            return self._runs[run]
+
+    def _path(self, stamp: Stamp) -> Path:
+        folder = self._file(stamp.run).path.parent
+        return folder / f"reply-{stamp.epoch}-{stamp.seq}.bin"
+
+    def _kept(self, stamp: Stamp) -> Kept | None:
+        return self._file(stamp.run).state().replies.get(stamp)
+
+    def _mapped(self, stamp: Stamp, kept: Kept) -> memoryview:
         path = self._path(stamp)
         try:
             view = _files.mapped(path)
-            head, body = _split(view)
-            if head.stamp != stamp:
-                raise ConfigError(f"it answers order {head.order} of another number or coordinator")
-            if sum(head.sizes) != body.nbytes:
-                raise ConfigError(f"{sum(head.sizes)} bytes expected, got {body.nbytes}")
-            if stamp not in self._whole and _digest([body]) != head.sha256:
+            if sum(kept.sizes) != view.nbytes:
+                raise ConfigError(f"{sum(kept.sizes)} bytes expected, got {view.nbytes}")
+            if stamp not in self._whole and _digest([view]) != kept.sha256:
                 raise ConfigError("its SHA-256 is another")
         except (OSError, ConfigError) as error:
             why = error.strerror if isinstance(error, OSError) else error
@@ -214,53 +213,20 @@ class InboxStore:
                 "coordinator goes on without this site's part of that round"
             ) from error
         self._whole.add(stamp)
-        ends = list(itertools.accumulate(head.sizes, initial=0))
-        return tuple(body[begin:end] for begin, end in itertools.pairwise(ends))
+        return view
 
-    def drop(self, stamp: Stamp) -> None:
-        """Remove the reply to an order, where there is one.
-
-        Args:
-            stamp: of the order.
-
-        Raises:
-            RunFolderError: when it can't be removed.
-        """
+    def _let_go(self, stamp: Stamp, kept: Kept) -> None:
         self._whole.discard(stamp)
-        _remove(self._path(stamp))
+        if kept.data is None:
+            _remove(self._path(stamp))
 
-    def sweep(self, run: str, kept: Sequence[Stamp]) -> None:
-        """Remove all replies of a run, and what kills have left of some, but those to some orders.
-
-        Args:
-            run: its name.
-            kept: whose replies stay.
-
-        Raises:
-            RunFolderError: when one can't be removed.
-        """
-        for stamp in list(self._whole):  # a copy: another thread may keep a reply meanwhile
-            if stamp.run == run and stamp not in kept:
-                self._whole.discard(stamp)
-        names = {self._path(stamp).name for stamp in kept}
-        folder = self._folder(run)
+    def _sweep(self, folder: Path, kept: set[str]) -> None:
+        """Remove what kills have left of large replies, but of those to open orders."""
         for path in [*folder.glob("reply-*.bin"), *folder.glob(".reply-*.tmp")]:
-            if path.name.lstrip(".").partition(".")[0] + ".bin" not in names:
+            if path.name.lstrip(".").partition(".")[0] + ".bin" not in kept:
                 _remove(path)
-
-    def _folder(self, run: str) -> Path:
-        return self._run_folder(run) / "link"
-
-    def _path(self, stamp: Stamp) -> Path:
-        return self._folder(stamp.run) / f"reply-{stamp.epoch}-{stamp.seq}.bin"
-
-
-def _split(view: memoryview) -> tuple[_Reply, memoryview]:
-    first, end, _ = bytes(view[:_HEAD]).partition(b"\n")
-    if not end:
-        raise ConfigError("its first line has no end")
-    head = config.parse(lambda plain: config.build(_Reply, plain), first)
-    return head, view[len(first) + 1 :]
+        for path in folder.glob(".inbox.bin.*.tmp"):
+            _remove(path)
 
 
 def _digest(views: Sequence[memoryview]) -> str:

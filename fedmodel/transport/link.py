@@ -10,11 +10,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 
@@ -37,6 +38,8 @@ from fedmodel.transport.stamps import Stamp
 from fedmodel.transport.tls import CurrentMaterial, credentials_of
 
 __all__ = ["Link", "LinkConfig"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +97,7 @@ class Link:
         self.orders: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
         self.incarnation = config.entropy.bytes(16).hex()
         self._loop = asyncio.new_event_loop()
+        self._aside = ThreadPoolExecutor(1, "fedmodel-link-disk")
         self._thread = threading.Thread(target=self._run, name="fedmodel-link", daemon=True)
         self._stopping = asyncio.Event()
         self._call: Call | None = None
@@ -149,6 +153,7 @@ class Link:
             self._loop.run_until_complete(self._go_on())
         finally:
             self.orders.put(None)
+            self._aside.shutdown()
             settle(self._loop)
             self._loop.close()
 
@@ -258,6 +263,25 @@ class Link:
             self._taken.replies[stamp.seq] = departure_of(stamp.seq, inbox.reply(stamp))
         return self._taken
 
+    def aside(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """Do what may wait for the disk, after what else does: pings are answered meanwhile.
+
+        Args:
+            work: to do, in another thread.
+        """
+        return self._loop.run_in_executor(self._aside, work)
+
+    def acknowledge(self, taken: Taken, seq: int) -> None:
+        """Let go of a reply that the coordinator has.
+
+        Args:
+            taken: what it belongs to.
+            seq: number of its order.
+        """
+        inbox = self.config.inbox
+        done = self.aside(partial(inbox.acknowledge, taken.run, taken.epoch, seq))
+        done.add_done_callback(partial(_noticed, seq))
+
     def _send(self, stamp: Stamp, reply: Departure) -> None:
         taken = self.known(stamp.run, stamp.epoch, stamp.start)
         if taken is None or stamp.seq in taken.replies:
@@ -279,3 +303,9 @@ class Link:
         if call is not None:
             await call.connection.end(STOPPING, reason)
             call.cut()
+
+
+def _noticed(seq: int, done: "asyncio.Future[None]") -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        # It is in the way of nothing, and sent again after the next greeting.
+        logger.error("the reply to order %d can't be let go of: %s", seq, error)

@@ -38,6 +38,8 @@ class Memory:
     def note(self, run: str, noted: Noted) -> None:
         self._room()
         self.noted[run] = noted
+        open_ = noted.stamps(run)
+        self.replies = {s: r for s, r in self.replies.items() if s.run != run or s in open_}
 
     def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
         self._room()
@@ -51,9 +53,6 @@ class Memory:
 
     def drop(self, stamp: Stamp) -> None:
         self.replies.pop(stamp, None)
-
-    def sweep(self, run: str, kept: Sequence[Stamp]) -> None:
-        self.replies = {s: r for s, r in self.replies.items() if s.run != run or s in kept}
 
     def _room(self) -> None:
         if self.full:

@@ -108,6 +108,12 @@ def test_a_disk_that_is_full_is_told_and_the_order_can_be_asked_again(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
+    def filled(file: _files.LockedFile, data: bytes, *, durable: bool = True) -> None:
+        if seen:
+            full()
+        real(file, data, durable=durable)
+
+    real = _files.LockedFile.append
     with Coordinator(consortium, tmp_path / "run") as coordinator:
         grid = HubGrid(coordinator.hub)
         site = Site(consortium.sites["north"], coordinator.address)
@@ -122,11 +128,11 @@ def test_a_disk_that_is_full_is_told_and_the_order_can_be_asked_again(
                 return found
 
             with monkeypatch.context() as patched:
-                patched.setattr(_files, "write_atomic", full)
+                patched.setattr(_files.LockedFile, "append", full)
                 unnoted = ask()
                 assert seen == []
             with monkeypatch.context() as patched:
-                patched.setattr(_files, "write_whole", full)
+                patched.setattr(_files.LockedFile, "append", filled)
                 unkept = ask()
                 assert len(seen) == 1
             assert not ask().has_error()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmodel.errors import RunFolderError
 from fedmodel.transport.call import Received
 from fedmodel.transport.payloads import Part, digest_of
 from tests.fedmodel.transport.consortium import Consortium
@@ -134,6 +135,30 @@ def test_a_site_that_takes_too_long_is_not_waited_for_and_its_late_reply_changes
     assert (told(late), late.reason) == (None, "gave no reply in time")
     assert told(next_one) == b"quick"
     assert len(site.done) == 2
+
+
+def test_an_acknowledgement_that_takes_its_time_or_fails_holds_nothing_up(
+    consortium: Consortium, coordinator: Coordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk may take a second to remove a large reply."""
+    go_on = threading.Event()
+
+    def slow(run: str, epoch: int, seq: int) -> None:
+        go_on.wait(60)
+        raise RunFolderError("can't remove it: Input/output error")
+
+    with Site(consortium.sites["north"], coordinator.address) as site:
+        coordinator.wait_for(1)
+        real, site.inbox.acknowledge = site.inbox.acknowledge, slow  # type: ignore[method-assign]
+        for payload in (b"one", b"two", b"three"):
+            assert told(*coordinator.ask(payload, [1])) == payload
+        go_on.set()
+        wait_until(lambda: "the reply to order 3 can't be let go of" in caplog.text)
+        site.inbox.acknowledge = real  # type: ignore[method-assign]
+        assert told(*coordinator.ask(b"four", [1])) == b"four"
+        wait_until(lambda: len(site.inbox.unacknowledged("run-1")) == 3)
+    with Site(consortium.sites["north"], coordinator.address) as site:
+        wait_until(lambda: not site.inbox.unacknowledged("run-1"))
 
 
 @pytest.mark.parametrize("way", ["up", "down"])

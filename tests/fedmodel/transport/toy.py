@@ -122,6 +122,7 @@ class Mortal:
         self._room()
         self._disk.noted[run] = noted
         self._step()
+        self._sweep(run, noted)
 
     def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
         self._room()
@@ -138,8 +139,9 @@ class Mortal:
         self._step()
         self._disk.replies.pop(stamp, None)
 
-    def sweep(self, run: str, kept: Sequence[Stamp]) -> None:
-        for stamp in [s for s in self._disk.replies if s.run == run and s not in kept]:
+    def _sweep(self, run: str, noted: Noted) -> None:
+        open_ = noted.stamps(run)
+        for stamp in [s for s in self._disk.replies if s.run == run and s not in open_]:
             self._step()
             del self._disk.replies[stamp]
 
@@ -168,6 +170,7 @@ class OnFiles(Mortal):
             self._files.note(run, noted)
         self._disk.noted[run] = noted
         self._step()
+        self._sweep(run, noted)
 
     def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
         self._room()
@@ -186,12 +189,8 @@ class OnFiles(Mortal):
 
     def drop(self, stamp: Stamp) -> None:
         super().drop(stamp)
-        self._files.drop(stamp)
-
-    def sweep(self, run: str, kept: Sequence[Stamp]) -> None:
-        self._step()
-        self._files.sweep(run, kept)
-        self._disk.replies = {s: r for s, r in self._disk.replies.items() if s in kept}
+        with self._files.locked(stamp.run):
+            self._files.drop(stamp)
 
 
 class Watch:
