@@ -18,9 +18,10 @@ from fedmodel.identity.keyfile import kept_secret
 from fedmodel.identity.register import Consortium
 from fedmodel.identity.trust import read_trust
 from tests.examples import examples
+from tests.fedmodel.identity.folders import World
 from tests.fedmodel.identity.killed import killed_at
 from tests.fedmodel.identity.parties import NOW
-from tests.fedmodel.identity.test_home import OTHER, World
+from tests.fedmodel.identity.test_home import OTHER
 
 # -- kills ---------------------------------------------------------------------------------------
 
