@@ -14,6 +14,7 @@ from fedmodel.transport.call import Received
 from fedmodel.transport.inbox import Verdict
 from fedmodel.transport.link import Link
 from fedmodel.transport.payloads import (
+    COVER,
     Departure,
     Part,
     departure_of,
@@ -89,7 +90,8 @@ class Host:
     def _answer(self, received: Received, parts: Sequence[Part]) -> None:
         reply = self._reply(received, parts)
         try:
-            if not self._inbox.answered(received.stamp, kept_parts(reply.header, parts)):
+            kept = kept_parts(reply.header, parts)
+            if not self._inbox.answered(received.stamp, kept, COVER, reply.sha256):
                 return
         except RunFolderError as error:
             logger.error("the reply to order %d can't be kept: %s", received.stamp.seq, error)

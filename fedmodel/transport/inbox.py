@@ -88,10 +88,10 @@ class Store(Protocol):
         The run is locked.
         """
 
-    def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
+    def keep(self, stamp: Stamp, parts: Sequence[Part], first: int = 0, sha256: str = "") -> None:
         """Keep the reply to an order, if it is still open; return once it is on disk.
 
-        The run isn't locked.
+        The run isn't locked. Of the parts after the first ones the SHA-256 may be known.
         """
 
     def has(self, stamp: Stamp) -> bool:
@@ -203,12 +203,17 @@ class Inbox:
                 raise
             return Verdict.DO
 
-    def answered(self, stamp: Stamp, parts: Sequence[Part]) -> bool:
+    def answered(
+        self, stamp: Stamp, parts: Sequence[Part], first: int = 0, sha256: str = ""
+    ) -> bool:
         """Keep the reply to an order that this process was told to do.
 
         Args:
             stamp: of the order.
             parts: of the reply, of any sizes.
+            first: how many of them, small ones, aren't hashed.
+            sha256: of all others, hex, so that large ones needn't be hashed again; empty: it isn't
+                known.
 
         Returns:
             True: it is on disk, and may be sent. False: a later coordinator is obeyed by now, or
@@ -226,7 +231,7 @@ class Inbox:
             )
         try:
             if self._awaited(stamp):
-                self._store.keep(stamp, parts)
+                self._store.keep(stamp, parts, first, sha256)
         except RunFolderError:
             if self._awaited(stamp):
                 raise

@@ -1,6 +1,6 @@
 """State of a run's inbox, as the records of its file tell it one after the other.
 
-A record is a line of canonical JSON; after that of a small reply come the reply's bytes. Each names
+A record is a line of canonical JSON; after that of a reply come its first bytes, or all. Each names
 its schema and its run. What a note doesn't hold open any more is over, and so is the reply to it.
 """
 
@@ -22,13 +22,22 @@ class Kept:
 
     Args:
         sizes: bytes of its parts.
-        data: all of them, one after the other; ``None``: in a file of their own.
-        sha256: of what must be in that file, hex; empty where there is none.
+        data: the first parts, or all of them, one after the other.
+        sha256: of the other parts, hex, which are in a file of their own; empty: there are none.
     """
 
     sizes: tuple[int, ...]
-    data: bytes | None
+    data: bytes
     sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if not (len(self.data) <= self.size if self.sha256 else len(self.data) == self.size):
+            raise ConfigError(f"a reply of {self.size} bytes has {len(self.data)} in its record")
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return sum(self.sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +128,8 @@ class State:
             raise ConfigError(f"order {found.seq} was never accepted, or is over")
         others = {s: kept for s, kept in self.replies.items() if s != stamp}
         if isinstance(found, _Reply):
-            return State(self.noted, {**others, stamp: _kept(found, data)})
+            kept = Kept(sizes=found.sizes, data=data, sha256=found.sha256)
+            return State(self.noted, {**others, stamp: kept})
         if stamp not in self.replies:
             raise ConfigError(f"order {found.seq} has no reply that could be over")
         return State(self.noted, others)
@@ -157,7 +167,7 @@ def reply_record(stamp: Stamp, kept: Kept) -> bytes:
     made = _Reply(
         run=stamp.run, seq=stamp.seq, order=stamp.digest, sizes=kept.sizes, sha256=kept.sha256
     )
-    return config.canonical(made) + b"\n" + (kept.data or b"")
+    return config.canonical(made) + b"\n" + kept.data
 
 
 def over_record(stamp: Stamp) -> bytes:
@@ -175,11 +185,3 @@ def _built(plain: Any) -> _Record:
     if kind is None:
         raise ConfigError(f"expected one of the schemas {', '.join(_KINDS)}, got {schema!r:.40}")
     return config.build(kind, plain)
-
-
-def _kept(found: _Reply, data: bytes) -> Kept:
-    if not found.sha256 and sum(found.sizes) != len(data):
-        raise ConfigError(f"{sum(found.sizes)} bytes of a reply expected, got {len(data)}")
-    if found.sha256 and data:
-        raise ConfigError("a reply has its bytes in two places")
-    return Kept(sizes=found.sizes, data=None if found.sha256 else data, sha256=found.sha256)

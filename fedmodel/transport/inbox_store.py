@@ -3,14 +3,12 @@
 ::
 
     <run's folder>/link/inbox.bin                 the coordinator obeyed, orders, and small replies
-    <run's folder>/link/reply-<epoch>-<seq>.bin   a large reply: the bytes of its parts
+    <run's folder>/link/reply-<epoch>-<seq>.bin   a large reply, but for its first parts
 
 What is in the first: :mod:`fedmodel.transport.inbox_state`. A small reply costs one sync there, and
 so does an order; a file of its own, whose name is synced too, costs two more.
 """
 
-import hashlib
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +19,7 @@ from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.transport.inbox import Noted, Part
 from fedmodel.transport.inbox_file import InboxFile
 from fedmodel.transport.inbox_state import Kept, note_record, over_record, reply_record
+from fedmodel.transport.payloads import digest_of
 from fedmodel.transport.stamps import Stamp
 
 __all__ = ["InboxStore"]
@@ -100,39 +99,45 @@ class InboxStore:
             self._sweep(file.path.parent, {self._path(stamp).name for stamp in open_})
             self._settled.add(run)
 
-    def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
+    def keep(self, stamp: Stamp, parts: Sequence[Part], first: int = 0, sha256: str = "") -> None:
         """Keep the reply to an order; return once it is on disk.
 
         Args:
             stamp: of the order; where that isn't open any more, nothing is kept.
             parts: of the reply.
+            first: how many parts, small ones, aren't hashed.
+            sha256: of all others, hex; empty: it isn't known.
 
         Raises:
             RunFolderError: when it can't be written.
         """
         if len(parts) > _MOST_PARTS:
             raise RunFolderError(f"a reply of {len(parts)} parts has too many; join some of them")
-        views = [memoryview(part).cast("B") for part in parts if len(part)]
-        sizes = tuple(memoryview(part).nbytes for part in parts)
+        views = [memoryview(part).cast("B") if len(part) else memoryview(b"") for part in parts]
+        sizes = tuple(view.nbytes for view in views)
         path = self._path(stamp)
         with _written(path, "This reply hasn't left the site. "):
             if sum(sizes) > self._small:
-                kept = Kept(sizes=sizes, data=None, sha256=_digest(views))
-                _files.write_whole(path, views, durable=True)
+                sha256 = sha256 or digest_of(views[first:])
+                _files.write_whole(path, views[first:], durable=True)
+                kept = Kept(sizes=sizes, data=b"".join(views[:first]), sha256=sha256)
                 self._whole.add(stamp)
             else:
                 kept = Kept(sizes=sizes, data=b"".join(views))
-            file = self._file(stamp.run)
-            with self.locked(stamp.run):
-                if stamp not in file.state().noted.stamps(stamp.run):
-                    self._let_go(stamp, kept)
-                    return
-                try:
-                    file.put(reply_record(stamp, kept))
-                except OSError:
-                    with suppress(RunFolderError):
-                        self._let_go(stamp, kept)  # its room is needed
-                    raise
+            self._put(stamp, kept)
+
+    def _put(self, stamp: Stamp, kept: Kept) -> None:
+        file = self._file(stamp.run)
+        with self.locked(stamp.run):
+            if stamp not in file.state().noted.stamps(stamp.run):
+                self._let_go(stamp, kept)
+                return
+            try:
+                file.put(reply_record(stamp, kept))
+            except OSError:
+                with suppress(RunFolderError):
+                    self._let_go(stamp, kept)  # its room is needed
+                raise
 
     def has(self, stamp: Stamp) -> bool:
         """Return whether there is a reply to an order, whole.
@@ -144,9 +149,9 @@ class InboxStore:
             RunFolderError: when there is one that can't be read, or isn't whole.
         """
         kept = self._kept(stamp)
-        if kept is None or (kept.data is None and not self._path(stamp).exists()):
+        if kept is None or (kept.sha256 and not self._path(stamp).exists()):
             return False
-        if kept.data is None and stamp not in self._whole:
+        if kept.sha256 and stamp not in self._whole:
             self.reply(stamp)
         return True
 
@@ -162,9 +167,13 @@ class InboxStore:
         kept = self._kept(stamp)
         if kept is None:
             raise RunFolderError(f"there is no reply to order {stamp.seq} of epoch {stamp.epoch}")
-        body = self._mapped(stamp, kept) if kept.data is None else memoryview(kept.data)
-        ends = list(itertools.accumulate(kept.sizes, initial=0))
-        return tuple(body[begin:end] for begin, end in itertools.pairwise(ends))
+        left, parts = memoryview(kept.data), []
+        for size in kept.sizes:
+            if size and not left:
+                left = self._mapped(stamp, kept)
+            parts.append(left[:size])
+            left = left[size:]
+        return tuple(parts)
 
     def drop(self, stamp: Stamp) -> None:
         """Let go of the reply to an order, where there is one.
@@ -202,9 +211,10 @@ class InboxStore:
         path = self._path(stamp)
         try:
             view = _files.mapped(path)
-            if sum(kept.sizes) != view.nbytes:
-                raise ConfigError(f"{sum(kept.sizes)} bytes expected, got {view.nbytes}")
-            if stamp not in self._whole and _digest([view]) != kept.sha256:
+            expected = kept.size - len(kept.data)
+            if expected != view.nbytes:
+                raise ConfigError(f"{expected} bytes expected, got {view.nbytes}")
+            if stamp not in self._whole and digest_of([view]) != kept.sha256:
                 raise ConfigError("its SHA-256 is another")
         except (OSError, ConfigError) as error:
             why = error.strerror if isinstance(error, OSError) else error
@@ -217,7 +227,7 @@ class InboxStore:
 
     def _let_go(self, stamp: Stamp, kept: Kept) -> None:
         self._whole.discard(stamp)
-        if kept.data is None:
+        if kept.sha256:
             _remove(self._path(stamp))
 
     def _sweep(self, folder: Path, kept: set[str]) -> None:
@@ -227,13 +237,6 @@ class InboxStore:
                 _remove(path)
         for path in folder.glob(".inbox.bin.*.tmp"):
             _remove(path)
-
-
-def _digest(views: Sequence[memoryview]) -> str:
-    digest = hashlib.sha256()
-    for view in views:
-        digest.update(view)
-    return digest.hexdigest()
 
 
 def _remove(path: Path) -> None:

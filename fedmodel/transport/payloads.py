@@ -17,6 +17,7 @@ from fedmodel.transport.frames import LARGEST_BODY, Chunk, Letter, Partial, enco
 from fedmodel.transport.letters import Order, Reply, Signed, sign_header
 
 __all__ = [
+    "COVER",
     "Arrival",
     "Departure",
     "Part",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 Part: TypeAlias = bytes | memoryview
+COVER = 2  # how many parts of a letter that is kept aren't its payload's
 L = TypeVar("L", Order, Reply)
 _IN_MEMORY = 1 << 20  # bytes of a payload that isn't worth a file
 
@@ -52,15 +54,17 @@ class Departure:
         seq: its number.
         header: signed.
         parts: of its payload.
+        sha256: of its payload, hex, where this process has hashed that; else empty.
 
     Attributes:
         over: nobody waits for it any more.
         sent: bytes of its payload that have gone out by now; what was sent again counts again.
     """
 
-    def __init__(self, seq: int, header: Signed, parts: Sequence[Part]) -> None:
+    def __init__(self, seq: int, header: Signed, parts: Sequence[Part], sha256: str = "") -> None:
         self.seq = seq
         self.header = header
+        self.sha256 = sha256
         self._parts = [memoryview(part).cast("B") for part in parts]
         self.size = size_of(parts)
         self.over = False
@@ -154,7 +158,7 @@ def reply_to(
         size=size_of(parts),
         sha256=digest_of(parts),
     )
-    return Departure(order.seq, sign_header(header, sign), parts)
+    return Departure(order.seq, sign_header(header, sign), parts, header.sha256)
 
 
 class Arrival(Generic[L]):

@@ -41,7 +41,7 @@ class Memory:
         open_ = noted.stamps(run)
         self.replies = {s: r for s, r in self.replies.items() if s.run != run or s in open_}
 
-    def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
+    def keep(self, stamp: Stamp, parts: Sequence[Part], first: int = 0, sha256: str = "") -> None:
         self._room()
         self.replies[stamp] = b"".join(parts)
 

@@ -11,9 +11,10 @@ import pytest
 
 from fedmodel import _files
 from fedmodel.errors import ReplayError, RunFolderError
-from fedmodel.transport import records
+from fedmodel.transport import inbox_store, records
 from fedmodel.transport.inbox import Inbox, Verdict
 from fedmodel.transport.inbox_store import InboxStore
+from fedmodel.transport.payloads import digest_of
 from tests.fedmodel.identity.killed import killed_at
 from tests.fedmodel.transport.stamped import ONE, RUN, stamp
 
@@ -66,6 +67,24 @@ def test_a_reply_is_not_read_into_memory(tmp_path: Path) -> None:
     inbox.acknowledge(RUN, 1, 1)
     assert not list((tmp_path / RUN / "link").glob("reply*"))
     assert (bytes(first), bytes(second)) == (data, data[:5])
+
+
+def test_what_was_hashed_before_is_not_hashed_again_and_is_checked_by_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[bytes | memoryview] = [b"header", b"", b"x" * 300, memoryview(b"y" * 300)]
+    views = tuple(memoryview(part) for part in parts)
+    inbox = process(tmp_path)
+    for seq, sha256 in ((1, digest_of(parts[2:])), (2, "0" * 64)):
+        inbox.admit(stamp(seq))
+        with monkeypatch.context() as patched:
+            patched.setattr(inbox_store, "digest_of", None)
+            assert inbox.answered(stamp(seq), parts, 2, sha256)
+            assert inbox.reply(stamp(seq)) == views
+    assert (tmp_path / RUN / "link" / "reply-1-1.bin").read_bytes() == b"x" * 300 + b"y" * 300
+    assert process(tmp_path).reply(stamp(1)) == views
+    with pytest.raises(RunFolderError, match="its SHA-256 is another"):
+        process(tmp_path).reply(stamp(2))
 
 
 @pytest.mark.parametrize("change", ["cut", "longer", "bit", "empty", "folder"])
@@ -129,13 +148,13 @@ _LINES = records.read(_WHOLE).records
         written(_LINES[0].replace(b'"epoch":2', b'"epoch":0')),
         written(_LINES[0] + b"x"),
         written(_LINES[5]),
-        written(*_LINES[:5], _LINES[5] + b"x"),
+        written(*_LINES[:5], _LINES[5] + bytes(266)),
         written(*_LINES, _LINES[6]),
         None,
     ],
     ids=[
         "empty", "short", "long", "cut", "other", "none", "list", "bytes", "newer", "run", "order",
-        "epoch", "more", "no note", "both places", "over twice", "missing",
+        "epoch", "more", "no note", "too much", "over twice", "missing",
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named_and_nothing_is_done(tmp_path: Path, text: bytes | None) -> None:

@@ -124,7 +124,7 @@ class Mortal:
         self._step()
         self._sweep(run, noted)
 
-    def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
+    def keep(self, stamp: Stamp, parts: Sequence[Part], first: int = 0, sha256: str = "") -> None:
         self._room()
         self._disk.replies[stamp] = b"".join(parts)
         self._step()
@@ -172,9 +172,9 @@ class OnFiles(Mortal):
         self._step()
         self._sweep(run, noted)
 
-    def keep(self, stamp: Stamp, parts: Sequence[Part]) -> None:
+    def keep(self, stamp: Stamp, parts: Sequence[Part], first: int = 0, sha256: str = "") -> None:
         self._room()
-        self._files.keep(stamp, parts)
+        self._files.keep(stamp, parts, first, sha256)
         self._disk.replies[stamp] = b"".join(parts)
         self._step()
 

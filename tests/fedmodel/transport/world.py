@@ -18,6 +18,7 @@ from fedmodel.transport.inbox_store import InboxStore
 from fedmodel.transport.link import Link, LinkConfig
 from fedmodel.transport.options import server_options
 from fedmodel.transport.payloads import (
+    COVER,
     Part,
     departure_of,
     kept_parts,
@@ -171,7 +172,8 @@ class Site:
         self.done.append(received.order.seq)
         sign = self.link.config.signer.sign
         reply = reply_to(received.order, received.stamp.digest, parts, sign)
-        if self.inbox.answered(received.stamp, kept_parts(reply.header, parts)):
+        kept = kept_parts(reply.header, parts)
+        if self.inbox.answered(received.stamp, kept, COVER, reply.sha256):
             self.link.send(received.stamp, reply)
 
 
