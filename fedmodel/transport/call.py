@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fedmodel._escape import escaped
+from fedmodel.config import canonical, sha256
 from fedmodel.errors import ConfigError, ProtocolError
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.transport.connection import Connection
@@ -49,11 +51,13 @@ class Received:
         order: its header, which has verified.
         stamp: of it.
         payload: that the header was signed for.
+        refusal: why it isn't done, nor its payload taken; ``None``: it is.
     """
 
     order: Order
     stamp: Stamp
     payload: memoryview
+    refusal: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +94,7 @@ class Call:
         self._stream = stream
         self.connection = Connection(stream.write, self.cut)
         self.taken: Taken | None = None
+        self._latest = 0  # order of this connection that has begun
 
     def cut(self) -> None:
         """End the stream at once."""
@@ -201,10 +206,32 @@ class Call:
                     ("roster", digest, order.roster),
                 ],
             )
-            return order.seq not in taken.whole
+            return order.seq not in taken.whole and self._fits(taken, order)
 
         key = bytes.fromhex(roster.coordinator)
         return Source(Order, key, check, config.most, config.folder)
+
+    def _fits(self, taken: Taken, order: Order) -> bool:
+        """Return whether an order may come; one that there is no room for is answered at once.
+
+        A coordinator asks a site for one thing at a time: with the next order it waits for the one
+        before no more, and nothing is kept of that.
+        """
+        if taken.mail is None or order.seq in taken.replies:
+            return False
+        taken.mail.pass_over_others(order.seq)
+        room, unheard = self._link.room, taken.replies.values()
+        held = room.held + sum(reply.size for reply in unheard)
+        if order.size <= room.most - held and len(unheard) < _MOST_WAITING:
+            return True
+        why = (
+            f"the site has no room for an order of {order.size} bytes beside {held} of others, and "
+            f"of {len(unheard)} replies that weren't acknowledged; at most {room.most} bytes, and "
+            f"{_MOST_WAITING} replies"
+        )
+        logger.error("order %d (%s) is refused: %s", order.seq, escaped(order.type), why)
+        self._hand_on(order, sha256(canonical(order)), _NOTHING, why)
+        return False
 
     def _send_again(self, taken: Taken, welcome: Welcome) -> None:
         for seq in welcome.over:
@@ -216,18 +243,28 @@ class Call:
     def _take(self, frame: Frame, mail: Mail[Order]) -> None:
         arrival: Arrival[Order] | None = None
         if isinstance(frame.head, Letter):
-            _, arrival = mail.begin(frame.head, frame.body)
+            order, arrival = mail.begin(frame.head, frame.body)
+            if order.seq < self._latest:
+                raise ProtocolError(
+                    f"order {order.seq} came after order {self._latest}: their numbers rise"
+                )
+            self._latest = order.seq
         elif isinstance(frame.head, Chunk):
             arrival = mail.go_on(frame.head, frame.body)
         if arrival is None or not arrival.complete or self.taken is None:
             return
+        payload = arrival.payload()
+        self._link.room.hold(payload)
+        self._hand_on(arrival.header, arrival.digest, payload)
+        self.taken.whole[arrival.header.seq] = arrival.partial()
+
+    def _hand_on(
+        self, order: Order, digest: str, payload: memoryview, refusal: str | None = None
+    ) -> None:
         if self._link.orders.qsize() >= _MOST_WAITING:
             raise ProtocolError(f"more than {_MOST_WAITING} orders came and wait to be done")
-        order = arrival.header
-        payload = arrival.payload()
-        self.taken.whole[order.seq] = arrival.partial()
-        stamp = Stamp(order.run, order.epoch, order.start, order.seq, arrival.digest)
-        self._link.orders.put(Received(order=order, stamp=stamp, payload=payload))
+        stamp = Stamp(order.run, order.epoch, order.start, order.seq, digest)
+        self._link.orders.put(Received(order=order, stamp=stamp, payload=payload, refusal=refusal))
 
     def _acknowledged(self, seq: int) -> None:
         taken = self.taken

@@ -59,6 +59,7 @@ class Host:
             except Exception as error:
                 # Whatever it was: who is asked next must find somebody who does it.
                 logger.error("an order can't be done: %s", unexpected(error))
+            del received  # while nothing comes its payload takes no room
 
     def do(self, received: Received) -> None:
         """Do an order, unless it was done before; tell what has come of it.
@@ -67,6 +68,10 @@ class Host:
             received: the order.
         """
         stamp, order = received.stamp, received.order
+        if received.refusal is not None:
+            # Nothing was done, so nothing need be kept.
+            self._tell(received, _failure(received.refusal))
+            return
         try:
             verdict = self._inbox.admit(stamp)
             if verdict is Verdict.BUSY:
@@ -81,7 +86,7 @@ class Host:
             logger.warning("order %d (%s) is refused: %s", stamp.seq, escaped(order.type), error)
             return
         except RunFolderError as error:
-            # Nothing was done, so nothing need be kept.
+            # Likewise.
             logger.error("order %d (%s) can't be noted: %s", stamp.seq, escaped(order.type), error)
             self._tell(received, _failure("the site can't note the order; see its own log"))
             return

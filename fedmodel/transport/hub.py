@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmodel._paths import source_digest
-from fedmodel.errors import FedmodelError, IdentityError
+from fedmodel.errors import FedmodelError, IdentityError, ProtocolError
 from fedmodel.identity import SigningKey
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.identity.validity import utc_now
@@ -166,6 +166,9 @@ class Hub:
         Args:
             questions: one for each site at most.
             timeout: seconds after which it is no use any more; ``None``: there is no such time.
+
+        Raises:
+            ProtocolError: for a site that is asked for something else meanwhile.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         asked: list[Future[Answered]] = []
@@ -220,12 +223,24 @@ class Hub:
             self._loop.close()
 
     async def _ask(self, question: Question, digest: str, deadline: float) -> Answered:
+        self._require_idle(question.member)
         seq, future = self._post(question, digest, deadline)
         try:
             return await future
         except asyncio.CancelledError:
             self.fail(seq, "nobody waits for it any more")
             raise
+
+    def _require_idle(self, member: int) -> None:
+        """Check that a site isn't asked for two things at once: with the second the first is over.
+
+        Raises:
+            ProtocolError: when it is.
+        """
+        for seq, each in [(s, o) for s, o in self.open.items() if o.order.member == member]:
+            if not each.future.done():
+                raise ProtocolError(f"member {member} is asked for something else meanwhile")
+            self.fail(seq, "nobody waits for it any more")  # its question was interrupted
 
     def _post(
         self, question: Question, digest: str, deadline: float

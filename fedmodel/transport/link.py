@@ -33,6 +33,7 @@ from fedmodel.transport.inbox import Inbox
 from fedmodel.transport.options import channel_options
 from fedmodel.transport.payloads import Departure, departure_of
 from fedmodel.transport.proxy import Proxy, Route
+from fedmodel.transport.room import Room
 from fedmodel.transport.server import METHOD
 from fedmodel.transport.stamps import Stamp
 from fedmodel.transport.tls import CurrentMaterial, credentials_of
@@ -65,7 +66,8 @@ class LinkConfig:
         folder: for large payloads that are under way; of the site alone.
         inbox: what this site has taken and answered.
         explain: look for the reason when it can't be reached, which takes seconds.
-        most: bytes that an order may have.
+        most: bytes that there may be in all of orders that aren't done, whole or on their way, and
+            of replies that the coordinator hasn't acknowledged.
         entropy: draws nonces and the name of this process.
     """
 
@@ -95,6 +97,7 @@ class Link:
     def __init__(self, config: LinkConfig) -> None:
         self.config = config
         self.orders: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
+        self.room = Room(config.most)
         self.incarnation = config.entropy.bytes(16).hex()
         self._loop = asyncio.new_event_loop()
         self._aside = ThreadPoolExecutor(1, "fedmodel-link-disk")

@@ -108,6 +108,11 @@ class Mail(Generic[L]):
         if arrival is not None:
             arrival.close()
 
+    def pass_over_others(self, seq: int) -> None:
+        """Forget all letters but one."""
+        for each in [each for each in self._arrivals if each != seq]:
+            self.pass_over(each)
+
     def forget(self) -> None:
         """Forget what isn't complete."""
         for seq in list(self._arrivals):

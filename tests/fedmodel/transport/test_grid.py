@@ -261,3 +261,21 @@ def test_a_reply_in_a_file_is_read_from_there_and_goes_with_whoever_held_it(
             np.testing.assert_array_equal(update.vector, change)
             del reply, update, whole
             wait_until(lambda: not mapped)
+
+
+def test_an_order_that_there_is_no_room_for_is_answered_with_the_reason(tmp_path: Path) -> None:
+    consortium, seen = Consortium(tmp_path), list[tuple[int, str, str]]()
+    with Coordinator(consortium, tmp_path / "run") as coordinator:
+        grid, site = (
+            HubGrid(coordinator.hub),
+            Site(consortium.sites["south"], coordinator.address, most=1 << 16),
+        )
+        with hosted(site, app(seen)):
+            coordinator.wait_for(1)
+            (refused,), (done,) = (
+                grid.send_and_receive([Message(content(vector), 3, "train")], timeout=60)
+                for vector in (np.zeros(1 << 15, np.float32), np.zeros(9, np.float32))
+            )
+    assert "no room for an order of 13" in str(refused.error.reason)
+    assert not done.has_error()
+    assert len(seen) == 1

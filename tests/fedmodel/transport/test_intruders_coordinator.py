@@ -163,9 +163,9 @@ def letter(world: World, order: Order, signer: SigningKey | None = None) -> list
     return list(Departure(order.seq, signed, [b"good"]).frames())
 
 
-def _many(world: World) -> list[bytes]:
-    size = 1 << 10
-    orders = [world.order(seq=2000 + number, size=size) for number in range(65)]
+def _swapped(world: World) -> list[bytes]:
+    """Return the beginnings of two orders, the later one first."""
+    orders = [world.order(seq=seq, size=1 << 10) for seq in (2001, 2000)]
     return [letter(world, order)[0] for order in orders]
 
 
@@ -190,13 +190,12 @@ LIES: dict[str, tuple[Any, str]] = {
     "an order of another start": (ordered(start="0c" * 16), "expected the order of start"),
     "an order for south": (ordered(member=2), "expected the order of member 1, got 2"),
     "an order of another roster": (ordered(roster="0f" * 32), "expected the order of roster"),
-    "an order too large": (ordered(size=1 << 35), "bytes was announced"),
     "an order of other bytes": (ordered(sha256="0a" * 32), "isn't the one that its header"),
     "another's order": (
         welcomed(lambda world: letter(world, world.order(), world.strange)),
         "the order isn't signed by",
     ),
-    "too many orders": (welcomed(_many), "more than 64 letters are under way"),
+    "an order after a later one": (welcomed(_swapped), "order 2000 came after order 2001"),
     "a piece of no order": (
         welcomed(lambda world: [encode(Chunk(seq=1 << 40, offset=0), [b"x"])]),
         "hasn't begun",
@@ -338,7 +337,16 @@ def test_mutants_at_any_stage_raise_nothing_that_a_link_doesnt_expect(
 
 
 class Flood(Fake):
-    """A stream in memory with orders without end."""
+    """A stream in memory with orders without end.
+
+    Args:
+        size: bytes that each announces; four come of it.
+        most: so many come.
+    """
+
+    def __init__(self, world: World, size: int = 4, most: int = 1 << 30) -> None:
+        super().__init__(world, random.Random(5), [])
+        self._size, self._most = size, most
 
     async def read(self) -> Any:
         await asyncio.sleep(0)
@@ -347,7 +355,9 @@ class Flood(Fake):
             return encode(self._world.challenge)
         if self._stage == 2:
             return self._world.welcome(site_of(self._hello, self._key), self._world.signer)
-        order = self._world.order(seq=100 + self._stage, member=2)
+        if self._stage > self._most + 2:
+            return encode(Bye(code="stopping"))
+        order = self._world.order(seq=100 + self._stage, member=2, size=self._size)
         return letter(self._world, order)[0]
 
 
@@ -355,9 +365,34 @@ def test_orders_that_a_site_cant_keep_up_with_are_no_more_than_so_many(world: Wo
     link = Site(world.south, "127.0.0.1:1", explain=False).link
 
     async def flooded() -> None:
-        await Call(link, Flood(world, random.Random(5), [])).run()
+        await Call(link, Flood(world)).run()
 
     with pytest.raises(ProtocolError, match="more than 64 orders came and wait"):
         asyncio.run(flooded())
     assert link.orders.qsize() == 64
+    link._loop.close()
+
+
+def test_of_orders_that_never_come_whole_a_site_keeps_the_last_one_alone(world: World) -> None:
+    """Each is within its limit, and a hundred would fill the disk."""
+    link = Site(world.south, "127.0.0.1:1", explain=False).link
+    call = Call(link, Flood(world, size=2 << 20, most=100))
+    assert asyncio.run(call.run()).code == "stopping"
+    assert call.taken is not None
+    assert call.taken.mail is not None
+    ((seq, size),) = [(each.seq, each.size) for each in call.taken.mail.partial()]
+    assert (seq, size) == (202, 4)
+    assert link.orders.empty()
+    call.taken.mail.forget()
+    link._loop.close()
+
+
+def test_orders_that_there_is_no_room_for_are_refused_a_few_of_them_and_no_more(
+    world: World,
+) -> None:
+    link = Site(world.south, "127.0.0.1:1", explain=False, most=1000).link
+    with pytest.raises(ProtocolError, match="more than 64 orders came and wait"):
+        asyncio.run(Call(link, Flood(world, size=1001)).run())
+    refusals = [link.orders.get() for _ in range(64)]
+    assert {each.refusal is not None for each in refusals if each} == {True}
     link._loop.close()

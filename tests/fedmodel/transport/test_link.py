@@ -4,12 +4,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fedmodel.errors import RunFolderError
+from fedmodel.errors import ProtocolError, RunFolderError
 from fedmodel.transport.call import Received
 from fedmodel.transport.payloads import Part, digest_of
 from tests.fedmodel.transport.consortium import Consortium
@@ -159,6 +160,41 @@ def test_an_acknowledgement_that_takes_its_time_or_fails_holds_nothing_up(
         wait_until(lambda: len(site.inbox.unacknowledged("run-1")) == 3)
     with Site(consortium.sites["north"], coordinator.address) as site:
         wait_until(lambda: not site.inbox.unacknowledged("run-1"))
+
+
+def test_what_a_site_has_no_room_for_is_refused_until_there_is_and_it_is_asked_one_thing_at_a_time(
+    consortium: Consortium, coordinator: Coordinator
+) -> None:
+    go_on, large, hub = threading.Event(), bytes(3 << 20), coordinator.hub
+
+    def slow(received: Received) -> Sequence[Part]:
+        go_on.wait(60)
+        return [b"done"]
+
+    with (
+        ThreadPoolExecutor() as pool,
+        Site(consortium.sites["north"], coordinator.address, slow, most=4 << 20) as site,
+    ):
+        coordinator.wait_for(1)
+        first = pool.submit(coordinator.ask, large, [1])
+        wait_until(lambda: site.link.room.held == len(large))
+        with pytest.raises(ProtocolError, match="member 1 is asked for something else meanwhile"):
+            coordinator.ask(b"x", [1])
+        hub.loop.call_soon_threadsafe(hub.fail, 1, "was given up")
+        assert first.result(60)[0].reason == "was given up"
+        second = pool.submit(coordinator.ask, large, [1])
+        wait_until(lambda: site.link.orders.qsize() == 1)  # it is told in its turn
+        go_on.set()
+        whys = [told(second.result(60)[0]), told(coordinator.ask(bytes(5 << 20), [1])[0])]
+        for why, size, held in zip(whys, (3 << 20, 5 << 20), (3 << 20, 0), strict=True):
+            said = f"the site has no room for an order of {size} bytes beside {held} of others"
+            assert (why or b"").decode().startswith(said)
+        wait_until(lambda: site.link.room.held == 0)
+        (answer,) = coordinator.ask(large, [1])
+        assert told(answer) == b"done"
+        assert len(site.done) == 2
+        with pytest.raises(ProtocolError, match="member 1 is asked"):
+            coordinator.ask(b"x", [1, 1])
 
 
 @pytest.mark.parametrize("way", ["up", "down"])

@@ -125,10 +125,17 @@ class Site:
         address: of the coordinator.
         app: makes a reply of an order.
         explain: look for the reason when there is no connection.
+        most: bytes that orders may have in all.
     """
 
     def __init__(
-        self, home: PartyHome, address: str, app: App = echo, *, explain: bool = True
+        self,
+        home: PartyHome,
+        address: str,
+        app: App = echo,
+        *,
+        explain: bool = True,
+        most: int = 1 << 34,
     ) -> None:
         self.done: list[int] = []
         self._app = app
@@ -144,6 +151,7 @@ class Site:
                 folder=folder,
                 inbox=self.inbox,
                 explain=explain,
+                most=most,
             )
         )
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -160,8 +168,15 @@ class Site:
     def _work(self) -> None:
         while (received := self.link.orders.get()) is not None:
             self._do(received)
+            del received
 
     def _do(self, received: Received) -> None:
+        sign = self.link.config.signer.sign
+        if received.refusal is not None:
+            parts: Sequence[Part] = [received.refusal.encode()]
+            reply = reply_to(received.order, received.stamp.digest, parts, sign)
+            self.link.send(received.stamp, reply)
+            return
         verdict = self.inbox.admit(received.stamp)
         if verdict is Verdict.AGAIN:
             reply = departure_of(received.order.seq, self.inbox.reply(received.stamp))
@@ -170,7 +185,6 @@ class Site:
             return
         parts = self._app(received)
         self.done.append(received.order.seq)
-        sign = self.link.config.signer.sign
         reply = reply_to(received.order, received.stamp.digest, parts, sign)
         kept = kept_parts(reply.header, parts)
         if self.inbox.answered(received.stamp, kept, COVER, reply.sha256):
