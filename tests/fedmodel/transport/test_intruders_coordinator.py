@@ -26,6 +26,7 @@ from fedmodel.transport.frames import (
 )
 from fedmodel.transport.hello import Hello, Welcome, greeted, signed_greeting
 from fedmodel.transport.letters import Order, sign_header
+from fedmodel.transport.link import Link
 from fedmodel.transport.payloads import Departure, digest_of
 from tests.fedmodel.transport.consortium import Consortium
 from tests.fedmodel.transport.intruder import ALL, dialling, papers_of
@@ -331,7 +332,7 @@ def test_mutants_at_any_stage_raise_nothing_that_a_link_doesnt_expect(
             while not link.orders.empty():
                 link.orders.get()
 
-    asyncio.run(many())
+    link._loop.run_until_complete(many())
     link._loop.close()
     assert {"stopping", "ProtocolError", "UnsignedError"} <= set(ends)
 
@@ -361,14 +362,15 @@ class Flood(Fake):
         return letter(self._world, order)[0]
 
 
+async def flooded(link: Link, stream: Flood) -> tuple[Call, Bye]:
+    call = Call(link, stream)
+    return call, await call.run()
+
+
 def test_orders_that_a_site_cant_keep_up_with_are_no_more_than_so_many(world: World) -> None:
     link = Site(world.south, "127.0.0.1:1", explain=False).link
-
-    async def flooded() -> None:
-        await Call(link, Flood(world)).run()
-
     with pytest.raises(ProtocolError, match="more than 64 orders came and wait"):
-        asyncio.run(flooded())
+        link._loop.run_until_complete(flooded(link, Flood(world)))
     assert link.orders.qsize() == 64
     link._loop.close()
 
@@ -376,8 +378,8 @@ def test_orders_that_a_site_cant_keep_up_with_are_no_more_than_so_many(world: Wo
 def test_of_orders_that_never_come_whole_a_site_keeps_the_last_one_alone(world: World) -> None:
     """Each is within its limit, and a hundred would fill the disk."""
     link = Site(world.south, "127.0.0.1:1", explain=False).link
-    call = Call(link, Flood(world, size=2 << 20, most=100))
-    assert asyncio.run(call.run()).code == "stopping"
+    call, end = link._loop.run_until_complete(flooded(link, Flood(world, size=2 << 20, most=100)))
+    assert end.code == "stopping"
     assert call.taken is not None
     assert call.taken.mail is not None
     ((seq, size),) = [(each.seq, each.size) for each in call.taken.mail.partial()]
@@ -392,7 +394,7 @@ def test_orders_that_there_is_no_room_for_are_refused_a_few_of_them_and_no_more(
 ) -> None:
     link = Site(world.south, "127.0.0.1:1", explain=False, most=1000).link
     with pytest.raises(ProtocolError, match="more than 64 orders came and wait"):
-        asyncio.run(Call(link, Flood(world, size=1001)).run())
+        link._loop.run_until_complete(flooded(link, Flood(world, size=1001)))
     refusals = [link.orders.get() for _ in range(64)]
     assert {each.refusal is not None for each in refusals if each} == {True}
     link._loop.close()
