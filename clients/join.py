@@ -2,7 +2,7 @@
 
 Exit codes: 0 asked to stop (SIGTERM, SIGINT), which gives nothing back that a run has reserved;
 1 something can't be relied on, or failed; 2 wrong usage or input; 3 the coordinator wasn't there
-for ``patience`` seconds: the same command may be given again.
+for ``patience`` seconds, or a disk is full: the same command may be given again.
 """
 
 import logging
@@ -20,8 +20,9 @@ from clients.site import Site
 from clients.site_file import Link, SiteFile
 from clients.start import start
 from fedmodel import config
+from fedmodel._escape import escaped
 from fedmodel._signals import Stopped, asked_to_stop
-from fedmodel.errors import ConfigError, FedmodelError
+from fedmodel.errors import ConfigError, FedmodelError, exit_code
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.passphrase import read_passphrase
 from fedmodel.logs import LogForm, lines_to_stderr
@@ -96,9 +97,9 @@ def main(
             join(ask, carrier)
         except Stopped:
             pass
-        except FedmodelError as error:
-            logger.error("%s", error)
-            return error.exit_code
+        except (FedmodelError, OSError) as error:
+            logger.error("%s", escaped(str(error)))
+            return exit_code(error)
         logger.info("asked to stop: what runs have reserved stays, and they go on with this site")
     return 0
 

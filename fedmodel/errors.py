@@ -41,6 +41,8 @@ they never contain text from a data row (they give its number instead). What ano
 or a row has put into one is escaped as the error is made, whoever shows it.
 """
 
+import errno
+
 from fedmodel._escape import escaped
 
 
@@ -96,6 +98,23 @@ class UnavailableError(FedmodelError):
     """Another party, or something of this machine, isn't there now: worth trying again later."""
 
     exit_code = 3
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of a process of the network that an error has ended.
+
+    A disk that was full changes it to :class:`UnavailableError`'s: with room on it, the same
+    command goes on.
+
+    Args:
+        error: that nobody else takes.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return UnavailableError.exit_code
+        cause = cause.__cause__
+    return error.exit_code if isinstance(error, FedmodelError) else RunError.exit_code
 
 
 class RunError(FedmodelError):

@@ -1,8 +1,8 @@
 """The verb ``serve``: a coordinator, from a composed configuration to a finished run folder.
 
 Exit codes: 0 done, or asked to stop (SIGTERM, SIGINT); 1 the run failed or was refused; 2 wrong
-usage or input; 3 something isn't there yet that may come (too few sites, say, or the approval of
-their people): the same command with ``resume=true`` may be given again.
+usage or input; 3 something isn't there now that may come (too few sites, say, the approval of their
+people, or room on a disk): the same command with ``resume=true`` may be given again.
 """
 
 import logging
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedmodel._escape import escaped
 from fedmodel._signals import Stopped, asked_to_stop
 from fedmodel.errors import (
     ConfigError,
@@ -19,6 +20,7 @@ from fedmodel.errors import (
     QuorumError,
     RunFolderError,
     UnavailableError,
+    exit_code,
 )
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.job import Job
@@ -99,9 +101,9 @@ def main(
         except QuorumError as error:
             logger.error("%s", error)
             return _lacking(error, ask)
-        except FedmodelError as error:
-            logger.error("%s", error)
-            return error.exit_code
+        except (FedmodelError, OSError) as error:
+            logger.error("%s", escaped(str(error)))
+            return _ended(error, ask)
     return 0
 
 
@@ -289,8 +291,20 @@ def _lacking(error: QuorumError, ask: Ask) -> int:
             "approve RUN site=site.yaml; nothing else is wrong",
             error.unapproved,
         )
-    logger.info("try again later: the same command, run=%s resume=true", ask.run or "NAME")
+    _say_again(ask)
     return UnavailableError.exit_code
+
+
+def _ended(error: FedmodelError | OSError, ask: Ask) -> int:
+    """Say whether the run goes on later, and return the exit code."""
+    code = exit_code(error)
+    if code == UnavailableError.exit_code:
+        _say_again(ask)
+    return code
+
+
+def _say_again(ask: Ask) -> None:
+    logger.info("try again later: the same command, run=%s resume=true", ask.run or "NAME")
 
 
 def _show(summary: Summary, ask: Ask) -> None:

@@ -88,7 +88,8 @@ class Deployed:
     @property
     def names(self) -> list[str]:
         """The sites'."""
-        return [f"site-{number}" for number in range(1, self.count + 1)]
+        width = len(str(self.count))
+        return [f"site-{number:0{width}}" for number in range(1, self.count + 1)]
 
     def file(self, name: str) -> Path:
         """Return a site's own file."""

@@ -3,6 +3,7 @@
 It hasn't opened a connection or made a tensor, so what it is forked into is as good as new.
 """
 
+import gc
 import json
 import os
 import signal
@@ -13,6 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from tests.rooms import watch_rooms
+from tests.small_disk import SmallDisk
+
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -21,17 +25,20 @@ class Zygote:
 
     Args:
         folder: in which they run.
+        disk: that they have besides.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: SmallDisk | None = None) -> None:
         self._folder = folder
+        self.disk = disk
         self._process: subprocess.Popen[str] | None = None
         self._count = 0
 
     def __enter__(self) -> Self:
         environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", "from tests.zygote import be; be()"]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from tests.zygote import be; be()"],
+            command if self.disk is None else self.disk.within(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -39,6 +46,8 @@ class Zygote:
             env=environment,
         )
         self._read()
+        if self.disk is not None:
+            self.disk.belong_to(self._process.pid)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,11 +58,16 @@ class Zygote:
         process.wait(60)
         process.stdout.close()
 
-    def start(self, *words: str) -> "Forked":
-        """Start a command of fedmodel's, its output in a file."""
+    def start(self, *words: str, watched: bool = False) -> "Forked":
+        """Start a command of fedmodel's, its output in a file.
+
+        Args:
+            words: of the command.
+            watched: it says there, too, what is alive in it (:mod:`tests.rooms`).
+        """
         self._count += 1
         log = self._folder / f"{words[0]}-{self._count}.log"
-        pid = self._ask({"words": list(words), "log": str(log)})
+        pid = self._ask({"words": list(words), "log": str(log), "watched": watched})
         return Forked(self, pid, log)
 
     def code(self, pid: int) -> int | None:
@@ -132,6 +146,9 @@ def be() -> None:
     from fedmodel.training import preflight
 
     assert all((clients, server, preflight))
+    # What is collected later in a child would be copied to it, page by page, by being looked at.
+    gc.collect()
+    gc.freeze()
     codes: dict[int, int] = {}
     print("null", flush=True)
     for line in sys.stdin:
@@ -141,7 +158,7 @@ def be() -> None:
             continue
         pid = os.fork()
         if not pid:
-            _become(cli.main, asked["words"], asked["log"])
+            _become(cli.main, asked)
         _STARTED.add(pid)
         print(json.dumps(pid), flush=True)
     for pid in _alive(codes):
@@ -170,14 +187,16 @@ def _reap(codes: dict[int, int]) -> None:
             codes[pid] = os.waitstatus_to_exitcode(status)
 
 
-def _become(main: Any, words: list[str], log: str) -> None:
+def _become(main: Any, asked: dict[str, Any]) -> None:
     code = 70
     try:
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        file = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for number in (1, 2):
             os.dup2(file, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        code = main(words)
+        if asked["watched"]:
+            watch_rooms()
+        code = main(asked["words"])
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     except BaseException:

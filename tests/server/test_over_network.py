@@ -1,5 +1,6 @@
 """Runs over the network: a coordinator and three sites, each a process, by gRPC and TLS."""
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,19 +35,29 @@ class Network:
         folder: of all of it.
         zygote: they are forked from.
         held_out: whether sites hold rows out.
+        count: of sites.
+
+    Attributes:
+        watched: whether those that are started say what is alive in them.
     """
 
-    def __init__(self, folder: Path, zygote: Zygote, *, held_out: bool = False) -> None:
+    watched = False
+
+    def __init__(
+        self, folder: Path, zygote: Zygote, *, held_out: bool = False, count: int = 3
+    ) -> None:
         self.zygote = zygote
         self.port = free_port()
-        self.deployed = Deployed(folder, held_out=held_out)
+        self.deployed = Deployed(folder, count, held_out=held_out)
         self.sites: dict[str, Forked] = {}
         for name in self.deployed.names:
             self.deployed.fill(name, "address: null", f"address: localhost:{self.port}")
 
     def join(self, *names: str) -> None:
         for name in names or self.deployed.names:
-            self.sites[name] = self.zygote.start("join", f"site={self.deployed.file(name)}")
+            self.sites[name] = self.zygote.start(
+                "join", f"site={self.deployed.file(name)}", watched=self.watched
+            )
 
     def serve(self, run: str, *more: str) -> Forked:
         return self.zygote.start(
@@ -54,6 +65,7 @@ class Network:
             *SMALL,
             *(f"home={self.deployed.coordinator}", f"listen=127.0.0.1:{self.port}"),
             *(f"run={self.run_path(run)}", *more),
+            watched=self.watched,
         )
 
     def run_path(self, run: str) -> Path:
@@ -67,7 +79,9 @@ class Network:
 
     def stop(self) -> None:
         for site in self.sites.values():
-            assert site.stop() == 0, site.said[-3000:]
+            site.signal(signal.SIGTERM)
+        for site in self.sites.values():
+            assert site.wait(60) == 0, site.said[-3000:]
 
 
 @pytest.fixture(scope="module")
