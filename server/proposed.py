@@ -7,7 +7,7 @@ from typing import Any
 
 from fedmodel import tasks
 from fedmodel.agreement import Facts
-from fedmodel.data import Rows
+from fedmodel.data import Rows, sha256_of_rows
 from fedmodel.data.sources import load_test
 from fedmodel.errors import ConfigError
 from fedmodel.job import Job, Performance, Proposal
@@ -36,6 +36,11 @@ class Proposed:
     performance: Performance
     test: Rows | None
     learner: Learner
+
+    @property
+    def rows_sha256(self) -> str | None:
+        """SHA-256 (hex) of the rows that a coordinator sees, the public ones; ``None``: of none."""
+        return None if self.test is None else sha256_of_rows({}, self.test)
 
 
 def propose(

@@ -137,9 +137,9 @@ def serve(
     begun = None if folder is None else _begun(folder, office.roster)
     proposed = propose(ask, mapping, len(names), given=given, begun=begun)
     if folder is None:
-        folder = _created(path, proposed.job, mapping, names)
+        folder = _created(path, proposed, mapping, names)
     else:
-        check_unchanged(folder, proposed.job, None)
+        check_unchanged(folder, proposed.job, proposed.rows_sha256)
     run = _Run(ask=ask, office=office, folder=folder, proposed=proposed, names=names)
     with folder.locked(), kept(folder.log, beside=lambda record: True):
         logger.info("run %s, job %s", folder.run, proposed.job.sha256)
@@ -246,10 +246,13 @@ class _NoBars:
 
 
 def _created(
-    path: Path, job: Job, mapping: Mapping[str, Any], names: Mapping[int, str]
+    path: Path, proposed: Proposed, mapping: Mapping[str, Any], names: Mapping[int, str]
 ) -> RunFolder:
     begun = {**mapping, "resume": False, "sites": list(names.values())}
-    return RunFolder.create(path, manifest_of(path.name, job, configuration=begun))
+    manifest = manifest_of(
+        path.name, proposed.job, rows_sha256=proposed.rows_sha256, configuration=begun
+    )
+    return RunFolder.create(path, manifest)
 
 
 def _absolute(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The parties of a simulation: rows handed out, facts declared, and the job that follows."""
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -11,7 +9,15 @@ from clients.declared import count_units
 from fedmodel import tasks
 from fedmodel._text import listed
 from fedmodel.agreement import Facts
-from fedmodel.data import Rows, classes_of, hold_out_everywhere, labels_of, load, split
+from fedmodel.data import (
+    Rows,
+    classes_of,
+    hold_out_everywhere,
+    labels_of,
+    load,
+    sha256_of_rows,
+    split,
+)
 from fedmodel.errors import DataError
 from fedmodel.job import Job, Performance
 from fedmodel.seeds import Seed
@@ -85,7 +91,7 @@ def gather(scenario: Scenario, watch: Watch = UNWATCHED) -> Parties:
         held_out=shared.held_out,
         test=test,
         learner=learner,
-        rows_sha256=_digest(sites, test),
+        rows_sha256=sha256_of_rows(sites, test),
     )
 
 
@@ -101,7 +107,7 @@ def rows_digest(scenario: Scenario, watch: Watch = UNWATCHED) -> str:
         ConfigError: if the scenario doesn't fit them.
     """
     shared = _share(scenario, watch)
-    return _digest(shared.sites, shared.test)
+    return sha256_of_rows(shared.sites, shared.test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +182,3 @@ def _check_names(sites: Mapping[str, Rows]) -> None:
                 "file; use at most 64 letters, digits, spaces and _ . - ' ( ) & , and check that "
                 "data.site is the column of the site"
             )
-
-
-def _digest(parties: Mapping[str, Rows], test: Rows) -> str:
-    """Return the SHA-256 of all rows, to notice at a resume that they changed."""
-    rows = [(name, r.texts, r.labels, r.patients) for name, r in sorted(parties.items())]
-    whole = json.dumps([*rows, ("", test.texts, test.labels)], ensure_ascii=True)
-    return hashlib.sha256(whole.encode()).hexdigest()

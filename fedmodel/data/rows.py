@@ -1,13 +1,15 @@
 """Rows of one table, held by columns."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fedmodel.errors import DataError
 from fedmodel.tasks import Label
 
-__all__ = ["Rows"]
+__all__ = ["Rows", "sha256_of_rows"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -104,3 +106,15 @@ class Rows:
         sites, patients = joined("sites"), joined("patients")
         unread = tuple(c for c in known[0].unread if all(c in part.unread for part in known))
         return cls(texts or (), labels or (), sites, patients, classes=classes, unread=unread)
+
+
+def sha256_of_rows(parties: Mapping[str, Rows], test: Rows) -> str:
+    """Return the SHA-256 (hex) of all rows that a run has, to notice at a resume that they changed.
+
+    Args:
+        parties: site → its rows; empty for who sees none of theirs.
+        test: rows that the model is tested on.
+    """
+    rows = [(name, r.texts, r.labels, r.patients) for name, r in sorted(parties.items())]
+    whole = json.dumps([*rows, ("", test.texts, test.labels)], ensure_ascii=True)
+    return hashlib.sha256(whole.encode()).hexdigest()

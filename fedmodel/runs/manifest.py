@@ -45,7 +45,8 @@ class Manifest:
         packages: name → version, of those that decide what a run computes.
         machine: where it was begun.
         job_sha256: the job's name.
-        rows_sha256: SHA-256 (hex) of all sites' rows; ``None`` where nobody sees them all.
+        rows_sha256: SHA-256 (hex) of all rows that who began it sees: all sites' and those of the
+            test, or a public test's alone; ``None`` where it sees none.
         job: the job as plain data, in the format that it names itself.
         config: the configuration as it was composed.
     """
@@ -104,7 +105,7 @@ def manifest_of(
     Args:
         name: of its folder; eight random digits make the run's own name of it.
         job: what was agreed.
-        rows_sha256: SHA-256 (hex) of all sites' rows, for who sees them all.
+        rows_sha256: SHA-256 (hex) of the rows that who begins it sees.
         configuration: as it was composed, ``None`` where nothing was.
     """
     return Manifest(

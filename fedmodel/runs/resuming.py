@@ -47,7 +47,7 @@ def check_unchanged(folder: RunFolder, job: Job, rows_sha256: str | None) -> Non
     Args:
         folder: of the run.
         job: as it is made now.
-        rows_sha256: of all rows; ``None`` where nobody sees them all.
+        rows_sha256: of the rows that are seen here; ``None`` where none are.
 
     Raises:
         RunFolderError: naming what has changed.
