@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,32 +24,26 @@ from fedmodel.transport.frames import (
 )
 from fedmodel.transport.hello import Hello
 from fedmodel.transport.letters import Reply
-from tests.fedmodel.transport.consortium import Consortium
+from tests.fedmodel.transport.beset import Beset
 from tests.fedmodel.transport.intruder import (
     ALL,
-    Papers,
     dialling,
     hello_frame,
     hello_of,
-    papers_of,
 )
 from tests.fedmodel.transport.mutants import mutant
 from tests.fedmodel.transport.test_intruders_letters import letter
-from tests.fedmodel.transport.world import Coordinator, Site, signer_of, told, wait_until
+from tests.fedmodel.transport.world import wait_until
 
 pytestmark = pytest.mark.long
 
 
-class World:
+class World(Beset):
     """A coordinator, the site south at it, and frames that north may send."""
 
     def __init__(self, root: Path) -> None:
-        self.consortium = Consortium(root)
-        self.coordinator = Coordinator(self.consortium, root / "run", most=1 << 20)
-        self.north, self.south = self.consortium.sites.values()
-        self.papers: Papers = papers_of(self.north)
+        super().__init__(root, 1 << 20)
         self.certificate: Certificate = read_certificate((self.papers.certificate or b"").decode())
-        self.signer = signer_of(self.north)
         self.good = self._good()
         self._hello: Hello | None = None
 
@@ -78,21 +71,10 @@ class World:
         hello = replace(self._hello, nonce=challenge.nonce, incarnation=name)
         return hello_frame(hello, self.signer)
 
-    def check_round(self) -> None:
-        (answer,) = self.coordinator.ask(b"round", [2])
-        assert (told(answer), answer.reason) == (b"round", "")
-        hub = self.coordinator.hub
-        wait_until(lambda: set(hub.callers) == {2} and self.coordinator.server.greeting == 0)
-        assert [mail.partial() for _, mail in hub._mail.values()] == [()] * len(hub._mail)
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("world"))
-    with ExitStack() as stack:
-        stack.enter_context(made.coordinator)
-        stack.enter_context(Site(made.south, made.coordinator.address))
-        made.coordinator.wait_for(1)
+    with World(tmp_path_factory.mktemp("world")) as made:
         yield made
 
 

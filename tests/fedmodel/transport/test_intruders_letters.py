@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from fedmodel.transport.frames import Ack, Bye, Chunk, Letter, encode
 from fedmodel.transport.hub import Answered
 from fedmodel.transport.letters import SIGNATURE, Order, Reply, sign_header, verified_header
 from fedmodel.transport.payloads import Departure, digest_of
-from tests.fedmodel.transport.consortium import Consortium
-from tests.fedmodel.transport.intruder import Line, dialling, papers_of
-from tests.fedmodel.transport.world import Coordinator, Site, question, signer_of, told, wait_until
+from tests.fedmodel.transport.beset import Beset
+from tests.fedmodel.transport.intruder import Line, dialling
+from tests.fedmodel.transport.world import question, signer_of, told, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -33,15 +33,11 @@ class Asked:
     answer: Future[list[Answered]]
 
 
-class World:
+class World(Beset):
     """A coordinator, the site south at it, and an intruder with all that north has."""
 
     def __init__(self, root: Path) -> None:
-        self.consortium = Consortium(root)
-        self.coordinator = Coordinator(self.consortium, root / "run", most=MOST)
-        self.north, self.south = self.consortium.sites.values()
-        self.papers = papers_of(self.north)
-        self.signer = signer_of(self.north)
+        super().__init__(root, MOST)
         self._pool = ThreadPoolExecutor()
 
     @contextmanager
@@ -72,23 +68,10 @@ class World:
         self.coordinator.refusals.clear()
         return found
 
-    def check_round(self) -> None:
-        """Check that south answers, and that nothing of the intruder is left."""
-        (answer,) = self.coordinator.ask(b"round", [2])
-        assert (told(answer), answer.reason) == (b"round", "")
-        hub = self.coordinator.hub
-        wait_until(lambda: set(hub.callers) == {2} and self.coordinator.server.greeting == 0)
-        assert hub.open == {}
-        assert [mail.partial() for _, mail in hub._mail.values()] == [()] * len(hub._mail)
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("world"))
-    with ExitStack() as stack:
-        stack.enter_context(made.coordinator)
-        stack.enter_context(Site(made.south, made.coordinator.address))
-        made.coordinator.wait_for(1)
+    with World(tmp_path_factory.mktemp("world")) as made:
         yield made
 
 
