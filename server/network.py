@@ -15,7 +15,7 @@ from fedmodel.transport.hub import HubConfig
 from fedmodel.transport.options import server_options
 from fedmodel.transport.server import Server
 from fedmodel.transport.spool import spool
-from fedmodel.transport.tls import server_credentials
+from fedmodel.transport.tls import CurrentMaterial, credentials_in_use
 from fedmodel.transport.versions import check_versions
 from server.assemble import MOST_REFUSALS
 from server.exchange.hub import Hub, Listening
@@ -38,7 +38,8 @@ def over_network(listening: Listening) -> Iterator[Hub]:
         RunFolderError: when it can't be written down that the coordinator has started.
     """
     home, entropy = listening.home, Entropy()
-    credentials = server_credentials(home, listening.passphrase)
+    current = CurrentMaterial(home, listening.passphrase, "coordinator")
+    credentials = credentials_in_use(current)
     # On disk before anything is signed: of two starts the later one counts.
     epoch, start = next_epoch(listening.run, entropy)
     refusals = RefusalLog(home.folder, most=MOST_REFUSALS)
@@ -53,6 +54,7 @@ def over_network(listening: Listening) -> Iterator[Hub]:
                 newest=home.current_roster,
                 folder=folder,
                 most=listening.largest,
+                own=lambda: current.read().certificate,
                 grace=listening.grace,
                 told=lambda event, who, why: refusals.add(event, (who, why), who=who, why=why),
                 entropy=entropy,

@@ -81,6 +81,8 @@ class Caller:
     def __init__(self, hub: "Hub", stream: Stream, greeted: Callable[[], None]) -> None:
         self._hub = hub
         self._stream = stream
+        own = hub.config.own
+        self._own = None if own is None else own()  # TLS has shown it, and looks at it no more
         self._greeted = greeted
         self.connection = Connection(stream.write, stream.cut)
         self.member: SignedMember | None = None
@@ -132,6 +134,8 @@ class Caller:
         certificate, now = self._stream.certificate, self._hub.config.clock()
         try:
             check_valid("the site's certificate", certificate.start, certificate.end, now)
+            if (own := self._own) is not None:
+                check_valid("the coordinator's certificate", own.start, own.end, now)
             newest = self._hub.newest()
             for roster in (newest, self._hub.config.roster):
                 roster.check_time(now)

@@ -124,7 +124,7 @@ def _show_own(context: ssl.SSLContext, material: Material) -> bool:
     except (AttributeError, OSError):
         return False
     try:
-        os.write(handle, material.key + material.certificate)
+        os.write(handle, material.key + material.certificate.pem.encode())
         context.load_cert_chain(f"/proc/self/fd/{handle}")
     except OSError:
         return False

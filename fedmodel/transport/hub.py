@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from fedmodel._paths import source_digest
 from fedmodel.errors import FedmodelError, IdentityError, ProtocolError
 from fedmodel.identity import SigningKey
+from fedmodel.identity.certificates import Certificate
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.identity.validity import utc_now
 from fedmodel.seeds import Entropy
@@ -59,6 +60,8 @@ class HubConfig:
             more is let go.
         folder: for large payloads that are under way; of the coordinator alone.
         most: bytes that a reply may have.
+        own: returns the coordinator's own certificate, as TLS shows it now; ``None``: what becomes
+            of it isn't looked at.
         grace: seconds that a site may be away before what it was asked has failed.
         told: is told of each refusal: event, who (by the certificate, or an address), and why.
         sources: SHA-256 (hex) of the sources that this process runs.
@@ -74,6 +77,7 @@ class HubConfig:
     newest: Callable[[], SignedRoster]
     folder: Path
     most: int
+    own: Callable[[], Certificate] | None = None
     grace: float = 30.0
     told: Told = lambda event, who, why: None
     sources: str = field(default_factory=source_digest)

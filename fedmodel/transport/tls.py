@@ -31,6 +31,7 @@ __all__ = [
     "CurrentMaterial",
     "Material",
     "address",
+    "credentials_in_use",
     "credentials_of",
     "peer_certificate",
     "read_material",
@@ -47,17 +48,17 @@ _AGAIN = 60.0  # s after which files that were no good are tried again: a clock 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What one end of TLS needs, PEM.
+    """What one end of TLS needs.
 
     Args:
-        key: the private key; it exists in memory only.
+        key: the private key, PEM; it exists in memory only.
         certificate: for it.
-        authority: that certifies the other end.
+        authority: certificate of who certifies the other end, PEM.
         server_name: the coordinator's name in TLS.
     """
 
     key: bytes = field(repr=False)
-    certificate: bytes
+    certificate: Certificate
     authority: bytes
     server_name: str
 
@@ -103,7 +104,7 @@ def read_material(home: PartyHome, passphrase: bytes | None, purpose: Purpose) -
         raise type(error)(f"{home.folder}: {error}") from error
     return Material(
         key=tls_key_pem(seed),
-        certificate=found.pem.encode(),
+        certificate=found,
         authority=roster.authority.encode(),
         server_name=roster.coordinator_tls,
     )
@@ -163,7 +164,7 @@ class CurrentMaterial:
 
 
 def server_credentials(home: PartyHome, passphrase: bytes | None) -> grpc.ServerCredentials:
-    """Return a coordinator's credentials. A certificate that is renewed is taken without a restart.
+    """Return a coordinator's credentials (see :func:`credentials_in_use`).
 
     Args:
         home: of the coordinator.
@@ -173,8 +174,19 @@ def server_credentials(home: PartyHome, passphrase: bytes | None) -> grpc.Server
         FedmodelError: when its files are no good (:func:`read_material`).
         ConfigError: when gRPC was loaded with other cipher suites.
     """
+    return credentials_in_use(CurrentMaterial(home, passphrase, "coordinator"))
+
+
+def credentials_in_use(current: CurrentMaterial) -> grpc.ServerCredentials:
+    """Return a coordinator's credentials. A certificate that is renewed is taken without a restart.
+
+    Args:
+        current: the coordinator's key and certificate.
+
+    Raises:
+        ConfigError: when gRPC was loaded with other cipher suites.
+    """
     require_suites()
-    current = CurrentMaterial(home, passphrase, "coordinator")
     first = current.read()
     in_use = [first]
 
@@ -200,7 +212,8 @@ def credentials_of(material: Material) -> grpc.ChannelCredentials:
         ConfigError: when gRPC was loaded with other cipher suites.
     """
     require_suites()
-    return grpc.ssl_channel_credentials(material.authority, material.key, material.certificate)
+    pem = material.certificate.pem.encode()
+    return grpc.ssl_channel_credentials(material.authority, material.key, pem)
 
 
 def require_suites() -> None:
@@ -242,5 +255,5 @@ def address(context: grpc.aio.ServicerContext) -> str:
 
 def _configuration(material: Material) -> Any:
     return grpc.ssl_server_certificate_configuration(
-        [(material.key, material.certificate)], root_certificates=material.authority
+        [(material.key, material.certificate.pem.encode())], root_certificates=material.authority
     )

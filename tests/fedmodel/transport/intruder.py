@@ -53,7 +53,7 @@ class Papers:
 
 def papers_of(home: PartyHome) -> Papers:
     material = read_material(home, None, "site")
-    return Papers(material.key, material.certificate)
+    return Papers(material.key, material.certificate.pem.encode())
 
 
 def short_papers(consortium: Consortium, home: PartyHome, start: datetime, days: int) -> Papers:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedmodel.identity import SigningKey
-from fedmodel.identity.certificates import check_certificate, read_certificate
+from fedmodel.identity.certificates import check_certificate
 from fedmodel.identity.consortium_home import ConsortiumHome
 from fedmodel.identity.handed import signed_roster_in
 from fedmodel.identity.home import PartyHome
@@ -78,6 +78,7 @@ class Papers:
                 newest=office.current_roster,
                 folder=folder,
                 most=1,
+                own=lambda: self._shown[0].read().certificate,
                 clock=self.now,
             )
         )
@@ -123,7 +124,7 @@ class Papers:
         """
         self._shake_hands(number)
         home = self.homes[number]
-        certificate = read_certificate(self._shown[number].read().certificate.decode())
+        certificate = self._shown[number].read().certificate
         roster, own = self.hub.config.roster, home.current_roster()
         hello = Hello(
             nonce=NONCE,
@@ -147,7 +148,7 @@ class Papers:
         for shows, looks in ((0, number), (number, 0)):
             shown, party = self._shown[shows].read(), self.homes[shows].read()
             check_certificate(
-                shown.certificate.decode(),
+                shown.certificate.pem,
                 self._shown[looks].read().authority.decode(),
                 purpose="site" if shows else "coordinator",
                 subject=party.identity,

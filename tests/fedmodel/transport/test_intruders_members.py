@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fedmodel.identity.certificates import Certificate
 from fedmodel.identity.handed import signed_roster_in
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.validity import utc_now
@@ -54,7 +55,15 @@ class World:
         self.consortium = Consortium(root)
         self.north, self.south = self.consortium.sites.values()
         self.clock = Clock()
-        self.coordinator = Coordinator(self.consortium, root / "run", clock=self.clock)
+        self.lasts = timedelta(days=300)  # how long the coordinator's own certificate is good
+        self.coordinator = Coordinator(
+            self.consortium, root / "run", clock=self.clock, own=self._own
+        )
+
+    def _own(self) -> Certificate:
+        found = self.consortium.coordinator.certificate()
+        assert found is not None
+        return replace(found, end=utc_now() + self.lasts)
 
     @property
     def reasons(self) -> list[str]:
@@ -141,6 +150,22 @@ def test_a_certificate_that_expires_ends_the_stream(world: World) -> None:
     world.check_round()
     # TLS goes by the machine's own clock, and lets it in.
     assert "ExpiredError: the certificate of site-" in world.refused(papers)
+    world.check_round()
+
+
+def test_where_the_coordinators_certificate_ends_so_do_the_streams_it_was_shown_to(
+    world: World,
+) -> None:
+    world.lasts = timedelta(days=1)
+    with world.entered() as line:
+        world.lasts = timedelta(days=300)  # renewed: whoever comes from now on is shown that one
+        world.clock.ahead = 2 * DAY
+        said = line.ended()
+    assert said.startswith("refused: the coordinator's certificate was good until")
+    assert world.reasons == [said.removeprefix("refused: ")]
+    world.check_round()
+    with world.entered():
+        wait_until(lambda: set(world.coordinator.hub.callers) == {1, 2})
     world.check_round()
 
 

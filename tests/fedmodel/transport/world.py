@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from fedmodel.identity import SigningKey
+from fedmodel.identity.certificates import Certificate
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.validity import utc_now
 from fedmodel.seeds import Entropy
@@ -48,6 +49,7 @@ class Coordinator:
         epoch: of this start.
         grace: seconds that a site may be away.
         clock: tells the time.
+        own: returns its certificate; ``None``: that isn't looked at.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Coordinator:
         listen: str = "127.0.0.1:0",
         entropy: Entropy | None = None,
         clock: Callable[[], datetime] = utc_now,
+        own: Callable[[], Certificate] | None = None,
     ) -> None:
         home = PartyHome(consortium.coordinator.folder, clock)
         folder.mkdir(exist_ok=True)
@@ -79,6 +82,7 @@ class Coordinator:
                 told=lambda *told: self.refusals.append(told),
                 sources="0" * 64,
                 clock=clock,
+                own=own,
             )
         )
         self.hub.run_beside()
