@@ -136,7 +136,6 @@ def join(ask: Ask, carrier: Carrier = over_network) -> None:
                 site_app=SiteApp(_Current(site, roster)),
                 home=home,
                 passphrase=passphrase,
-                roster=roster.read,
                 address=address,
                 proxy=file.coordinator.proxy,
                 patience=ask.patience,

@@ -8,7 +8,6 @@ from typing import TypeAlias
 
 from clients.app import SiteApp
 from fedmodel.identity.home import PartyHome
-from fedmodel.identity.signed_roster import SignedRoster
 
 __all__ = ["Carrier", "Line"]
 
@@ -19,10 +18,8 @@ class Line:
 
     Args:
         site_app: answers what is asked.
-        home: the site's folder: certificate and keys.
+        home: the site's folder: certificate, keys, and the roster, which may change meanwhile.
         passphrase: that its keys are sealed under; ``None``: they are in the clear.
-        roster: returns the roster that the site goes by now; it changes while a process runs, and
-            it raises FedmodelError where there is none that can be relied on.
         address: host name and port of the coordinator.
         proxy: what the site's file says of one (:func:`fedmodel.transport.proxy.route_to`).
         patience: seconds without the coordinator after which to give up; ``None``: never.
@@ -33,7 +30,6 @@ class Line:
     site_app: SiteApp
     home: PartyHome
     passphrase: bytes | None = field(repr=False)
-    roster: Callable[[], SignedRoster]
     address: str
     proxy: str | None = field(repr=False)
     patience: float | None

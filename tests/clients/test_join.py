@@ -54,7 +54,7 @@ def test_it_is_given_what_its_file_says_and_ends_in_good_order(
     (line,) = lines
     assert (line.address, line.proxy, line.patience) == ("fl.example.org:8443", "none", 60.0)
     assert line.passphrase is None
-    assert line.roster().sha256 == PartyHome(deployed.state / "site-1").current_roster().sha256
+    assert line.home.folder == deployed.state / "site-1"
     told = capsys.readouterr().err
     assert "INFO site site-1: ready for runs of fl.example.org:8443" in told
     assert "INFO asked to stop: what runs have reserved stays" in told
@@ -133,7 +133,7 @@ def test_a_roster_that_is_taken_over_counts_without_a_restart(
         provision(deployed, "consortium", "consortium", "revoke=site-3", "why=lost")
         provision(deployed, "site", "site-1", f"roster={board / 'roster.json'}")
         sites.append(site_of(context))
-        assert line.roster().version == first.version + 1
+        assert line.home.current_roster().version == first.version + 1
 
     assert join(deployed, carrier) == 0
     one, other = sites

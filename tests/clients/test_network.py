@@ -24,7 +24,6 @@ def test_it_is_told_how_the_coordinator_is_dialled_and_no_password(
             site_app=SiteApp(lambda _: pytest.fail("nobody has asked anything")),
             home=home,
             passphrase=None,
-            roster=home.current_roster,
             address="localhost:1",
             proxy="http://ward:secret@127.0.0.1:9",
             patience=None,
