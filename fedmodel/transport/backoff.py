@@ -3,7 +3,7 @@
 After a cut it tries every second or more often for half a minute, for most cuts are short. Then the
 waits get longer, up to a minute, and each is drawn anew from nothing to that (full jitter), so that
 the sites of a coordinator that comes back don't all come at once. A connection that has lasted
-makes the next cut a new one, and so does a hint that the network is back.
+makes the next cut a new one, and so does an end that was told.
 
 Pure: times are what it is told, in seconds of a clock that doesn't go back.
 """
@@ -55,10 +55,10 @@ class Backoff:
         return max(SHORTEST, self._most * self._drawn())
 
     def hinted(self, now: float) -> float:
-        """Return how many seconds to wait, in place of what is left of a wait, after a hint.
+        """Return how many seconds to wait after a hint that dialling again soon is of use.
 
-        Such as that an interface came up, an address has changed, or the machine woke up. The
-        trouble begins anew: other links may be back as well.
+        The one there is: the coordinator has told its end. Nobody looks for others, such as that
+        an interface came up or the machine woke up: no wait is longer than a minute.
 
         Args:
             now: the time.
