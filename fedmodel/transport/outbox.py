@@ -74,7 +74,8 @@ class _Member:
     over: set[str] = field(default_factory=set)  # incarnations that another one has followed
     number: int | None = None  # of its connection; None: it is away
     since: float = -math.inf  # when it went away
-    sent: dict[int, str] = field(default_factory=dict)  # digests of all orders there were
+    # Digests of all orders there were, in their order: some 150 bytes each, of one start only.
+    sent: dict[int, str] = field(default_factory=dict)
     waiting: dict[int, _Order] = field(default_factory=dict)
 
 
@@ -138,7 +139,7 @@ class Outbox:
                 for nobody's member.
         """
         known = self._member(member)
-        if not max(known.sent, default=0) < seq <= self._seq:
+        if not next(reversed(known.sent), 0) < seq <= self._seq:
             raise ProtocolError(f"order {seq} of member {member} must be posted once, in order")
         stamp = Stamp(self.run, self.epoch, self.start, seq, digest)
         known.sent[seq] = digest
