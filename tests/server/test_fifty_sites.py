@@ -1,0 +1,135 @@
+"""Fifty sites in secure sums over the network, on one machine: each a process, by gRPC and TLS."""
+
+import functools
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fedmodel import cli
+from fedmodel.identity.home import PartyHome
+from fedmodel.ledger.kept_heads import read_heads
+from fedmodel.runs import RunFolder
+from fedmodel.transport.inbox_store import InboxStore
+from simulations.faults import Fault, FaultyGrid
+from simulations.play import play
+from tests.deployed import EACH
+from tests.server.test_over_network import SMALL, Network
+from tests.zygote import Zygote
+
+pytestmark = [pytest.mark.long, pytest.mark.slow]
+
+SITES = 50
+STEPS = 2
+_SUMMED = ["secagg=on", "train.rounds=2"]
+# Legs of a run, of which each is asked of all sites: who is there, joining, and in each round
+# shares, masked updates, consent, and what opens the sum.
+_ROUND = ("open", "train", "consent", "reveal")
+_TRAINING_ANEW = 2 + len(_ROUND) + _ROUND.index("train")  # the second round's updates are awaited
+_LONGEST = 300.0
+
+
+class Fifty(Network):
+    """A consortium of fifty."""
+
+    def __init__(self, folder: Path, zygote: Zygote) -> None:
+        super().__init__(folder, zygote, count=SITES)
+
+    def public(self) -> list[str]:
+        return [f"data.test={self.deployed.root / 'test.csv'}", *_SUMMED]
+
+    def kill_one_that_trains(self, run: str) -> str:
+        """Kill the first site that is seen at its second update, and hasn't given it."""
+        end = time.monotonic() + _LONGEST
+        while time.monotonic() < end:
+            for name, site in self.sites.items():
+                if self._trains(name, run):
+                    site.signal(signal.SIGSTOP)
+                    if self._trains(name, run):  # it is held there
+                        site.signal(signal.SIGKILL)
+                        return name
+                    site.signal(signal.SIGCONT)
+        raise AssertionError("no site was seen at its second update")
+
+    def _trains(self, name: str, run: str) -> bool:
+        """Return whether a site has noted the order, and has no reply to it."""
+        folder = self.deployed.state / name / "runs"
+        store = InboxStore(folder.joinpath)
+        noted = store.read(run)
+        if noted.last is None or (noted.last.seq - 1) // SITES != _TRAINING_ANEW:
+            return False
+        return not store.has(noted.stamps(run)[-1])
+
+
+@pytest.fixture(scope="module")
+def fifty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fifty]:
+    folder = tmp_path_factory.mktemp("fifty")
+    with Zygote(folder) as zygote:
+        made = Fifty(folder, zygote)
+        made.join()
+        for site in made.sites.values():
+            site.wait_for("ready for runs")
+        yield made
+        made.stop()
+
+
+def test_fifty_sites_make_the_simulations_sums_and_forty_nine_when_one_is_killed(
+    fifty: Fifty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = ["privacy=none", "seed=5", *fifty.public()]
+    serve = fifty.serve("summed", f"declared.units={EACH}", *alike)
+    serve.wait_for(f"{SITES} of {SITES} sites joined")
+    killed = fifty.kill_one_that_trains(fifty.run("summed").run)
+    assert serve.wait() == 0, serve.said
+    run = fifty.run("summed")
+    assert [row["updates"] for row in run.metrics()] == [SITES, SITES - 1]
+    assert run.manifest.job["secagg"]["sums"]["survivors"] == SITES * 4 // 5
+    fifty.join(killed)  # for whoever comes next
+
+    node = fifty.deployed.names.index(killed) + 2
+    lost = [Fault(what="there", kind="train", node=node, times=(2,))]
+    grid = functools.partial(FaultyGrid, faults=lost)
+    monkeypatch.setattr("simulations.run.play", functools.partial(play, grid=grid))
+    monkeypatch.chdir(fifty.deployed.root)
+    rows = ["data=csv", f"data.train={fifty.deployed.root / 'all.csv'}", "data.site=site"]
+    assert cli.main(["simulate", *SMALL, *rows, "run=simulated", *alike]) == 0
+    one = RunFolder.open(Path("runs/simulated"))
+    assert run.manifest.job_sha256 == one.manifest.job_sha256
+    for mine, other in zip(_models(run), _models(one), strict=True):
+        assert mine == other  # after the first round, of fifty, and the second
+
+
+def _models(run: RunFolder) -> list[bytes]:
+    """Return the parameters after each round."""
+    paths = sorted(run.path.glob("checkpoints/round-*/*.safetensors"))
+    assert len(paths) >= 2
+    return [path.read_bytes() for path in paths]
+
+
+def test_fifty_ledgers_have_each_round_once_and_the_coordinator_has_their_heads(
+    fifty: Fifty,
+) -> None:
+    for site in fifty.sites.values():
+        site.wait_for("ready for runs")
+    private = ["privacy=record", f"declared.units={EACH}", "privacy.epsilon=4", "train.rounds=1"]
+    serve = fifty.serve("private", *fifty.public(), *private)
+    assert serve.wait() == 0, serve.said
+    run = fifty.run("private")
+    assert [row["updates"] for row in run.metrics()] == [SITES]
+    summary = run.summary()
+    assert summary is not None
+    heads = {head.key: head for head in read_heads(run.tree_heads).values()}
+    assert len(heads) == SITES
+    roster = PartyHome(fifty.deployed.coordinator).current_roster()
+    for name in fifty.deployed.names:
+        ledger, head = fifty.ledger(name), heads[roster.members[roster.number_of(name) - 1].key]
+        (reservation,) = ledger.book().of(run.run, run.manifest.job_sha256)
+        assert sum(spend.steps for spend in reservation.done()) == STEPS
+        ledger.check_extends(head)
+        assert len(ledger.entries()) == head.size  # nothing that the coordinator hasn't seen
+        told = summary.privacy.sites[name]
+        assert told.rounds == 1
+        assert told.ledger is not None
+        assert (told.ledger.entries, told.ledger.root) == (head.size, head.root)
