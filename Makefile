@@ -64,6 +64,7 @@ bench: $(STAMP)  ## the benchmarks (minutes)
 	$(BIN)/python -m simulations.benchmarks.secagg --out runs/secagg.json
 	$(BIN)/python -m simulations.benchmarks.distributed --quick --out runs/distributed.json
 	$(BIN)/python -m simulations.benchmarks.transport --out runs/transport.json
+	$(BIN)/python -m simulations.benchmarks.verify --out runs/verify.json
 
 clean:  ## remove the environment and caches, keep runs/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist

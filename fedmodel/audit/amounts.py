@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 from fedmodel.accounting.claims import claim
 from fedmodel.accounting.plan import Plan
@@ -26,7 +27,7 @@ def steps_as_planned(by: Held) -> Outcome:
 
 
 def _reserved(by: Held) -> Outcome | None:
-    planned = _counted(Request.of(by.plan).parts)
+    planned = _planned(by.plan)
     for held in by.entries.reservations:
         for kind, steps in _counted(held.entry.parts).items():
             if steps > planned[kind]:
@@ -35,6 +36,11 @@ def _reserved(by: Held) -> Outcome | None:
                     by.ledger.at(held.entry),
                 )
     return None
+
+
+@lru_cache(maxsize=8)
+def _planned(plan: Plan) -> Counter[Kind]:
+    return _counted(Request.of(plan).parts)
 
 
 def _counted(parts: Iterable[Part]) -> Counter[Kind]:

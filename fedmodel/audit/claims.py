@@ -46,12 +46,11 @@ def _of_run(records: Records, ledger: LedgerReading) -> Claim:
     Raises:
         PrivacyError: when the accountants contradict one another.
     """
-    spends = ledger.of_run(records.run).spends
-    if not spends:
+    found = ledger.of_run(records.run)
+    if not found.spends:
         return _NOTHING
-    return _claimed(
-        merge(entry.spend() for entry in spends), float(spends[0].delta), spends[0].adjacency
-    )
+    first = found.spends[0]  # all of a run agree with their reservation, and that with the job
+    return _claimed(found.schedule, float(first.delta), first.adjacency)
 
 
 def _same(told: float | None, found: float) -> bool:

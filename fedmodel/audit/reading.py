@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fedmodel.accounting.spends import Spend, merge
 from fedmodel.errors import EvidenceError, FedmodelError
 from fedmodel.ledger import Book, Entry, OpenEntry, RepeatEntry, Reservation, SpendEntry, merkle
 from fedmodel.ledger.line import FIRST
@@ -39,6 +40,7 @@ class RunEntries:
         steps: of training.
         evaluations: that were paid.
         kinds: the first of each kind of spend: those alike in all but where they stand.
+        schedule: the spends as accountants take them: equal steps together.
     """
 
     reservations: Sequence[Reservation]
@@ -48,6 +50,7 @@ class RunEntries:
     steps: int
     evaluations: int
     kinds: Sequence[SpendEntry]
+    schedule: tuple[Spend, ...]
 
     @classmethod
     def of(
@@ -57,9 +60,12 @@ class RunEntries:
         spends = [entry for entry in drawn if entry.type == "spend"]
         trained = [entry for entry in spends if entry.kind == "train"]
         kinds: dict[tuple[object, ...], SpendEntry] = {}
+        steps: Counter[tuple[str, str]] = Counter()
         for e in spends:
-            numbers = (e.rate, e.noise_multiplier, e.steps, e.clip)
-            kinds.setdefault((e.kind, e.mechanism, *numbers, e.given_up), e)
+            # Alike lines share their mechanism; to compare them by value takes far longer.
+            numbers = (e.rate, e.noise_multiplier, e.steps, e.clip, id(e.mechanism))
+            kinds.setdefault((e.kind, *numbers, e.given_up), e)
+            steps[e.rate, e.noise_multiplier] += e.steps
         return cls(
             reservations=held,
             drawn=drawn,
@@ -68,6 +74,7 @@ class RunEntries:
             steps=sum(entry.steps for entry in trained),
             evaluations=len(spends) - len(trained),
             kinds=list(kinds.values()),
+            schedule=merge(Spend(float(r), float(noise), n) for (r, noise), n in steps.items()),
         )
 
 

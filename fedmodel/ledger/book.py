@@ -26,7 +26,6 @@ from fedmodel.ledger.mechanism import Mechanism
 __all__ = ["Book", "Reservation"]
 
 _Steps: TypeAlias = tuple[Kind, str, str]  # kind, rate and noise multiplier, as they are written
-_SHARED = ("unit", "adjacency", "delta")
 _SCHEMAS: tuple[Schema, ...] = get_args(Schema)  # from the oldest
 
 
@@ -155,8 +154,10 @@ class Book:
             )
         if entry.type == "spend":
             held = self.reservations[entry.reservation]
-            if any(getattr(entry, name) != getattr(held.entry, name) for name in _SHARED):
-                raise LedgerError(f"a spend and its reservation must agree on {', '.join(_SHARED)}")
+            if _promise(entry) != _promise(held.entry):
+                raise LedgerError(
+                    "a spend and its reservation must agree on unit, adjacency, delta"
+                )
             held.check(entry)
         elif entry.type == "repeat":
             self._check_repeat(entry)
@@ -234,6 +235,10 @@ class Book:
             done[_steps(part)] -= used
             if used < part.steps:
                 yield replace(part, steps=part.steps - used)
+
+
+def _promise(entry: ReserveEntry | SpendEntry) -> tuple[str, str, str]:
+    return entry.unit, entry.adjacency, entry.delta
 
 
 def _steps(written: Part | SpendEntry) -> _Steps:

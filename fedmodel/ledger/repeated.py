@@ -20,8 +20,7 @@ _VARIES = re.compile(
     rb'("(?:[0-9a-f]{32}|[0-9a-f]{64}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"'
     rb"|0|[1-9][0-9]{0,14})(?=[,}])"
 )
-_LENGTHS = {b"nonce": 34, b"prev": 66, b"time": 22}  # with quotes; others are whole numbers
-_LONGEST_NUMBER = 15  # digits that are below 2**53
+_LENGTHS = {"nonce": 34, "prev": 66, "time": 22}  # with quotes; others are whole numbers
 _MOST = 65_536  # kinds of line to remember
 
 _Shape: TypeAlias = tuple[bytes, ...]
@@ -29,12 +28,19 @@ _Shape: TypeAlias = tuple[bytes, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """An entry of a shape, and where the values of other such lines go."""
+    """An entry of a shape, and where the values of other such lines go.
+
+    Args:
+        kind: of entry.
+        same: fields whose values all such lines share.
+        numbers: fields that are whole numbers, and their places among what varies.
+        texts: likewise fields that are texts, with how long each is in its quotes.
+    """
 
     kind: type[Any]
-    values: tuple[tuple[str, Any], ...]
-    names: tuple[str, ...]
-    lengths: tuple[int, ...]
+    same: tuple[tuple[str, Any], ...]
+    numbers: tuple[tuple[str, int], ...]
+    texts: tuple[tuple[str, int, int], ...]
 
 
 class Decoder:
@@ -50,36 +56,42 @@ class Decoder:
             FedmodelError: unless the line is, byte for byte, what ``encode`` makes of an entry.
         """
         pieces = _VARIES.split(line)
-        shape, values = (*pieces[::3], *pieces[1::3]), pieces[2::3]
+        shape = (*pieces[::3], *pieces[1::3])
         seen = self._seen.get(shape)
-        if seen is None or not _fit(seen, values):
-            entry = decode(line)
-            if len(self._seen) < _MOST:
-                self._seen[shape] = _remembered(entry, pieces[1::3])
-            return entry
-        made: Entry = object.__new__(seen.kind)
-        put = object.__setattr__
-        for name, value in seen.values:
-            put(made, name, value)
-        for name, text in zip(seen.names, values, strict=True):
-            put(made, name, text[1:-1].decode() if text[0] == 0x22 else int(text))
-        return made
+        made = None if seen is None else _filled(seen, pieces[2::3])
+        if made is not None:
+            return made
+        entry = decode(line)
+        if seen is None and len(self._seen) < _MOST:
+            self._seen[shape] = _remembered(entry, [key.decode() for key in pieces[1::3]])
+        return entry
 
 
-def _fit(seen: _Seen, values: list[bytes]) -> bool:
-    for text, length in zip(values, seen.lengths, strict=True):
-        if len(text) != length if length else len(text) > _LONGEST_NUMBER:
-            return False
-    return True
+def _filled(seen: _Seen, values: list[bytes]) -> Entry | None:
+    """Return the entry of a shape with such values; ``None`` where one isn't of its field's."""
+    made: Entry = object.__new__(seen.kind)
+    put = object.__setattr__
+    for name, place, length in seen.texts:
+        text = values[place]
+        if len(text) != length:
+            return None
+        put(made, name, text[1:-1].decode())
+    try:
+        for name, place in seen.numbers:
+            put(made, name, int(values[place]))
+    except ValueError:  # a text
+        return None
+    for name, value in seen.same:
+        put(made, name, value)
+    return made
 
 
-def _remembered(entry: Entry, keys: list[bytes]) -> _Seen:
-    names = tuple(key.decode() for key in keys)
+def _remembered(entry: Entry, keys: list[str]) -> _Seen:
+    places = list(enumerate(keys))
+    names = [field.name for field in fields(entry) if field.name not in keys]
     return _Seen(
         kind=type(entry),
-        values=tuple(
-            (f.name, getattr(entry, f.name)) for f in fields(entry) if f.name not in names
-        ),
-        names=names,
-        lengths=tuple(_LENGTHS.get(key, 0) for key in keys),
+        same=tuple((name, getattr(entry, name)) for name in names),
+        numbers=tuple((key, place) for place, key in places if key not in _LENGTHS),
+        texts=tuple((key, place, _LENGTHS[key]) for place, key in places if key in _LENGTHS),
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from simulations.benchmarks import distributed, dp_step, engine, secagg, transport
+from simulations.benchmarks import distributed, dp_step, engine, secagg, transport, verify
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTED = ("--quick", "--seeds", "2", "--epsilons", "8")
@@ -44,6 +44,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         pytest.param("secagg", ("--quick",), marks=pytest.mark.slow),
         pytest.param("distributed", DISTRIBUTED, marks=pytest.mark.soak),
         pytest.param("transport", ("--quick",), marks=pytest.mark.soak),
+        pytest.param("verify", ("--quick",), marks=pytest.mark.soak),
     ],
 )
 def test_each_is_a_program(name: str, args: tuple[str, ...], tmp_path: Path) -> None:
@@ -170,4 +171,20 @@ def test_the_quick_benchmark_of_the_network_keeps_the_contract(
     for figure in report["figures"]:
         assert figure.keys() == {"name", "value", "unit", "goal", "better"}
         assert figure["name"].split(",")[0] in printed
+        assert figure["goal"] is None  # small sizes have no goals
+
+
+@pytest.mark.slow
+def test_the_quick_benchmark_of_verification_keeps_the_contract(run: Run) -> None:
+    report, _ = run(verify, "--quick")
+    values = {figure["name"]: figure["value"] for figure in report["figures"]}
+    assert values.keys() >= {
+        "imports of the verb, CPU",
+        "imports of the accountants beyond, CPU",
+        "verify, 20 rounds, 3 sites, CPU",
+        "verify, 20 rounds, 3 sites, CPU / half the rounds",
+    }
+    for figure in report["figures"]:
+        assert figure.keys() == {"name", "value", "unit", "goal", "better"}
+        assert figure["value"] > 0
         assert figure["goal"] is None  # small sizes have no goals

@@ -1,0 +1,100 @@
+"""CPU seconds of ``fedmodel verify``: for a run of many rounds and sites, and whether it is linear.
+
+The run folders are made for it (see ``verify_run``). Each measurement is a process of its own, so
+that nothing is remembered from another; what it imports is told apart, the accountants' libraries
+(SciPy, dp-accounting), which are imported where there is an ε to recompute, from the rest.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from simulations.benchmarks import verify_once
+from simulations.benchmarks.report import Figure, publish
+from simulations.benchmarks.verify_run import make_run
+
+_TIMEOUT = 600
+
+
+def _measured(run: Path) -> dict[str, float]:
+    """Return the CPU seconds of a process: of imports, and of verifying a run folder."""
+    command = [sys.executable, "-m", verify_once.__name__, str(run)]
+    done = subprocess.run(command, check=True, timeout=_TIMEOUT, capture_output=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def figures(folder: Path, rounds: int, sites: int, turns: int, *, goals: bool) -> list[Figure]:
+    """Return what was measured: a run, one of half its rounds, and one in which noise decays."""
+    runs = {
+        "whole": make_run(folder / "whole", rounds=rounds, sites=sites),
+        "half": make_run(folder / "half", rounds=rounds // 2, sites=sites),
+        "decay": make_run(folder / "decay", rounds=rounds // 10, sites=sites, decay=2.0),
+    }
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
+    for _ in range(turns):
+        for name, path in runs.items():
+            found[name].append(_measured(path))
+    for name, times in found.items():
+        if any(each["failed"] for each in times):
+            raise RuntimeError(f"the run {name!r} is clean, and a check of it has failed")
+
+    def median(name: str, what: str) -> float:
+        return statistics.median(each[what] for each in found[name])
+
+    def goal(value: float) -> float | None:
+        return value if goals else None
+
+    what = f"{rounds} rounds, {sites} sites"
+    ratios = [w["verify"] / h["verify"] for w, h in zip(found["whole"], found["half"], strict=True)]
+    return [
+        Figure(
+            name="imports of the verb, CPU",
+            value=median("whole", "imports"),
+            unit="s",
+            goal=goal(0.5),
+        ),
+        Figure(
+            name="imports of the accountants beyond, CPU",
+            value=median("whole", "accountants"),
+            unit="s",
+        ),
+        Figure(
+            name=f"verify, {what}, CPU", value=median("whole", "verify"), unit="s", goal=goal(2.0)
+        ),
+        Figure(
+            name=f"verify, {rounds // 10} rounds of another noise each, {sites} sites, CPU",
+            value=median("decay", "verify"),
+            unit="s",
+        ),
+        Figure(
+            name=f"verify, {what}, CPU / half the rounds",
+            value=statistics.median(ratios),
+            unit="x",
+            goal=goal(2.2),
+        ),
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, no goals")
+    parser.add_argument("--out", type=Path, required=True, help="file of the figures")
+    args = parser.parse_args(argv)
+    rounds, sites, turns = (20, 3, 1) if args.quick else (1000, 50, 5)
+    with tempfile.TemporaryDirectory() as folder:
+        found = figures(Path(folder), rounds, sites, turns, goals=not args.quick)
+    publish(found, "verification of a run", args.out, Console())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
