@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from fedmodel.accounting.spends import Spend
 from fedmodel.errors import ConfigError, LedgerError
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.entries import DatasetEntry, Entry, OpenEntry, Part
+from fedmodel.ledger.ledger import _FORM
 from fedmodel.ledger.lines import decode
 from fedmodel.ledger.mechanism import COUNTS, DPSGD
 from fedmodel.ledger.request import Request
@@ -147,13 +149,13 @@ def test_a_round_does_the_same_in_a_long_ledger(
         done["decoded"] += 1
         return real[2](line)
 
+    monkeypatch.setattr("fedmodel.ledger.ledger._FORM", replace(_FORM, decode=counted))
     ledger = site.ledger()
     ledger.reserve(TERMS, run="r", job=JOB, code="test")
     one = Part.of(Spend(0.1, 1.25, 1), DPSGD)
     rounds = []
     monkeypatch.setattr(os, "read", read)
     monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr("fedmodel.ledger.journal.decode", counted)
     for round_ in range(100):
         done.clear()
         ledger.spend(one, run="r", job=JOB, round=round_, clip=0.5)
@@ -173,7 +175,7 @@ def test_text_and_book_are_of_one_reading(five: Ledger, monkeypatch: pytest.Monk
         decoded += 1
         return decode(line)
 
-    monkeypatch.setattr("fedmodel.ledger.journal.decode", counted)
+    monkeypatch.setattr("fedmodel.ledger.ledger._FORM", replace(_FORM, decode=counted))
     seen = Ledger(five.path).snapshot()
     assert decoded == 5
     assert seen.text == five.path.read_bytes()
