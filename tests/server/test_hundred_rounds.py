@@ -9,7 +9,7 @@ from tests.rooms import grown, rooms_in
 from tests.server.test_over_network import Network
 from tests.zygote import Zygote
 
-pytestmark = [pytest.mark.long, pytest.mark.slow]
+pytestmark = [pytest.mark.long, pytest.mark.soak]
 
 ROUNDS = 100
 WARM = 3  # looks that find what is made once

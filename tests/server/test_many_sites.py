@@ -1,4 +1,4 @@
-"""Fifty sites in secure sums over the network, on one machine: each a process, by gRPC and TLS."""
+"""Many sites in secure sums over the network, on one machine: each a process, by gRPC and TLS."""
 
 import functools
 import signal
@@ -21,7 +21,7 @@ from tests.zygote import Zygote
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]
 
-SITES = 50
+COUNTS = [10, pytest.param(50, marks=pytest.mark.soak)]
 STEPS = 2
 _SUMMED = ["secagg=on", "train.rounds=2"]
 # Legs of a run, of which each is asked of all sites: who is there, joining, and in each round
@@ -31,11 +31,12 @@ _TRAINING_ANEW = 2 + len(_ROUND) + _ROUND.index("train")  # the second round's u
 _LONGEST = 300.0
 
 
-class Fifty(Network):
-    """A consortium of fifty."""
+class Many(Network):
+    """A consortium of many sites."""
 
-    def __init__(self, folder: Path, zygote: Zygote) -> None:
-        super().__init__(folder, zygote, count=SITES)
+    def __init__(self, folder: Path, zygote: Zygote, count: int) -> None:
+        super().__init__(folder, zygote, count=count)
+        self.count = count
 
     def public(self) -> list[str]:
         return [f"data.test={self.deployed.root / 'test.csv'}", *_SUMMED]
@@ -58,16 +59,18 @@ class Fifty(Network):
         folder = self.deployed.state / name / "runs"
         store = InboxStore(folder.joinpath)
         noted = store.read(run)
-        if noted.last is None or (noted.last.seq - 1) // SITES != _TRAINING_ANEW:
+        if noted.last is None or (noted.last.seq - 1) // self.count != _TRAINING_ANEW:
             return False
         return not store.has(noted.stamps(run)[-1])
 
 
-@pytest.fixture(scope="module")
-def fifty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fifty]:
-    folder = tmp_path_factory.mktemp("fifty")
+@pytest.fixture(scope="module", params=COUNTS)
+def many(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Many]:
+    folder = tmp_path_factory.mktemp("many")
     with Zygote(folder) as zygote:
-        made = Fifty(folder, zygote)
+        made = Many(folder, zygote, request.param)
         made.join()
         for site in made.sites.values():
             site.wait_for("ready for runs")
@@ -75,30 +78,30 @@ def fifty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fifty]:
         made.stop()
 
 
-def test_fifty_sites_make_the_simulations_sums_and_forty_nine_when_one_is_killed(
-    fifty: Fifty, monkeypatch: pytest.MonkeyPatch
+def test_many_sites_make_the_simulations_sums_and_one_less_when_one_is_killed(
+    many: Many, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alike = ["privacy=none", "seed=5", *fifty.public()]
-    serve = fifty.serve("summed", f"declared.units={EACH}", *alike)
-    serve.wait_for(f"{SITES} of {SITES} sites joined")
-    killed = fifty.kill_one_that_trains(fifty.run("summed").run)
+    alike = ["privacy=none", "seed=5", *many.public()]
+    serve = many.serve("summed", f"declared.units={EACH}", *alike)
+    serve.wait_for(f"{many.count} of {many.count} sites joined")
+    killed = many.kill_one_that_trains(many.run("summed").run)
     assert serve.wait() == 0, serve.said
-    run = fifty.run("summed")
-    assert [row["updates"] for row in run.metrics()] == [SITES, SITES - 1]
-    assert run.manifest.job["secagg"]["sums"]["survivors"] == SITES * 4 // 5
-    fifty.join(killed)  # for whoever comes next
+    run = many.run("summed")
+    assert [row["updates"] for row in run.metrics()] == [many.count, many.count - 1]
+    assert run.manifest.job["secagg"]["sums"]["survivors"] == many.count * 4 // 5
+    many.join(killed)  # for whoever comes next
 
-    node = fifty.deployed.names.index(killed) + 2
+    node = many.deployed.names.index(killed) + 2
     lost = [Fault(what="there", kind="train", node=node, times=(2,))]
     grid = functools.partial(FaultyGrid, faults=lost)
     monkeypatch.setattr("simulations.run.play", functools.partial(play, grid=grid))
-    monkeypatch.chdir(fifty.deployed.root)
-    rows = ["data=csv", f"data.train={fifty.deployed.root / 'all.csv'}", "data.site=site"]
+    monkeypatch.chdir(many.deployed.root)
+    rows = ["data=csv", f"data.train={many.deployed.root / 'all.csv'}", "data.site=site"]
     assert cli.main(["simulate", *SMALL, *rows, "run=simulated", *alike]) == 0
     one = RunFolder.open(Path("runs/simulated"))
     assert run.manifest.job_sha256 == one.manifest.job_sha256
     for mine, other in zip(_models(run), _models(one), strict=True):
-        assert mine == other  # after the first round, of fifty, and the second
+        assert mine == other  # after the first round, of all, and the second
 
 
 def _models(run: RunFolder) -> list[bytes]:
@@ -108,23 +111,23 @@ def _models(run: RunFolder) -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
-def test_fifty_ledgers_have_each_round_once_and_the_coordinator_has_their_heads(
-    fifty: Fifty,
+def test_many_ledgers_have_each_round_once_and_the_coordinator_has_their_heads(
+    many: Many,
 ) -> None:
-    for site in fifty.sites.values():
+    for site in many.sites.values():
         site.wait_for("ready for runs")
     private = ["privacy=record", f"declared.units={EACH}", "privacy.epsilon=4", "train.rounds=1"]
-    serve = fifty.serve("private", *fifty.public(), *private)
+    serve = many.serve("private", *many.public(), *private)
     assert serve.wait() == 0, serve.said
-    run = fifty.run("private")
-    assert [row["updates"] for row in run.metrics()] == [SITES]
+    run = many.run("private")
+    assert [row["updates"] for row in run.metrics()] == [many.count]
     summary = run.summary()
     assert summary is not None
     heads = {head.key: head for head in read_heads(run.tree_heads).values()}
-    assert len(heads) == SITES
-    roster = PartyHome(fifty.deployed.coordinator).current_roster()
-    for name in fifty.deployed.names:
-        ledger, head = fifty.ledger(name), heads[roster.members[roster.number_of(name) - 1].key]
+    assert len(heads) == many.count
+    roster = PartyHome(many.deployed.coordinator).current_roster()
+    for name in many.deployed.names:
+        ledger, head = many.ledger(name), heads[roster.members[roster.number_of(name) - 1].key]
         (reservation,) = ledger.book().of(run.run, run.manifest.job_sha256)
         assert sum(spend.steps for spend in reservation.done()) == STEPS
         ledger.check_extends(head)
