@@ -151,7 +151,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             )
         return text
     if origin is tuple:
-        if isinstance(value, str) or not isinstance(value, Iterable):
+        if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
             raise _wrong(hint, value, where)
         return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin in _MAPPINGS:
@@ -172,7 +172,10 @@ def _mapping(hint: Any, value: Any, where: str) -> dict[str, Any]:
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _wrong(hint, value, where) from error
     if isinstance(value, bool) and hint is not bool:
         raise _wrong(hint, value, where)
     if not isinstance(value, hint):

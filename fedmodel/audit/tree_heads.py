@@ -105,6 +105,23 @@ def _all_here(records: Records) -> Outcome:
     return failed(f"the coordinator knows of ledger {which}, which isn't here", records.heads.name)
 
 
+def _told(records: Records) -> Outcome:
+    summary = records.summary.value
+    told = {} if summary is None else {n: s.ledger for n, s in summary.privacy.sites.items()}
+    known = {(each.head.size, each.head.root) for each in records.heads.value or ()}
+    found = [(name, ledger) for name, ledger in told.items() if ledger is not None]
+    for name, ledger in found:
+        if (ledger.entries, ledger.root) not in known:
+            return failed(
+                f"the summary says that the ledger of site {name!r} had {ledger.entries} entries, "
+                "and the coordinator has kept no such tree head",
+                "summary.json",
+            )
+    if not found:
+        return not_tested("the summary doesn't tell where ledgers stood")
+    return passed(f"{len(found)} tree heads")
+
+
 TREE_HEADS = Family(
     name="tree heads",
     rules=(
@@ -124,6 +141,12 @@ TREE_HEADS = Family(
             says="A ledger has at least the entries of its newest tree head at the coordinator, "
             "and those have its root: it wasn't rolled back or rewritten since.",
             site=_at_coordinator,
+        ),
+        Rule(
+            name="heads-told",
+            says="Where the summary tells how many entries a site's ledger had, and their root, "
+            "the coordinator has kept that tree head.",
+            run=_told,
         ),
         Rule(
             name="heads-have-ledgers",

@@ -65,6 +65,8 @@ def test_a_mapping_of_names_is_read_into_a_new_one() -> None:
         ({"count": 1, "named": {"x": {"nmes": []}}}, "unknown key 'named.x.nmes' (did you mean"),
         ({"count": 1, "rates": {"x": "y"}}, "rates.x must be a number, got 'y'"),
         ({"count": 1, "rates": {1: 2.0}}, "rates must be a mapping of names to a number"),
+        ({"count": 1, "rate": 10**400}, "rate must be a number, got 1000"),
+        ({"count": 1, "inner": {"names": {"a": 1}}}, "inner.names must be a list of text, got {"),
         ({"count": 1, "rest": 3}, "rest must be a mapping of names to anything, got 3"),
     ],
 )

@@ -136,16 +136,20 @@ class Forged:
     def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         (self.path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
+    @property
+    def roster(self) -> Path:
+        """The one roster that the run was played by."""
+        (path,) = self.path.glob("rosters/*.json")
+        return path
+
     def _sign_roster(self) -> None:
-        register = self.path / "coordinator" / "consortium" / "register.json"
-        if not register.exists():
-            return
-        roster = SignedRoster.from_json(json.loads(register.read_bytes())["roster"].encode())
+        path = self.roster
+        roster = SignedRoster.from_json(path.read_bytes())
+        path.unlink()
         members = tuple(replace(m, key=key_of(m.name).public.hex()) for m in roster.members)
         signer = key_of("consortium")
-        changed = replace(roster, members=members, consortium=signer.public.hex())
-        shutil.rmtree(register.parents[1])
-        (self.path / "roster.json").write_bytes(changed.signed(signer).to_json())
+        changed = replace(roster, members=members, consortium=signer.public.hex()).signed(signer)
+        (path.parent / f"{changed.sha256}.json").write_bytes(changed.to_json())
 
 
 def _name(key: SigningKey) -> str:

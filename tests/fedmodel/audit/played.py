@@ -38,6 +38,7 @@ KINDS: dict[str, Sequence[str]] = {
     "resumed": ("privacy=record", "train.rounds=3", "data.test_rows=0"),
     "dropouts": ("privacy=record", "train.rounds=3", "federation.quorum=0.3"),
     "shared": ("privacy=record", "state=state"),
+    "served": ("privacy=record", "privacy.epsilon=4"),
 }
 # What a verifier may look at; secrets and what only a running party needs are left out.
 _KEPT = (
@@ -48,13 +49,15 @@ _KEPT = (
     "ledger/*.jsonl",
     "sites/*/heads/*.json",
     "model/trained.safetensors",
-    "coordinator/consortium/register.json",
+    "rosters/*.json",
 )
 
 
 def play(kind: str, folder: Path) -> Path:
     """Play a run of a kind in a folder, and return the run's own."""
     args = ["simulate", *SMALL, *KINDS[kind]]
+    if kind == "served":
+        return _served(folder)
     with _inside(folder):
         if kind == "shared":
             _simulate([*args, "run=before"])
@@ -67,6 +70,24 @@ def play(kind: str, folder: Path) -> Path:
         else:
             _simulate([*args, f"run={kind}"])
     return folder / "runs" / kind
+
+
+def _served(folder: Path) -> Path:
+    """Serve a run to three sites in folders of their own, of which one refuses."""
+    from fedmodel.cli.jobs import compose_all
+    from server import serve
+    from tests.deployed import EACH, LABELS, Deployed
+
+    with _inside(folder):
+        deployed = Deployed(Path.cwd(), held_out=True)
+        deployed.fill("site-2", "epsilon: null  # largest", "epsilon: 3.5  # largest")
+        args = [f"model.labels={LABELS}", f"home={deployed.coordinator}", "run=served"]
+        args += ["train=head", "train.rounds=2", "train.steps=1", "train.batch_size=8"]
+        args += ["model.max_length=16", "federation.min_rows=1", f"declared.units={EACH}"]
+        (job,) = compose_all("serve", [*args, *KINDS["served"]])
+        if serve.main([job.mapping], given=[job.given], carrier=deployed.carry) != 0:
+            raise RuntimeError("serving failed")
+    return folder / "runs" / "served"
 
 
 def keep(run: Path, to: Path) -> None:

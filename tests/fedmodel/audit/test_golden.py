@@ -9,11 +9,8 @@ from tests.fedmodel.audit.conftest import findings_of
 from tests.fedmodel.audit.forged import GOLDEN
 from tests.fedmodel.audit.played import KINDS, play
 
-# Of a run over a state of its own: neither the sites' heads nor the roster are in its folder.
-ELSEWHERE = {
-    *("own-head-form", "own-head-signed", "own-head"),
-    *("roster-signed", "heads-by-members", "roster-key"),
-}
+# Of a run over a state of its own the sites' own tree heads aren't in the folder.
+ELSEWHERE = {"own-head-form", "own-head-signed", "own-head"}
 NO_LEDGERS = {
     *(
         "ledger-present",
@@ -27,20 +24,24 @@ NO_LEDGERS = {
     *("one-head", "own-head", "coordinator-head", "heads-have-ledgers", "attempts-numbered"),
     *("rounds-paid", "steps-told", "evaluation-paid", "updates-paid", "publications-paid"),
 }
+# A coordinator that serves has tree heads, and its figures are the plan's.
+AT_COORDINATOR = {"heads-form", "heads-signed", "heads-by-members", "one-head", "heads-told"}
 NOT_PUBLISHED = {"evaluation-paid", "publications-paid"}
-NOT_YET = {"model-named", "sums-manifests", "sums-consents"}
+NOT_YET = {"model-named", "sums-manifests", "sums-consents", "heads-told"}
 NO_CAP, NO_SUMS, NO_SHARES = {"caps-kept"}, {"sums-floors"}, {"epsilon-adversaries"}
 NO_PRIVACY = {
     *("plan-unit", "plan-mechanism", "plan-rate", "plan-noise", "plan-clip", "plan-steps"),
     *("plan-epsilon", "epsilon-bounds", "epsilon-told", "epsilon-kept", "epsilon-total"),
     *("epsilon-worst", "job-named"),
 }
+OF_LEDGERS = NO_PRIVACY - {"plan-epsilon", "epsilon-worst"}
 PLAIN = NOT_YET | NO_CAP | NO_SUMS | NO_SHARES
 UNTESTED = {
     "none": PLAIN | NO_LEDGERS | NO_PRIVACY,
     "record": PLAIN - NO_CAP,
     "resumed": PLAIN,
     "shared": PLAIN | ELSEWHERE | NOT_PUBLISHED,
+    "served": (PLAIN | NO_LEDGERS | OF_LEDGERS) - AT_COORDINATOR,
     "distributed": NOT_YET | NO_CAP | NOT_PUBLISHED,
     "site": NOT_YET | NO_CAP | NOT_PUBLISHED,
     "on": NOT_YET | NO_CAP | NOT_PUBLISHED | NO_SHARES,

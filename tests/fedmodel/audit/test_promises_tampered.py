@@ -1,6 +1,9 @@
 """Tamperings with what was promised and what it cost: each fails in its own check, alone."""
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +15,9 @@ from fedmodel.audit import claims
 from fedmodel.audit.families import FAMILIES
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.errors import PrivacyError
+from fedmodel.runs.files import to_json
 from tests.fedmodel.audit.conftest import Forge, failures, found
-from tests.fedmodel.audit.forged import Forged, head_of, key_of
+from tests.fedmodel.audit.forged import GOLDEN, Forged, head_of, key_of
 from tests.fedmodel.audit.test_tampered import ZOO as BEFORE
 
 Tamper = Callable[[Forged], None]
@@ -296,8 +300,8 @@ ZOO: dict[str, list[Tamper]] = {
     "heads-have-ledgers": [ledger_that_nobody_has],
     "own-head-form": [own_head_is_none],
 }
-# Each of these has a test of its own, here or elsewhere.
-OTHERWISE = {"epsilon-adversaries", "sums-floors", "epsilon-bounds"}
+# Each of these has a test of its own below.
+OTHERWISE = {"epsilon-adversaries", "sums-floors", "epsilon-bounds", "heads-told"}
 # What isn't made yet, can't fail: of what the roster doesn't name nobody can say why.
 NEVER = {"heads-by-members", "sums-manifests", "sums-consents", "model-named", "plan-epsilon"}
 
@@ -331,6 +335,27 @@ def test_an_adversarys_epsilon_in_the_summary(forge: Forge) -> None:
         "summary.json", lambda told: told["privacy"]["adversaries"].update({"coordinator": 1.0})
     )
     assert set(failures(forged.path)) == {"epsilon-adversaries"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (
+            "heads-told",
+            {"ledger": {"entries": 3, "root": "0" * 64, "time": "2026-01-01T00:00:00Z"}},
+        ),
+        ("epsilon-told", {"epsilon": 3.9}),
+    ],
+)
+def test_what_a_coordinator_that_serves_tells_of_a_site(
+    name: str, change: dict[str, Any], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(GOLDEN / "served", tmp_path / "served"))
+    assert failures(run) == {}
+    summary = json.loads((run / "summary.json").read_bytes())
+    summary["privacy"]["sites"]["site-1"] |= change
+    (run / "summary.json").write_bytes(to_json(summary))
+    assert set(failures(run)) == {name}
 
 
 def test_a_sum_below_its_floor(forge: Forge) -> None:

@@ -93,8 +93,12 @@ def heads_in_other_words(forged: Forged) -> None:
 
 
 def roster_changed(forged: Forged) -> None:
-    path = forged.path / "roster.json"
+    path = forged.roster
     path.write_bytes(path.read_bytes().replace(b'"name":"site-1"', b'"name":"site-9"'))
+
+
+def roster_of_another_name(forged: Forged) -> None:
+    forged.roster.rename(forged.roster.with_name(f"{'0' * 64}.json"))
 
 
 # -- by a site, with its key ---------------------------------------------------------------------
@@ -195,7 +199,7 @@ ZOO: dict[str, list[Tamper]] = {
     "heads-form": [heads_gone, heads_in_other_words],
     "heads-signed": [signature],
     "own-head-signed": [own_signature],
-    "roster-signed": [roster_changed],
+    "roster-signed": [roster_changed, roster_of_another_name],
     "roster-key": [under_another_key],
     "one-head": [two_stories],
     "own-head": [edited_at_the_end, cut, cut_in_the_midst_of_a_line],

@@ -101,10 +101,8 @@ def test_an_auditors_own_roster_outranks_the_folders(
     forge: Forge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forged = forge()
-    mine = tmp_path / "mine.json"
-    register = json.loads((GOLDEN / "record/coordinator/consortium/register.json").read_bytes())
-    mine.write_text(register["roster"])
-    assert read_roster(mine.read_bytes()) != read_roster((forged.path / "roster.json").read_bytes())
+    (mine,) = (GOLDEN / "record" / "rosters").iterdir()
+    assert read_roster(mine.read_bytes()) != read_roster(forged.roster.read_bytes())
     code, out, _ = verify(capsys, f"run='{forged.path}'", f"roster='{mine}'", "format=json")
     assert code == 1
     failed = {e["check"] for e in json.loads(out)["checks"] if e["verdict"] == "FAIL"}
