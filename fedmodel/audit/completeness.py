@@ -84,6 +84,8 @@ def _paid(records: Records, site: SiteRecords) -> Outcome:
         return not_tested(_NO_LEDGER)
     if records.metrics.value is None:
         return not_tested("there is no metrics.jsonl that can be read")
+    if (why := records.outdated(ledger)) is not None:
+        return not_tested(why)
     paid, known = ledger.of_run(records.run).trained, records.rounds
     for each in known:
         if each.givers is not None and site.name in each.givers and not paid[each.number]:
@@ -152,6 +154,8 @@ def _updates(records: Records) -> Outcome:
         return not_tested("there is no metrics.jsonl that can be read")
     paid: Counter[int] = Counter()
     for _, ledger in records.with_ledgers():
+        if (why := records.outdated(ledger)) is not None:
+            return not_tested(why)
         paid.update(ledger.of_run(records.run).trained.keys())
     return _too_few(records.rounds, paid)
 

@@ -26,6 +26,10 @@ __all__ = ["Found", "Head", "Records", "SiteRecords", "read_records"]
 
 T = TypeVar("T")
 
+_COPIED_AT_THE_END = (
+    "the run hasn't come to its end, and its ledgers are copied here from its state folder then; "
+    "those there would tell"
+)
 _SCHEMA = re.compile(r"(fedmodel\.[a-z-]+)/([0-9]{1,9})")
 _KNOWN = {  # the newest that is read here
     "fedmodel.run": 1,
@@ -133,7 +137,20 @@ class Records:
             return "the job promises no privacy, so that no ledger is kept"
         if self.served:
             return "each site's ledger is at the site, and none is in this folder"
-        return None
+        return _COPIED_AT_THE_END if self._copied_later else None
+
+    @property
+    def _copied_later(self) -> bool:
+        """Whether the sites' ledgers are elsewhere, and come here only as the run ends."""
+        return self.manifest.config.get("state") is not None and self.summary.name is None
+
+    def outdated(self, ledger: LedgerReading) -> str | None:
+        """Return why a ledger may be an old copy in all honesty; ``None`` where it may not."""
+        opened = ledger.opened
+        if opened is None or not self._copied_later:
+            return None
+        newest = max((each.head.size for each in self.heads_of.get(opened.ledger, ())), default=0)
+        return _COPIED_AT_THE_END if newest > len(ledger.entries) else None
 
     def with_ledgers(self) -> list[tuple[SiteRecords, LedgerReading]]:
         """Return the sites that have a ledger here, with it."""
@@ -142,8 +159,11 @@ class Records:
     @cached_property
     def account(self) -> Account:
         """What the coordinator says of who took part."""
-        rows = self.metrics.value or []
-        return Account(self.manifest.config, rows, self.summary.value)
+        rows, job = self.metrics.value or [], self.job.value
+        # Of a run that hasn't come to its end all sites are known where so many have a ledger.
+        whole = job is not None and len(self.sites) == job.federation.sites
+        known = sorted(self.sites) if whole else []
+        return Account(self.manifest.config, rows, self.summary.value, known)
 
     @cached_property
     def rounds(self) -> list[Round]:
@@ -154,6 +174,12 @@ class Records:
     def published_by(self) -> frozenset[str] | None:
         """The sites that gave counts of test rows; ``None`` where that can't be told."""
         return self.account.published_by()
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Site → its key, by the roster."""
+        roster = self.roster.value
+        return {} if roster is None else {member.name: member.key for member in roster.members}
 
     @cached_property
     def heads_of(self) -> dict[str, list[Head]]:

@@ -34,7 +34,7 @@ def _key(records: Records, site: SiteRecords) -> Outcome:
     if opened is None or site.ledger is None:
         return not_tested("its ledger has no beginning")
     where = site.ledger.at(opened)
-    keys = {member.name: member.key for member in roster.members}
+    keys = records.keys
     if site.name not in keys:
         return failed(f"nobody on the roster is called {site.name!r}", records.roster.name)
     if keys[site.name] != opened.key:

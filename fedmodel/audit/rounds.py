@@ -41,16 +41,18 @@ class Account:
         config: as the run's manifest has it.
         rows: of the finished rounds, in order.
         summary: of the finished run.
+        known: all sites, where no summary names them and it is known that these are all.
     """
 
     config: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     summary: Summary | None
+    known: Sequence[str] = ()
 
     def nodes(self) -> dict[str, str]:
         """Return node, as text, → site."""
         served = self.config.get("sites")
-        names: Sequence[Any] = []
+        names: Sequence[Any] = self.known
         if isinstance(served, list):
             names = served
         elif self.summary is not None:
@@ -89,4 +91,4 @@ def _givers(
     everybody = row["asked"] == len(taking) == row["updates"] + len(failures)
     if not everybody or not set(failures) <= set(names):
         return None
-    return taking - {names[node] for node in failures}
+    return taking - {names[node] for node in failures} if failures else taking

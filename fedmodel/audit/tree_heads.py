@@ -81,6 +81,9 @@ def _at_coordinator(records: Records, site: SiteRecords) -> Outcome:
                 records.heads.name,
             )
         return not_tested("the coordinator has no tree head of it, and the run spent nothing here")
+    if (why := records.outdated(ledger)) is not None:
+        heads = [each for each in heads if each.head.size <= len(ledger.entries)]
+        return _contradiction(ledger, heads, "the coordinator has kept") or inconclusive(why)
     newest = max(each.head.size for each in heads)
     seen = passed(f"the coordinator has seen {newest} of its {len(ledger.entries)} entries")
     return _contradiction(ledger, heads, "the coordinator has kept") or seen

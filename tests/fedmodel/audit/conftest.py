@@ -38,7 +38,7 @@ def failures(path: Path) -> dict[str, list[Check]]:
 def forge(tmp_path: Path) -> Forge:
     """Make run folders whose keys the test has."""
 
-    def make(kind: str = "record") -> Forged:
-        return Forged(kind, tmp_path / "runs" / kind)
+    def make(kind: str = "record", name: str = "run") -> Forged:
+        return Forged(kind, tmp_path / "runs" / name)
 
     return make

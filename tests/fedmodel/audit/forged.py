@@ -117,6 +117,11 @@ class Forged:
         self.write_heads(sorted([*kept, head], key=lambda each: each.ledger))
 
     @property
+    def run(self) -> str:
+        """The run's name in ledgers."""
+        return str(json.loads((self.path / "manifest.json").read_bytes())["run"])
+
+    @property
     def _kind(self) -> str:
         return str(json.loads((self.path / "manifest.json").read_bytes())["config"]["run"])
 

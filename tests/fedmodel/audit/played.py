@@ -36,6 +36,8 @@ KINDS: dict[str, Sequence[str]] = {
     "on": ("privacy=record", "secagg=on", *FIVE),
     "seal": ("privacy=record", "secagg=seal"),
     "resumed": ("privacy=record", "train.rounds=3", "data.test_rows=0"),
+    "interrupted": ("privacy=record", "train.rounds=3", "data.test_rows=0"),
+    "repeated": ("privacy=distributed", *FIVE),
     "dropouts": ("privacy=record", "train.rounds=3", "federation.quorum=0.3"),
     "shared": ("privacy=record", "state=state"),
     "served": ("privacy=record", "privacy.epsilon=4"),
@@ -61,14 +63,13 @@ def play(kind: str, folder: Path) -> Path:
     with _inside(folder):
         if kind == "shared":
             _simulate([*args, "run=before"])
-        if kind == "resumed":
-            _interrupted([*args, f"run={kind}"])
+        args.append(f"run={kind}")
+        if kind in ("resumed", "interrupted"):
+            _interrupted(args)
             args.append("resume=true")
-        if kind == "dropouts":
-            with _dropping():
-                _simulate([*args, f"run={kind}"])
-        else:
-            _simulate([*args, f"run={kind}"])
+        if kind != "interrupted":
+            with _faults(kind):
+                _simulate(args)
     return folder / "runs" / kind
 
 
@@ -133,17 +134,21 @@ def _interrupted(args: list[str]) -> None:
 
 
 @contextmanager
-def _dropping() -> Iterator[None]:
-    """Lose one site's order in the first round, and another's reply in the second."""
+def _faults(kind: str) -> Iterator[None]:
+    """Lose messages: an order and a reply, or so many in an attempt that its sum isn't opened."""
     from simulations import play as playing
     from simulations import run as run_verb
     from simulations.faults import Fault, FaultyGrid
 
-    faults = (
-        Fault(what="there", kind="train", node=2, times=(1,)),
-        Fault(what="back", kind="train", node=3, times=(2,)),
-    )
-    grid = functools.partial(FaultyGrid, faults=faults)
+    lost = {
+        "dropouts": [
+            Fault(what="there", kind="train", node=2, times=(1,)),
+            Fault(what="back", kind="train", node=3, times=(2,)),
+        ],
+        # A reply that is lost is asked for once more.
+        "repeated": [Fault(what="back", kind="train", node=n, times=(1, 2)) for n in (2, 3)],
+    }
+    grid = functools.partial(FaultyGrid, faults=lost.get(kind, ()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_verb, "play", functools.partial(playing.play, grid=grid))
         yield

@@ -35,11 +35,17 @@ NO_PRIVACY = {
     *("epsilon-worst", "job-named"),
 }
 OF_LEDGERS = NO_PRIVACY - {"plan-epsilon", "epsilon-worst"}
+UNFINISHED = {
+    *("summary-form", "steps-told", "job-named", "summary-promise", "epsilon-told"),
+    *("epsilon-total", "epsilon-worst", "sums-agreed", "model-checkpoint"),
+}
 PLAIN = NOT_YET | NO_CAP | NO_SUMS | NO_SHARES
 UNTESTED = {
     "none": PLAIN | NO_LEDGERS | NO_PRIVACY,
     "record": PLAIN - NO_CAP,
     "resumed": PLAIN,
+    "interrupted": PLAIN | NOT_PUBLISHED | UNFINISHED,
+    "repeated": NOT_YET | NO_CAP | NOT_PUBLISHED,
     "shared": PLAIN | ELSEWHERE | NOT_PUBLISHED,
     "served": (PLAIN | NO_LEDGERS | OF_LEDGERS) - AT_COORDINATOR,
     "distributed": NOT_YET | NO_CAP | NOT_PUBLISHED,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.fedmodel.audit.conftest import Forge, failures
+from fedmodel.audit.verdicts import Verdict
+from tests.fedmodel.audit.conftest import Forge, failures, found
 from tests.fedmodel.audit.forged import Forged, head_of, key_of
 
 Tamper = Callable[[Forged], None]
@@ -233,6 +234,50 @@ def test_a_tampering_fails_in_the_check_that_names_it_alone(
     failed = failures(forged.path)
     assert set(failed) == {name}, failed
     assert all(each.reason for checks in failed.values() for each in checks)
+
+
+def test_a_round_that_only_its_repeated_attempt_speaks_of(forge: Forge) -> None:
+    forged = forge("repeated")
+    forged.drop("site-1", spend(1))
+    assert set(failures(forged.path)) == {"ledger-entries"}
+
+
+def test_a_round_left_out_of_a_run_that_hasnt_ended(forge: Forge) -> None:
+    forged = forge("interrupted")
+    assert failures(forged.path) == {}
+    forged.drop("site-2", spend(1))
+    (failed,) = failures(forged.path)["rounds-paid"]
+    assert failed.party == "site site-2"
+
+
+def test_a_run_that_hasnt_ended_may_have_old_copies_of_its_ledgers(forge: Forge) -> None:
+    """Over a state of their own, sites' ledgers come into the run folder as the run ends."""
+    forged = forge("shared")
+    (forged.path / "summary.json").unlink()
+    assert failures(forged.path) == {}
+    for site in forged.sites:
+        entries = forged.entries(site)
+        (at, *_) = (n for n, e in enumerate(entries) if spend(2)(e) and e["run"] == forged.run)
+        forged.write(site, entries[:at], coordinator=False)
+    assert failures(forged.path) == {}
+    unsure = found(forged.path, Verdict.INCONCLUSIVE)
+    assert {each.party for each in unsure["coordinator-head"]} == {
+        f"site {site}" for site in forged.sites
+    }
+    for site in forged.sites:
+        forged.ledger(site).unlink()
+    assert failures(forged.path) == {}
+    # A rewritten one is no old copy.
+    changed = forge("shared", "again")
+    (changed.path / "summary.json").unlink()
+    rewritten_before(changed)
+    assert set(failures(changed.path)) == {"coordinator-head"}
+
+
+def rewritten_before(forged: Forged) -> None:
+    entries = forged.entries()
+    entries[1]["nonce"] = "0" * 32
+    forged.write("site-1", entries, coordinator=False)
 
 
 def test_a_folder_that_was_brought_back_whole_isnt_noticed(forge: Forge, tmp_path: Path) -> None:
