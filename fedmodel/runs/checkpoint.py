@@ -8,14 +8,15 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
-from safetensors.numpy import save
+from typing import TYPE_CHECKING, Any
 
 from fedmodel import _files
 from fedmodel.errors import RunFolderError
-from fedmodel.runs.files import load_arrays, read_json, to_json, write_atomic
+from fedmodel.runs.arrays import as_bytes, load_arrays
+from fedmodel.runs.files import read_json, to_json, write_atomic
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Checkpoint", "read_last", "write"]
 
@@ -35,8 +36,8 @@ class Checkpoint:
     """
 
     round: int
-    parameters: dict[str, NDArray[Any]]
-    optimizer: dict[str, NDArray[Any]]
+    parameters: "dict[str, NDArray[Any]]"
+    optimizer: "dict[str, NDArray[Any]]"
     state: dict[str, Any]
 
 
@@ -53,8 +54,8 @@ def write(root: Path, checkpoint: Checkpoint) -> None:
     final = root / f"round-{checkpoint.round:04d}"
     temporary = root / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    write_atomic(temporary / "model.safetensors", save(checkpoint.parameters))
-    write_atomic(temporary / "server.safetensors", save(checkpoint.optimizer))
+    write_atomic(temporary / "model.safetensors", as_bytes(checkpoint.parameters))
+    write_atomic(temporary / "server.safetensors", as_bytes(checkpoint.optimizer))
     state = {"round": checkpoint.round, **checkpoint.state}
     write_atomic(temporary / "state.json", to_json(state))
     try:

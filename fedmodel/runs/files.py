@@ -5,14 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
 from fedmodel import _files, config
 from fedmodel.errors import ConfigError, RunFolderError
 
-__all__ = ["load_arrays", "parse_json", "read_json", "read_record", "to_json", "write_atomic"]
+__all__ = ["parse_json", "read_json", "read_record", "to_json", "write_atomic"]
 
 T = TypeVar("T")
 
@@ -119,15 +115,3 @@ def _check_as_written(read: Any, written: Any, where: str) -> None:
             _check_as_written(read[number], value, f"{where}[{number}]")
     elif isinstance(read, str) is not isinstance(written, str):
         raise ConfigError(f"{where} must be {config.field_type(type(read))}, got {written!r}")
-
-
-def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read named arrays from a safetensors file.
-
-    Raises:
-        RunFolderError: if it is missing, truncated or not safetensors.
-    """
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunFolderError(f"{path} can't be read ({error}); expected safetensors") from error

@@ -12,20 +12,21 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from safetensors.numpy import save
+from typing import TYPE_CHECKING, Any
 
 from fedmodel.errors import ConfigError, RunFolderError
 from fedmodel.runs import checkpoint as checkpoints
 from fedmodel.runs import pending
+from fedmodel.runs.arrays import as_bytes, load_arrays
 from fedmodel.runs.checkpoint import Checkpoint
-from fedmodel.runs.files import load_arrays, parse_json, read_json, to_json, write_atomic
+from fedmodel.runs.files import parse_json, read_json, to_json, write_atomic
 from fedmodel.runs.manifest import Manifest
 from fedmodel.runs.pending import KeptRound
 from fedmodel.runs.summary import Summary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["RunFolder", "run_path"]
 
@@ -299,11 +300,11 @@ class RunFolder:
         """Return what was kept of an attempt last, ``None`` if nothing was."""
         return pending.attempt(self.path / "pending")
 
-    def write_model(self, parameters: dict[str, NDArray[np.float32]]) -> None:
+    def write_model(self, parameters: "dict[str, NDArray[np.float32]]") -> None:
         """Write the final trainable parameters to ``model/``."""
-        write_atomic(self.path / "model" / "trained.safetensors", save(parameters))
+        write_atomic(self.path / "model" / "trained.safetensors", as_bytes(parameters))
 
-    def model(self) -> dict[str, NDArray[Any]]:
+    def model(self) -> "dict[str, NDArray[Any]]":
         """Return the final trainable parameters.
 
         Raises:

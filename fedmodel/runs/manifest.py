@@ -5,7 +5,6 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Literal
 
 from fedmodel import config
@@ -90,6 +89,8 @@ class Manifest:
 
 def packages() -> dict[str, str]:
     """Return the versions, by name, of the packages that decide what a run computes."""
+    from importlib.metadata import version  # slow to import; who reads a manifest has no need of it
+
     return {package: version(package) for package in _PACKAGES}
 
 
@@ -108,6 +109,8 @@ def manifest_of(
         rows_sha256: SHA-256 (hex) of the rows that who begins it sees.
         configuration: as it was composed, ``None`` where nothing was.
     """
+    from importlib.metadata import version
+
     return Manifest(
         run=new_run(name),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -13,15 +13,16 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from typing import TYPE_CHECKING
 
 from fedmodel import _files, config
 from fedmodel.errors import RunFolderError
+from fedmodel.runs.arrays import arrays_in, as_bytes
 from fedmodel.runs.files import read_json, read_record, to_json, write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "Begun",
@@ -62,7 +63,7 @@ class KeptRound:
     blamed: dict[str, str] = field(default_factory=dict)
     step: float | None = None
     absent: int = 0
-    vector: NDArray[np.float32]
+    vector: "NDArray[np.float32]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,7 @@ def write_kept(folder: Path, kept_round: KeptRound) -> None:
     Raises:
         RunFolderError: when it can't be written.
     """
-    data = save({"mean": kept_round.vector})
+    data = as_bytes({"mean": kept_round.vector})
     record = _Record(
         schema=_SUM,
         round=kept_round.round,
@@ -183,8 +184,8 @@ def kept(folder: Path) -> KeptRound | None:
         data = _files.read(folder / "sum.safetensors")
         if hashlib.sha256(data).hexdigest() != record.sha256:
             return None
-        vector = load(data)["mean"]
-    except (OSError, SafetensorError, KeyError) as error:
+        vector = arrays_in(data, folder / "sum.safetensors")["mean"]
+    except (OSError, KeyError) as error:
         raise RunFolderError(f"{folder}/sum.safetensors can't be read ({error})") from error
     return KeptRound(
         round=record.round,

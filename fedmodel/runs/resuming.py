@@ -1,7 +1,6 @@
 """Resuming of a run: what its configuration may say anew, and what must be as it was begun."""
 
 from collections.abc import Collection, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from fedmodel import config
@@ -60,7 +59,7 @@ def check_unchanged(folder: RunFolder, job: Job, rows_sha256: str | None) -> Non
             "what it holds (fedmodel budget state=… release=RUN) and start another run"
         )
     for what, begun, now in (
-        ("fedmodel version", manifest.fedmodel, version("fedmodel")),
+        ("fedmodel version", manifest.fedmodel, _own_version()),
         ("rows", manifest.rows_sha256, rows_sha256),
         ("job (by its model files)", manifest.job_sha256, job.sha256),
     ):
@@ -93,3 +92,9 @@ def _at(mapping: Any, key: str) -> Any:
     for name in key.split("."):
         mapping = mapping.get(name) if isinstance(mapping, Mapping) else None
     return config.to_mapping(mapping)
+
+
+def _own_version() -> str:
+    from importlib.metadata import version  # slow to import, and only a resume asks
+
+    return version("fedmodel")

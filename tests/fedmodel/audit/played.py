@@ -28,8 +28,8 @@ SMALL = (
 )
 FIVE = ("federation.sites=5", "data.rows=200")
 KINDS: dict[str, Sequence[str]] = {
-    "none": ("privacy=none",),
     "record": ("privacy=record", "privacy.decay=1.5", "data.test_rows=0", "budget.epsilon=9"),
+    "none": ("privacy=none",),
     "patient": ("privacy=patient", "privacy.adjacency=replace", "privacy.clipping=adaptive"),
     "distributed": ("privacy=distributed", *FIVE),
     "site": ("privacy=site", *FIVE),

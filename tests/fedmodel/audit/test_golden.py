@@ -71,7 +71,8 @@ def test_a_golden_run_passes_all_that_applies(kind: str) -> None:
     check(GOLDEN / kind, kind)
 
 
-@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_is_played_now_passes_all_that_applies(kind: str, tmp_path: Path) -> None:
     check(play(kind, tmp_path), kind)
