@@ -10,7 +10,13 @@ from pathlib import Path
 from clients.exchange.roster import own_roster
 from clients.site import Site
 from fedmodel import _files, wire
-from fedmodel.errors import ReplayError, RunFolderError, UnjoinedError, UnsignedError
+from fedmodel.errors import (
+    NewerRosterError,
+    ReplayError,
+    RunFolderError,
+    UnjoinedError,
+    UnsignedError,
+)
 from fedmodel.identity.validity import utc_now
 from fedmodel.wire import HELLO, Content, Instruction, Offer, Order
 
@@ -51,11 +57,19 @@ class Authority:
 
         Raises:
             UnsignedError: when it hasn't.
+            NewerRosterError: when the coordinator's roster is older than this site's.
             ExpiredError: when the site's roster is over.
             ReplayError: when the joining has begun before: somebody repeats what was said then.
             RunFolderError: when it can't be written down that it has.
         """
-        asked, hello = self._signed(HELLO, content), wire.decode_hello(content)
+        asked, hello = self._verified(HELLO, content), wire.decode_hello(content)
+        if asked.roster != self._digest and 0 < hello.edition < self._roster.edition:
+            raise NewerRosterError(
+                f"this site has version {self._roster.edition} of the roster, and this run goes by "
+                f"version {hello.edition}; its coordinator takes the newest over, and goes on with "
+                "the run"
+            )
+        self._require("roster", asked.roster, self._digest)
         self._require("run", asked.run, hello.run)
         self._require("joining", asked.joining, hello.joining)
         self._require("roster", asked.roster, hello.roster)
@@ -136,12 +150,15 @@ class Authority:
     # -- what a message must be for --------------------------------------------------------------
 
     def _signed(self, kind: str, content: Content) -> Instruction:
+        told = self._verified(kind, content)
+        self._require("roster", told.roster, self._digest)
+        return told
+
+    def _verified(self, kind: str, content: Content) -> Instruction:
         # A coordinator that was taken back is known by a roster that comes later, or never: then by
         # the end of this one.
         self._roster.check_time(self._clock())
-        told = wire.signed_by(content, kind, bytes.fromhex(self._roster.coordinator))
-        self._require("roster", told.roster, self._digest)
-        return told
+        return wire.signed_by(content, kind, bytes.fromhex(self._roster.coordinator))
 
     @staticmethod
     def _require(what: str, told: str | int, expected: str | int) -> None:

@@ -149,6 +149,10 @@ class UnsignedError(ProtocolError):
     """An offer or order isn't signed by the coordinator, for this site and what it is sent for."""
 
 
+class NewerRosterError(UnsignedError):
+    """A run goes by an older roster than the site has: its coordinator takes the newest over."""
+
+
 class UnjoinedError(ProtocolError):
     """A message is for a process of a site that has joined the run, and this one hasn't."""
 
@@ -214,12 +218,13 @@ class QuorumError(RunError):
     """Too few sites answered in a round.
 
     ``passing``: some of them were away, and may come again. ``unapproved``: so many of them wait
-    for the word of their people. ``attainable``: with these and those there would be enough, so
-    that the same may be tried again.
+    for the word of their people. ``ahead``: so many of them have a newer roster than the run's.
+    ``attainable``: with all of these there would be enough, so that the same may be tried again.
     """
 
     passing: bool = False
     unapproved: int = 0
+    ahead: int = 0
     attainable: bool = False
 
 

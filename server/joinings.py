@@ -163,4 +163,5 @@ class Joinings:
 
     def _counted(self) -> set[int]:
         out = self._c.exclude
-        return {n for n, f in self._joined.items() if n not in out and (f is None or f.away)}
+        joined = self._joined.items()
+        return {n for n, f in joined if n not in out and (f is None or f.away or f.ahead)}

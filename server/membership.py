@@ -54,11 +54,11 @@ def join(
     answers = {answer.node: answer for answer in channel.ask("query.join", offers)}
     note = standing_noted(coordinator)
 
-    def outcome(node: int, unknown: str | None) -> Failure | None:
+    def outcome(node: int, unknown: Failure | None) -> Failure | None:
         if node in coordinator.exclude:
             return Failure(reason=_LEFT_OUT)
         if unknown is not None:
-            return Failure(reason=unknown)
+            return unknown
         return refused.get(node) or _refusal(channel, answers.get(node), note, exchange, node)
 
     joined = {node: outcome(node, unknown) for node, unknown in known.items()}
@@ -107,9 +107,10 @@ def lacking(
         needed: so many have to give what was asked.
     """
     found = list(failures)
-    away = sum(failure.away for failure in found)
-    error.passing, error.unapproved = away > 0, sum(failure.unapproved for failure in found)
-    may_come = away + error.unapproved
+    error.unapproved = sum(failure.unapproved for failure in found)
+    error.ahead = sum(failure.ahead for failure in found)
+    passing = error.ahead + sum(failure.away for failure in found)
+    error.passing, may_come = passing > 0, passing + error.unapproved
     error.attainable = may_come > 0 and fine + may_come >= needed
     return error
 
@@ -123,7 +124,7 @@ def standing_noted(coordinator: Coordinator) -> Check:
     return check
 
 
-def greeted(channel: Channel, coordinator: Coordinator, joining: str) -> dict[int, str | None]:
+def greeted(channel: Channel, coordinator: Coordinator, joining: str) -> dict[int, Failure | None]:
     """Ask all nodes who they are.
 
     Args:
@@ -143,7 +144,7 @@ def greeted(channel: Channel, coordinator: Coordinator, joining: str) -> dict[in
             coordinator.memory.bind(node, keys.roster.member(member).key)
         except ProtocolError as error:
             del voice.members[node]
-            found[node] = str(error)
+            found[node] = Failure(reason=str(error))
     return found
 
 

@@ -294,6 +294,12 @@ def _lacking(error: QuorumError, ask: Ask) -> int:
             "approve RUN site=site.yaml; nothing else is wrong",
             error.unapproved,
         )
+    if error.ahead:
+        logger.info(
+            "%d site(s) have a newer roster than this run's: take it over: fedmodel provision "
+            "role=coordinator home=%s roster=PATH; then the run goes on if its sites are the same",
+            error.ahead, ask.folder,
+        )  # fmt: skip
     _say_again(ask)
     return UnavailableError.exit_code
 

@@ -100,6 +100,11 @@ class Roster:
                 )
             owners[member.key] = repr(member.name)
 
+    @property
+    def edition(self) -> int:
+        """Its version, which grows with each that the consortium issues; 0: it has none."""
+        return 0
+
     def check_time(self, now: datetime) -> None:
         """Check that the roster is good now. One of the first version has no end.
 

@@ -168,6 +168,11 @@ class SignedRoster(Roster):
             )
         self.check_time(now)
 
+    @property
+    def edition(self) -> int:
+        """Its version."""
+        return self.version
+
     def check_time(self, now: datetime) -> None:
         """Check that the roster is good now.
 

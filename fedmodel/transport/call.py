@@ -153,14 +153,17 @@ class Call:
                 ("nonce", hello.own, welcome.nonce),
                 ("certificate", hello.certificate, welcome.certificate),
                 ("run", challenge.run, welcome.run),
-                ("member", hello.member, welcome.member),
             ],
         )
+        _check_roster(hello, welcome)
+        # A run's sites stay the same, so their numbers do; by another this site would be two nodes.
+        number = self._link.numbers.setdefault(welcome.run, welcome.member)
+        check_same("welcome", [("member", number, welcome.member)])
         obeyed = partial(config.inbox.obey, welcome.run, welcome.epoch, welcome.start)
         await self._link.aside(obeyed)
         taken = self._link.taken(welcome.run, welcome.epoch, welcome.start)
         if taken.mail is None:
-            taken.mail = Mail(self._source(taken, hello.member, roster))
+            taken.mail = Mail(self._source(taken, welcome, roster.coordinator))
         self.taken = taken
         self._link.welcomed(taken)
         self._send_again(taken, welcome)
@@ -182,6 +185,8 @@ class Call:
             certificate=certificate.sha256,
             roster=roster.sha256,
             version=roster.version,
+            consortium=roster.consortium,
+            coordinator=roster.coordinator,
             member=roster.number_of(config.home.read().owner.name),
             sources=config.sources,
             incarnation=self._link.incarnation,
@@ -189,26 +194,26 @@ class Call:
             partial=partial,
         )
 
-    def _source(self, taken: Taken, member: int, roster: SignedRoster) -> Source[Order]:
-        config, digest = self._link.config, roster.sha256
+    def _source(self, taken: Taken, welcome: Welcome, coordinator: str) -> Source[Order]:
+        config = self._link.config
 
         def check(order: Order) -> bool:
             # One that can't be relied on any more ends the connection, too.
             newest = config.home.current_roster()
-            check_same("order", [("coordinator", newest.coordinator, roster.coordinator)])
+            check_same("order", [("coordinator", newest.coordinator, coordinator)])
             check_same(
                 "order",
                 [
                     ("run", taken.run, order.run),
                     ("epoch", taken.epoch, order.epoch),
                     ("start", taken.start, order.start),
-                    ("member", member, order.member),
-                    ("roster", digest, order.roster),
+                    ("member", welcome.member, order.member),
+                    ("roster", welcome.roster, order.roster),
                 ],
             )
             return order.seq not in taken.whole and self._fits(taken, order)
 
-        key = bytes.fromhex(roster.coordinator)
+        key = bytes.fromhex(coordinator)
         return Source(Order, key, check, config.most, config.folder)
 
     def _fits(self, taken: Taken, order: Order) -> bool:
@@ -285,6 +290,32 @@ class Call:
         if not isinstance(data, bytes):
             return Frame(Bye(code=LOST, reason="the connection was lost"), _NOTHING)
         return decode(data, allowed)
+
+
+def _check_roster(hello: Hello, welcome: Welcome) -> None:
+    """Check by which roster a coordinator goes on: this site's, or one before it.
+
+    Which one that was can't be known here, and needn't: it is the coordinator of the newest who
+    says so, and this site's app does nothing but what is signed for the roster by which it joined.
+
+    Raises:
+        ProtocolError: when it is neither.
+    """
+    if welcome.version < hello.version and welcome.roster != hello.roster:
+        logger.info(
+            "this site has version %d of the roster, and the run goes by version %d until all join "
+            "anew",
+            hello.version, welcome.version,
+        )  # fmt: skip
+        return
+    check_same(
+        "welcome",
+        [
+            ("roster", hello.roster, welcome.roster),
+            ("version", hello.version, welcome.version),
+            ("member", hello.member, welcome.member),
+        ],
+    )
 
 
 def _end(frame: Frame) -> Bye:

@@ -5,15 +5,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fedmodel._escape import escaped
-from fedmodel._hazmat import fingerprint
 from fedmodel.errors import (
     FedmodelError,
     IdentityError,
     ProtocolError,
-    RevokedError,
+    RefusedError,
     RunFolderError,
 )
 from fedmodel.identity.certificates import Certificate
@@ -33,9 +33,10 @@ from fedmodel.transport.frames import (
     decode,
 )
 from fedmodel.transport.goodbyes import AGAIN, LOST, MALFORMED, NOT_NOW, REFUSED, REPLACED
-from fedmodel.transport.hello import Hello, Welcome, check_member, greeted, signed_greeting
+from fedmodel.transport.hello import Hello, Welcome, greeted, signed_greeting
 from fedmodel.transport.letters import Reply, check_same
 from fedmodel.transport.mail import Mail, Source
+from fedmodel.transport.members import check_listed, check_not_revoked, number_of
 from fedmodel.transport.payloads import Arrival, Departure
 from fedmodel.transport.stamps import Stamp
 
@@ -136,14 +137,16 @@ class Caller:
             check_valid("the site's certificate", certificate.start, certificate.end, now)
             if (own := self._own) is not None:
                 check_valid("the coordinator's certificate", own.start, own.end, now)
-            newest = self._hub.newest()
-            for roster in (newest, self._hub.config.roster):
-                roster.check_time(now)
-        except IdentityError as error:
+            self._check_rosters(now)
+            if self.member is not None:
+                check_listed(self.member, self._hub.newest())
+        except (IdentityError, RefusedError) as error:
             return str(error)
-        if self.member is not None and self.member.key not in {m.key for m in newest.members}:
-            return f"'{self.member.name}' isn't in version {newest.version} of the roster"
         return None
+
+    def _check_rosters(self, now: datetime) -> None:
+        for roster in (self._hub.newest(), self._hub.config.roster):
+            roster.check_time(now)
 
     def cut(self) -> None:
         """End the connection at once."""
@@ -158,9 +161,8 @@ class Caller:
     # -- the greeting ----------------------------------------------------------------------------
 
     async def _greet(self) -> tuple[Hello, SignedMember]:
-        hub, certificate = self._hub, self._stream.certificate
-        nonce = hub.config.entropy.bytes(32).hex()
-        config = hub.config
+        config = self._hub.config
+        nonce = config.entropy.bytes(32).hex()
         challenge = Challenge(nonce=nonce, run=config.run, epoch=config.epoch, start=config.start)
         await self.connection.say(challenge)
         frame = await self._next(frozenset([HelloFrame, Bye]), _LARGEST_GREETING)
@@ -169,25 +171,31 @@ class Caller:
                 "no greeting: the site has gone, or has sent more than one message may have"
             )
 
-        members: list[SignedMember] = []
+        numbers: list[int] = []
 
         def key_of(hello: Hello) -> bytes:
-            self._require_not_revoked()
-            roster, now = config.roster, config.clock()
-            roster.check_time(now)
-            members.append(check_member(hello, nonce, certificate, roster, now))
-            return bytes.fromhex(members[0].key)
+            numbers.append(self.recognised(hello, nonce))
+            return config.roster.keys[numbers[0]]
 
         hello = greeted(Hello, frame.body, key_of)
-        self.member, self.number, self.incarnation = members[0], hello.member, hello.incarnation
-        return hello, members[0]
+        member = config.roster.members[numbers[0] - 1]
+        self.member, self.number, self.incarnation = member, numbers[0], hello.incarnation
+        return hello, member
 
-    def _require_not_revoked(self) -> None:
-        for each in self._hub.newest().revoked:
-            if fingerprint(bytes.fromhex(each.key)) == self._stream.certificate.subject:
-                raise RevokedError(
-                    f"'{each.name}' was taken back by version {each.version} of the roster"
-                )
+    def recognised(self, hello: Hello, nonce: str) -> int:
+        """Return the number in the run's roster of whoever says a greeting; it may refuse.
+
+        Args:
+            hello: as it came; that this member has signed it is checked afterwards.
+            nonce: that this end has given for this connection.
+        """
+        config, certificate = self._hub.config, self._stream.certificate
+        newest, now = self._hub.newest(), config.clock()
+        check_not_revoked(certificate.subject, newest)  # whatever else there is, that is why
+        self._check_rosters(now)
+        number = number_of(hello, nonce, certificate, config.roster, now)
+        check_listed(config.roster.members[number - 1], newest)
+        return number
 
     async def _begin(self, hello: Hello, member: SignedMember) -> Mail[Reply]:
         """Take the place of the site's connection before, and go on where that has ended."""
@@ -212,6 +220,8 @@ class Caller:
             run=config.run,
             epoch=config.epoch,
             start=config.start,
+            roster=config.roster.sha256,
+            version=config.roster.version,
             member=self.number,
             partial=mail.partial(),
             over=tuple(seq for seq in hello.standing.has if seq not in hub.open) if mine else (),
@@ -252,6 +262,14 @@ class Caller:
                 "site %s has other sources (%s…) than this coordinator (%s…), and refuses its job "
                 "for that; install the same fedmodel version everywhere",
                 self._name, hello.sources[:16], own[:16],
+            )  # fmt: skip
+        version = self._hub.config.roster.version
+        if hello.version > version:
+            logger.warning(
+                "site %s has version %d of the roster, and the run goes by version %d: that is "
+                "good until all join anew; before that, take the newest over here, too: fedmodel "
+                "provision role=coordinator home=… roster=PATH",
+                self._name, hello.version, version,
             )  # fmt: skip
 
     def _source(self, key: bytes) -> Source[Reply]:

@@ -7,26 +7,15 @@ coordinator sees at its end, and the coordinator signs the site's nonce.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar, TypeVar
 
 from fedmodel import _hazmat, config
-from fedmodel.errors import (
-    ConfigError,
-    OutdatedError,
-    ProtocolError,
-    PurposeError,
-    RefusedError,
-    UnsignedError,
-)
-from fedmodel.identity.certificates import Certificate
-from fedmodel.identity.signed_roster import SignedMember, SignedRoster
-from fedmodel.identity.validity import check_valid
+from fedmodel.errors import ConfigError, ProtocolError, UnsignedError
 from fedmodel.runs import check_run
 from fedmodel.transport.frames import Partial, from_text
 from fedmodel.transport.stamps import Standing
 
-__all__ = ["MOST", "Hello", "Welcome", "check_member", "greeted", "signed_greeting"]
+__all__ = ["MOST", "Hello", "Welcome", "greeted", "signed_greeting"]
 
 _SIGNATURE = 64
 MOST = 64  # letters of which an end may have parts, or answers
@@ -42,6 +31,8 @@ class Hello:
         certificate: SHA-256 (hex, of the DER form) of the site's certificate.
         roster: SHA-256 (hex) of its roster.
         version: of the roster.
+        consortium: public Ed25519 key that the roster is signed by, hex.
+        coordinator: public Ed25519 key of the coordinator there, hex.
         member: its number there.
         sources: SHA-256 (hex) of the sources that it runs.
         incarnation: 128 random bits, hex, of its process.
@@ -55,6 +46,8 @@ class Hello:
     certificate: str
     roster: str
     version: int
+    consortium: str
+    coordinator: str
     member: int
     sources: str
     incarnation: str
@@ -62,7 +55,10 @@ class Hello:
     partial: tuple[Partial, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("nonce", "own", "certificate", "roster", "sources"):
+        for name in (
+            *("nonce", "own", "certificate", "roster"),
+            *("consortium", "coordinator", "sources"),
+        ):
             config.require_hex(name, getattr(self, name), 64)
         config.require_hex("incarnation", self.incarnation, 32)
         if len(self.standing.has) > MOST or len(self.partial) > MOST:
@@ -79,7 +75,9 @@ class Welcome:
         run: that it is about.
         epoch: how often it had started on that run.
         start: 128 random bits, hex, of this start.
-        member: the site's number in the roster.
+        roster: SHA-256 (hex) of the roster that the run goes by; the site may have a newer one.
+        version: of that roster.
+        member: the site's number there.
         partial: what it has of replies whose connection was cut.
         over: orders that the site has replies to and this end needs none of: it has it, or waits
             no more.
@@ -91,6 +89,8 @@ class Welcome:
     run: str
     epoch: int
     start: str
+    roster: str
+    version: int
     member: int
     partial: tuple[Partial, ...] = ()
     over: tuple[int, ...] = ()
@@ -98,10 +98,12 @@ class Welcome:
     def __post_init__(self) -> None:
         config.require_hex("nonce", self.nonce, 64)
         config.require_hex("certificate", self.certificate, 64)
+        config.require_hex("roster", self.roster, 64)
         config.require_hex("start", self.start, 32)
         check_run(self.run)
-        if not 0 < self.epoch < 1 << 53:
-            raise ConfigError("epoch must be from 1 to 2^53")
+        for name, number in (("epoch", self.epoch), ("version", self.version)):
+            if not 0 < number < 1 << 53:
+                raise ConfigError(f"{name} must be from 1 to 2^53")
         if len(self.partial) > MOST or len(self.over) > MOST:
             raise ConfigError(f"a greeting tells of at most {MOST} letters")
 
@@ -138,53 +140,3 @@ def greeted(kind: type[G], body: bytes | memoryview, key_of: Callable[[G], bytes
             "of the roster: whoever is at the other end isn't who it says"
         ) from error
     return found
-
-
-def check_member(
-    hello: Hello,
-    nonce: str,
-    certificate: Certificate,
-    roster: SignedRoster,
-    now: datetime,
-) -> SignedMember:
-    """Return which member of the roster says a greeting, by certificate and roster alike.
-
-    That the member has signed it is checked with its key afterwards.
-
-    Args:
-        hello: as it came.
-        nonce: that this end has given for this connection.
-        certificate: that TLS has checked.
-        roster: this end's own, in force.
-        now: the time.
-
-    Raises:
-        UnsignedError: for another connection's greeting, or another certificate's.
-        OutdatedError: when the site has an older roster.
-        RefusedError: when it has another one, or isn't on it.
-        PurposeError: when certificate and roster don't agree on who it is.
-        ExpiredError: when the certificate's time is over.
-    """
-    if hello.nonce != nonce or hello.certificate != certificate.sha256:
-        raise UnsignedError("the greeting is of another connection: somebody repeats or relays it")
-    if hello.version < roster.version:
-        raise OutdatedError(
-            f"the site has version {hello.version} of the roster, and version {roster.version} is "
-            "in force; take over the newest: fedmodel provision role=site home=… roster=PATH"
-        )
-    if hello.roster != roster.sha256:
-        raise RefusedError(
-            f"the site has version {hello.version} of the roster, this coordinator version "
-            f"{roster.version}, and they differ; take over the newest on both sides"
-        )
-    if not 0 < hello.member <= len(roster.members):
-        raise RefusedError("the site names a number that the roster doesn't have")
-    member = roster.members[hello.member - 1]
-    found = certificate.subject, certificate.names
-    if found != (_hazmat.fingerprint(bytes.fromhex(member.key)), (member.tls,)):
-        raise PurposeError(
-            f"the certificate is for {', '.join(certificate.names):.80}, and the site says it is "
-            f"'{member.name}', whose name in TLS is {member.tls}: certificate and roster must agree"
-        )
-    check_valid(f"the certificate of {member.tls}", certificate.start, certificate.end, now)
-    return member

@@ -92,11 +92,13 @@ class Link:
 
     Attributes:
         orders: what has come, whole, in the order in which it came.
+        numbers: run → this site's number there, by the coordinator's first word.
     """
 
     def __init__(self, config: LinkConfig) -> None:
         self.config = config
         self.orders: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
+        self.numbers: dict[str, int] = {}
         self.room = Room(config.most)
         self.incarnation = config.entropy.bytes(16).hex()
         self._loop = asyncio.new_event_loop()

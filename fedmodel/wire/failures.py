@@ -14,6 +14,7 @@ from fedmodel.errors import (
     ConfigError,
     FedmodelError,
     ModelError,
+    NewerRosterError,
     ProtocolError,
     RangeError,
     RefusedError,
@@ -36,6 +37,7 @@ _KINDS: tuple[tuple[int, type[FedmodelError], bool], ...] = (
     (202, RefusedError, True),
     (208, AccusationError, True),
     (209, UnjoinedError, True),
+    (211, NewerRosterError, True),
     (203, ProtocolError, True),
     (204, ConfigError, True),
     (205, ModelError, False),  # tells about files at the site
@@ -78,6 +80,11 @@ class Failure:
     def unapproved(self) -> bool:
         """Whether the site's people haven't approved the run, and may do so."""
         return self.kind == UnapprovedError.__name__
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the site has a newer roster than the run's, which the coordinator may take."""
+        return self.kind == NewerRosterError.__name__
 
     @property
     def away(self) -> bool:

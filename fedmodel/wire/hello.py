@@ -30,11 +30,13 @@ class Hello:
         run: names the run.
         joining: names the joining that begins, 256 random bits, hex: the challenge.
         roster: SHA-256 (hex) of the coordinator's roster.
+        edition: of that roster (:attr:`fedmodel.identity.Roster.edition`).
     """
 
     run: str
     joining: str
     roster: str
+    edition: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ class _Presence:
 def encode_hello(hello: Hello) -> RecordDict:
     """Return the content that asks a node who it is."""
     record = ConfigRecord({"version": VERSION, "run": hello.run, "joining": hello.joining})
-    record["roster"] = hello.roster
+    record["roster"], record["edition"] = hello.roster, hello.edition
     return RecordDict({"config": record})
 
 
@@ -63,7 +65,8 @@ def decode_hello(content: RecordDict) -> Hello:
     """
     record = checked_record(content)
     joining, roster = (checked_field(record, name, str) for name in ("joining", "roster"))
-    return Hello(run=named_run(record), joining=joining, roster=roster)
+    edition: int = checked_field(record, "edition", int)
+    return Hello(run=named_run(record), joining=joining, roster=roster, edition=edition)
 
 
 def answer_hello(

@@ -8,7 +8,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedmodel import wire
-from fedmodel.wire import Content
+from fedmodel.wire import Content, Failure
 from server.answers import Answer
 from server.exchange.voice import Moment, Voice
 
@@ -91,7 +91,7 @@ class Channel:
         finally:
             self.voice = usual
 
-    def greet(self, joining: str) -> dict[int, str | None]:
+    def greet(self, joining: str) -> dict[int, Failure | None]:
         """Ask all nodes who they are that haven't said so in a joining.
 
         Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
 from fedmodel.identity.provision import CoordinatorKeys
-from fedmodel.wire import HELLO, Content, Hello, Instruction
+from fedmodel.wire import HELLO, Content, Failure, Hello, Instruction
 from server.answers import Answer
 
 __all__ = ["Moment", "Voice"]
@@ -50,7 +50,7 @@ class Voice:
 
     def greet(
         self, joining: str, nodes: list[int], ask: Callable[[dict[int, Content]], list[Answer]]
-    ) -> dict[int, str | None]:
+    ) -> dict[int, Failure | None]:
         """Ask nodes who they are; a joining begins with it, or goes on with more nodes.
 
         Which node is which site follows from the site's signature over the joining and the node.
@@ -66,10 +66,11 @@ class Voice:
         """
         if joining != self.joining:
             self.joining, self.members = joining, {}
-        hello = Hello(run=self.run, joining=joining, roster=self._roster)
+        edition = self.keys.roster.edition
+        hello = Hello(run=self.run, joining=joining, roster=self._roster, edition=edition)
         asked = {node: self._signed(HELLO, wire.encode_hello(hello), 0, Moment()) for node in nodes}
         answers = {answer.node: answer for answer in ask(asked)}
-        found: dict[int, int | str] = {
+        found: dict[int, int | Failure] = {
             node: self._read(node, hello, answers.get(node)) for node in nodes
         }
         times = Counter(who for who in found.values() if isinstance(who, int))
@@ -77,7 +78,8 @@ class Voice:
         for node, who in found.items():
             if isinstance(who, int) and times[who] > 1:
                 name = self.keys.roster.member(who).name
-                found[node] = f"{times[who]} nodes have signed as {name!r}; let it run one process"
+                why = f"{times[who]} nodes have signed as {name!r}; let it run one process"
+                found[node] = Failure(reason=why)
         self.members |= {node: who for node, who in found.items() if isinstance(who, int)}
         return {node: None if isinstance(who, int) else who for node, who in found.items()}
 
@@ -105,12 +107,15 @@ class Voice:
         )
         return wire.sign_content(content, instruction, self.keys.signer.sign)
 
-    def _read(self, node: int, hello: Hello, answer: Answer | None) -> int | str:
+    def _read(self, node: int, hello: Hello, answer: Answer | None) -> int | Failure:
         if answer is None:
-            return "no answer in time"
-        if answer.failure is not None or answer.content is None:
-            return "no answer" if answer.failure is None else answer.failure.reason
+            return Failure(reason="no answer in time")
+        if (failure := answer.failure) is not None:
+            # Whoever it is that says so: the kind counts where somebody can do something about it.
+            return failure if failure.ahead else Failure(reason=failure.reason)
+        if answer.content is None:
+            return Failure(reason="no answer")
         try:
             return wire.answered_hello(answer.content, hello, self.keys.roster, node)
         except ProtocolError as error:
-            return f"malformed answer: {error}"
+            return Failure(reason=f"malformed answer: {error}")

@@ -11,6 +11,7 @@ from flwr.app import RecordDict
 from clients.authority import Authority
 from fedmodel import _files, wire
 from fedmodel.errors import ReplayError
+from fedmodel.identity import Roster
 from fedmodel.identity.signed_roster import SignedMember, SignedRoster
 from fedmodel.wire import Leave
 from tests.clients.four_sites import RECORD, Talk, job_of
@@ -54,6 +55,22 @@ def test_a_greeting_is_for_whoever_is_asked_and_of_one_run_and_joining(talk: Tal
     assert "signed for the run" in why(talk.send("query.hello", greeting))
     greeting = wire.encode_hello(hello(talk, "test", "ab"))
     assert "signed for the member" in why(talk.send("query.hello", greeting, member=2))
+    assert not (talk.site.state.folder / "runs").exists()
+
+
+@pytest.mark.parametrize("edition", [0, 1, 2, 3])
+def test_a_greeting_by_an_older_roster_is_told_from_one_by_another(
+    edition: int, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only then is there something that the coordinator can do."""
+    monkeypatch.setattr(Roster, "edition", 2)
+    talk.session = "ab" * 32
+    other = replace(hello(talk, "test", "ab"), roster="00" * 32, edition=edition)
+    reply = talk.send("query.hello", wire.encode_hello(other), roster="00" * 32)
+    failure = wire.decode_error(reply.error)
+    assert failure.ahead == (edition == 1)
+    assert ("has version 2 of the roster, and this run goes" in failure.reason) == failure.ahead
+    assert not failure.away
     assert not (talk.site.state.folder / "runs").exists()
 
 

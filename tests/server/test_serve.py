@@ -230,6 +230,43 @@ def test_a_newer_roster_and_a_passphrase_are_taken(
     assert "leaves 1 sites, and 2 are needed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("secagg", ["off", "on"])
+def test_where_sites_have_a_newer_roster_it_is_said_and_the_same_command_goes_on_with_it(
+    secagg: str, deployed: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the midst of a run: what sites hold for it stays held, and is spent once."""
+    public = [f"declared.units={EACH}", f"data.test={deployed.root / 'test.csv'}"]
+    asked = [*public, "privacy=record", f"secagg={secagg}", "federation.quorum=1"]
+    asked += ["run=served", "resume=true"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(deployed, "grid", Cut)
+        assert serve(deployed, *asked) == 0
+    board = deployed.state / "consortium"
+    assert cli.main(["provision", "role=consortium", f"home={board}", "renew=roster"]) == 0
+    newer, version = f"roster={board / 'roster.json'}", deployed.seen[0].roster.version
+    for name in deployed.names:
+        home = f"home={deployed.state / name}"
+        assert cli.main(["provision", "role=site", home, newer]) == 0
+    capsys.readouterr()
+    assert serve(deployed, *asked) == 3
+    said = capsys.readouterr().err
+    assert (
+        f"site-1, site-2, site-3 refused: this site has version {version + 1} of the roster, and "
+        f"this run goes by version {version}; its coordinator takes" in said
+    )
+    assert "3 site(s) have a newer roster than this run's: take it over: fedmodel prov" in said
+    assert f"home={deployed.coordinator} roster=PATH" in said
+    assert "try again later: the same command" in said
+    office = ["provision", "role=coordinator", f"home={deployed.coordinator}", newer]
+    assert cli.main(office) == 0
+    assert serve(deployed, *asked) == 0
+    folder = RunFolder.open(Path("runs/served"))
+    for name in deployed.names:
+        book = Ledger(deployed.state / name / "ledgers" / "main.jsonl").book()
+        (reservation,) = book.of(folder.run, folder.manifest.job_sha256)
+        assert sum(spend.steps for spend in reservation.done()) == 2 * 2
+
+
 def test_sites_that_do_not_come_are_named_and_the_code_says_try_again(
     deployed: Deployed, capsys: pytest.CaptureFixture[str]
 ) -> None:

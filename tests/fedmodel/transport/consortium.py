@@ -1,5 +1,6 @@
 """A consortium on this machine: its folder, the coordinator's and the sites', by the real clock."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fedmodel.identity.consortium_home import ConsortiumHome
 from fedmodel.identity.handed import signed_roster_in
 from fedmodel.identity.home import PartyHome
 from fedmodel.identity.keyfile import kept_secret
+from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.identity.validity import utc_now
 
 TLS_NAME = "fl.example.org"
@@ -52,6 +54,20 @@ class Consortium:
             for home in homes:
                 found = found.admit(home.request(), utc_now())
             self.home.save(found.issued(utc_now()))
+
+    def renew(self, *homes: PartyHome, without: Collection[str] = ()) -> SignedRoster:
+        """Issue a newer roster, and let some take it over.
+
+        Args:
+            homes: folders of those.
+            without: sites that aren't on it any more; their keys aren't taken back.
+        """
+        with self.home.opened() as found:
+            self.home.save(found.without(without).issued(utc_now(), anew=True))
+        newest = signed_roster_in(self.home.roster_path)
+        for home in homes:
+            home.take(newest, None)
+        return newest
 
     def revoke(self, name: str) -> None:
         """Take a party's key back, and let the coordinator know, and nobody else."""

@@ -194,6 +194,8 @@ def hello_of(home: PartyHome, papers: Papers, challenge: Challenge, **changes: o
         certificate=papers.sha256,
         roster=roster.sha256,
         version=roster.version,
+        consortium=roster.consortium,
+        coordinator=roster.coordinator,
         member=roster.number_of(home.read().owner.name),
         sources="0" * 64,
         incarnation="0b" * 16,

@@ -18,7 +18,7 @@ from fedmodel.identity.home import PartyHome
 from fedmodel.transport import hub as hubs
 from fedmodel.transport import tls
 from fedmodel.transport.caller import Caller, Stream
-from fedmodel.transport.hello import Hello, check_member
+from fedmodel.transport.hello import Hello
 from fedmodel.transport.hub import Hub, HubConfig
 from fedmodel.transport.stamps import Standing
 from tests.fedmodel.transport.toy import RUN
@@ -132,6 +132,8 @@ class Papers:
             certificate=certificate.sha256,
             roster=own.sha256,
             version=own.version,
+            consortium=own.consortium,
+            coordinator=own.coordinator,
             member=number,
             sources=NONCE,
             incarnation=PROCESS,
@@ -139,8 +141,7 @@ class Papers:
         )
         stream = Stream(_nothing, _unsaid, cut, certificate, "127.0.0.1:1")
         caller = Caller(self.hub, stream, lambda: None)
-        caller._require_not_revoked()
-        caller.member = check_member(hello, NONCE, certificate, roster, self.now())
+        caller.member = roster.members[caller.recognised(hello, NONCE) - 1]
         return caller
 
     def _shake_hands(self, number: int) -> None:

@@ -170,7 +170,7 @@ def test_after_hours_of_sleep_and_with_another_address_a_site_is_back_within_a_s
 def test_who_is_taken_back_is_let_go_within_a_minute_and_never_let_in_again(day: Day) -> None:
     gone, why = next((t, why) for t, who, why in day.let_go if who == GONE and t >= REVOKED)
     assert gone <= REVOKED + 60.0
-    assert "isn't in version" in why
+    assert "was taken back by version" in why
     assert not [t for t, member in day.welcomes if member + 1 == GONE and t > gone]
     refused = [error for t, who, error in day.refused if who == GONE]
     assert len(refused) > 200

@@ -157,7 +157,19 @@ LIES: dict[str, tuple[Lie, str]] = {
     "another certificate": (_said(certificate="0e" * 32), "UnsignedError: repeats or relays it"),
     "an older roster": (_said(version=0), "OutdatedError: take over the newest"),
     "another roster": (_said(roster="0f" * 32), "RefusedError: they differ"),
-    "a newer roster": (_said(roster="0f" * 32, version=9), "RefusedError: they differ"),
+    "its own roster, as newer": (_said(version=9), "RefusedError: they differ"),
+    "another consortium's": (
+        _said(roster="0f" * 32, version=9, consortium="0d" * 32),
+        "RefusedError: the roster of another consortium",
+    ),
+    "another coordinator's": (
+        _said(roster="0f" * 32, version=9, coordinator="0d" * 32),
+        "RefusedError: one with another coordinator",
+    ),
+    "south's key, by a newer roster": (
+        _said(lambda w: w.south, roster="0f" * 32, version=9),
+        "UnsignedError: isn't signed by the key",
+    ),
     "a later coordinator's": (_said(standing=_OBEYED), "ReplayError: epoch 9"),
 }
 

@@ -45,6 +45,7 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.consortium = Consortium(root)
+        self.consortium.renew(*self.consortium.parties)  # so that there is an older one
         self.coordinator = Coordinator(self.consortium, root / "run", epoch=EPOCH)
         self.north, self.south = self.consortium.sites.values()
         self.signer = signer_of(self.consortium.coordinator)
@@ -77,6 +78,8 @@ class World:
             run="run-1",
             epoch=EPOCH,
             start=self.start,
+            roster=hello.roster,
+            version=hello.version,
             member=hello.member,
         )
         greeting = signed_greeting(replace(made, **changes), signer.sign)
@@ -186,6 +189,21 @@ LIES: dict[str, tuple[Any, str]] = {
     "a welcome to south": (welcomed(member=2), "expected the welcome of member 1, got 2"),
     "a welcome to another run": (welcomed(run="run-2"), "expected the welcome of run run-1"),
     "a welcome of an older start": (welcomed(epoch=1), "epoch 1 of the run's coordinator is over"),
+    "a welcome by a newer roster": (welcomed(version=3), "expected the welcome of version 2"),
+    "a welcome by its own, as older": (welcomed(version=1), "expected the welcome of version 2"),
+    "a welcome by another roster": (welcomed(roster="0f" * 32), "expected the welcome of roster"),
+    "a welcome by another number": (
+        welcomed(version=1, roster="0f" * 32, member=2),
+        "expected the welcome of member 1, got 2",
+    ),
+    "an order of an older roster": (
+        welcomed(
+            lambda world: letter(world, world.order(roster="0f" * 32)),
+            version=1,
+            roster="0f" * 32,
+        ),
+        "expected the order of roster",
+    ),
     "an order of another run": (ordered(run="run-2"), "expected the order of run run-1, got run-2"),
     "an order of an older start": (ordered(epoch=4), "expected the order of epoch 5, got 4"),
     "an order of another start": (ordered(start="0c" * 16), "expected the order of start"),

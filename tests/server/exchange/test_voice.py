@@ -7,6 +7,7 @@ from flwr.app import RecordDict
 
 from fedmodel import wire
 from fedmodel.errors import ProtocolError
+from fedmodel.wire import Failure
 from server.answers import Answer
 from server.exchange.voice import Moment, Voice
 from server.ledger_memory import LedgerMemory
@@ -38,7 +39,7 @@ def voice() -> Voice:
 
 def test_who_answers_is_known_and_who_is_silent_is_not(voice: Voice) -> None:
     found = voice.greet(JOINING, [2, 3, 9], asked(n2=1, n9=4))
-    assert found == {2: None, 3: "no answer in time", 9: None}
+    assert found == {2: None, 3: Failure(reason="no answer in time"), 9: None}
     assert voice.members == {2: 1, 9: 4}
     told = wire.signed_by(
         voice.sign("train", 9, RecordDict(), Moment(3, 2)), "train", SIGNER.public
