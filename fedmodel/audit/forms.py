@@ -51,12 +51,14 @@ def _present(records: Records, site: SiteRecords) -> Outcome:
         return PASSED
     if site.own:
         return failed("the site's tree head is here, and its ledger is gone", site.own[0].name)
-    if summary is None:
+    told = None if summary is None else summary.privacy.sites.get(site.name)
+    if told is not None and not told.steps and not told.epsilon:
+        return passed("it has no ledger here, and took no step by the summary")
+    if records.served:
+        return not_tested("its ledger is at the site, which hasn't handed it in")
+    if told is None:
         return not_tested("it has no ledger here, and no summary says whether it needs one")
-    told = summary.privacy.sites.get(site.name)
-    if told is not None and (told.steps or told.epsilon):
-        return failed(f"the summary says that it took {told.steps} steps, and its ledger is gone")
-    return passed("it has no ledger here, and took no step by the summary")
+    return failed(f"the summary says that it took {told.steps} steps, and its ledger is gone")
 
 
 def _ledger(_: Records, site: SiteRecords) -> Outcome:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from fedmodel import config
+from fedmodel._text import listed
 from fedmodel.audit.evidence import KINDS, Evidence
 from fedmodel.audit.reading import LedgerReading, read_ledger
 from fedmodel.audit.rounds import Account, Round
@@ -138,6 +139,17 @@ class Records:
         if self.served:
             return "each site's ledger is at the site, and none is in this folder"
         return _COPIED_AT_THE_END if self._copied_later else None
+
+    @cached_property
+    def lacking(self) -> str | None:
+        """Which ledgers of a served run weren't handed in; ``None`` where those are all."""
+        if not self.served:
+            return None
+        lacking = sorted(name for name in self.account.participants() if not self._has(name))
+        return f"ledgers that weren't handed in: {listed(lacking, 5)}" if lacking else None
+
+    def _has(self, name: str) -> bool:
+        return name in self.sites and self.sites[name].ledger is not None
 
     @property
     def _copied_later(self) -> bool:

@@ -88,9 +88,10 @@ def last_line(findings: Findings) -> str:
     passes, fails, unsure, untested = (findings.count(verdict) for verdict in Verdict)
     left = f"{unsure} inconclusive, {untested} not tested" if unsure else f"{untested} not tested"
     if fails:
+        what = "1 check FAILs" if fails == 1 else f"{fails} checks FAIL"
         return (
-            f"{fails} check{'s' * (fails != 1)} FAIL: the records contradict themselves or what "
-            f"was promised. {passes} passed, {left}"
+            f"{what}: the records contradict themselves or what was promised. {passes} passed, "
+            f"{left}"
         )
     return (
         f"Nothing was refuted by {passes} checks ({left}). A check that passes refutes nothing; it "

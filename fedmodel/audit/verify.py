@@ -67,7 +67,9 @@ class _Going:
 
     def _of_run(self, family: Family, rule: Rule) -> Outcome:
         needed = [(name, RUN) for name in family.run_needs]
-        if rule.ledgers:
+        if rule.ledgers and self._records.without_ledgers is None:
+            if self._records.lacking is not None:
+                return not_tested(self._records.lacking)
             parties = [site.party for site in self._records.sites.values()]
             needed += [(name, party) for name in (*family.needs, family.name) for party in parties]
         if (why := self._blocked([*needed, *self._siblings(family, RUN)])) is not None:

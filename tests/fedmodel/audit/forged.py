@@ -83,6 +83,7 @@ class Forged:
             self.own_head(site).write_bytes(head.to_json() + b"\n")
         if coordinator:
             self.set_head(site, head)
+            self._tell(site, head)
 
     def change(self, site: str, which: Callable[[dict[str, Any]], bool], how: Change) -> None:
         """Change some entries of a ledger, whose site has signed it again."""
@@ -100,6 +101,12 @@ class Forged:
         assert len(kept) < len(entries)
         self.write(site, kept)
 
+    def head(self, site: str = "site-1") -> TreeHead:
+        """Return a site's head at the coordinator."""
+        key = key_of(site).public.hex()
+        (found,) = (head for head in self.heads() if head.key == key)
+        return found
+
     def heads(self) -> list[TreeHead]:
         kept = json.loads((self.path / "heads.json").read_bytes())["heads"]
         return [config.build(TreeHead, each) for each in kept]
@@ -115,6 +122,16 @@ class Forged:
         names = {old["ledger"], head.ledger, _name(key_of(site))}
         kept = [each for each in self.heads() if each.ledger not in names]
         self.write_heads(sorted([*kept, head], key=lambda each: each.ledger))
+
+    def _tell(self, site: str, head: TreeHead) -> None:
+        """Let the summary of a served run tell of a head, where it tells of some."""
+        if not (self.path / "summary.json").exists():
+            return
+        summary = json.loads((self.path / "summary.json").read_bytes())
+        told = summary["privacy"]["sites"].get(site, {})
+        if "ledger" in told:
+            told["ledger"] = {"entries": head.size, "root": head.root, "time": head.time}
+            (self.path / "summary.json").write_bytes(to_json(summary))
 
     @property
     def run(self) -> str:

@@ -40,6 +40,7 @@ KINDS: dict[str, Sequence[str]] = {
     "repeated": ("privacy=distributed", *FIVE),
     "dropouts": ("privacy=record", "train.rounds=3", "federation.quorum=0.3"),
     "shared": ("privacy=record", "state=state"),
+    "handed-in": ("privacy=record", "privacy.epsilon=4"),
     "served": ("privacy=record", "privacy.epsilon=4"),
 }
 # What a verifier may look at; secrets and what only a running party needs are left out.
@@ -58,8 +59,8 @@ _KEPT = (
 def play(kind: str, folder: Path) -> Path:
     """Play a run of a kind in a folder, and return the run's own."""
     args = ["simulate", *SMALL, *KINDS[kind]]
-    if kind == "served":
-        return _served(folder)
+    if kind in ("served", "handed-in"):
+        return _served(folder, kind)
     with _inside(folder):
         if kind == "shared":
             _simulate([*args, "run=before"])
@@ -73,8 +74,11 @@ def play(kind: str, folder: Path) -> Path:
     return folder / "runs" / kind
 
 
-def _served(folder: Path) -> Path:
-    """Serve a run to three sites in folders of their own, of which one refuses."""
+def _served(folder: Path, kind: str) -> Path:
+    """Serve a run to three sites in folders of their own, of which one refuses.
+
+    The others hand in their ledgers, or don't.
+    """
     from fedmodel.cli.jobs import compose_all
     from server import serve
     from tests.deployed import EACH, LABELS, Deployed
@@ -82,13 +86,17 @@ def _served(folder: Path) -> Path:
     with _inside(folder):
         deployed = Deployed(Path.cwd(), held_out=True)
         deployed.fill("site-2", "epsilon: null  # largest", "epsilon: 3.5  # largest")
-        args = [f"model.labels={LABELS}", f"home={deployed.coordinator}", "run=served"]
+        args = [f"model.labels={LABELS}", f"home={deployed.coordinator}", f"run={kind}"]
         args += ["train=head", "train.rounds=2", "train.steps=1", "train.batch_size=8"]
         args += ["model.max_length=16", "federation.min_rows=1", f"declared.units={EACH}"]
-        (job,) = compose_all("serve", [*args, *KINDS["served"]])
+        (job,) = compose_all("serve", [*args, *KINDS[kind]])
         if serve.main([job.mapping], given=[job.given], carrier=deployed.carry) != 0:
             raise RuntimeError("serving failed")
-    return folder / "runs" / "served"
+        for site in ("site-1", "site-3") if kind == "handed-in" else ():
+            ledger = Path("runs") / kind / "ledger" / f"{site}.jsonl"
+            ledger.parent.mkdir(exist_ok=True)
+            shutil.copyfile(deployed.state / site / "ledgers" / "main.jsonl", ledger)
+    return folder / "runs" / kind
 
 
 def keep(run: Path, to: Path) -> None:

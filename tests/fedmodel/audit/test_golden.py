@@ -47,6 +47,7 @@ UNTESTED = {
     "interrupted": PLAIN | NOT_PUBLISHED | UNFINISHED,
     "repeated": NOT_YET | NO_CAP | NOT_PUBLISHED,
     "shared": PLAIN | ELSEWHERE | NOT_PUBLISHED,
+    "handed-in": (PLAIN | ELSEWHERE | {"epsilon-total"}) - AT_COORDINATOR,
     "served": (PLAIN | NO_LEDGERS | OF_LEDGERS) - AT_COORDINATOR,
     "distributed": NOT_YET | NO_CAP | NOT_PUBLISHED,
     "site": NOT_YET | NO_CAP | NOT_PUBLISHED,

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,11 @@ def row_without_a_number(forged: Forged) -> None:
     forged.write_rows([{**row, "updates": "3"} for row in forged.rows()])
 
 
+def head_of_another_last_line(forged: Forged) -> None:
+    head = replace(forged.head(), last="0" * 64).signed(key_of("site-1"))
+    forged.own_head().write_bytes(head.to_json() + b"\n")
+
+
 ZOO: dict[str, list[Tamper]] = {
     "ledger-present": [gone],
     "ledger-form": [not_canonical],
@@ -203,7 +209,7 @@ ZOO: dict[str, list[Tamper]] = {
     "roster-signed": [roster_changed, roster_of_another_name],
     "roster-key": [under_another_key],
     "one-head": [two_stories],
-    "own-head": [edited_at_the_end, cut, cut_in_the_midst_of_a_line],
+    "own-head": [head_of_another_last_line, edited_at_the_end, cut, cut_in_the_midst_of_a_line],
     "coordinator-head": [rolled_back_with_its_head, rewritten],
     "rounds-numbered": [round_left_out, round_in_the_middle_left_out, rounds_added],
     "attempts-numbered": [first_attempt_left_out],
@@ -234,6 +240,44 @@ def test_a_tampering_fails_in_the_check_that_names_it_alone(
     failed = failures(forged.path)
     assert set(failed) == {name}, failed
     assert all(each.reason for checks in failed.values() for each in checks)
+
+
+def test_ledgers_that_some_sites_of_a_served_run_hand_in(forge: Forge) -> None:
+    forged = forge("handed-in")
+    assert failures(forged.path) == {}
+    forged.ledger("site-3").unlink()
+    assert failures(forged.path) == {}
+    (untested,) = found(forged.path, Verdict.NOT_TESTED)["updates-paid"]
+    assert untested.reason == "ledgers that weren't handed in: site-3"
+    forged.drop("site-1", spend(2))
+    assert set(failures(forged.path)) == {"rounds-paid"}
+
+
+def test_a_coordinator_without_a_sites_head_cant_tell(forge: Forge) -> None:
+    forged = forge()
+    forged.write_heads([head for head in forged.heads() if head.key != forged.head().key])
+    assert failures(forged.path) == {}
+    (unsure,) = found(forged.path, Verdict.INCONCLUSIVE)["coordinator-head"]
+    assert unsure.party == "site site-1"
+    assert "never answered, or its head was taken out" in unsure.reason
+
+
+def test_a_site_that_refused_has_a_ledger_of_other_runs(forge: Forge) -> None:
+    forged = forge("shared")
+    forged.drop("site-1", lambda entry: entry.get("run") == forged.run)
+
+    def refuse(summary: dict[str, Any]) -> None:
+        before = summary["privacy"]["sites"]["site-1"]["epsilon"]  # the other run was as this one
+        told = {"epsilon": 0.0, "epsilon_total": before, "steps": 0, "refused": "it won't"}
+        summary["privacy"]["sites"]["site-1"] = told
+
+    forged.edit("summary.json", refuse)
+    forged.write_rows([{**row, "updates": 2, "asked": 2} for row in forged.rows()])
+    assert failures(forged.path) == {}
+    passed = found(forged.path, Verdict.PASS)
+    (told,) = (e for e in passed["epsilon-told"] if e.party == "site site-1")
+    assert told.reason == "ε = 0"
+    assert "site site-1" in {each.party for each in passed["epsilon-total"]}
 
 
 def test_a_round_that_only_its_repeated_attempt_speaks_of(forge: Forge) -> None:

@@ -43,7 +43,7 @@ def test_one_that_fails_ends_with_1_and_says_what(
     code, out, _ = verify(capsys, f"run='{forged.path}'")
     words = " ".join(out.split())
     assert code == 1
-    assert "1 check FAIL" in words
+    assert "1 check FAILs: " in words
     assert "rounds-numbered" in words
 
 
