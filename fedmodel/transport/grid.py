@@ -7,7 +7,8 @@ from flwr.supercore.run import Run
 
 from fedmodel.errors import ProtocolError
 from fedmodel.transport.host import number_of_run
-from fedmodel.transport.hub import Answered, Hub, Question
+from fedmodel.transport.hub import Hub
+from fedmodel.transport.questions import Answered, Question
 from fedmodel.wire.buffers import packed, unpacked
 from fedmodel.wire.grids import AnsweringGrid, member_of, node_of
 

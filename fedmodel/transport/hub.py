@@ -30,13 +30,14 @@ from fedmodel.transport.letters import Order, Reply, sign_header
 from fedmodel.transport.mail import Mail, Source
 from fedmodel.transport.notes import Notes, Told
 from fedmodel.transport.outbox import Outbox
-from fedmodel.transport.payloads import Departure, Part, digest_of, size_of
+from fedmodel.transport.payloads import Departure, digest_of, size_of
+from fedmodel.transport.questions import Answered, Question
 from fedmodel.transport.stamps import Stamp
 
 if TYPE_CHECKING:
     from fedmodel.transport.caller import Caller
 
-__all__ = ["Answered", "Hub", "HubConfig", "Question"]
+__all__ = ["Hub", "HubConfig"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,40 +84,6 @@ class HubConfig:
     sources: str = field(default_factory=source_digest)
     clock: Callable[[], datetime] = utc_now
     entropy: Entropy = field(default_factory=Entropy)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked of a site.
-
-    Args:
-        member: number in the roster.
-        type: of the message.
-        group: names the question among those of its type.
-        parts: of the payload.
-    """
-
-    member: int
-    type: str
-    group: str
-    parts: Sequence[Part]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What came of a question.
-
-    Args:
-        member: that was asked.
-        payload: its answer; ``None``: there is none.
-        reason: why there is none.
-        sent: bytes of the question that went out to it; 0: it wasn't there.
-    """
-
-    member: int
-    payload: memoryview | None = None
-    reason: str = ""
-    sent: int = 0
 
 
 @dataclass(slots=True)

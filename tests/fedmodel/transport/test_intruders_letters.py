@@ -12,9 +12,9 @@ import pytest
 from fedmodel.identity import SigningKey
 from fedmodel.identity.home import PartyHome
 from fedmodel.transport.frames import Ack, Bye, Chunk, Letter, encode
-from fedmodel.transport.hub import Answered
 from fedmodel.transport.letters import SIGNATURE, Order, Reply, sign_header, verified_header
 from fedmodel.transport.payloads import Departure, digest_of
+from fedmodel.transport.questions import Answered
 from tests.fedmodel.transport.beset import Beset
 from tests.fedmodel.transport.intruder import Line, dialling
 from tests.fedmodel.transport.world import question, signer_of, told, wait_until

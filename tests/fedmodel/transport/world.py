@@ -13,7 +13,7 @@ from fedmodel.identity.home import PartyHome
 from fedmodel.identity.validity import utc_now
 from fedmodel.seeds import Entropy
 from fedmodel.transport.call import Received
-from fedmodel.transport.hub import Answered, Hub, HubConfig, Question
+from fedmodel.transport.hub import Hub, HubConfig
 from fedmodel.transport.inbox import Inbox, Verdict
 from fedmodel.transport.inbox_store import InboxStore
 from fedmodel.transport.link import Link, LinkConfig
@@ -25,6 +25,7 @@ from fedmodel.transport.payloads import (
     kept_parts,
     reply_to,
 )
+from fedmodel.transport.questions import Answered, Question
 from fedmodel.transport.server import Server
 from fedmodel.transport.tls import server_credentials
 from tests.fedmodel.transport.consortium import Consortium
