@@ -327,14 +327,14 @@ class LockedFile:
         return _read(self._handle)
 
     def append(self, data: bytes, *, durable: bool = True) -> None:
-        """Add to the end by one write; ``durable``: return only once that is on disk.
+        """Add to the end; ``durable``: return only once that is on disk.
+
+        A disk that is nearly full takes a part, and says only of the next write that it is full.
 
         Raises:
             OSError: then nothing, a part or all of it may be there.
         """
-        written = os.write(self._handle, data)
-        if written != len(data):
-            raise OSError(errno.EIO, f"only {written} of {len(data)} bytes were written")
+        _write(self._handle, data)
         if durable:
             self.sync()
 

@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -52,6 +53,30 @@ def test_large_content_is_written_in_as_many_parts_as_it_takes(
     data = os.urandom(10_500)
     _files.write_atomic(tmp_path / "x", data)
     assert _files.read(tmp_path / "x") == data
+
+
+def test_a_disk_that_has_room_for_a_part_of_what_is_added_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system says so of the second write only; by that a full disk is known from a broken."""
+    real, room = os.write, 4
+
+    def write(handle: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = real(handle, bytes(data[:room]))
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", write)
+    with _files.locked(tmp_path / "x", write=True) as file:
+        with pytest.raises(OSError, match="No space") as raised:
+            file.append(b"0123456789")
+        room = 100
+        file.append(b"abc")
+    assert raised.value.errno == errno.ENOSPC
+    assert _files.read(tmp_path / "x") == b"0123abc"
 
 
 def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
