@@ -7,6 +7,9 @@
 Length, check and record are hashed together with the SHA-256 of the frame before, and the check is
 the first bytes of such a hash of the length alone. So a record that was changed, moved, left out or
 put in is noticed, and a frame that ends early can be told from one whose length was changed.
+
+A power cut can also leave zeros in the place of a file's last bytes: file systems may keep how long
+a file is and not what is in it, a block or sector at a time. Those zeros are as good as not there.
 """
 
 import hashlib
@@ -21,6 +24,7 @@ LARGEST = 1 << 24  # bytes of a record
 
 _LENGTH, _CHECK, _HASH = 4, 4, 32
 _HEAD = _LENGTH + _CHECK
+_SECTOR = 512  # bytes that are on disk whole or not at all; blocks are multiples of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +62,8 @@ def frame(record: bytes, before: bytes) -> bytes:
 def read(text: bytes) -> Records:
     """Return the records in a file.
 
-    A last frame that ends early is no record: whoever wrote it was ended amid that, and had told
-    nobody of it yet.
+    A last frame that ends early, or in zeros that a power cut has left, is no record: whoever wrote
+    it was ended amid that, and had told nobody of it yet.
 
     Args:
         text: all that is in the file.
@@ -73,16 +77,31 @@ def read(text: bytes) -> Records:
         head = text[at : at + _HEAD]
         length = int.from_bytes(head[:_LENGTH], "big")
         if head[_LENGTH:] != _check(last, head[:_LENGTH]) or length > LARGEST:
+            if _written(text, at) < at + _HEAD:
+                break
             raise _damaged(len(records), at)
         end = at + _HEAD + length + _HASH
         if end > len(text):
             break
         record = text[at + _HEAD : end - _HASH]
         if text[end - _HASH : end] != _hash(last, head, record):
+            if _written(text, at) < end:
+                break
             raise _damaged(len(records), at)
         records.append(record)
         last, at = text[end - _HASH : end], end
     return Records(records=tuple(records), last=last, size=at)
+
+
+def _written(text: bytes, at: int) -> int:
+    """Return where a file ends that has a frame at ``at``, but for zeros of a power cut.
+
+    These begin where the frame does, or else at a sector's beginning: a frame that ends in a zero
+    is no cut one.
+    """
+    end = at + len(text[at:].rstrip(b"\0"))
+    sector = -(-end // _SECTOR) * _SECTOR
+    return at if end == at else min(sector, len(text))
 
 
 def _check(before: bytes, length: bytes) -> bytes:

@@ -37,6 +37,34 @@ def test_of_a_file_that_was_cut_what_is_whole_is_read() -> None:
         assert (found.records, found.size) == (RECORDS[:count], ends[count])
 
 
+def test_zeros_that_a_power_cut_has_left_are_as_good_as_not_there() -> None:
+    """They begin where what was never synced does, or at a sector's beginning within it."""
+    texts = (b"first", bytes(700), b"x" * 600, b"", b"last" * 200)
+    frames = framed(texts)
+    whole = b"".join(frames)
+    ends = list(itertools.accumulate(map(len, frames), initial=0))
+    for synced in ends[1:-1]:
+        for cut in (synced, *(c for c in range(0, len(whole), 512) if c > synced)):
+            for size in (cut + 1, cut + 9, cut + 100, len(whole), len(whole) + 512):
+                found = records.read(whole[:cut].ljust(size, b"\0"))
+                count = sum(end <= cut for end in ends) - 1
+                assert (found.records, found.size) == (texts[:count], ends[count])
+
+
+def test_other_zeros_are_no_power_cut() -> None:
+    frames = framed((b"first", b"x" * 1500, b"last"))
+    whole = b"".join(frames)
+    start, end = len(frames[0]), len(frames[0] + frames[1])
+    for changed in (
+        whole[:start].ljust(end, b"\0") + frames[2],
+        whole[:1024].ljust(1536, b"\0") + whole[1536:],
+        (frames[0] + frames[1])[:-3] + bytes(3),
+        whole[: start + 8].ljust(len(whole), b"\0")[:-1] + b"x",
+    ):
+        with pytest.raises(ConfigError, match="was changed"):
+            records.read(changed)
+
+
 @pytest.mark.long
 def test_no_changed_bit_is_taken_for_a_cut() -> None:
     """Also of a length: a longer one would make all that follows the rest of a last frame."""
