@@ -129,8 +129,7 @@ def serve(
     else:
         mapping = continued(folder, mapping, given, ANEW)
         ask = Ask.of({**mapping, "run": ask.run, "resume": True})
-        if (finished := folder.summary()) is not None:
-            logger.info("%s is finished already", path)
+        if (finished := _finished(folder)) is not None:
             return finished
     office = Office.open(ask)
     names = node_names(office.roster)
@@ -142,6 +141,8 @@ def serve(
         check_unchanged(folder, proposed.job, proposed.rows_sha256)
     run = _Run(ask=ask, office=office, folder=folder, proposed=proposed, names=names)
     with folder.locked(), kept(folder.log, beside=lambda record: True):
+        if (finished := _finished(folder)) is not None:  # by another process, since it was asked
+            return finished
         logger.info("run %s, job %s", folder.run, proposed.job.sha256)
         coordinator = run.coordinator()
         result, traffic = run.play(coordinator, carrier)
@@ -243,6 +244,14 @@ class _NoBars:
 
     def round_ended(self) -> None:
         """Show nothing."""
+
+
+def _finished(folder: RunFolder) -> Summary | None:
+    """Return what came of a run, and say that it is finished; ``None``: it isn't."""
+    summary = folder.summary()
+    if summary is not None:
+        logger.info("%s is finished already", folder.path)
+    return summary
 
 
 def _created(

@@ -15,7 +15,7 @@ from fedmodel.errors import ConfigError, RunFolderError, UnavailableError
 from fedmodel.identity.home import PartyHome
 from fedmodel.job import Job
 from fedmodel.ledger import Ledger
-from fedmodel.runs import RunFolder
+from fedmodel.runs import RunFolder, check_unchanged
 from server import serve as serving
 from server.ask import Ask
 from simulations.loopback import LoopbackGrid
@@ -193,6 +193,28 @@ def test_a_run_that_was_stopped_goes_on_by_the_same_command(
     assert "is finished already" in capsys.readouterr().err
     assert serve(deployed, *asked, "train.rounds=3") == 2
     assert "train.rounds would change it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_finishes_meanwhile_is_not_played_again(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It had been waited for sites of which none came any more."""
+    asked = ["privacy=none", "declared.rows=40", "train.rounds=2", "run=served", "resume=true"]
+    with monkeypatch.context() as patched:
+        patched.setattr(deployed, "grid", Cut)
+        assert serve(deployed, *asked) == 0
+
+    def other(*checked: Any) -> None:
+        monkeypatch.setattr("server.serve.check_unchanged", check_unchanged)
+        assert serve(deployed, *asked) == 0
+        check_unchanged(*checked)
+
+    monkeypatch.setattr("server.serve.check_unchanged", other)
+    capsys.readouterr()
+    assert serve(deployed, *asked) == 0
+    assert len(deployed.seen) == 2
+    assert capsys.readouterr().err.count("is finished already") == 1
 
 
 @pytest.mark.parametrize("mode", ["seal", pytest.param("on", marks=pytest.mark.slow)])
