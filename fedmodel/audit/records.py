@@ -107,6 +107,7 @@ class Records:
         heads: the tree heads that the coordinator has kept.
         roster: by which the parties' keys are known.
         sites: by name.
+        consortium: fingerprint of the consortium's key, as the auditor knows it.
     """
 
     evidence: Evidence
@@ -117,6 +118,7 @@ class Records:
     heads: Found[tuple[Head, ...]]
     roster: Found[Roster]
     sites: Mapping[str, SiteRecords]
+    consortium: str | None = None
 
     @property
     def run(self) -> str:
@@ -202,12 +204,15 @@ class Records:
         return found
 
 
-def read_records(evidence: Evidence, roster: bytes | None = None) -> Records:
+def read_records(
+    evidence: Evidence, roster: bytes | None = None, consortium: str | None = None
+) -> Records:
     """Return what there is of a run.
 
     Args:
         evidence: that was handed in.
         roster: the auditor's own copy; without one, that in the evidence.
+        consortium: fingerprint of the consortium's key, as the auditor knows it.
 
     Raises:
         EvidenceError: when it is no run, or a newer version has written a part of it.
@@ -232,6 +237,7 @@ def read_records(evidence: Evidence, roster: bytes | None = None) -> Records:
         heads=_heads(evidence),
         roster=_roster(evidence, roster),
         sites=_sites(evidence, _named(manifest.value, summary.value)),
+        consortium=consortium,
     )
 
 

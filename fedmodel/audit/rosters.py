@@ -3,7 +3,7 @@
 from fedmodel import _hazmat
 from fedmodel.audit.records import Records, SiteRecords
 from fedmodel.audit.verdicts import PASSED, Family, Outcome, Rule, failed, not_tested, passed
-from fedmodel.identity.names import grouped
+from fedmodel.identity.names import grouped, same_fingerprint
 from fedmodel.identity.signed_roster import SignedRoster
 
 __all__ = ["ROSTERS"]
@@ -22,8 +22,24 @@ def _roster(records: Records) -> Outcome:
     whose = grouped(_hazmat.fingerprint(bytes.fromhex(found.value.consortium)))
     return passed(
         f"version {found.value.version} of the roster of {found.value.name!r}, signed by a "
-        f"consortium of fingerprint {whose}: whether that is yours is for you to compare"
+        f"consortium of fingerprint {whose}"
     )
+
+
+def _consortium(records: Records) -> Outcome:
+    roster, known = records.roster.value, records.consortium
+    if known is None:
+        return not_tested("give the fingerprint of your consortium's key by consortium=")
+    if not isinstance(roster, SignedRoster):
+        return failed("no consortium has signed a roster here", records.roster.name)
+    found = _hazmat.fingerprint(bytes.fromhex(roster.consortium))
+    if not same_fingerprint(known, found):
+        return failed(
+            f"the roster's consortium has the fingerprint {grouped(found)}, and yours is "
+            f"{known:.80}",
+            records.roster.name,
+        )
+    return PASSED
 
 
 def _key(records: Records, site: SiteRecords) -> Outcome:
@@ -71,6 +87,11 @@ ROSTERS = Family(
             run=_roster,
         ),
         Rule(
+            name="roster-consortium",
+            says="The consortium that has signed the roster is the one whose fingerprint you give.",
+            run=_consortium,
+        ),
+        Rule(
             name="heads-by-members",
             says="Each tree head at the coordinator is by the key of a site on the roster.",
             run=_members,
@@ -82,4 +103,5 @@ ROSTERS = Family(
         ),
     ),
     needs=("schema", "chain", "signatures"),
+    run_needs=("roster",),
 )

@@ -26,11 +26,13 @@ class Ask:
     Args:
         run: a run's name, or its folder.
         roster: the auditor's own copy of the roster.
+        consortium: fingerprint of the consortium's key, as the auditor knows it.
         format: ``table`` or ``json``.
     """
 
     run: str | None = None
     roster: str | None = None
+    consortium: str | None = None
     format: Literal["table", "json"] = "table"
 
 
@@ -58,7 +60,8 @@ def main(
     if ask.run is None:
         raise ConfigError("verify needs run=<a run's name, or its folder>")
     roster = None if ask.roster is None else _roster(Path(ask.roster).expanduser())
-    findings = verify(read_records(FolderEvidence(run_path(ask.run)), roster))
+    found = read_records(FolderEvidence(run_path(ask.run)), roster, ask.consortium)
+    findings = verify(found)
     if ask.format == "json":
         print(json.dumps(plain(findings), indent=2))
     else:

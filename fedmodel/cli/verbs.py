@@ -94,7 +94,7 @@ TEXTS: dict[str, frozenset[str]] = {
     "join": frozenset(["site", "address", "passphrase"]),
     "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
-    "verify": frozenset(["run", "roster"]),
+    "verify": frozenset(["run", "roster", "consortium"]),
     "provision": frozenset(
         [
             *("home", "tls", "passphrase", "roster", "certificate", "request", "confirm"),

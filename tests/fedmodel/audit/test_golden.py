@@ -27,7 +27,7 @@ NO_LEDGERS = {
 # A coordinator that serves has tree heads, and its figures are the plan's.
 AT_COORDINATOR = {"heads-form", "heads-signed", "heads-by-members", "one-head", "heads-told"}
 NOT_PUBLISHED = {"evaluation-paid", "publications-paid"}
-NOT_YET = {"model-named", "sums-manifests", "sums-consents", "heads-told"}
+NOT_YET = {"model-named", "sums-manifests", "sums-consents", "heads-told", "roster-consortium"}
 NO_CAP, NO_SUMS, NO_SHARES = {"caps-kept"}, {"sums-floors"}, {"epsilon-adversaries"}
 NO_PRIVACY = {
     *("plan-unit", "plan-mechanism", "plan-rate", "plan-noise", "plan-clip", "plan-steps"),

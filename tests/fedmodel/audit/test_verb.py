@@ -12,9 +12,10 @@ import pytest
 
 from fedmodel import cli
 from fedmodel.audit.families import FAMILIES, table
+from fedmodel.identity.names import grouped
 from fedmodel.identity.signed_roster import read_roster
 from tests.fedmodel.audit.conftest import Forge
-from tests.fedmodel.audit.forged import GOLDEN
+from tests.fedmodel.audit.forged import GOLDEN, key_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "verify.md"
 
@@ -107,6 +108,21 @@ def test_an_auditors_own_roster_outranks_the_folders(
     assert code == 1
     failed = {e["check"] for e in json.loads(out)["checks"] if e["verdict"] == "FAIL"}
     assert failed == {"roster-key"}
+
+
+def test_a_roster_of_another_consortium_than_the_auditors(
+    forge: Forge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = forge()
+    own = grouped(key_of("consortium").fingerprint)
+    assert verify(capsys, f"run='{forged.path}'", f"consortium={own.upper()}")[0] == 0
+    other = key_of("somebody").fingerprint
+    code, out, _ = verify(capsys, f"run='{forged.path}'", f"consortium={other}", "--json")
+    checks = json.loads(out)["checks"]
+    assert code == 1
+    assert {e["check"] for e in checks if e["verdict"] == "FAIL"} == {"roster-consortium"}
+    (key, *_) = (e for e in checks if e["check"] == "roster-key")
+    assert key["reason"] == "because roster-consortium failed"
 
 
 def test_texts_of_the_folder_are_escaped(forge: Forge, capsys: pytest.CaptureFixture[str]) -> None:
