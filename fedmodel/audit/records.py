@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -188,6 +189,20 @@ class Records:
     def published_by(self) -> frozenset[str] | None:
         """The sites that gave counts of test rows; ``None`` where that can't be told."""
         return self.account.published_by()
+
+    @cached_property
+    def payers(self) -> Counter[int]:
+        """Round → how many ledgers here have a spend of it."""
+        found: Counter[int] = Counter()
+        for _, ledger in self.with_ledgers():
+            found.update(ledger.of_run(self.run).trained.keys())
+        return found
+
+    @cached_property
+    def evaluated(self) -> int:
+        """How many ledgers here have a spend of counts of test rows."""
+        found = (ledger.of_run(self.run) for _, ledger in self.with_ledgers())
+        return sum(each.evaluations > 0 for each in found)
 
     @cached_property
     def keys(self) -> dict[str, str]:

@@ -253,6 +253,19 @@ def test_ledgers_that_some_sites_of_a_served_run_hand_in(forge: Forge) -> None:
     assert set(failures(forged.path)) == {"rounds-paid"}
 
 
+def test_a_site_isnt_accused_of_a_round_that_others_have_paid(forge: Forge) -> None:
+    """Whom a resumed run leaves out isn't in its manifest: another may have given the update."""
+    forged = forge()
+    forged.edit(
+        "manifest.json", lambda told: told["config"]["federation"].update(exclude=["site-1"])
+    )
+    forged.write_rows([{**row, "updates": 2, "asked": 2} for row in forged.rows()])
+    forged.drop("site-2", spend(2))
+    assert "rounds-paid" not in failures(forged.path)
+    forged.drop("site-1", spend(2))
+    assert {each.party for each in failures(forged.path)["rounds-paid"]} == {"site site-2"}
+
+
 def test_a_coordinator_without_a_sites_head_cant_tell(forge: Forge) -> None:
     forged = forge()
     forged.write_heads([head for head in forged.heads() if head.key != forged.head().key])
