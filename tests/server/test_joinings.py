@@ -137,6 +137,20 @@ def test_who_has_joined_anew_is_no_stranger_any_more() -> None:
     assert result.rounds == 4
 
 
+def test_who_restarts_while_all_join_joins_anew_before_the_next_round() -> None:
+    class Restarting(Noting):
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
+            found = list(messages)
+            answers = super().send_and_receive(found, timeout=timeout)
+            if found[0].metadata.message_type == "query.join" and not self.restarts[3]:
+                self.restart(3)
+            return answers
+
+    sites = masked.Sites(masked.job_of(rounds=2))
+    masked.play(sites, grid=Restarting)
+    assert sites.talk.count(("query.join", 3)) == 2
+
+
 def test_who_has_joined_once_and_went_for_good_has_not_refused() -> None:
     def gone(grid: KnowingGrid) -> None:
         grid.away = frozenset({4})

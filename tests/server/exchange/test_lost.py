@@ -157,6 +157,9 @@ def test_a_recovered_sum_counts_all_that_are_in_it_and_all_that_were_asked(
             patch.setattr(Progress, "finish", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 play(again, folder=folder)
+        kept = folder.kept_round()
+        assert kept is not None
+        assert kept.round == 1
     result, _ = play(again, folder=folder)
     assert [(row["updates"], row["asked"]) for row in folder.metrics()] == [(4, COUNT)]
     assert result.updates == {2: 1, 3: 1, 4: 0, 5: 1}
