@@ -75,6 +75,14 @@ class Consortium:
             self.home.save(found.revoke(name).issued(utc_now()))
         self.coordinator.take(signed_roster_in(self.home.roster_path), None)
 
+    def replace_site(self, name: str, home: PartyHome) -> None:
+        """Take a site's key back, admit another one of that name, and let the coordinator know."""
+        home.make("site", name, None)
+        with self.home.opened() as found:
+            self.home.save(found.revoke(name))
+        self.admit(home)
+        self.coordinator.take(signed_roster_in(self.home.roster_path), None, confirmed=True)
+
     def replace_coordinator(self, home: PartyHome) -> None:
         """Take the coordinator's key back, admit another one, and let nobody know."""
         home.make("coordinator", "Another office", "fl2.example.org")

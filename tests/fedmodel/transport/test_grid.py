@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from fedmodel import wire
+from fedmodel.transport.call import Received
 from fedmodel.transport.grid import HubGrid
 from fedmodel.transport.host import Host
 from fedmodel.transport.outbox import Failed
@@ -96,6 +97,26 @@ def test_messages_reach_an_app_and_its_replies_come_back(tmp_path: Path) -> None
     # Nothing went out to the one that wasn't there.
     assert 2 * vector.nbytes < grid.traffic.down < 2.1 * vector.nbytes
     assert vector.nbytes < grid.traffic.up < 1.1 * vector.nbytes
+
+
+def test_each_order_names_the_one_before(tmp_path: Path) -> None:
+    """So that two coordinators of one epoch can't agree again once they differed on one."""
+    consortium, seen = Consortium(tmp_path), list[Received]()
+
+    def keep(received: Received) -> list[bytes]:
+        seen.append(received)
+        return [b"x"]
+
+    with (
+        Coordinator(consortium, tmp_path / "run") as coordinator,
+        Site(consortium.sites["north"], coordinator.address, keep),
+    ):
+        coordinator.wait_for(1)
+        for payload in (b"one", b"two", b"three"):
+            coordinator.ask(payload, [1])
+    digests = [received.stamp.digest for received in seen]
+    assert [received.order.before for received in seen] == ["", *digests[:-1]]
+    assert len(set(digests)) == 3
 
 
 def test_a_disk_that_is_full_is_told_and_the_order_can_be_asked_again(

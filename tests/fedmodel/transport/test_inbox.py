@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +153,23 @@ def test_an_order_in_work_stays_when_it_is_acknowledged_by_mistake(process: Proc
     assert inbox.answered(stamp(1), [b"one"])
 
 
+def test_a_reply_is_none_before_whoever_made_it_hears_that_it_is_kept() -> None:
+    """Else another thread could tell it, and let it go, while its maker is about to tell it."""
+
+    class Meanwhile(Memory):
+        def keep(self, *args: Any) -> None:
+            super().keep(*args)
+            assert inbox.unacknowledged(RUN) == ()
+            assert inbox.standing(RUN).has == ()
+            inbox.acknowledge(RUN, 1, 1)
+            assert inbox.admit(stamp(1)) is Verdict.BUSY
+
+    inbox = Inbox(Meanwhile())
+    inbox.admit(stamp(1))
+    assert inbox.answered(stamp(1), [b"one"])
+    assert whole(inbox, stamp(1)) == b"one"
+
+
 def test_runs_know_nothing_of_one_another(process: Process) -> None:
     inbox, other = process(), Stamp("other-0123abcd", 1, TWO, 1, digest("x"))
     inbox.admit(stamp(7, 5))
@@ -160,6 +178,10 @@ def test_runs_know_nothing_of_one_another(process: Process) -> None:
     inbox.admit(stamp(8, 5))
     assert inbox.unacknowledged(other.run) == (other,)
     assert inbox.unacknowledged(RUN) == ()
+    inbox.acknowledge(other.run, 1, 1)
+    inbox.admit(stamp(9, 5))
+    with pytest.raises(ReplayError, match="acknowledged"):
+        inbox.admit(other)
 
 
 def test_nothing_is_done_or_sent_that_the_disk_has_no_room_for() -> None:

@@ -154,6 +154,24 @@ def test_a_file_does_not_grow_with_the_orders(tmp_path: Path, small: int) -> Non
         assert {b"".join(each.reply(s)) for s in open_} == {b"x" * 90}
 
 
+def test_a_file_of_many_open_orders_is_not_written_anew_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, bound, written = process(tmp_path, bound=1000), 1000, list[Path]()
+    real = _files.write_whole
+
+    def write_whole(path: Path, *args: Any, **kwargs: Any) -> None:
+        written.append(path)
+        real(path, *args, **kwargs)
+
+    monkeypatch.setattr(_files, "write_whole", write_whole)
+    for seq in range(1, 41):
+        assert inbox.admit(stamp(seq)) is Verdict.DO
+        assert inbox.answered(stamp(seq), [b"x" * 90])
+    assert (tmp_path / FILE).stat().st_size > 10 * bound
+    assert 2 < len(written) < 20  # each time it is larger by half, or more
+
+
 class Disk:
     """A disk that fails at one call: a full one takes some bytes, or none; a broken one no sync."""
 
@@ -206,6 +224,22 @@ def test_a_disk_that_fails_at_any_call_leaves_what_was_told(
             _check_told(each, told, seq, first=each is inbox)
         inbox.acknowledge(RUN, 1, seq)
     assert call > 3
+
+
+def test_nothing_is_added_to_what_could_not_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a sync that has failed another one says nothing of what was written before."""
+    inbox = process(tmp_path)
+    inbox.admit(stamp(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(_files, "os", Disk(1, "no sync").os)
+        with pytest.raises(RunFolderError, match="Input/output error"):
+            inbox.admit(stamp(2))
+    before = (tmp_path / FILE).stat().st_ino
+    assert inbox.standing(RUN).taken == 2
+    assert inbox.admit(stamp(3)) is Verdict.DO
+    assert (tmp_path / FILE).stat().st_ino != before
 
 
 def _check_told(inbox: Inbox, told: list[str], seq: int, *, first: bool) -> None:

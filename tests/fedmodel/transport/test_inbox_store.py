@@ -196,6 +196,30 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert inbox.unacknowledged(RUN) == (stamp(5, 2), stamp(6, 2), stamp(7, 2))
 
 
+def test_what_is_not_noted_costs_no_reply_and_what_is_not_kept_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, folder = process(tmp_path), tmp_path / RUN / "link"
+    golden_life(tmp_path)
+    inbox.admit(stamp(7, 2))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_files.LockedFile, "append", full)
+        with pytest.raises(RunFolderError, match="hasn't left the site"):
+            inbox.answered(stamp(7, 2), [b"x" * 200])
+        assert not (folder / "reply-2-7.bin").exists()
+        patched.setattr(_files, "write_whole", full)
+        with pytest.raises(RunFolderError):
+            inbox.obey(RUN, 3, ONE)
+    for each in (inbox, process(tmp_path)):
+        assert each.standing(RUN).epoch == 2
+        assert b"".join(each.reply(stamp(5, 2))).endswith(bytes(range(256)))
+    assert inbox.answered(stamp(7, 2), [b"x" * 200])
+
+
 def test_a_reply_that_came_from_an_order_of_two_threads_does_not_stop_a_later_coordinator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,8 +43,10 @@ class World:
             assert (told(answer), answer.reason) == (b"newcomer", "")
 
     def check_nothing_left(self) -> None:
-        wait_until(lambda: self.coordinator.server.greeting == 0)
+        listens = self.coordinator.server
+        wait_until(lambda: listens.greeting == 0)
         wait_until(lambda: set(self.coordinator.hub.callers) == {2})
+        wait_until(lambda: listens._heard.total() == listens._open.total() == 1)
         self.check_round()
 
     def noted(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Replies that lie: each is refused with a reason, and what the coordinator waits for stays so."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,9 +11,10 @@ import pytest
 
 from fedmodel.identity import SigningKey
 from fedmodel.identity.home import PartyHome
-from fedmodel.transport.frames import Ack, Bye, Chunk, Letter, encode
+from fedmodel.transport.connection import Connection
+from fedmodel.transport.frames import Ack, Bye, Chunk, Head, Letter, encode
 from fedmodel.transport.letters import SIGNATURE, Order, Reply, sign_header, verified_header
-from fedmodel.transport.payloads import Departure, digest_of
+from fedmodel.transport.payloads import Departure, Part, digest_of
 from fedmodel.transport.questions import Answered
 from tests.fedmodel.transport.beset import Beset
 from tests.fedmodel.transport.intruder import Line, dialling
@@ -191,6 +192,7 @@ def test_a_reply_that_lies_ends_the_connection_and_the_true_one_still_counts(
     assert why in said
     (noted,) = world.noted()
     assert why in noted
+    assert world.coordinator.hub._mail[1][1].partial() == ()
     with world.entered() as line:
         assert world.heard(line) == (asked.order, asked.digest)
         line.say(*letter(reply_of(asked), world.signer))
@@ -282,6 +284,25 @@ def test_a_reply_that_comes_again_is_acknowledged_and_counts_once(world: World) 
         assert told(again.answer.result(60)[0]) == b"good"
     world.check_round()
     assert world.noted() == []
+
+
+def test_a_reply_has_been_handed_on_when_it_is_acknowledged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A site lets go of what is acknowledged: it could bring it no second time."""
+    say = Connection.say
+
+    async def lost(connection: Connection, head: Head, body: Sequence[Part] = ()) -> None:
+        if isinstance(head, Ack):
+            connection.close()
+        await say(connection, head, body)
+
+    monkeypatch.setattr(Connection, "say", lost)
+    with world.entered() as line:
+        asked = world.asked(line)
+        line.say(*letter(reply_of(asked), world.signer))
+        (answer,) = asked.answer.result(60)
+    assert told(answer) == b"good"
 
 
 def _acknowledged(line: Line) -> int:

@@ -115,6 +115,15 @@ def test_a_site_that_is_revoked_is_let_go_in_the_midst_of_its_stream(world: Worl
     world.check_round()
 
 
+def test_who_has_a_key_that_another_one_of_its_name_has_followed_is_let_go(
+    world: World, tmp_path: Path
+) -> None:
+    with world.entered() as line:
+        world.consortium.replace_site("north", PartyHome(tmp_path / "anew"))
+        assert line.ended() == "refused: 'north' was taken back by version 2 of the roster"
+    world.check_round()
+
+
 def test_a_revoked_site_that_reads_nothing_is_cut_off_all_the_same(world: World) -> None:
     """In the midst of an order that it doesn't take, while the end can't even be told."""
     hub = world.coordinator.hub
