@@ -155,8 +155,9 @@ class Joinings:
         """Give sites that are away some time to come back, where too few are connected."""
         until, counted = time.monotonic() + self._c.grace, self._counted()
         needed, _ = quorum(self._c.job, len(counted))
-        # Who is left out or has refused may be connected, too, and gives nothing.
-        while len(counted & set(self._channel.incarnations())) < needed:
+        # Who is left out, has refused or is ahead may be connected, too, and gives nothing.
+        giving = {n for n in counted if (f := self._joined[n]) is None or f.away}
+        while len(giving & set(self._channel.incarnations())) < needed:
             if time.monotonic() >= until:
                 return
             time.sleep(_LOOK_AGAIN)

@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Context, RecordDict
 from flwr.supercore.run import Run
 
-from fedmodel.errors import QuorumError, RefusedError, UnjoinedError
+from fedmodel.errors import NewerRosterError, QuorumError, RefusedError, UnjoinedError
 from server import rounds
 from server.coordinator import Coordinator, RunResult, Silent
 from server.exchange.channel import Channel
@@ -191,6 +191,28 @@ def test_who_refuses_is_not_counted_in_a_rounds_quorum() -> None:
     assert result.updates == {2: 0, 4: 1, 5: 1}  # two of three
 
 
+def test_who_has_a_newer_roster_than_the_run_is_counted_for_it_may_come() -> None:
+    ahead: set[int] = {3}
+
+    def joining(node: int, _: int) -> Exception | None:
+        return NewerRosterError("ours is newer") if node in ahead else None
+
+    with pytest.raises(QuorumError, match=r"3 of 4 sites joined, 4 are needed") as caught:
+        play(job_of(2, quorum=1.0), Sites(joining=joining))
+    found = caught.value
+    assert (found.passing, found.ahead, found.attainable) == (True, 1, True)
+    ahead.clear()
+
+    def taken_over(grid: KnowingGrid) -> None:
+        ahead.update({2, 3})
+        grid.restart(2)
+
+    with pytest.raises(QuorumError, match=r"round 2: 0 of 4 sites .*3 are needed") as caught:
+        play(job_of(3, quorum=0.75), Sites(joining=joining), {1: taken_over})
+    found = caught.value
+    assert (found.passing, found.ahead, found.attainable) == (True, 2, True)
+
+
 def test_the_grace_lets_sites_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     grids: list[KnowingGrid] = []
@@ -215,7 +237,7 @@ def test_the_grace_lets_sites_come_back(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(slept) == 3
 
 
-@pytest.mark.parametrize("why", ["left out", "refused"])
+@pytest.mark.parametrize("why", ["left out", "refused", "ahead"])
 def test_who_gives_nothing_is_none_of_those_that_the_grace_waits_for(
     why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,8 +250,9 @@ def test_who_gives_nothing_is_none_of_those_that_the_grace_waits_for(
         grid.away = frozenset({5})
 
     sites, out = Sites(), frozenset({2})
-    if why == "refused":
-        sites, out = Sites(joining=only(2, error=RefusedError("our rules"))), frozenset()
+    errors = {"refused": RefusedError("our rules"), "ahead": NewerRosterError("ours is newer")}
+    if why in errors:
+        sites, out = Sites(joining=only(2, error=errors[why])), frozenset()
     result, _ = play(job_of(2, quorum=0.7), sites, {1: gone}, grace=600.0, exclude=out)
     assert {node: result.updates[node] for node in (3, 4, 5)} == {3: 2, 4: 2, 5: 2}
 

@@ -78,6 +78,18 @@ def test_an_answer_to_another_greeting_is_none(voice: Voice) -> None:
     assert voice.members == {}
 
 
+@pytest.mark.parametrize("kind", ["NewerRosterError", "UnsignedError", ""])
+def test_of_why_a_greeting_is_refused_the_kind_counts_where_it_can_be_mended(
+    kind: str, voice: Voice
+) -> None:
+    failure = Failure(reason="no", kind=kind)
+    found = voice.greet(JOINING, [2], lambda contents: [Answer(node=2, failure=failure)])
+    assert found == {2: failure}
+    told = found[2]
+    assert told is not None
+    assert (told.ahead, told.away) == (kind == "NewerRosterError", kind != "NewerRosterError")
+
+
 def test_a_node_keeps_the_ledgers_of_the_site_that_it_was() -> None:
     memory = LedgerMemory(keys={2: ROSTER.members[0].key})
     memory.bind(2, ROSTER.members[0].key)
