@@ -12,7 +12,8 @@ from fedmodel.accounting.claims import claim
 from fedmodel.data import Rows
 from fedmodel.errors import RollbackError
 from fedmodel.job import Federation, Job, Model, Privacy, Train
-from fedmodel.ledger import Ledger, journal, lines
+from fedmodel.ledger import Ledger, lines
+from fedmodel.ledger.ledger import _FORM
 from fedmodel.wire import Leave
 from tests.clients.talk import NODE, RUN, Speaker, make_site
 from tests.jobs import real_job
@@ -106,7 +107,7 @@ def test_the_ledger_is_read_and_checked_once(
         read.append(line)
         return real(line)
 
-    monkeypatch.setattr(journal, "decode", decode)
+    monkeypatch.setattr("fedmodel.ledger.ledger._FORM", replace(_FORM, decode=decode))
     report_of(talk.site, "test", JOB, SiteWork())
     assert read == talk.site.ledger_file.read_bytes().splitlines()
 
