@@ -72,7 +72,13 @@ def test_a_signal_before_it_has_started_ends_it_too(
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(UnavailableError("gone"), 3), (IdentityError("forged"), 1), (ConfigError("odd"), 2)],
+    [
+        (UnavailableError("gone"), 3),
+        (IdentityError("forged"), 1),
+        (ConfigError("odd"), 2),
+        (OSError(28, "No space left on device"), 3),
+        (OSError(5, "Input/output error"), 1),
+    ],
 )
 def test_why_it_could_not_go_on_is_its_exit_code(
     deployed: Deployed, error: Exception, code: int, capsys: pytest.CaptureFixture[str]

@@ -15,7 +15,7 @@ from fedmodel.errors import ConfigError, RunFolderError, UnavailableError
 from fedmodel.identity.home import PartyHome
 from fedmodel.job import Job
 from fedmodel.ledger import Ledger
-from fedmodel.runs import RunFolder, check_unchanged
+from fedmodel.runs import RunFolder, Summary, check_unchanged
 from server import serve as serving
 from server.ask import Ask
 from simulations.loopback import LoopbackGrid
@@ -185,7 +185,18 @@ def test_a_run_that_was_stopped_goes_on_by_the_same_command(
     assert len(list(folder.metrics())) == 1
     monkeypatch.undo()
     monkeypatch.chdir(deployed.root)
+    with folder.locked():
+        assert serve(deployed, *asked) == 1
+    assert "is being run by another process" in capsys.readouterr().err
+    summed_up, before = RunFolder.write_summary, list[bool]()
+
+    def write_summary(self: RunFolder, summary: Summary) -> None:
+        before.append((self.path / "model" / "trained.safetensors").exists())
+        summed_up(self, summary)
+
+    monkeypatch.setattr(RunFolder, "write_summary", write_summary)
     assert serve(deployed, *asked, "deadline=7") == 0
+    assert before == [True]  # a summary says that all is there
     assert {n: a.tobytes() for n, a in folder.model().items()} == {
         n: a.tobytes() for n, a in one.model().items()
     }

@@ -56,8 +56,10 @@ def test_every_entry_is_signed_for_and_an_old_copy_is_refused(written: Path) -> 
     assert (head.size, head.ledger) == (len(ENTRIES) + 1, coordinators(written).head().ledger)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
-    with pytest.raises(RollbackError, match=f"has {len(ENTRIES)} entries"):
-        coordinators(written).entries()
+    old = coordinators(written)
+    for _ in range(2):
+        with pytest.raises(RollbackError, match=f"has {len(ENTRIES)} entries"):
+            old.entries()
     path.write_bytes(b"".join(lines))
     with pytest.raises(LedgerError, match="of another key or run"):
         coordinators(written, seed=2).note(ENTRIES[0])
@@ -127,6 +129,8 @@ def test_numbers_of_sites_and_digests_are_checked_before_they_are_written(writte
     before = (written / "coordinator.jsonl").read_bytes()
     with pytest.raises(ConfigError, match="each once and rising"):
         changed(ENTRIES[2], members=(2, 1))
+    with pytest.raises(ConfigError, match="each once and rising"):
+        changed(ENTRIES[2], members=(0, 1))
     with pytest.raises(ConfigError, match="root must be 64"):
         Given(member=1, entries=3)
     with pytest.raises(ConfigError, match="no canonical JSON"):
