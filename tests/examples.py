@@ -1,8 +1,16 @@
-"""Examples that Hypothesis tries: a fifth of them by the profile ``few``, all of them otherwise."""
+"""Examples that Hypothesis tries: a fifth of them by the profile ``few``, all of them otherwise.
 
-from hypothesis import settings
+How long one takes is no matter: on a busy machine any may take long.
+"""
+
+from hypothesis import HealthCheck, settings
 
 __all__ = ["examples", "register_few"]
+
+settings.register_profile(
+    "all", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("all")
 
 ALL = settings().max_examples
 

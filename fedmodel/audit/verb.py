@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from fedmodel import _files, config
 from fedmodel.audit.evidence import FolderEvidence
-from fedmodel.audit.records import read_records
+from fedmodel.audit.record_files import read_records
 from fedmodel.audit.show import last_line, plain, tables
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.audit.verify import verify

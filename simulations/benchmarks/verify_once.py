@@ -23,7 +23,7 @@ def _main(folder: str) -> int:
     from pathlib import Path
 
     from fedmodel.audit.evidence import FolderEvidence
-    from fedmodel.audit.records import read_records
+    from fedmodel.audit.record_files import read_records
     from fedmodel.audit.verdicts import Verdict
     from fedmodel.audit.verify import verify
 

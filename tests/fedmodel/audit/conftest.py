@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedmodel.audit.evidence import FolderEvidence
-from fedmodel.audit.records import read_records
+from fedmodel.audit.record_files import read_records
 from fedmodel.audit.verdicts import Check, Verdict
 from fedmodel.audit.verify import Findings, verify
 from tests.fedmodel.audit.forged import Forged

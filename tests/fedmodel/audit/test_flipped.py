@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmodel.audit.evidence import FolderEvidence
-from fedmodel.audit.records import read_records
+from fedmodel.audit.record_files import read_records
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.audit.verify import verify
 from fedmodel.errors import EvidenceError
