@@ -21,7 +21,7 @@ from fedmodel.errors import ConfigError, DataError
 from fedmodel.job import Performance
 from fedmodel.ledger.site_state import dataset_name
 from fedmodel.provision.site_file import PRESETS, SITE_FILE
-from fedmodel.transport.proxy import check_own_proxy
+from fedmodel.transport.proxy import check_own_proxy, split_address
 
 __all__ = ["SITE_FILE", "Link", "SiteFile", "policy_of"]
 
@@ -50,12 +50,10 @@ class Link:
             check_own_proxy(self.proxy)
         if self.address is None:
             return
-        host, _, port = self.address.rpartition(":")
-        if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-            raise ConfigError(
-                f"coordinator.address must be a host name and a port, such as "
-                f"fl.example.org:8443, got {self.address!r:.100}"
-            )
+        try:
+            split_address(self.address)
+        except ConfigError as error:
+            raise ConfigError(f"coordinator.address: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ def export_run(
     summary = folder.summary()
     if summary is None:
         raise RunFolderError(
-            f"{run} isn't finished; finish it with: fedmodel simulate run={run} resume=true (by "
+            f"{run} isn't finished; finish it with: {folder.manifest.goes_on(str(run))} (by "
             f"fedmodel {folder.manifest.fedmodel}, which began it)"
         )
     job = _job(folder)

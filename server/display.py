@@ -101,4 +101,4 @@ class Display:
             self._say_why("gave no update", {int(n): w for n, w in metrics["failures"].items()})
         note = " · ".join(shown).replace("_", " ")
         self._progress.round_ended()
-        self._say(f"round {number}/{self._rounds}: {note}", wrap=False)
+        self._say(f"round {number}/{self._rounds}" + (f": {note}" if note else ""), wrap=False)

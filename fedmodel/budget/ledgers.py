@@ -96,7 +96,7 @@ def of_run(folder: RunFolder) -> Looked:
         LedgerError: for a ledger or a tree head that isn't valid.
         RollbackError: for a ledger that is older than a tree head.
     """
-    if "listen" in folder.manifest.config:
+    if folder.manifest.served:
         raise ConfigError(
             f"{folder.path} was played over the network, and a site's ledger is its own; at each "
             "site: fedmodel budget state=FOLDER"

@@ -314,6 +314,6 @@ class RunFolder:
         if not path.exists():
             raise RunFolderError(
                 f"{self.path} has no finished model; finish it with "
-                f"'fedmodel simulate run={self.path.name} resume=true'"
+                f"'{self.manifest.goes_on(self.path.name)}'"
             )
         return load_arrays(path)

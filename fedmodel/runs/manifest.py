@@ -67,6 +67,22 @@ class Manifest:
         if self.rows_sha256 is not None:
             config.require_hex("rows_sha256", self.rows_sha256, 64)
 
+    @property
+    def served(self) -> bool:
+        """Whether the run is played over the network, by ``fedmodel serve``."""
+        return "listen" in self.config
+
+    def goes_on(self, run: str) -> str:
+        """Return the command by which the run goes on.
+
+        Args:
+            run: its name or folder.
+        """
+        if not self.served:
+            return f"fedmodel simulate run={run} resume=true"
+        said = [f"{key}={self.config[key]}" for key in ("home", "job") if self.config.get(key)]
+        return " ".join(["fedmodel serve", *said, f"run={run} resume=true"])
+
     @classmethod
     def from_mapping(cls, mapping: object, where: str = "manifest.json") -> "Manifest":
         """Return the manifest that a JSON object holds.

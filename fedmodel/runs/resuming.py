@@ -23,9 +23,14 @@ def continued(
         anew: those that may be set anew: where and how it runs, not what it is.
 
     Raises:
-        ConfigError: for a given key that would change the run.
+        ConfigError: for a given key that would change the run, or a run of another verb's.
     """
     begun = folder.manifest.config
+    if ("listen" in mapping) != folder.manifest.served:
+        raise ConfigError(
+            f"{folder.path} was begun by another verb; it goes on with: "
+            f"{folder.manifest.goes_on(str(folder.path))}"
+        )
     changed = [
         key
         for key in given

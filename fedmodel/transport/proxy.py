@@ -23,6 +23,7 @@ NEVER = "none"
 _VARIABLES = ("https_proxy", "all_proxy")
 _NOT_OURS = "http_proxy"
 _KEY = "coordinator.proxy"
+_HOST = re.compile(r"[^\s/@?#\[\]]+")
 _SUPPORTED = "http://[USER:PASSWORD@]HOST:PORT"
 
 
@@ -182,9 +183,12 @@ def split_address(address: str) -> tuple[str, int]:
     """
     host, _, port = address.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not (bare and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16):
+    if not (
+        _HOST.fullmatch(bare) and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16
+    ):
         raise ConfigError(
-            f"expected a host name and a port, such as fl.example.org:8443, got {address!r:.100}"
+            f"expected a host name and a port and nothing else, such as fl.example.org:8443, got "
+            f"{address!r:.100}"
         )
     return bare, int(port)
 

@@ -14,6 +14,7 @@ from fedmodel.transport.crowd import Crowd, place_of
 from fedmodel.transport.hub import Hub
 from fedmodel.transport.notes import Notes
 from fedmodel.transport.options import Option, most_connections
+from fedmodel.transport.port import require_port
 from fedmodel.transport.tls import address, peer_certificate
 
 __all__ = ["METHOD", "Server"]
@@ -82,12 +83,12 @@ class Server:
         self._server = grpc.aio.server(options=list(self._options))
         # In this order they are asked: what is left to the second one is served by nobody.
         self._server.add_generic_rpc_handlers((handler, _Unserved(self._hub.notes)))
+        require_port(listen)
         try:
             self.port = self._server.add_secure_port(listen, self._credentials)
         except RuntimeError as error:
             raise ConfigError(
-                f"can't listen at {listen}: another process does, or this machine has no such "
-                "address; choose another listen=HOST:PORT"
+                f"can't listen at {listen}; choose another listen=HOST:PORT"
             ) from error
         await self._server.start()
         crowd = Crowd(self.port, most_connections(), self._heard.keys, self._hub.notes)

@@ -314,6 +314,21 @@ def test_sites_that_do_not_come_are_named_and_the_code_says_try_again(
     assert serve(deployed, *asked) == 0  # enough: those who are away are asked, and fail
 
 
+def test_a_served_run_goes_on_by_its_own_verb(
+    deployed: Deployed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed.away = set(deployed.names)
+    assert serve(deployed, "privacy=none", "wait=0", "run=served", "resume=true") == 3
+    capsys.readouterr()
+    for words in (["simulate", "run=served", "resume=true"], ["export", "run=served", "to=m"]):
+        assert cli.main(words) != 0
+        assert (
+            f"fedmodel serve home={deployed.coordinator} run=runs/served" in capsys.readouterr().err
+        )
+    with pytest.raises(RunFolderError, match=r"fedmodel serve .* run=served resume=true"):
+        RunFolder.open(Path("runs/served")).model()
+
+
 def test_another_rosters_sites_make_another_run(
     deployed: Deployed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def test_a_reason_is_said_once_with_the_sites_it_is_the_reason_of() -> None:
     display = Display(Progress(console), console, 2, 1, names)
     display.sites_joined({n: None if n == 5 else ("late" if n == 7 else "too few") for n in names})
     display.round_ended(1, {"accuracy": 0.5, "failures": {"3": "gone", "4": "gone"}})
+    display.round_ended(2, {})
     lines = out.getvalue().splitlines()
     assert lines == [
         "1 of 12 sites joined",
@@ -37,6 +38,7 @@ def test_a_reason_is_said_once_with_the_sites_it_is_the_reason_of() -> None:
         "  H7 refused: late",
         "  H3, H4 gave no update: gone",
         "round 1/2: accuracy 0.500 · 2 site(s) gave no update",
+        "round 2/2",
     ]
 
 

@@ -152,7 +152,11 @@ def test_a_proxy_that_cant_be_used_is_named(text: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["fl.example.org", ":8443", "fl.example.org:0", "[]:1", "a:99999", "a:٣", "a:-1"]
+    "address",
+    [
+        *("fl.example.org", ":8443", "fl.example.org:0", "[]:1", "a:99999", "a:٣", "a:-1"),
+        *("https://fl.example.org:8443", "fl.example.org/x:8443", "me@fl.example.org:1", "a b:1"),
+    ],
 )
 def test_what_isnt_an_address(address: str) -> None:
     with pytest.raises(ConfigError, match="expected a host name and a port"):

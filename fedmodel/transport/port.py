@@ -1,0 +1,41 @@
+"""A port to listen at: why it can't be had, before gRPC says so in lines of its own."""
+
+import socket
+
+from fedmodel.errors import ConfigError
+
+__all__ = ["require_port"]
+
+
+def require_port(listen: str) -> None:
+    """Check that somebody could listen at an address, by binding to it for a moment.
+
+    gRPC tells of a port that it can't have by a line on stderr, which would stand between those of
+    a log that is JSON, and keeps the reason from who calls it.
+
+    Args:
+        listen: host and port; port 0 is any that is free.
+
+    Raises:
+        ConfigError: when nothing can be bound there, with the system's reason.
+    """
+    host, _, port = listen.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    fault: OSError | None = None
+    try:
+        places = socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        places, fault = [], error
+    for family, kind, protocol, _, place in places:
+        try:
+            with socket.socket(family, kind, protocol) as tried:
+                # As gRPC does: connections of a process before that linger are no hindrance.
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(place)
+            return
+        except OSError as error:
+            fault = error
+    raise ConfigError(
+        f"can't listen at {listen}: {(fault and fault.strerror) or 'no such address'}; stop what "
+        "listens there already, if something does, or choose another listen=HOST:PORT"
+    ) from fault
