@@ -25,7 +25,7 @@ from clients.round_files import forget
 from clients.site import Site
 from clients.site_run import SiteRun
 from fedmodel import wire
-from fedmodel.errors import FedmodelError, ProtocolError, UnjoinedError
+from fedmodel.errors import FedmodelError, ProtocolError, UnapprovedError, UnjoinedError
 from fedmodel.watch import UNWATCHED, Watch
 
 __all__ = ["SiteApp", "app", "make_app"]
@@ -228,6 +228,12 @@ def _note(error: Exception, node: _Node) -> None:
         logger.warning("site %s: %s", node.name, error)
         if error.rule is not None:
             logger.info("site %s: by its policy's rule %s", node.name, error.rule)
+        if isinstance(error, UnapprovedError):
+            logger.info(
+                "site %s: its people see what is asked by fedmodel site show RUN site=FILE, and "
+                "decide by approve or refuse in place of show; nothing is started again for it",
+                node.name,
+            )
     else:
         node.refusal, node.rule = wire.unexpected(error), None
         logger.error("site %s: %s", node.name, node.refusal)

@@ -1,5 +1,6 @@
 """A site whose people must approve: before it joins, at every order, and once."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,19 @@ def test_nothing_is_loaded_spent_or_told_before_they_have_said_yes(
     assert not talk.join(PRIVATE).has_error()
     assert not order(talk).has_error()
     assert talk.spent() > 0
+
+
+def test_a_sites_log_says_how_its_people_decide_where_they_are_waited_for_and_only_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    talk = Talk(tmp_path, approval="each")
+    with caplog.at_level(logging.INFO):
+        talk.join(PLAIN)
+        assert "fedmodel site show RUN site=FILE" in caplog.text
+        caplog.clear()
+        say(talk)
+        talk.join(PLAIN)
+        assert "fedmodel site show" not in caplog.text
 
 
 def test_another_job_of_the_run_another_run_of_the_job_is_another_question(tmp_path: Path) -> None:
