@@ -158,6 +158,9 @@ def _simulate(
     else:
         check_unchanged(folder, parties.job, parties.rows_sha256)
     with folder.locked(), kept(folder.log):
+        if (finished := folder.summary()) is not None:  # by another process, since it was asked
+            say(console, f"{path} is finished already")
+            return finished
         try:
             played = _play(parties, folder, scenario, console, progress)
             total = time.perf_counter() - started

@@ -64,6 +64,19 @@ def test_a_finished_run_is_of_the_rows_that_it_was_begun_with(bench: Bench) -> N
     assert RunFolder.open(Path(bench.mapping["run"])).summary() == PLAIN
 
 
+def test_a_run_that_another_process_finishes_while_this_one_starts_is_not_played_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.finish()
+    summary = Path(bench.mapping["run"]) / "summary.json"
+    text = summary.read_bytes()
+    summary.unlink()
+    monkeypatch.setattr("simulations.run.check_unchanged", lambda *_: summary.write_bytes(text))
+    monkeypatch.setattr("simulations.run._play", None)
+    assert bench() == PLAIN
+    assert "is finished already" in bench.said.getvalue()
+
+
 def test_rows_that_are_gone_are_no_other_rows(bench: Bench) -> None:
     bench.finish()
     bench.rows.unlink()
