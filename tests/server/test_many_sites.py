@@ -21,7 +21,7 @@ from tests.zygote import Zygote
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]
 
-COUNTS = [10, pytest.param(50, marks=pytest.mark.soak)]
+COUNTS = [5, pytest.param(50, marks=pytest.mark.soak)]
 STEPS = 2
 _SUMMED = ["secagg=on", "train.rounds=2"]
 # Legs of a run, of which each is asked of all sites: who is there, joining, and in each round
@@ -82,7 +82,9 @@ def test_many_sites_make_the_simulations_sums_and_one_less_when_one_is_killed(
     many: Many, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alike = ["privacy=none", "seed=5", *many.public()]
-    serve = many.serve("summed", f"declared.units={EACH}", *alike)
+    # It waits so long for who was killed; fifty take longer than a few until all have dialled.
+    brief = [] if many.count > 10 else ["grace=6"]
+    serve = many.serve("summed", f"declared.units={EACH}", *alike, *brief)
     serve.wait_for(f"{many.count} of {many.count} sites joined")
     killed = many.kill_one_that_trains(many.run("summed").run)
     assert serve.wait() == 0, serve.said
