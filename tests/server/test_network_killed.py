@@ -4,7 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,9 +37,9 @@ class Killed(Network):
         return self.zygote.code(self.sites[name].pid) is None
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
-    folder = tmp_path_factory.mktemp("killed")
+@contextmanager
+def killed(folder: Path) -> Iterator[Killed]:
+    """Yield such a consortium, of which all sites are ready."""
     with Zygote(folder) as zygote, ExitStack() as stack:
         lines = {f"site-{n}": stack.enter_context(Forwarder(1)) for n in (1, 2, 3)}
         made = Killed(folder, zygote, lines)
@@ -48,6 +48,12 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
             site.wait_for("ready for runs")
         yield made
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
+    with killed(tmp_path_factory.mktemp("killed")) as made:
+        yield made
 
 
 def _serve(network: Killed, run: str, more: list[str]) -> Forked:

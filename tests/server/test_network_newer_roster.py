@@ -2,15 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from fedmodel import cli
 from tests.deployed import EACH
-from tests.fedmodel.transport.proxies import Forwarder
-from tests.server.test_network_killed import Killed
-from tests.zygote import Zygote
+from tests.server.test_network_killed import Killed, killed
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]
 
@@ -19,15 +16,8 @@ ROUNDS, STEPS = 6, 2
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
-    folder = tmp_path_factory.mktemp("newer")
-    with Zygote(folder) as zygote, ExitStack() as stack:
-        lines = {f"site-{n}": stack.enter_context(Forwarder(1)) for n in (1, 2, 3)}
-        made = Killed(folder, zygote, lines)
-        made.join()
-        for site in made.sites.values():
-            site.wait_for("ready for runs")
+    with killed(tmp_path_factory.mktemp("newer")) as made:
         yield made
-        made.stop()
 
 
 def _take_over(network: Killed, order: list[str]) -> None:

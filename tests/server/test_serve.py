@@ -29,12 +29,6 @@ HEAD = ["train=head", "train.rounds=2", "train.steps=2", "train.batch_size=8"]
 SMALL = [*HEAD, "model.max_length=16", "federation.min_rows=1"]
 
 
-@pytest.fixture
-def deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployed:
-    monkeypatch.chdir(tmp_path)
-    return Deployed(tmp_path)
-
-
 def words(deployed: Deployed, *more: str) -> list[str]:
     return [
         *SMALL,
@@ -379,31 +373,3 @@ def test_what_is_lacking_or_wrong_is_one_line(
 def test_without_a_folder_it_says_how_to_make_one() -> None:
     with pytest.raises(ConfigError, match="serve needs home="):
         Ask.of({})
-
-
-def test_a_run_that_waits_for_approvals_says_so_and_begins_once_they_are_there(
-    deployed: Deployed, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Exit code 3: the same command is given again until people have approved, and no new offer."""
-    for name in deployed.names:
-        deployed.fill(name, "approval: auto", "approval: each")
-    asked = ["privacy=none", f"data.test={deployed.root / 'test.csv'}", "run=served", "resume=true"]
-    assert serve(deployed, *asked) == 3
-    said = capsys.readouterr().err
-    assert "3 site(s) wait for their people's approval" in said
-    assert "the same command, run=served resume=true" in said
-    run = RunFolder.open(Path("runs/served")).run
-    for name in deployed.names[:2]:
-        assert cli.main(["site", "approve", run, f"site={deployed.file(name)}"]) == 0
-    assert serve(deployed, *asked, "federation.exclude=[site-3]") == 0
-    assert RunFolder.open(Path("runs/served")).run == run
-
-
-def test_a_refusal_by_peoples_word_is_no_reason_to_try_again(deployed: Deployed) -> None:
-    for name in deployed.names:
-        deployed.fill(name, "approval: auto", "approval: each")
-    asked = ["privacy=none", f"data.test={deployed.root / 'test.csv'}", "run=served", "resume=true"]
-    assert serve(deployed, *asked, "federation.quorum=1") == 3
-    run = RunFolder.open(Path("runs/served")).run
-    assert cli.main(["site", "refuse", run, f"site={deployed.file('site-1')}"]) == 0
-    assert serve(deployed, *asked, "federation.quorum=1") == 1

@@ -227,6 +227,14 @@ def cases(zoo: Mapping[str, Sequence[Tamper]]) -> Iterator[Any]:
             yield pytest.param(name, tampering, id=f"{name}-{tampering.__name__}")
 
 
+def check_fails_alone(name: str, tamper: Tamper, forge: Forge) -> None:
+    forged = forge()
+    tamper(forged)
+    failed = failures(forged.path)
+    assert set(failed) == {name}, failed
+    assert all(each.reason for checks in failed.values() for each in checks)
+
+
 def test_what_is_signed_anew_by_the_tests_keys_is_as_good_as_before(forge: Forge) -> None:
     assert failures(forge().path) == {}
 
@@ -235,11 +243,7 @@ def test_what_is_signed_anew_by_the_tests_keys_is_as_good_as_before(forge: Forge
 def test_a_tampering_fails_in_the_check_that_names_it_alone(
     name: str, tamper: Tamper, forge: Forge
 ) -> None:
-    forged = forge()
-    tamper(forged)
-    failed = failures(forged.path)
-    assert set(failed) == {name}, failed
-    assert all(each.reason for checks in failed.values() for each in checks)
+    check_fails_alone(name, tamper, forge)
 
 
 def test_ledgers_that_some_sites_of_a_served_run_hand_in(forge: Forge) -> None:
