@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fedmodel._escape import escaped
@@ -36,7 +35,7 @@ from fedmodel.transport.goodbyes import AGAIN, LOST, MALFORMED, NOT_NOW, REFUSED
 from fedmodel.transport.hello import Hello, Welcome, greeted, signed_greeting
 from fedmodel.transport.letters import Reply, check_same
 from fedmodel.transport.mail import Mail, Source
-from fedmodel.transport.members import check_listed, check_not_revoked, number_of
+from fedmodel.transport.members import Listed, Look, number_of
 from fedmodel.transport.payloads import Arrival, Departure
 from fedmodel.transport.stamps import Stamp
 
@@ -130,23 +129,24 @@ class Caller:
             self._greeted()
         return None
 
-    def outdated(self) -> str | None:
-        """Return why the site may no longer be here; ``None``: it may."""
-        certificate, now = self._stream.certificate, self._hub.config.clock()
+    def outdated(self, look: Look) -> str | None:
+        """Return why the site may no longer be here; ``None``: it may.
+
+        Args:
+            look: at all sites (:meth:`Hub.look`).
+        """
+        certificate, own = self._stream.certificate, self._own
         try:
-            check_valid("the site's certificate", certificate.start, certificate.end, now)
-            if (own := self._own) is not None:
-                check_valid("the coordinator's certificate", own.start, own.end, now)
-            self._check_rosters(now)
+            check_valid("the site's certificate", certificate.start, certificate.end, look.now)
+            if own is not None:
+                check_valid("the coordinator's certificate", own.start, own.end, look.now)
+            if look.listed is None:
+                return look.why
             if self.member is not None:
-                check_listed(self.member, self._hub.newest())
+                look.listed.check(self.member)
         except (IdentityError, RefusedError) as error:
             return str(error)
         return None
-
-    def _check_rosters(self, now: datetime) -> None:
-        for roster in (self._hub.newest(), self._hub.config.roster):
-            roster.check_time(now)
 
     def cut(self) -> None:
         """End the connection at once."""
@@ -190,11 +190,11 @@ class Caller:
             nonce: that this end has given for this connection.
         """
         config, certificate = self._hub.config, self._stream.certificate
-        newest, now = self._hub.newest(), config.clock()
-        check_not_revoked(certificate.subject, newest)  # whatever else there is, that is why
-        self._check_rosters(now)
+        listed, now = Listed(self._hub.newest()), config.clock()
+        listed.check_not_revoked(certificate.subject)  # whatever else there is, that is why
+        self._hub.check_rosters(now)
         number = number_of(hello, nonce, certificate, config.roster, now)
-        check_listed(config.roster.members[number - 1], newest)
+        listed.check(config.roster.members[number - 1])
         return number
 
     async def _begin(self, hello: Hello, member: SignedMember) -> Mail[Reply]:

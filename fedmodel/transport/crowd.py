@@ -13,6 +13,7 @@ import os
 import random
 import socket
 import stat
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Container
@@ -72,7 +73,7 @@ class Crowd:
         Raises:
             OSError: when the process's files can't be listed.
         """
-        if len(os.listdir(_FILES)) < self._most // _NOTHING_BELOW:
+        if _open() < self._most // _NOTHING_BELOW:
             self._since.clear()
             return 0
         found = _connections(self._port)
@@ -109,6 +110,15 @@ class Crowd:
             f"{len(over)} of {among} were closed, {count} of them from there; there may be "
             f"{self._most} in all",
         )
+
+
+def _open() -> int:
+    """Return how many files this process has open.
+
+    Linux tells since 6.2, as the size of the folder. To list them takes thirty times as long.
+    """
+    told = os.stat(_FILES).st_size if sys.platform == "linux" else 0
+    return told or len(os.listdir(_FILES))
 
 
 def place_of(address: str) -> str:

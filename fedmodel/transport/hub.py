@@ -28,6 +28,7 @@ from fedmodel.transport.connection import settle
 from fedmodel.transport.goodbyes import ENDED, STOPPING
 from fedmodel.transport.letters import Order, Reply, sign_header
 from fedmodel.transport.mail import Mail, Source
+from fedmodel.transport.members import Listed, Look
 from fedmodel.transport.notes import Notes, Told
 from fedmodel.transport.outbox import Outbox
 from fedmodel.transport.payloads import Departure, digest_of, size_of
@@ -301,6 +302,27 @@ class Hub:
             self._read_at = now
         return self._newest
 
+    def check_rosters(self, now: datetime) -> None:
+        """Check that the newest roster and the run's are good still.
+
+        Args:
+            now: the time.
+
+        Raises:
+            IdentityError: when one of them isn't.
+        """
+        for roster in (self.newest(), self.config.roster):
+            roster.check_time(now)
+
+    def look(self) -> Look:
+        """Return what tells of each site whether it may be here now."""
+        now = self.config.clock()
+        try:
+            self.check_rosters(now)
+            return Look(now, Listed(self.newest()))
+        except IdentityError as error:
+            return Look(now, None, str(error))
+
     def mail_of(self, member: int, incarnation: str, source: Source[Reply]) -> Mail[Reply]:
         """Return what has come of a site's letters; of another process of it, nothing.
 
@@ -352,19 +374,24 @@ class Hub:
     async def _look_at_members(self) -> None:
         while True:
             await asyncio.sleep(_SLOW_TICK_S)
-            callers = list(self.callers.values())
+            try:
+                look = self.look()
+            except Exception:  # without this watch nobody would be let go
+                logger.exception("the sites can't be looked at now")
+                continue
             # At once: whoever doesn't listen to its end would hold up the others'.
-            looks = (self._look_at(caller) for caller in callers)
+            looks = [_look_at(caller, look) for caller in self.callers.values()]
             for failed in await asyncio.gather(*looks, return_exceptions=True):
-                if isinstance(failed, Exception):  # without this watch nobody would be let go
+                if isinstance(failed, Exception):
                     logger.error("a site can't be looked at now", exc_info=failed)
-
-    async def _look_at(self, caller: "Caller") -> None:
-        why = caller.outdated()
-        if why is not None:
-            await caller.let_go(why)
 
     async def _end(self, code: str) -> None:
         callers = list(self.callers.values())
         ends = (each.connection.end(code) for each in callers)
         await asyncio.gather(*ends, return_exceptions=True)
+
+
+async def _look_at(caller: "Caller", look: Look) -> None:
+    why = caller.outdated(look)
+    if why is not None:
+        await caller.let_go(why)

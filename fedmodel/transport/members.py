@@ -5,6 +5,7 @@ it is let in all the same, as the run's roster knows it. Whoever the coordinator
 doesn't have any more isn't, neither at a greeting nor in the midst of a stream.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from fedmodel import _hazmat
@@ -20,7 +21,7 @@ from fedmodel.identity.signed_roster import SignedMember, SignedRoster
 from fedmodel.identity.validity import check_valid
 from fedmodel.transport.hello import Hello
 
-__all__ = ["check_listed", "check_not_revoked", "number_of"]
+__all__ = ["Listed", "Look", "number_of"]
 
 
 def number_of(
@@ -92,37 +93,60 @@ def _number_in(roster: SignedRoster, hello: Hello, certificate: Certificate) -> 
     return hello.member
 
 
-def check_not_revoked(subject: str, newest: SignedRoster) -> None:
-    """Check that a certificate isn't of a key that was taken back.
+class Listed:
+    """Who the coordinator's newest roster has, and who was taken back: made once for many members.
 
     Args:
-        subject: of the certificate: fingerprint of its party's key.
         newest: roster that the coordinator has taken over.
-
-    Raises:
-        RevokedError: when it is.
     """
-    for each in newest.revoked:
-        if _fingerprint(each.key) == subject:
+
+    def __init__(self, newest: SignedRoster) -> None:
+        self._version = newest.version
+        self._keys = frozenset(each.key for each in newest.members)
+        self._revoked = {_fingerprint(each.key): each for each in newest.revoked}
+
+    def check_not_revoked(self, subject: str) -> None:
+        """Check that a certificate isn't of a key that was taken back.
+
+        Args:
+            subject: of the certificate: fingerprint of its party's key.
+
+        Raises:
+            RevokedError: when it is.
+        """
+        if (each := self._revoked.get(subject)) is not None:
             raise RevokedError(
                 f"'{each.name}' was taken back by version {each.version} of the roster"
             )
 
+    def check(self, member: SignedMember) -> None:
+        """Check that the newest roster has a member of the run's still: the same key.
 
-def check_listed(member: SignedMember, newest: SignedRoster) -> None:
-    """Check that the newest roster has a member of the run's still: the same key.
+        Args:
+            member: of the run's roster.
+
+        Raises:
+            RevokedError: when its key was taken back.
+            RefusedError: when it isn't there any more, or by another key.
+        """
+        self.check_not_revoked(_fingerprint(member.key))
+        if member.key not in self._keys:
+            raise RefusedError(f"'{member.name}' isn't in version {self._version} of the roster")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at all members: what is the same for each of them is found out once.
 
     Args:
-        member: of the run's roster.
-        newest: that the coordinator has taken over.
-
-    Raises:
-        RevokedError: when its key was taken back.
-        RefusedError: when it isn't there any more, or by another key.
+        now: the time.
+        listed: by the newest roster; ``None``: nobody may be here any more.
+        why: nobody may.
     """
-    check_not_revoked(_fingerprint(member.key), newest)
-    if member.key not in {each.key for each in newest.members}:
-        raise RefusedError(f"'{member.name}' isn't in version {newest.version} of the roster")
+
+    now: datetime
+    listed: Listed | None
+    why: str = ""
 
 
 def _fingerprint(key: str) -> str:

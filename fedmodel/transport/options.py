@@ -22,7 +22,10 @@ _HANDSHAKE = 8_000  # ms for TCP, TLS and the first settings: strangers hold a p
 _IDLE = 20_000  # ms without a stream: who has come in and asks for nothing holds no place
 _STREAMS = 4  # of one connection; a site needs one, and another while the first is closing
 _MOST = 4096  # connections; those that nobody is let in on are closed at half of them
-_ALIVE = 18_000  # ms without a sign of life until a ping
+_SITE_PINGS = 17_000  # ms without a sign of life until a site pings
+# … until the coordinator does. A ping that comes is a sign of life: two ends that wait for equally
+# long would both ping each time, and half of that tells nobody anything.
+_COORDINATOR_PINGS = 20_000
 _ANSWER = 24_000  # ms until its answer: a dead peer is noticed within the sum
 _UNDER_WAY = 1 << 20  # bytes that one end sends and the other hasn't read, or one message
 _LEAST_INTERVAL = 10_000  # ms between a site's pings: more of them are taken as a flood
@@ -43,7 +46,7 @@ def server_options(
         grace: that its streams then have to end.
     """
     return (
-        *_both(),
+        *_both(_COORDINATOR_PINGS),
         # On by default: a second server on the port would start, and get half of the sites.
         ("grpc.so_reuseport", 0),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE),
@@ -70,7 +73,7 @@ def channel_options(proxy: str | None, server_name: str) -> tuple[Option, ...]:
     if proxy is not None:
         through = (("grpc.enable_http_proxy", 1), ("grpc.http_proxy", proxy))
     return (
-        *_both(),
+        *_both(_SITE_PINGS),
         *through,
         ("grpc.ssl_target_name_override", server_name),
         # Channels of one process would share a connection, and its certificate.
@@ -85,7 +88,7 @@ def channel_options(proxy: str | None, server_name: str) -> tuple[Option, ...]:
     )
 
 
-def _both() -> tuple[Option, ...]:
+def _both(alive: int) -> tuple[Option, ...]:
     return (
         ("grpc.http2.max_frame_size", _FRAME),
         ("grpc.max_send_message_length", _MESSAGE),
@@ -93,7 +96,7 @@ def _both() -> tuple[Option, ...]:
         ("grpc.max_metadata_size", _METADATA),
         ("grpc.http2.lookahead_bytes", _UNDER_WAY),
         ("grpc.http2.bdp_probe", 0),
-        ("grpc.keepalive_time_ms", _ALIVE),
+        ("grpc.keepalive_time_ms", alive),
         ("grpc.keepalive_timeout_ms", _ANSWER),
         # What the one above is said to do: without it a dead peer is noticed a minute later.
         ("grpc.http2.ping_timeout_ms", _ANSWER),

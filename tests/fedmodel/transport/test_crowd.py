@@ -1,11 +1,14 @@
 """A crowd at a port: who goes, and in which order, by plain connections."""
 
+import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from fedmodel.transport import crowd
 from fedmodel.transport.crowd import Crowd, place_of
 from fedmodel.transport.notes import Notes
 
@@ -87,6 +90,20 @@ def test_other_files_and_other_ports_are_left_alone(port: Port) -> None:
         other.open(MOST)
         assert port.crowd.thin(0.0) == 0
         assert other.closed() == []
+
+
+@pytest.mark.parametrize("system", [sys.platform, "another"])
+def test_open_files_are_counted_whether_or_not_the_system_tells_how_many(
+    system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    before = crowd._open()
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(os.devnull)) for _ in range(40)]
+        assert crowd._open() == before + 40
+        for each in files[:30]:  # what is closed leaves gaps in their numbers
+            each.close()
+        assert crowd._open() == before + 10
 
 
 @pytest.mark.parametrize(
