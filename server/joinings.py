@@ -8,10 +8,10 @@ import logging
 import time
 
 from fedmodel.errors import ProtocolError, QuorumError
-from fedmodel.secagg.blame import Blame
 from fedmodel.wire import Failure
 from server.collect import Collected
 from server.coordinator import Coordinator
+from server.exchange.blame_kept import blame_of
 from server.exchange.channel import Channel
 from server.exchange.making import make_exchange
 from server.exchange.protocol import Exchange
@@ -36,9 +36,8 @@ class Joinings:
     def __init__(self, channel: Channel, coordinator: Coordinator) -> None:
         self._channel = channel
         self._c = coordinator
-        sums = coordinator.job.secagg.sums
-        # Who was proved wrong stays so in the next joining.
-        self._blame = None if sums is None else Blame(sums.colluders)
+        # Who was proved wrong stays so in the next joining, and in the next process.
+        self._blame = blame_of(coordinator)
         self._exchange: Exchange | None = None
         self._joined: dict[int, Failure | None] = {}
         self._ever: set[int] = set()  # who has joined once

@@ -300,6 +300,11 @@ class RunFolder:
         """Return what was kept of an attempt last, ``None`` if nothing was."""
         return pending.attempt(self.path / "pending")
 
+    @property
+    def blame(self) -> Path:
+        """File of what the coordinator has found out about sites in secure sums."""
+        return self.path / "pending" / "blame.json"
+
     def write_model(self, parameters: "dict[str, NDArray[np.float32]]") -> None:
         """Write the final trainable parameters to ``model/``."""
         write_atomic(self.path / "model" / "trained.safetensors", as_bytes(parameters))

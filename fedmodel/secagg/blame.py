@@ -13,7 +13,7 @@ it has itself signed and committed to.
 Nobody is left out where too few would be left for a sum.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 __all__ = ["Blame"]
 
@@ -34,6 +34,16 @@ class Blame:
         self._said: set[int] = set()
         self._signed = True
         self._spoilt: dict[int, str] = {}  # of this round
+
+    @property
+    def proved(self) -> Mapping[int, str]:
+        """Who is proved wrong, and in what."""
+        return self._proved
+
+    @property
+    def disputes(self) -> Mapping[tuple[int, int], str]:
+        """Accuser and accused → why, of all rounds."""
+        return self._disputes
 
     def begin_round(self, *, signed: bool = True) -> None:
         """Begin a round: who is only in dispute takes part again.

@@ -26,6 +26,7 @@ from fedmodel.wire import Content
 from server.answers import nothing
 from server.collect import Collected
 from server.coordinator import Coordinator
+from server.exchange.blame_kept import BlameOnDisk
 from server.exchange.channel import Channel
 from server.exchange.legs import Legs
 from server.exchange.protocol import Invitation
@@ -84,6 +85,8 @@ class Summed:
             agreement=agreement, members=keys.roster.keys, sign=keys.signer.sign, blame=blame
         )
         self._folder = coordinator.folder
+        path = None if self._folder is None else self._folder.blame
+        self._on_disk = BlameOnDisk(path, self._aggregator.blame, keys.roster)
         self._ledger = coordinator.ledger
         self._begun = self._folder.begun() if self._folder else Begun()
         # What sites say of rounds that this coordinator hasn't begun to unmask isn't believed.
@@ -154,6 +157,7 @@ class Summed:
 
     def _blamed(self, legs: Legs) -> dict[int, str]:
         blame, known = self._aggregator.blame, self._roll.numbers.values()
+        self._on_disk.keep()
         for member, why in blame.news().items():
             name = self._keys.roster.member(member).name
             logger.warning(
@@ -168,6 +172,7 @@ class Summed:
     ) -> tuple[Update, tuple[int, ...]]:
         """Play one attempt; return the mean and the nodes whose updates are in it."""
         blame = self._aggregator.blame
+        self._on_disk.keep()  # before anybody sees by a cohort who is left out
         cohort = blame.cohort(
             [self._roll.numbers[n] for n in invitation.nodes], self._job.secagg.masked.survivors
         )
