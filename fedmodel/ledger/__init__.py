@@ -12,12 +12,14 @@ from fedmodel.ledger.entries import (
     Entry,
     GiveBackEntry,
     OpenEntry,
+    OutcomeEntry,
     Part,
     RepeatEntry,
     ReserveEntry,
     SpendEntry,
     TornEntry,
 )
+from fedmodel.ledger.grounds import Approval, CapsInForce, Grounds
 from fedmodel.ledger.ledger import Ledger, Snapshot
 from fedmodel.ledger.mechanism import Mechanism
 from fedmodel.ledger.owner import SiteOwner
@@ -25,13 +27,17 @@ from fedmodel.ledger.request import Request, part_of
 
 __all__ = [
     "AbortEntry",
+    "Approval",
     "Book",
+    "CapsInForce",
     "DatasetEntry",
     "Entry",
     "GiveBackEntry",
+    "Grounds",
     "Ledger",
     "Mechanism",
     "OpenEntry",
+    "OutcomeEntry",
     "Part",
     "RepeatEntry",
     "Request",

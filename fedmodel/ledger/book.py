@@ -17,11 +17,12 @@ from fedmodel.ledger.entries import (
     Part,
     RepeatEntry,
     ReserveEntry,
-    Schema,
     SpendEntry,
 )
 from fedmodel.ledger.fields import real
 from fedmodel.ledger.mechanism import Mechanism
+from fedmodel.ledger.outcomes import Outcomes
+from fedmodel.ledger.site_line import Schema
 
 __all__ = ["Book", "Reservation"]
 
@@ -118,6 +119,7 @@ class Book:
         self.opened: OpenEntry | None = None
         self.dataset: DatasetEntry | None = None
         self.reservations: dict[int, Reservation] = {}
+        self.outcomes = Outcomes()
         self._open: dict[tuple[str, str], int] = {}  # (run, job) → its open reservation
         self._attempts: Counter[tuple[str, str, str, int]] = Counter()
         self._schema = _SCHEMAS[0]  # of the newest entry
@@ -145,6 +147,8 @@ class Book:
             raise LedgerError("its run and job have an open reservation already")
         if entry.type in ("spend", "repeat", "give-back", "abort"):
             self._check_drawn(entry)
+        elif entry.type == "outcome":
+            self.outcomes.check(entry)
 
     def _check_drawn(self, entry: SpendEntry | RepeatEntry | GiveBackEntry | AbortEntry) -> None:
         if self._open.get((entry.run, entry.job)) != entry.reservation:
@@ -186,8 +190,12 @@ class Book:
         elif entry.type == "spend":
             self.reservations[entry.reservation].draw(entry)
             self._attempts[entry.run, entry.job, entry.kind, entry.round] += 1
+            self.outcomes.charged(entry)
         elif entry.type == "repeat":
             self._attempts[entry.run, entry.job, "train", entry.round] += 1
+            self.outcomes.charged(entry)
+        elif entry.type == "outcome":
+            self.outcomes.count(entry)
         elif entry.type in ("give-back", "abort"):
             self.reservations[entry.reservation].end = entry
             del self._open[entry.run, entry.job]

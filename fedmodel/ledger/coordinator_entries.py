@@ -29,18 +29,21 @@ __all__ = [
     "ResultEntry",
     "RoundEntry",
     "RunEntry",
+    "Schema",
     "StartEntry",
     "UnmaskEntry",
 ]
 
 FailedKind: TypeAlias = Literal["refused", "budget", "away", "wrong", "excluded", "failed"]
 
-SCHEMA: Literal["fedmodel.coordinator/1"] = "fedmodel.coordinator/1"
+SCHEMA: Literal["fedmodel.coordinator/2"] = "fedmodel.coordinator/2"
+
+Schema: TypeAlias = Literal["fedmodel.coordinator/1", "fedmodel.coordinator/2"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Line(Line):
-    schema: Literal["fedmodel.coordinator/1"] = SCHEMA
+    schema: Schema = SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,22 +226,28 @@ class UnmaskEntry(_Line):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A site whose update is in a mean.
+    """A site that gave something: an update that is in a mean, counts, or a last answer.
 
     Args:
         member: its number in the roster.
         entries: how many its ledger had by the tree head that came with the update; 0: none came.
         root: Merkle root over them, hex; empty likewise.
+        update: SHA-256 (hex) of what it gave, as its own ledger has it of that
+            (:class:`fedmodel.ledger.outcome.OutcomeEntry`); empty where it gave nothing but its
+            answer, or the line is of an earlier schema.
     """
 
     member: int
     entries: int = 0
     root: str = ""
+    update: str = ""
 
     def __post_init__(self) -> None:
         require_counts(self, "member", "entries")
         if self.root or self.entries:
             config.require_hex("root", self.root, 64)
+        if self.update:
+            config.require_hex("update", self.update, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,7 +336,7 @@ class EndEntry(_Line):
 class CoordinatorTornEntry(Torn):
     """What an append that crashed has left; nothing was asked or told on its account."""
 
-    schema: Literal["fedmodel.coordinator/1"] = SCHEMA
+    schema: Schema = SCHEMA
 
 
 CoordinatorEntry: TypeAlias = (

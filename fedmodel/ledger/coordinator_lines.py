@@ -1,16 +1,17 @@
 """Lines of a coordinator's ledger, and what they add up to: canonical JSON (RFC 8785), one each."""
 
-from typing import Any
+from typing import Any, get_args
 
 from fedmodel import config
 from fedmodel.errors import ConfigError, LedgerError
 from fedmodel.ledger import coordinator_entries as entries
-from fedmodel.ledger.coordinator_entries import SCHEMA, CoordinatorEntry, RunEntry
+from fedmodel.ledger.coordinator_entries import SCHEMA, CoordinatorEntry, RunEntry, Schema
 from fedmodel.ledger.form import Form
 
 __all__ = ["FORM", "CoordinatorBook", "decode", "encode"]
 
 _LONGEST = 1 << 22  # bytes; a manifest of 10,000 sites has some 700 kB
+_SCHEMAS: tuple[Schema, ...] = get_args(Schema)  # from the oldest
 _TYPES: dict[str, type[CoordinatorEntry]] = {
     "run": entries.RunEntry,
     "start": entries.StartEntry,
@@ -30,13 +31,20 @@ class CoordinatorBook:
 
     def __init__(self) -> None:
         self.opened: RunEntry | None = None
+        self._schema = _SCHEMAS[0]  # of the newest entry
 
     def check(self, entry: CoordinatorEntry) -> None:
         """Check that an entry can stand where it does.
 
         Raises:
-            LedgerError: for a second beginning, or anything before the first.
+            LedgerError: for a second beginning, anything before the first, or a line of an older
+                schema below a newer one.
         """
+        if _SCHEMAS.index(entry.schema) < _SCHEMAS.index(self._schema):
+            raise LedgerError(
+                f"a line of {entry.schema} can't follow one of {self._schema}: no version of "
+                "fedmodel writes that"
+            )
         if entry.type != "torn" and (entry.type == "run") == (self.opened is not None):
             raise LedgerError(
                 "a coordinator's ledger has one entry 'run', its first, "
@@ -45,17 +53,29 @@ class CoordinatorBook:
 
     def count(self, entry: CoordinatorEntry) -> None:
         """Take in an entry that was checked."""
+        self._schema = entry.schema
         if isinstance(entry, RunEntry):
             self.opened = entry
 
 
 def encode(entry: CoordinatorEntry) -> bytes:
-    """Return an entry's line, without its newline.
+    """Return an entry's line in the schema that it names, without its newline.
 
     Raises:
         ConfigError: when it has none, or one that is too long to be read.
     """
-    return _sized(config.canonical(entry))
+    newest = entry.schema == SCHEMA
+    return _sized(config.canonical(entry if newest else _first(config.to_mapping(entry))))
+
+
+def _first(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of ``fedmodel.coordinator/1``: it doesn't say what a site gave."""
+    given = {
+        name: [{key: value for key, value in each.items() if key != "update"} for each in found]
+        for name, found in entry.items()
+        if name in ("given", "told")
+    }
+    return {**entry, **given}
 
 
 def decode(line: bytes) -> CoordinatorEntry:
@@ -64,16 +84,19 @@ def decode(line: bytes) -> CoordinatorEntry:
     Raises:
         ConfigError: unless the line is, byte for byte, what :func:`encode` makes of an entry.
     """
-    return config.parse(_built, _sized(line))
+    made = _built(config.parsed(_sized(line)))
+    if encode(made) != line:
+        raise ConfigError("it isn't in canonical JSON (RFC 8785)")
+    return made
 
 
 def _built(mapping: Any) -> CoordinatorEntry:
     named = mapping if isinstance(mapping, dict) else {}
     type_ = named.get("type")
-    if named.get("schema") != SCHEMA:
+    if named.get("schema") not in _SCHEMAS:
         raise ConfigError(
-            f"its schema is {named.get('schema')!s:.40}, expected {SCHEMA}: it isn't a "
-            "coordinator's ledger, or a newer fedmodel has written it; install that one"
+            f"its schema is {named.get('schema')!s:.40}, expected {' or '.join(_SCHEMAS)}: it "
+            "isn't a coordinator's ledger, or a newer fedmodel has written it; install that one"
         )
     if not isinstance(type_, str) or type_ not in _TYPES:
         raise ConfigError(f"expected an entry of type {' or '.join(_TYPES)}, got {type_!s:.40}")

@@ -13,8 +13,11 @@ from fedmodel.accounting.spends import Adjacency, Kind, Spend
 from fedmodel.errors import ConfigError
 from fedmodel.job import Unit
 from fedmodel.ledger.fields import real, require_counts, require_reals
+from fedmodel.ledger.grounds import Grounds
 from fedmodel.ledger.line import Line, Torn
 from fedmodel.ledger.mechanism import Mechanism, require_fits
+from fedmodel.ledger.outcome import OutcomeEntry
+from fedmodel.ledger.site_line import SCHEMA, Schema, SiteLine, WitnessLine
 
 __all__ = [
     "SCHEMA",
@@ -23,6 +26,7 @@ __all__ = [
     "Entry",
     "GiveBackEntry",
     "OpenEntry",
+    "OutcomeEntry",
     "Part",
     "RepeatEntry",
     "ReserveEntry",
@@ -31,24 +35,9 @@ __all__ = [
     "TornEntry",
 ]
 
-SCHEMA: Literal["fedmodel.ledger/3"] = "fedmodel.ledger/3"
-
-Schema: TypeAlias = Literal["fedmodel.ledger/2", "fedmodel.ledger/3"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Line(Line):
-    """What every line of a site's ledger has.
-
-    Args:
-        schema: of the line that it is written in, or was read from.
-    """
-
-    schema: Schema = SCHEMA
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenEntry(_Line):
+class OpenEntry(SiteLine):
     """The beginning: whose ledger it is, and of what.
 
     Args:
@@ -71,7 +60,7 @@ class OpenEntry(_Line):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetEntry(_Line):
+class DatasetEntry(SiteLine):
     """Which rows a run finds. One is written at every join, changed rows or not.
 
     Were it written only when rows changed, then the number of entries, which a tree head shows,
@@ -139,7 +128,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReserveEntry(_Line):
+class ReserveEntry(SiteLine):
     """What a job may spend here. It counts as spent until it is given back.
 
     Args:
@@ -152,6 +141,8 @@ class ReserveEntry(_Line):
         delta: δ of that promise.
         parts: what is held.
         code: which program reserves: version and SHA-256 of its sources.
+        grounds: on what it rests: the job whole, and the site's own side; ``None`` where a line of
+            an earlier schema doesn't say, or what isn't a site in a run reserves.
     """
 
     type: Literal["reserve"] = "reserve"
@@ -163,16 +154,19 @@ class ReserveEntry(_Line):
     delta: str
     parts: tuple[Part, ...]
     code: str
+    grounds: Grounds | None = None
 
     def __post_init__(self) -> None:
         Line.__post_init__(self)
         config.require_hex("job", self.job, 64)
+        if self.grounds is not None:
+            self.grounds.require_job(self.job)
         require_reals(self, "epsilon", "delta")
         _require_said(self, *self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpendEntry(_Line):
+class SpendEntry(WitnessLine):
     """Steps that a site is about to take.
 
     Args:
@@ -194,6 +188,8 @@ class SpendEntry(_Line):
         delta: δ that the job promises its ε at.
         given_up: steps of the reservation that won't be taken because these are: a round that a
             crash made necessary again takes the place of later ones.
+        model: SHA-256 (hex) of the parameters that they start from; empty where a line of an
+            earlier schema doesn't say.
     """
 
     type: Literal["spend"] = "spend"
@@ -212,10 +208,12 @@ class SpendEntry(_Line):
     adjacency: Adjacency
     delta: str
     given_up: tuple[Part, ...] = ()
+    model: str = ""
 
     def __post_init__(self) -> None:
-        Line.__post_init__(self)
+        WitnessLine.__post_init__(self)
         config.require_hex("job", self.job, 64)
+        _require_model(self.model)
         require_reals(self, "rate", "noise_multiplier", "clip", "delta")
         require_counts(self, "reservation", "round", "attempt")
         self.spend()
@@ -227,7 +225,7 @@ class SpendEntry(_Line):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatEntry(_Line):
+class RepeatEntry(WitnessLine):
     """Another attempt of a round whose steps are spent, by noise in shares: it costs nothing.
 
     Each attempt is masked anew, and its sum is opened only when enough sites have consented. So
@@ -242,6 +240,7 @@ class RepeatEntry(_Line):
         job: SHA-256 (hex) of the job.
         round: of the run.
         attempt: 2 or more.
+        model: as of a spend.
     """
 
     type: Literal["repeat"] = "repeat"
@@ -250,15 +249,17 @@ class RepeatEntry(_Line):
     job: str
     round: int
     attempt: int
+    model: str = ""
 
     def __post_init__(self) -> None:
-        Line.__post_init__(self)
+        WitnessLine.__post_init__(self)
         config.require_hex("job", self.job, 64)
+        _require_model(self.model)
         require_counts(self, "reservation", "round", "attempt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _End(_Line):
+class _End(WitnessLine):
     """The end of a reservation: what it still held is free again.
 
     Args:
@@ -274,7 +275,7 @@ class _End(_Line):
     by: Literal["site", "operator"]
 
     def __post_init__(self) -> None:
-        Line.__post_init__(self)
+        WitnessLine.__post_init__(self)
         config.require_hex("job", self.job, 64)
         require_counts(self, "reservation")
 
@@ -306,10 +307,16 @@ Entry: TypeAlias = (
     | ReserveEntry
     | SpendEntry
     | RepeatEntry
+    | OutcomeEntry
     | GiveBackEntry
     | AbortEntry
     | TornEntry
 )
+
+
+def _require_model(model: str) -> None:
+    if model:
+        config.require_hex("model", model, 64)
 
 
 def _require_said(entry: ReserveEntry | SpendEntry, *steps: Part | SpendEntry) -> None:
@@ -317,5 +324,5 @@ def _require_said(entry: ReserveEntry | SpendEntry, *steps: Part | SpendEntry) -
     for each in steps:
         if each.mechanism is not None:
             require_fits(each.mechanism, each.kind, entry.unit)
-        elif entry.schema == SCHEMA:
-            raise ConfigError(f"in {SCHEMA} a spend names its mechanism, got none")
+        elif entry.schema != "fedmodel.ledger/2":
+            raise ConfigError(f"in {entry.schema} a spend names its mechanism, got none")

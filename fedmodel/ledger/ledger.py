@@ -13,6 +13,7 @@ from fedmodel.ledger.entries import (
     DatasetEntry,
     Entry,
     GiveBackEntry,
+    OutcomeEntry,
     Part,
     RepeatEntry,
     SpendEntry,
@@ -20,11 +21,13 @@ from fedmodel.ledger.entries import (
 )
 from fedmodel.ledger.fields import real
 from fedmodel.ledger.form import Form
+from fedmodel.ledger.grounds import Grounds
 from fedmodel.ledger.journal import Journal, utc_now
 from fedmodel.ledger.lines import decode, encode
 from fedmodel.ledger.owner import SiteOwner
 from fedmodel.ledger.request import Request
 from fedmodel.ledger.signed import SignedJournal
+from fedmodel.ledger.site_line import NOWHERE, Begun
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.seeds import Entropy
 
@@ -152,7 +155,9 @@ class Ledger:
         with self._signed.writing() as writer:
             return writer.append(found)
 
-    def reserve(self, terms: Request, *, run: str, job: str, code: str) -> Reservation:
+    def reserve(
+        self, terms: Request, *, run: str, job: str, code: str, grounds: Grounds | None = None
+    ) -> Reservation:
         """Hold what a job may spend, before it starts; return once that is on disk.
 
         A run that has an open reservation for the job goes on with it: it was interrupted. One
@@ -163,6 +168,7 @@ class Ledger:
             run: name of the run.
             job: SHA-256 (hex) of the job.
             code: which program reserves.
+            grounds: on what it rests; a site in a run always says.
 
         Returns:
             The reservation.
@@ -172,7 +178,7 @@ class Ledger:
                 does already.
             LedgerError: when the ledger can't be read, isn't valid or can't be written.
         """
-        entry = terms.entry(run=run, job=job, code=code)
+        entry = terms.entry(run=run, job=job, code=code, grounds=grounds)
         encode(entry)  # all that can be wrong with it, before the file is touched
         with self._signed.writing() as writer:
             book = self._journal.book
@@ -193,6 +199,7 @@ class Ledger:
         round: int,
         clip: float,
         within: Within | None = None,
+        start: Begun = NOWHERE,
     ) -> SpendEntry:
         """Write down that steps are spent; return once that is on disk.
 
@@ -209,6 +216,7 @@ class Ledger:
                 necessary again), with all that the run has spent, these steps included, and what
                 it would still hold. It returns what of that to give up, so that the job's own ε
                 covers the rest, or raises BudgetError.
+            start: where the steps start from.
 
         Returns:
             The entry as written.
@@ -238,16 +246,20 @@ class Ledger:
                 adjacency=held.entry.adjacency,
                 delta=held.entry.delta,
                 given_up=given_up,
+                model=start.model,
+                coordinator_entries=start.entries,
+                coordinator_root=start.root,
             )
             return writer.append(entry)
 
-    def repeat(self, *, run: str, job: str, round: int) -> RepeatEntry:
+    def repeat(self, *, run: str, job: str, round: int, start: Begun = NOWHERE) -> RepeatEntry:
         """Write down another attempt of a round of noise in shares; return once that is on disk.
 
         Args:
             run: name of the run; it has spent the round.
             job: SHA-256 (hex) of the job.
             round: of the run.
+            start: where its step starts from.
 
         Returns:
             The entry as written.
@@ -265,22 +277,57 @@ class Ledger:
                 job=job,
                 round=round,
                 attempt=1 + book.attempts(run, job, "train", round),
+                model=start.model,
+                coordinator_entries=start.entries,
+                coordinator_root=start.root,
             )
             return writer.append(entry)
 
-    def give_back(self, run: str, job: str, *, failed: bool = False) -> None:
+    def note_outcome(self, outcome: OutcomeEntry) -> OutcomeEntry:
+        """Write down what came of steps, before anything of it leaves; return once that is on disk.
+
+        Args:
+            outcome: of an earlier entry that has none.
+
+        Returns:
+            The entry as written; of one whose very outcome is there already, that one.
+
+        Raises:
+            LedgerError: when the ledger can't be read, isn't valid or can't be written, or the
+                outcome is of no such entry.
+        """
+        encode(outcome)
+        with self._signed.writing() as writer:
+            for known in self._journal.book.outcomes.of(outcome.of):
+                if known.manifest == outcome.manifest:
+                    return known
+            return writer.append(outcome)
+
+    def give_back(
+        self, run: str, job: str, *, failed: bool = False, start: Begun = NOWHERE
+    ) -> None:
         """Give back what a run hasn't spent, because it has ended; a second time does nothing.
 
         Args:
             run: name of the run.
             job: SHA-256 (hex) of the job.
             failed: it didn't come to its end.
+            start: where the coordinator's ledger stood then.
         """
         with self._signed.writing() as writer:
             held = self._journal.book.open_one(run, job)
             if held is not None:
                 end = AbortEntry if failed else GiveBackEntry
-                writer.append(end(reservation=held.entry.seq, run=run, job=job, by="site"))
+                writer.append(
+                    end(
+                        reservation=held.entry.seq,
+                        run=run,
+                        job=job,
+                        by="site",
+                        coordinator_entries=start.entries,
+                        coordinator_root=start.root,
+                    )
+                )
 
     def give_back_run(self, run: str) -> list[Reservation]:
         """Give back, as the operator, what all jobs of a run hold; return their reservations.

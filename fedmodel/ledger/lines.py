@@ -12,6 +12,7 @@ from typing import Any
 from fedmodel import config
 from fedmodel.errors import ConfigError
 from fedmodel.ledger import schema_2 as two
+from fedmodel.ledger import schema_3 as three
 from fedmodel.ledger.entries import (
     SCHEMA,
     AbortEntry,
@@ -19,6 +20,7 @@ from fedmodel.ledger.entries import (
     Entry,
     GiveBackEntry,
     OpenEntry,
+    OutcomeEntry,
     RepeatEntry,
     ReserveEntry,
     SpendEntry,
@@ -27,7 +29,7 @@ from fedmodel.ledger.entries import (
 
 __all__ = ["decode", "encode", "of_a_newer_version"]
 
-_TWO = "fedmodel.ledger/2"
+_TWO, _THREE = "fedmodel.ledger/2", "fedmodel.ledger/3"
 _LONGEST = 1 << 20  # bytes; the longest that was ever written has a few thousand
 
 
@@ -50,15 +52,24 @@ _FORMS: dict[tuple[str, str], _Form] = {
     (SCHEMA, "reserve"): _Form(ReserveEntry),
     (SCHEMA, "spend"): _Form(SpendEntry),
     (SCHEMA, "repeat"): _Form(RepeatEntry),
+    (SCHEMA, "outcome"): _Form(OutcomeEntry),
     (SCHEMA, "give-back"): _Form(GiveBackEntry),
     (SCHEMA, "abort"): _Form(AbortEntry),
     (SCHEMA, "torn"): _Form(TornEntry),
+    (_THREE, "open"): _Form(OpenEntry),
+    (_THREE, "dataset"): _Form(DatasetEntry),
+    (_THREE, "reserve"): _Form(ReserveEntry, write=three.write),
+    (_THREE, "spend"): _Form(SpendEntry, write=three.write),
+    (_THREE, "repeat"): _Form(RepeatEntry, write=three.write),
+    (_THREE, "give-back"): _Form(GiveBackEntry, write=three.write),
+    (_THREE, "abort"): _Form(AbortEntry, write=three.write),
+    (_THREE, "torn"): _Form(TornEntry),
     (_TWO, "open"): _Form(OpenEntry),
     (_TWO, "dataset"): _Form(DatasetEntry),
     (_TWO, "reserve"): _Form(ReserveEntry, two.read_reserve, two.write_steps),
     (_TWO, "spend"): _Form(SpendEntry, two.read_spend, two.write_steps),
     (_TWO, "release"): _Form(GiveBackEntry, two.read_release, two.write_release),
-    (_TWO, "abort"): _Form(AbortEntry),
+    (_TWO, "abort"): _Form(AbortEntry, write=three.write),
     (_TWO, "torn"): _Form(TornEntry),
 }
 _WRITE = {(schema, form.entry): form.write for (schema, _), form in _FORMS.items()}
@@ -136,7 +147,7 @@ def of_a_newer_version(line: bytes) -> bool:
 
 def _is_newer(schema: str) -> bool:
     name, _, number = schema.rpartition("/")
-    return name == "fedmodel.ledger" and number.isdecimal() and int(number[:9]) > 3
+    return name == "fedmodel.ledger" and number.isdecimal() and int(number[:9]) > 4
 
 
 def _advice(schema: str) -> str:

@@ -15,12 +15,19 @@ from fedmodel.ledger.lines import decode
 
 __all__ = ["Decoder"]
 
+# Of no entries of the coordinator's ledger there is no root: such a line has another shape.
 _VARIES = re.compile(
-    rb'"(attempt|nonce|prev|reservation|round|seq|time)":'
+    rb'"(attempt|coordinator_entries(?!":0)|coordinator_root|manifest|model|nonce|of|prev|'
+    rb'reservation|round|seq|time|update)":'
     rb'("(?:[0-9a-f]{32}|[0-9a-f]{64}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"'
     rb"|0|[1-9][0-9]{0,14})(?=[,}])"
 )
-_LENGTHS = {"nonce": 34, "prev": 66, "time": 22}  # with quotes; others are whole numbers
+# With quotes; others are whole numbers.
+_LENGTHS = {
+    "coordinator_root": 66, "manifest": 66, "model": 66, "nonce": 34, "prev": 66, "time": 22,
+    "update": 66,
+}  # fmt: skip
+_ALIKE = ("dataset", "spend", "repeat", "outcome")  # plain data that a job may be isn't in them
 _MOST = 65_536  # kinds of line to remember
 
 _Shape: TypeAlias = tuple[bytes, ...]
@@ -62,7 +69,7 @@ class Decoder:
         if made is not None:
             return made
         entry = decode(line)
-        if seen is None and len(self._seen) < _MOST:
+        if seen is None and entry.type in _ALIKE and len(self._seen) < _MOST:
             self._seen[shape] = _remembered(entry, [key.decode() for key in pieces[1::3]])
         return entry
 

@@ -10,6 +10,7 @@ from fedmodel.job import Unit
 from fedmodel.ledger.caps import Charge
 from fedmodel.ledger.entries import Part, ReserveEntry
 from fedmodel.ledger.fields import real
+from fedmodel.ledger.grounds import Grounds
 from fedmodel.ledger.mechanism import Mechanism
 
 __all__ = ["Request", "part_of"]
@@ -58,13 +59,16 @@ class Request:
         chosen = self.parts if parts is None else parts
         return [Charge(p.spend(), self.unit, self.adjacency, self.delta) for p in chosen]
 
-    def entry(self, *, run: str, job: str, code: str) -> ReserveEntry:
+    def entry(
+        self, *, run: str, job: str, code: str, grounds: Grounds | None = None
+    ) -> ReserveEntry:
         """Return what a ledger says of them.
 
         Args:
             run: name of the run.
             job: SHA-256 (hex) of the job.
             code: which program reserves.
+            grounds: on what it rests.
         """
         return ReserveEntry(
             run=run,
@@ -75,4 +79,5 @@ class Request:
             delta=real(self.delta),
             parts=self.parts,
             code=code,
+            grounds=grounds,
         )

@@ -10,6 +10,8 @@ Where they differ from today's:
 
 from typing import Any
 
+from fedmodel.ledger import schema_3 as three
+
 __all__ = ["read_release", "read_reserve", "read_spend", "write_release", "write_steps"]
 
 Mapping = dict[str, Any]
@@ -32,12 +34,12 @@ def read_release(line: Mapping) -> Mapping:
 
 def write_release(entry: Mapping) -> Mapping:
     """Return the line that :func:`read_release` has read."""
-    return {**entry, "type": "release"}
+    return {**three.write(entry), "type": "release"}
 
 
 def write_steps(entry: Mapping) -> Mapping:
     """Return the line that :func:`read_reserve` or :func:`read_spend` has read."""
-    found = {key: value for key, value in entry.items() if key != "mechanism"}
+    found = {key: value for key, value in three.write(entry).items() if key != "mechanism"}
     for key in ("parts", "given_up"):
         if key in found:
             found[key] = [write_steps(part) for part in found[key]]

@@ -1,4 +1,4 @@
-"""A coordinator's life with fixed keys and clock: it has written ``coordinator_v1.jsonl``."""
+"""A coordinator's life with fixed keys and clock: it has written ``coordinator_v2.jsonl``."""
 
 from pathlib import Path
 
@@ -23,7 +23,8 @@ __all__ = ["ENTRIES", "RUN", "coordinators"]
 
 RUN = "letters-0123abcd"
 ONE, TWO, THREE = "1" * 64, "2" * 64, "3" * 64
-NORTH, SOUTH = Given(member=1, entries=4, root="a" * 64), Given(member=2)
+NORTH, SOUTH = Given(member=1, entries=4, root="a" * 64, update=ONE), Given(member=2)
+TOLD = Given(member=1, entries=5, root="b" * 64)
 JOB = {"format": "fedmodel.job/2", "train": {"rounds": 2, "lr": 0.1}, "labels": ["æ", "b"]}
 ENTRIES: tuple[CoordinatorEntry, ...] = (
     StartEntry(
@@ -71,7 +72,7 @@ ENTRIES: tuple[CoordinatorEntry, ...] = (
     ),
     RoundEntry(kind="evaluate", round=1, model=ONE, members=(1, 2)),
     EvaluationEntry(round=1, model=ONE, given=(NORTH,), failed=(Failed(member=2, kind="wrong"),)),
-    EndEntry(failed=False, round=1, model=ONE, told=(NORTH, SOUTH)),
+    EndEntry(failed=False, round=1, model=ONE, told=(TOLD, SOUTH)),
 )
 
 

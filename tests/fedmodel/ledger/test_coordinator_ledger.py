@@ -19,7 +19,8 @@ from fedmodel.ledger.coordinator_lines import decode, encode
 from fedmodel.ledger.tree_head import TreeHead
 from tests.fedmodel.ledger.golden_coordinator import ENTRIES, RUN, coordinators
 
-GOLDEN = Path(__file__).parents[2] / "vectors" / "coordinator_v1.jsonl"
+VECTORS = Path(__file__).parents[2] / "vectors"
+FIRST, GOLDEN = VECTORS / "coordinator_v1.jsonl", VECTORS / "coordinator_v2.jsonl"
 
 
 def changed(entry: Any, **parts: Any) -> Any:
@@ -34,20 +35,41 @@ def written(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_this_version_writes_what_the_first_one_wrote(written: Path) -> None:
+def test_this_version_writes_what_it_has_written(written: Path) -> None:
     assert (written / "coordinator.jsonl").read_bytes() == GOLDEN.read_bytes()
 
 
-def test_what_an_earlier_version_wrote_is_read_and_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "coordinator.jsonl").write_bytes(GOLDEN.read_bytes())
+@pytest.mark.parametrize("golden", [FIRST, GOLDEN])
+def test_what_was_written_is_read_and_goes_on(tmp_path: Path, golden: Path) -> None:
+    path = tmp_path / "coordinator.jsonl"
+    path.write_bytes(golden.read_bytes())
     ledger = coordinators(tmp_path)
     first, *others = ledger.entries()
     assert isinstance(first, RunEntry)
     assert (first.run, first.ledger.partition("/")[2]) == (RUN, RUN)
-    stamp = {"seq": 0, "prev": "0" * 64, "nonce": "0" * 32, "time": "1970-01-01T00:00:00Z"}
-    assert tuple(changed(entry, **stamp) for entry in others) == ENTRIES
+    assert [encode(each) for each in (first, *others)] == golden.read_bytes().splitlines()
+    if golden == GOLDEN:
+        stamp = {"seq": 0, "prev": "0" * 64, "nonce": "0" * 32, "time": "1970-01-01T00:00:00Z"}
+        assert tuple(changed(entry, **stamp) for entry in others) == ENTRIES
     ledger.note(ENTRIES[0])
+    assert path.read_bytes().startswith(golden.read_bytes())
     assert [entry.seq for entry in ledger.entries()] == list(range(len(ENTRIES) + 2))
+
+
+def test_a_line_of_the_first_schema_says_no_updates_and_follows_none_of_the_second(
+    written: Path,
+) -> None:
+    line = next(x for x in GOLDEN.read_bytes().splitlines() if b'"type":"result"' in x)
+    with pytest.raises(ConfigError, match="canonical"):
+        decode(line.replace(b"coordinator/2", b"coordinator/1"))
+    path = written / "coordinator.jsonl"
+    (written / "coordinator-head.json").unlink()
+    last = changed(decode(path.read_bytes().splitlines()[-1]), schema="fedmodel.coordinator/1")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    with path.open("ab") as file:
+        file.write(encode(last) + b"\n")
+    with pytest.raises(LedgerError, match=r"coordinator/1 can't follow one of fedmodel.*/2"):
+        CoordinatorLedger(path).entries()
 
 
 def test_every_entry_is_signed_for_and_an_old_copy_is_refused(written: Path) -> None:
@@ -110,8 +132,8 @@ def test_what_a_crash_left_of_a_line_is_kept_as_such(written: Path) -> None:
 @pytest.mark.parametrize(
     ("was", "now", "why"),
     [
-        ("fedmodel.coordinator/1", "fedmodel.coordinator/2", "newer fedmodel"),
-        ("fedmodel.coordinator/1", "fedmodel.ledger/3", "isn't a coordinator's ledger"),
+        ("fedmodel.coordinator/2", "fedmodel.coordinator/3", "newer fedmodel"),
+        ("fedmodel.coordinator/2", "fedmodel.ledger/4", "isn't a coordinator's ledger"),
         ('"type":"joining"', '"type":"party"', "expected an entry of type"),
         ('"nodes":{"2":1,"3":2}', '"nodes":{"2":1,"3":1}', "two nodes"),
         ('"refused"', '"sulking"', "kind"),

@@ -21,11 +21,13 @@ from fedmodel.ledger.lines import decode, encode
 from fedmodel.ledger.mechanism import DPSGD, require_fits
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.ledger.tree_head import TreeHead
-from tests.fedmodel.ledger.golden_life import live, live_on
+from tests.fedmodel.ledger.golden_life import Fixed, live
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 ROWS = ["cough", "fever", "rash", "fall"], ["a", "b", "a", "b"]
-TWO, THREE, REPEATS = (VECTORS / f"ledger_{n}.jsonl" for n in ("v2", "v3", "v3_repeats"))
+TWO, THREE, REPEATS, FOUR = (
+    VECTORS / f"ledger_{n}.jsonl" for n in ("v2", "v3", "v3_repeats", "v4")
+)
 FIRST_TYPES = {"open", "dataset", "reserve", "spend", "abort", "torn"}
 
 
@@ -103,7 +105,7 @@ def test_a_ledger_of_schema_2_goes_on_in_todays(home: Path, expected: Any) -> No
     text = ledger.path.read_bytes()
     assert text.startswith(TWO.read_bytes())
     entries = Ledger(ledger.path).entries()
-    assert [e.schema for e in entries[20:]] == ["fedmodel.ledger/3"] * 5
+    assert [e.schema for e in entries[20:]] == ["fedmodel.ledger/4"] * 5
     assert Ledger(ledger.path).book().open_ones() == []
     old = TreeHead.from_json(expected["tree_head"])
     ledger.head().check_follows(old, ledger.prove(old.size))
@@ -132,22 +134,53 @@ def test_budget_reads_it_and_gives_back(home: Path, capsys: pytest.CaptureFixtur
         ("third", "released"),
     }
     last = Ledger(home / "ledgers" / "main.jsonl").entries()[-1]
-    assert (last.type, last.schema) == ("give-back", "fedmodel.ledger/3")
+    assert (last.type, last.schema) == ("give-back", "fedmodel.ledger/4")
 
 
-def test_a_ledger_of_schema_3_is_written_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_ledger_of_schema_4_is_written_to_the_same_bytes(tmp_path: Path) -> None:
     written = live(tmp_path / "north").path.read_bytes()
-    assert written.decode().splitlines() == THREE.read_text().splitlines()
+    assert written.decode().splitlines() == FOUR.read_text().splitlines()
 
 
-def test_repeats_are_written_to_the_same_bytes_and_cost_nothing(tmp_path: Path) -> None:
-    written = live_on(tmp_path / "north").path.read_bytes()
-    assert written.decode().splitlines() == REPEATS.read_text().splitlines()
-    assert written.startswith(THREE.read_bytes())
-    lines = [json.loads(line) for line in written.splitlines()]
-    assert [e["attempt"] for e in lines if e["type"] == "repeat"] == [2, 3]
-    (run,) = Ledger(REPEATS).book().of("fourth")
-    assert run.done() == [Spend(0.1, 1.5, 3)]
+def test_a_ledger_of_schema_3_goes_on_in_todays(tmp_path: Path) -> None:
+    ledger = SiteState(tmp_path, "north", Fixed("golden 3")).ledger()
+    ledger.path.parent.mkdir()
+    ledger.path.write_bytes(REPEATS.read_bytes())
+    before = ledger.entries()
+    assert {e.schema for e in before} == {"fedmodel.ledger/3"}
+    assert before == tuple(map(decode, REPEATS.read_bytes().splitlines()))
+    (held,) = ledger.book().open_ones()
+    part = held.entry.parts[0]
+    ledger.spend(
+        part, run=held.entry.run, job=held.entry.job, round=3, clip=1.0, within=lambda *_: ()
+    )
+    assert ledger.path.read_bytes().startswith(REPEATS.read_bytes())
+    assert [e.schema for e in ledger.entries()[len(before) :]] == ["fedmodel.ledger/4"]
+
+
+def test_repeats_cost_nothing() -> None:
+    for path in (REPEATS, FOUR):
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        assert [e["attempt"] for e in lines if e["type"] == "repeat"] == [2, 3]
+        (run,) = Ledger(path).book().of("fourth")
+        assert run.done() == [Spend(0.1, 1.5, 3)]
+
+
+def test_a_ledger_of_schema_4_says_what_came_of_its_steps() -> None:
+    book = Ledger(FOUR).book()
+    found = {
+        (e.run, e.round, e.attempt): [o.result for o in book.outcomes.of(e.seq)]
+        for held in book.of()
+        for e in held.spent
+    }
+    unknown = {("second", 1, 1), ("second", 2, 1), ("second", 2, 2), ("third", 1, 1)}
+    assert {name for name, came in found.items() if not came} == unknown
+    assert found["first-01234567", 2, 1] == ["failed"]
+    assert found["fourth", 3, 1] == ["given", "given"]  # masked anew for another attempt
+    for held in book.of():
+        assert held.entry.grounds is not None
+        for approval in held.entry.grounds.approved:
+            approval.check(held.entry.run, held.entry.job)
 
 
 @pytest.mark.long
@@ -179,13 +212,15 @@ def test_a_ledger_of_schema_3_can_be_accounted_from_the_file_alone() -> None:
 
 def test_every_type_of_line_is_in_the_golden_files() -> None:
     three = {"give-back"}
-    for path, more in ((TWO, {"release"}), (THREE, three), (REPEATS, three | {"repeat"})):
+    four = three | {"repeat", "outcome"}
+    parts = (TWO, {"release"}), (THREE, three), (REPEATS, three | {"repeat"}), (FOUR, four)
+    for path, more in parts:
         types = {json.loads(line)["type"] for line in path.read_bytes().splitlines()}
         assert types == FIRST_TYPES | more
-    assert {e["type"] for e in map(json.loads, REPEATS.read_bytes().splitlines())} == {
+    assert {e["type"] for e in map(json.loads, FOUR.read_bytes().splitlines())} == {
         get_args(get_type_hints(e)["type"])[0] for e in get_args(Entry)
     }
-    for path in (TWO, THREE, REPEATS):
+    for path in (TWO, THREE, REPEATS, FOUR):
         for line in path.read_bytes().splitlines():
             assert encode(decode(line)) == line
 
@@ -193,10 +228,11 @@ def test_every_type_of_line_is_in_the_golden_files() -> None:
 @pytest.mark.parametrize(
     ("schema", "type_", "says"),
     [
-        ("fedmodel.ledger/4", "spend", r"schema is fedmodel\.ledger/4 and its type spend.*newer"),
-        ("fedmodel.ledger/1", "spend", r"reads fedmodel\.ledger/3 and fedmodel\.ledger/2.*before"),
+        ("fedmodel.ledger/5", "spend", r"schema is fedmodel\.ledger/5 and its type spend.*newer"),
+        ("fedmodel.ledger/1", "spend", r"reads fedmodel\.ledger/4 and fedmodel\.ledger/3.*before"),
         ("fedmodel.bill/3", "spend", "isn't a ledger's line"),
         ("fedmodel.ledger/3", "release", "expected an entry of type open or .*got release"),
+        ("fedmodel.ledger/3", "outcome", "expected an entry of type open or .*got outcome"),
         ("fedmodel.ledger/2", "give-back", "expected an entry of type open or .*got give-back"),
     ],
 )
@@ -217,6 +253,11 @@ def test_a_line_of_one_schema_is_not_read_as_anothers() -> None:
     old = next(x for x in TWO.read_bytes().splitlines() if b'"type":"spend"' in x)
     with pytest.raises(Exception, match="mechanism"):
         decode(old.replace(b"ledger/2", b"ledger/3"))
+    new = next(x for x in FOUR.read_bytes().splitlines() if b'"type":"spend"' in x)
+    with pytest.raises(Exception, match="canonical form"):
+        decode(new.replace(b"ledger/4", b"ledger/3"))
+    with pytest.raises(Exception, match="canonical form"):
+        decode(spend.replace(b"ledger/3", b"ledger/4"))
 
 
 # -- tree heads and rosters ------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def test_lines_are_canonical(five: Ledger) -> None:
     for line in five.path.read_bytes().splitlines():
         mapping = json.loads(line)
         assert line == json.dumps(mapping, sort_keys=True, separators=(",", ":")).encode()
-        assert mapping["schema"] == "fedmodel.ledger/3"
+        assert mapping["schema"] == "fedmodel.ledger/4"
 
 
 def test_missing_file_is_an_empty_ledger(site: SiteState) -> None:

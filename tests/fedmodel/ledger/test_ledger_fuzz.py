@@ -14,6 +14,7 @@ from fedmodel.ledger.entries import (
     Entry,
     GiveBackEntry,
     OpenEntry,
+    OutcomeEntry,
     RepeatEntry,
     SpendEntry,
     TornEntry,
@@ -26,7 +27,7 @@ from tests.fedmodel.ledger.conftest import JOB, TERMS
 LINE = (
     b'{"dataset":"main","key":"' + b"00" * 32 + b'","ledger":"x/main","nonce":"' + b"0" * 32
 ) + (
-    b'","prev":"' + b"0" * 64 + b'","schema":"fedmodel.ledger/3","seq":0,"site":"a",'
+    b'","prev":"' + b"0" * 64 + b'","schema":"fedmodel.ledger/4","seq":0,"site":"a",'
     b'"time":"1970-01-01T00:00:00Z","type":"open"}\n'
 )
 
@@ -104,6 +105,19 @@ EXAMPLES: dict[str, Entry] = {
         delta="1e-05",
     ),
     "repeat": RepeatEntry(reservation=1, run="r", job=JOB, round=1, attempt=2),
+    "outcome": OutcomeEntry(
+        of=2,
+        run="r",
+        job=JOB,
+        kind="train",
+        round=1,
+        attempt=1,
+        result="given",
+        update="ab" * 32,
+        manifest="",
+        steps=2,
+        clips=("0.5", "0.25"),
+    ),
     "give-back": GiveBackEntry(reservation=1, run="r", job=JOB, by="operator"),
     "torn": TornEntry.of(b"{"),
 }

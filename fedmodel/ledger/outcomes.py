@@ -1,0 +1,77 @@
+"""Outcomes of a ledger's charged steps: which have one, and which nobody knows the fate of."""
+
+from collections.abc import Sequence
+
+from fedmodel.accounting.spends import Kind
+from fedmodel.errors import LedgerError
+from fedmodel.ledger.entries import OutcomeEntry, RepeatEntry, SpendEntry
+
+__all__ = ["Outcomes"]
+
+
+class Outcomes:
+    """What came of the entries that charge steps, or make them again at no cost."""
+
+    def __init__(self) -> None:
+        self._charged: dict[int, SpendEntry | RepeatEntry] = {}
+        self._of: dict[int, list[OutcomeEntry]] = {}
+
+    def of(self, seq: int) -> Sequence[OutcomeEntry]:
+        """Return what came of a ``spend`` or ``repeat``, in order; none: nobody knows.
+
+        Args:
+            seq: of that entry.
+        """
+        return self._of.get(seq, ())
+
+    def last_charged(
+        self, run: str, job: str, kind: Kind, round_: int
+    ) -> SpendEntry | RepeatEntry | None:
+        """Return the last entry that charged such steps, or made them again.
+
+        Args:
+            run: its name.
+            job: SHA-256 (hex) of its job.
+            kind: of the steps.
+            round_: of the run.
+        """
+        asked = run, job, kind, round_
+        return next((e for e in reversed(self._charged.values()) if _named(e) == asked), None)
+
+    def check(self, entry: OutcomeEntry) -> None:
+        """Check that an outcome is of an earlier entry that has none yet.
+
+        Of one that was given there may be more, each for another attempt at a secure sum.
+
+        Raises:
+            LedgerError: when it isn't.
+        """
+        charged = self._charged.get(entry.of)
+        if charged is None:
+            raise LedgerError(f"an outcome of entry {entry.of}, which charges no steps")
+        names = entry.run, entry.job, entry.kind, entry.round, entry.attempt
+        if names != (*_named(charged), charged.attempt):
+            raise LedgerError(f"an outcome that isn't of the round and attempt of entry {entry.of}")
+        most = charged.steps if charged.type == "spend" else 1
+        if entry.steps > most:
+            raise LedgerError(f"{entry.steps} steps were taken, and {most} were charged")
+        if any(not _masked_twice(known, entry) for known in self.of(entry.of)):
+            raise LedgerError(f"a second outcome of entry {entry.of}")
+
+    def charged(self, entry: SpendEntry | RepeatEntry) -> None:
+        """Take in an entry that charges steps, or makes them again."""
+        self._charged[entry.seq] = entry
+
+    def count(self, entry: OutcomeEntry) -> None:
+        """Take in an outcome that was checked."""
+        self._of.setdefault(entry.of, []).append(entry)
+
+
+def _named(entry: SpendEntry | RepeatEntry) -> tuple[str, str, Kind, int]:
+    kind: Kind = entry.kind if entry.type == "spend" else "train"
+    return entry.run, entry.job, kind, entry.round
+
+
+def _masked_twice(known: OutcomeEntry, entry: OutcomeEntry) -> bool:
+    """Return whether two outcomes of one entry can both be: of different attempts at a sum."""
+    return bool(known.manifest and entry.manifest) and known.manifest != entry.manifest
