@@ -25,7 +25,7 @@ from fedmodel.errors import (
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.job import Job
 from fedmodel.logs import kept, lines_to_stderr
-from fedmodel.report.page import report_page
+from fedmodel.report.page import write_page
 from fedmodel.report.tables import summary_tables
 from fedmodel.report.terminal import Terminal
 from fedmodel.runs import (
@@ -37,7 +37,6 @@ from fedmodel.runs import (
     continued,
     manifest_of,
     run_path,
-    write_atomic,
 )
 from server import app
 from server.ask import ANEW, Ask
@@ -150,7 +149,7 @@ def serve(
         summary = run.summary(coordinator, result, run_time, traffic, resumed=begun is not None)
         folder.write_model(coordinator.named(result.vector))
         folder.write_summary(summary)
-        write_atomic(path / "report.html", report_page(summary, path.name).encode())
+        write_page(folder, summary)
         logger.info("finished: %s", path)
     return summary
 
@@ -250,6 +249,7 @@ def _finished(folder: RunFolder) -> Summary | None:
     """Return what came of a run, and say that it is finished; ``None``: it isn't."""
     summary = folder.summary()
     if summary is not None:
+        write_page(folder, summary, anew=False)  # a kill may have come before it
         logger.info("%s is finished already", folder.path)
     return summary
 

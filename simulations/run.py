@@ -17,7 +17,7 @@ from fedmodel import tasks
 from fedmodel.errors import ConfigError, FedmodelError, QuorumError, RunFolderError
 from fedmodel.ledger.site_state import sites_in
 from fedmodel.logs import kept, silenced
-from fedmodel.report.page import report_page
+from fedmodel.report.page import write_page
 from fedmodel.report.tables import summary_tables
 from fedmodel.report.terminal import Terminal, say
 from fedmodel.runs import (
@@ -28,7 +28,6 @@ from fedmodel.runs import (
     manifest_of,
     run_folder_name,
     run_path,
-    write_atomic,
 )
 from fedmodel.watch import Watch
 from server.display import Display
@@ -143,7 +142,7 @@ def _simulate(
         folder, scenario = _reopen(path, mapping, given)
         if (finished := folder.summary()) is not None:
             _check_same_rows(folder, scenario, console, progress)
-            say(console, f"{path} is finished already")
+            _say_finished(folder, finished, console)
             return finished
     else:
         folder, scenario = None, Scenario.from_mapping(mapping)
@@ -159,7 +158,7 @@ def _simulate(
         check_unchanged(folder, parties.job, parties.rows_sha256)
     with folder.locked(), kept(folder.log):
         if (finished := folder.summary()) is not None:  # by another process, since it was asked
-            say(console, f"{path} is finished already")
+            _say_finished(folder, finished, console)
             return finished
         try:
             played = _play(parties, folder, scenario, console, progress)
@@ -174,6 +173,11 @@ def _simulate(
             raise
     _report(summary, parties, folder, console)
     return summary
+
+
+def _say_finished(folder: RunFolder, summary: Summary, console: Console) -> None:
+    write_page(folder, summary, anew=False)  # a kill may have come before it
+    say(console, f"{folder.path} is finished already")
 
 
 def _say_who_decides(folder: RunFolder, homes: Homes, console: Console) -> None:
@@ -196,8 +200,7 @@ def _report(summary: Summary, parties: Parties, folder: RunFolder, console: Cons
     rows = {name: len(rows) for name, rows in parties.sites.items()}
     for table in summary_tables(summary, rows):
         console.print(table)
-    page = report_page(summary, folder.path.name)
-    write_atomic(folder.path / "report.html", page.encode())
+    write_page(folder, summary)
     _say_more(summary, parties, console)
     say(console, f"run folder: {folder.path}", wrap=False)
 

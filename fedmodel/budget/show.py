@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fedmodel._escape import escaped
 from fedmodel._text import show_epsilon
-from fedmodel.budget.statement import Statement, Sum, WhatIf
+from fedmodel.budget.statement import RunLine, Statement, Sum, WhatIf
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,13 +35,19 @@ def _ledger(shown: Statement) -> "Table":
     for name in ("steps", "ε\nspent", "with\nreserved", "left\nof cap"):
         table.add_column(name, justify="right")
     for line in shown.runs:
-        table.add_row(
-            f"{cell(line.run)}\n{cell(line.job[:8])}", line.state, *_sum(line.sum, str(line.steps))
-        )
+        named = f"{cell(line.run)}\n{cell(line.job[:8])}"
+        table.add_row(named, line.state, *_sum(line.sum, _steps(line)))
     table.add_section()
     for each in shown.totals:
         table.add_row("all runs", "", *_sum(each, ""), style="bold")
     return table
+
+
+def _steps(line: RunLine) -> str:
+    """Return how many steps were trained; an evaluation is one on all rows, and is said apart."""
+    if not line.evaluations:
+        return str(line.steps)
+    return f"{line.steps - line.evaluations}\n+ {line.evaluations} to\nevaluate"
 
 
 def _sum(each: Sum, steps: str) -> list[str]:

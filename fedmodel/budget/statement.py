@@ -43,7 +43,8 @@ class RunLine:
         run: its name.
         job: SHA-256 of the job.
         state: ``open``, ``released`` (given back) or ``aborted``.
-        steps: taken.
+        steps: taken, the evaluation's among them.
+        evaluations: so many of them.
         sum: of the run.
     """
 
@@ -51,6 +52,7 @@ class RunLine:
     job: str
     state: str
     steps: int
+    evaluations: int
     sum: Sum
 
 
@@ -216,6 +218,7 @@ def _line(reservations: Sequence[Reservation], caps: Caps) -> RunLine:
         job=last.entry.job,
         state="open" if end is None else "aborted" if end.type == "abort" else "released",
         steps=sum(c.spend.steps for c in spent),
+        evaluations=sum(c.spend.steps for c in spent if c.spend.kind == "evaluate"),
         sum=_sum(spent, held, unit, float(last.entry.delta), caps.run_epsilon),
     )
 

@@ -7,19 +7,39 @@ from rich.console import Console
 
 from fedmodel._escape import escaped
 from fedmodel.report.tables import summary_tables
-from fedmodel.runs import Summary
+from fedmodel.runs import Manifest, RunFolder, Summary, write_atomic
 
-__all__ = ["report_page"]
+__all__ = ["report_page", "write_page"]
 
 
-def report_page(summary: Summary, name: str) -> str:
-    """Return an HTML page of a run's tables and notes; the same summary gives the same page.
+def write_page(folder: RunFolder, summary: Summary, *, anew: bool = True) -> None:
+    """Write a finished run's page.
+
+    Args:
+        folder: of the run.
+        summary: what came of it.
+        anew: also where there is one.
+
+    Raises:
+        RunFolderError: when it can't be written.
+    """
+    path = folder.path / "report.html"
+    if anew or not path.exists():
+        page = report_page(summary, folder.path.name, folder.manifest)
+        write_atomic(path, page.encode())
+
+
+def report_page(summary: Summary, name: str, manifest: Manifest | None = None) -> str:
+    """Return an HTML page of a run's tables and notes; the same run gives the same page.
 
     Args:
         summary: what came of the run.
         name: of the run, for the heading.
+        manifest: tells when it was begun, and why.
     """
     recorder = Console(record=True, file=io.StringIO(), width=100, emoji=False)
+    for line in _begun(manifest) if manifest is not None else ():
+        recorder.print(escaped(line), markup=False, highlight=False)
     for table in summary_tables(summary):
         recorder.print(table)
     for note in summary.notes:
@@ -27,3 +47,10 @@ def report_page(summary: Summary, name: str) -> str:
     page = recorder.export_html(inline_styles=True)
     heading = f"<h1>{html.escape(escaped(f'fedmodel run {name}'))}</h1>"
     return page.replace("<body>", f"<body>\n{heading}", 1)
+
+
+def _begun(manifest: Manifest) -> list[str]:
+    lines = [f"begun: {manifest.created}, by fedmodel {manifest.fedmodel}"]
+    if purpose := manifest.config.get("purpose"):
+        lines.append(f"purpose: {purpose}")
+    return lines

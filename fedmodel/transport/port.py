@@ -1,8 +1,9 @@
 """A port to listen at: why it can't be had, before gRPC says so in lines of its own."""
 
+import errno
 import socket
 
-from fedmodel.errors import ConfigError
+from fedmodel.errors import ConfigError, UnavailableError
 
 __all__ = ["require_port"]
 
@@ -17,7 +18,9 @@ def require_port(listen: str) -> None:
         listen: host and port; port 0 is any that is free.
 
     Raises:
-        ConfigError: when nothing can be bound there, with the system's reason.
+        UnavailableError: when something else listens there: it may end, as does one that is
+            started anew.
+        ConfigError: when nothing can be bound there otherwise, with the system's reason.
     """
     host, _, port = listen.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -35,7 +38,8 @@ def require_port(listen: str) -> None:
             return
         except OSError as error:
             fault = error
-    raise ConfigError(
+    error_type = UnavailableError if fault and fault.errno == errno.EADDRINUSE else ConfigError
+    raise error_type(
         f"can't listen at {listen}: {(fault and fault.strerror) or 'no such address'}; stop what "
         "listens there already, if something does, or choose another listen=HOST:PORT"
     ) from fault

@@ -57,7 +57,8 @@ class Server:
             listen: host and port; port 0 takes any that is free.
 
         Raises:
-            ConfigError: when that can't be listened at.
+            UnavailableError: when something else listens there.
+            ConfigError: when that can't be listened at otherwise.
         """
         started = asyncio.run_coroutine_threadsafe(self._start(listen), self._hub.loop)
         started.result()

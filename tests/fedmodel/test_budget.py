@@ -103,6 +103,24 @@ def test_what_is_spent_is_told_at_the_delta_of_what_is_reserved_with_it(tmp_path
     assert whole.spent < whole.reserved
 
 
+def test_an_evaluation_is_told_apart_from_the_steps_that_were_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terms = Request.of(make_plan(JOB.privacy, batch_size=64, rounds=2, steps=5, evaluate=True))
+    ledger = SiteState(tmp_path / "state" / "north", "north").ledger()
+    ledger.reserve(terms, run="first", job=JOB.sha256, code="test")
+    for part, round_, steps in zip(terms.parts, (1, 0), (5, 1), strict=True):
+        ledger.spend(
+            replace(part, steps=steps), run="first", job=JOB.sha256, round=round_, clip=1.0
+        )
+    (run,) = told(capsys, f"state={tmp_path / 'state'}")["ledgers"][0]["runs"]
+    assert (run["steps"], run["evaluations"]) == (6, 1)
+    assert cli.main(["budget", f"state={tmp_path / 'state'}"]) == 0
+    words = capsys.readouterr().out.split()
+    assert "6" not in words
+    assert words[words.index("5") :].index("+") < words[words.index("5") :].index("evaluate")
+
+
 def test_the_table(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["budget", f"state={state}", "site=north", "budget.epsilon=9"]) == 0
     out = capsys.readouterr().out

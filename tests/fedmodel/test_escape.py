@@ -170,7 +170,7 @@ def test_a_ledger_from_elsewhere_is_shown_escaped() -> None:
     cost = Sum(
         unit="record", adjacency="replace", delta=1e-5, spent=1, reserved=1, cap=None, left=None
     )
-    run = RunLine(run=EVIL, job=EVIL, state="open", steps=1, sum=cost)
+    run = RunLine(run=EVIL, job=EVIL, state="open", steps=1, evaluations=0, sum=cost)
     shown = Statement(
         site=EVIL, dataset=EVIL, ledger=EVIL, rows=None, added=None, removed=None,
         runs=(run,), totals=(cost,),

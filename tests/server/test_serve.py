@@ -170,7 +170,7 @@ def test_a_run_that_was_stopped_goes_on_by_the_same_command(
     asked = ["privacy=none", "seed=5", f"data.test={deployed.root / 'test.csv'}"]
     one = simulated(deployed, *asked)
     asked[2] = "data.test=test.csv"
-    asked += ["run=served", "resume=true"]
+    asked += ["run=served", "resume=true", "purpose=To <sort> letters"]
     monkeypatch.setattr(deployed, "grid", Cut)
     assert serve(deployed, *asked) == 0
     assert "asked to stop" in capsys.readouterr().err
@@ -194,8 +194,14 @@ def test_a_run_that_was_stopped_goes_on_by_the_same_command(
     assert {n: a.tobytes() for n, a in folder.model().items()} == {
         n: a.tobytes() for n, a in one.model().items()
     }
+    page = folder.path / "report.html"
+    written = page.read_text()
+    assert f"begun: {folder.manifest.created}, by fedmodel" in written
+    assert "purpose: To &lt;sort&gt; letters" in written
+    page.unlink()  # as by a kill just before it is written
     assert serve(deployed, *asked) == 0
     assert "is finished already" in capsys.readouterr().err
+    assert page.read_text() == written
     assert serve(deployed, *asked, "train.rounds=3") == 2
     assert "train.rounds would change it" in capsys.readouterr().err
 
