@@ -131,6 +131,7 @@ def test_the_files_that_a_page_names_exist(page: str) -> None:
         "docs/provision.md",
         "docs/run-folder.md",
         "docs/secure-aggregation.md",
+        "docs/report.md",
         "docs/verify.md",
     ],
 )

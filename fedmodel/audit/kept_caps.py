@@ -8,12 +8,12 @@ from fedmodel.errors import BudgetError, ConfigError, PrivacyError
 from fedmodel.ledger import Book
 from fedmodel.ledger.caps import Caps
 
-__all__ = ["CAPS"]
+__all__ = ["CAPS", "book_at", "caps_of"]
 
 _KEYS = ("epsilon", "delta", "run_epsilon", "unit")
 
 
-def _caps_of(records: Records) -> Caps | str:
+def caps_of(records: Records) -> Caps | str:
     """Return the caps that a simulation's sites had, or why they can't be told."""
     if records.served:
         return "a site's own caps aren't in this folder"
@@ -30,14 +30,14 @@ def _caps_of(records: Records) -> Caps | str:
 
 
 def _kept(records: Records, site: SiteRecords) -> Outcome:
-    caps, ledger = _caps_of(records), site.ledger
+    caps, ledger = caps_of(records), site.ledger
     if isinstance(caps, str):
         return not_tested(caps)
     if ledger is None or not (reservations := ledger.of_run(records.run).reservations):
         return not_tested("the run has reserved nothing here")
     for held in reservations:
         try:
-            _check(caps, _book_at(ledger, held.entry.seq), records.run)
+            _check(caps, book_at(ledger, held.entry.seq), records.run)
         except (BudgetError, PrivacyError) as error:
             return failed(f"as the run reserved: {error}", ledger.at(held.entry))
     return passed(str(caps))
@@ -49,7 +49,7 @@ def _check(caps: Caps, book: Book, run: str) -> None:
     caps.check(spent=spent, held=held, new=(), run=ours)
 
 
-def _book_at(ledger: LedgerReading, seq: int) -> Book:
+def book_at(ledger: LedgerReading, seq: int) -> Book:
     """Return what a ledger added up to once an entry was there."""
     book = Book()
     for entry in ledger.entries[: seq + 1]:

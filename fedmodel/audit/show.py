@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["SCHEMA", "last_line", "plain", "tables"]
+__all__ = ["SCHEMA", "alike", "last_line", "plain", "tables"]
 
 SCHEMA = "fedmodel.findings/1"
 _STYLES = {
@@ -59,18 +59,18 @@ def _details(findings: Findings) -> list["Table"]:
     table.add_column("why", overflow="fold")
     checks = [each for some in findings.checks.values() for each in some]
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_TESTED):
-        for alike in _alike(each for each in checks if each.verdict == verdict):
-            first, where = alike[0], [each.entry for each in alike if each.entry]
+        for some in alike(each for each in checks if each.verdict == verdict):
+            first, where = some[0], [each.entry for each in some if each.entry]
             why = first.reason + (f" ({_listed(where)})" if where else "")
             table.add_row(
                 f"[{_STYLES[verdict]}]{verdict}[/]",
                 first.name,
-                *(escape(escaped(text)) for text in (_listed([e.party for e in alike]), why)),
+                *(escape(escaped(text)) for text in (_listed([e.party for e in some]), why)),
             )
     return [table] if table.row_count else []
 
 
-def _alike(checks: Iterable[Check]) -> list[list[Check]]:
+def alike(checks: Iterable[Check]) -> list[list[Check]]:
     """Return checks of several parties that have found the same together."""
     found: dict[tuple[str, str], list[Check]] = {}
     for each in checks:

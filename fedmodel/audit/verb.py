@@ -9,6 +9,7 @@ from typing import Any, Literal
 from fedmodel import _files, config
 from fedmodel.audit.evidence import FolderEvidence
 from fedmodel.audit.record_files import read_records
+from fedmodel.audit.records import Records
 from fedmodel.audit.show import last_line, plain, tables
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.audit.verify import verify
@@ -16,23 +17,32 @@ from fedmodel.errors import ConfigError, EvidenceError
 from fedmodel.identity.roster import LARGEST
 from fedmodel.runs.folder import run_path
 
-__all__ = ["main"]
+__all__ = ["Source", "main", "records_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """What is asked.
+class Source:
+    """Where a run's records are, and what they are held against.
 
     Args:
         run: a run's name, or its folder.
         roster: the auditor's own copy of the roster.
         consortium: fingerprint of the consortium's key, as the auditor knows it.
-        format: ``table`` or ``json``.
     """
 
     run: str | None = None
     roster: str | None = None
     consortium: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask(Source):
+    """What is asked.
+
+    Args:
+        format: ``table`` or ``json``.
+    """
+
     format: Literal["table", "json"] = "table"
 
 
@@ -57,11 +67,7 @@ def main(
         EvidenceError: for what can't be verified: no run, or not of a version that is known.
     """
     ask = config.build(Ask, mappings[0])
-    if ask.run is None:
-        raise ConfigError("verify needs run=<a run's name, or its folder>")
-    roster = None if ask.roster is None else _roster(Path(ask.roster).expanduser())
-    found = read_records(FolderEvidence(run_path(ask.run)), roster, ask.consortium)
-    findings = verify(found)
+    findings = verify(records_of(ask, "verify"))
     if ask.format == "json":
         print(json.dumps(plain(findings), indent=2))
     else:
@@ -72,6 +78,23 @@ def main(
             console.print(table)
         console.print(last_line(findings), markup=False, highlight=False)
     return 1 if findings.count(Verdict.FAIL) else 0
+
+
+def records_of(source: Source, verb: str) -> Records:
+    """Return a run's records.
+
+    Args:
+        source: where they are.
+        verb: that asks for them, for messages.
+
+    Raises:
+        ConfigError: when it isn't said where.
+        EvidenceError: for what can't be verified: no run, or not of a version that is known.
+    """
+    if source.run is None:
+        raise ConfigError(f"{verb} needs run=<a run's name, or its folder>")
+    roster = None if source.roster is None else _roster(Path(source.roster).expanduser())
+    return read_records(FolderEvidence(run_path(source.run)), roster, source.consortium)
 
 
 def _roster(path: Path) -> bytes:

@@ -26,6 +26,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "fedmodel.audit.verb:main",
         "hold a run's records against one another and its promise, offline",
     ),
+    "report": (
+        "fedmodel.audit.board.verb:main",
+        "write what a run's records say, for those who decide on its model",
+    ),
     "provision": (
         "fedmodel.provision:main",
         "keys, certificates and the signed roster of a consortium",
@@ -55,6 +59,7 @@ SENTENCES: dict[str, frozenset[str]] = {
     "export": frozenset(["card.data", "card.license", "card.authors"]),
     "budget": frozenset(),
     "verify": frozenset(),
+    "report": frozenset(["recipients", "contact"]),
     "provision": frozenset(["name", "why", "revoke"]),
     "site": frozenset(["job", "why", "name"]),
 }
@@ -95,6 +100,7 @@ TEXTS: dict[str, frozenset[str]] = {
     "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
     "verify": frozenset(["run", "roster", "consortium"]),
+    "report": frozenset(["run", "roster", "consortium", "to", "until"]) | SENTENCES["report"],
     "provision": frozenset(
         [
             *("home", "tls", "passphrase", "roster", "certificate", "request", "confirm"),
@@ -130,6 +136,7 @@ LISTS: dict[str, frozenset[str]] = {
     "export": frozenset(),
     "budget": frozenset(),
     "verify": frozenset(),
+    "report": frozenset(),
     "provision": frozenset(),
     "site": frozenset(),
 }

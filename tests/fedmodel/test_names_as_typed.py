@@ -16,6 +16,7 @@ from clients.desk.verb import Ask as SiteAsk
 from clients.join import Ask as JoinAsk
 from clients.limits import Limits
 from fedmodel import budget, cli, config, export, provision
+from fedmodel.audit.board.verb import Ask as ReportAsk
 from fedmodel.audit.verb import Ask as VerifyAsk
 from fedmodel.budget.verb import Ask as BudgetAsk
 from fedmodel.data import Source
@@ -44,6 +45,7 @@ READ: dict[str, list[tuple[str, Any]]] = {
     "join": [("", JoinAsk)],
     "site": [("", SiteAsk)],
     "verify": [("", VerifyAsk)],
+    "report": [("", ReportAsk)],
 }
 LISTS = {
     *("train.frozen", "train.lora.target_modules", "model.labels", "federation.exclude"),
