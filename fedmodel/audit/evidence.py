@@ -20,7 +20,17 @@ from fedmodel.errors import EvidenceError
 __all__ = ["KINDS", "Evidence", "FolderEvidence", "Kind", "Part"]
 
 Kind: TypeAlias = Literal[
-    "manifest", "metrics", "summary", "heads", "ledger", "own-head", "state", "roster", "model"
+    "manifest",
+    "metrics",
+    "summary",
+    "heads",
+    "ledger",
+    "own-head",
+    "coordinator",
+    "coordinator-head",
+    "state",
+    "roster",
+    "model",
 ]
 
 _MB = 1 << 20
@@ -53,6 +63,8 @@ KINDS: dict[Kind, Part] = {
     "heads": _part(r"heads\.json", 64 * _MB),
     "ledger": _part(r"ledger/(?P<site>[^/]+)\.jsonl", 512 * _MB),
     "own-head": _part(r"sites/(?P<site>[^/]+)/heads/[^/]+\.json", _MB),
+    "coordinator": _part(r"coordinator\.jsonl", 512 * _MB),
+    "coordinator-head": _part(r"coordinator-head\.json", _MB),
     "state": _part(r"checkpoints/round-(?P<round>[0-9]{4,9})/state\.json", 16 * _MB),
     "roster": _part(
         r"rosters/(?P<sha256>[0-9a-f]{64})\.json|roster\.json|coordinator/consortium/register\.json",
@@ -82,6 +94,13 @@ class Evidence(Protocol):
 
     def sha256(self, kind: Kind, name: str) -> str:
         """Return the SHA-256 (hex) of a part, without holding it whole.
+
+        Raises:
+            EvidenceError: likewise.
+        """
+
+    def chunks(self, kind: Kind, name: str) -> Iterator[bytes]:
+        """Yield a part's bytes, piece by piece.
 
         Raises:
             EvidenceError: likewise.
@@ -138,7 +157,7 @@ class FolderEvidence:
         Raises:
             EvidenceError: when it isn't there, isn't a plain file, can't be read, or is too large.
         """
-        return b"".join(self._chunks(kind, name))
+        return b"".join(self.chunks(kind, name))
 
     def sha256(self, kind: Kind, name: str) -> str:
         """Return the SHA-256 (hex) of a part, without holding it whole.
@@ -147,11 +166,16 @@ class FolderEvidence:
             EvidenceError: likewise.
         """
         digest = hashlib.sha256()
-        for chunk in self._chunks(kind, name):
+        for chunk in self.chunks(kind, name):
             digest.update(chunk)
         return digest.hexdigest()
 
-    def _chunks(self, kind: Kind, name: str) -> Iterator[bytes]:
+    def chunks(self, kind: Kind, name: str) -> Iterator[bytes]:
+        """Yield a part's bytes, piece by piece.
+
+        Raises:
+            EvidenceError: likewise.
+        """
         largest = KINDS[kind].largest
         if not KINDS[kind].pattern.fullmatch(name) or {".", ".."} & {*name.split("/")}:
             raise EvidenceError(f"{name!r:.200} is no part of a run's evidence")

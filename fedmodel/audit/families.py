@@ -1,5 +1,9 @@
 """Families of checks, in the order in which they are made."""
 
+from dataclasses import replace
+
+from fedmodel.audit import coordinators
+from fedmodel.audit.asked import ASKED
 from fedmodel.audit.chains import CHAINS
 from fedmodel.audit.claims import EPSILON
 from fedmodel.audit.completeness import COMPLETENESS
@@ -12,18 +16,23 @@ from fedmodel.audit.rosters import ROSTERS
 from fedmodel.audit.signatures import SIGNATURES
 from fedmodel.audit.sums import SUMS
 from fedmodel.audit.tree_heads import TREE_HEADS
-from fedmodel.audit.verdicts import Family
+from fedmodel.audit.verdicts import Family, Rule
 
 __all__ = ["FAMILIES", "table"]
 
+
+def _with(family: Family, rules: tuple[Rule, ...]) -> Family:
+    return replace(family, rules=(*family.rules, *rules))
+
+
 FAMILIES: tuple[Family, ...] = (
-    FORMS,
-    CHAINS,
-    SIGNATURES,
-    ROSTERS,
-    TREE_HEADS,
-    COMPLETENESS,
-    JOB,
+    _with(FORMS, coordinators.FORM),
+    _with(CHAINS, coordinators.CHAIN),
+    _with(SIGNATURES, coordinators.SIGNATURE),
+    _with(ROSTERS, coordinators.ROSTER),
+    _with(TREE_HEADS, coordinators.HEAD),
+    _with(COMPLETENESS, ASKED),
+    _with(JOB, coordinators.JOB),
     PLAN,
     EPSILON,
     CAPS,
@@ -37,6 +46,8 @@ def table() -> str:
     lines = ["| family | check | of | it passes where |", "|---|---|---|---|"]
     for family in FAMILIES:
         for rule in family.rules:
-            of = [*(["the run"] if rule.run else []), *(["each site"] if rule.site else [])]
+            of = ["the run"] if rule.run else []
+            of += ["the coordinator"] if rule.coordinator else []
+            of += ["each site"] if rule.site else []
             lines.append(f"| {family.name} | `{rule.name}` | {', '.join(of)} | {rule.says} |")
     return "\n".join(lines) + "\n"

@@ -14,9 +14,10 @@ from fedmodel.audit.verdicts import (
     passed,
 )
 
-__all__ = ["FORMS", "PRESENT"]
+__all__ = ["FORMS", "NO_COORDINATOR", "PRESENT"]
 
 PRESENT = "ledger-present"
+NO_COORDINATOR = "the coordinator's own ledger isn't here"
 
 
 def _form(found: Found[Any], absent: Outcome) -> Outcome:

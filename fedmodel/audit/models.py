@@ -1,19 +1,19 @@
 """Model: whether its files are those that the records name."""
 
+from fedmodel.audit import parameters
 from fedmodel.audit.evidence import KINDS
+from fedmodel.audit.parameters import MODEL as FILE
 from fedmodel.audit.records import Records
 from fedmodel.audit.verdicts import PASSED, Family, Outcome, Rule, failed, not_tested
 
 __all__ = ["MODEL"]
 
-_MODEL = "model/trained.safetensors"
-
 
 def _checkpoint(records: Records) -> Outcome:
     evidence, summary = records.evidence, records.summary.value
     names = evidence.names("model")
-    rounds = {name: KINDS["model"].pattern.fullmatch(name) for name in names if name != _MODEL}
-    if _MODEL not in names:
+    rounds = {name: KINDS["model"].pattern.fullmatch(name) for name in names if name != FILE}
+    if FILE not in names:
         if summary is not None:
             return failed("the run has a summary, and no model", "summary.json")
         return not_tested("there is no model: the run hasn't come to its end")
@@ -23,13 +23,9 @@ def _checkpoint(records: Records) -> Outcome:
     match = rounds[last]
     if match is None or int(match["round"]) != summary.rounds:
         return not_tested("the checkpoint of the last round isn't here", last)
-    if evidence.sha256("model", last) != evidence.sha256("model", _MODEL):
-        return failed(f"it isn't what {last} has, which the last round came to", _MODEL)
+    if evidence.sha256("model", last) != evidence.sha256("model", FILE):
+        return failed(f"it isn't what {last} has, which the last round came to", FILE)
     return PASSED
-
-
-def _named(_: Records) -> Outcome:
-    return not_tested("nothing that is looked at here names its digest, signed")
 
 
 MODEL = Family(
@@ -42,9 +38,18 @@ MODEL = Family(
             run=_checkpoint,
         ),
         Rule(
+            name="model-rounds",
+            says="The parameters that each round starts from are those that the one before came "
+            "to, by their SHA-256 in the coordinator's ledger; without a mean they stay the same.",
+            coordinator=parameters.digests,
+        ),
+        Rule(
             name="model-named",
-            says="The model's digest is the one that a signed record names. Not made yet.",
-            run=_named,
+            says="The parameters in the model's file, and in each checkpoint, are those that the "
+            "coordinator's ledger names after that round.",
+            run=parameters.named,
+            both=True,
         ),
     ),
+    needs=("schema", "chain", "signatures", "roster", "tree heads", "completeness", "job"),
 )

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from fedmodel.accounting.spends import Spend, merge
 from fedmodel.errors import EvidenceError, FedmodelError
 from fedmodel.ledger import Book, Entry, OpenEntry, RepeatEntry, Reservation, SpendEntry, merkle
-from fedmodel.ledger.line import FIRST
+from fedmodel.ledger.line import FIRST, Line
 from fedmodel.ledger.lines import of_a_newer_version
 from fedmodel.ledger.repeated import Decoder
 
-__all__ = ["Fault", "LedgerReading", "RunEntries", "read_ledger"]
+__all__ = ["Fault", "LedgerReading", "RunEntries", "read_ledger", "unlinked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _take(found: LedgerReading, line: bytes, decoder: Decoder) -> bool:
         found.form = Fault(number, str(error))
         return False
     if entry.seq != number - 1 or entry.prev != found.last:
-        found.link = Fault(number, _unlinked(entry, number - 1, found.last))
+        found.link = Fault(number, unlinked(entry, number - 1, found.last))
         return False
     try:
         found.book.check(entry)
@@ -173,7 +173,14 @@ def _take(found: LedgerReading, line: bytes, decoder: Decoder) -> bool:
     return True
 
 
-def _unlinked(entry: Entry, number: int, last: str) -> str:
+def unlinked(entry: Line, number: int, last: str) -> str:
+    """Return how a line doesn't follow those before it.
+
+    Args:
+        entry: of the line.
+        number: of lines before it.
+        last: SHA-256 (hex) of the one before it.
+    """
     if entry.seq != number:
         return f"it says that it is entry {entry.seq}, and stands where entry {number} belongs"
     return (

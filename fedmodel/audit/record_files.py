@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fedmodel import config
+from fedmodel.audit.coordinator_reading import CoordinatorReading, read_coordinator
 from fedmodel.audit.evidence import KINDS, Evidence
 from fedmodel.audit.reading import LedgerReading, read_ledger
 from fedmodel.audit.records import Found, Head, Records, SiteRecords
-from fedmodel.errors import EvidenceError, FedmodelError
+from fedmodel.errors import ConfigError, EvidenceError, FedmodelError
 from fedmodel.identity.roster import Roster
 from fedmodel.identity.signed_roster import SignedRoster, read_roster
 from fedmodel.job import Job
@@ -69,6 +70,9 @@ def read_records(
         heads=_heads(evidence),
         roster=_roster(evidence, roster),
         sites=_sites(evidence, _named(manifest.value, summary.value)),
+        rosters=_rosters(evidence, roster),
+        coordinator=_coordinator(evidence),
+        own=_coordinator_head(evidence),
         consortium=consortium,
     )
 
@@ -171,6 +175,32 @@ def _roster(evidence: Evidence, own: bytes | None) -> Found[Roster]:
     return max(found, key=_version, default=Found())
 
 
+def _rosters(evidence: Evidence, own: bytes | None) -> dict[str, Roster]:
+    """Return every roster that can be read, by its SHA-256."""
+    texts = {name: evidence.read("roster", name) for name in evidence.names("roster")}
+    if own is not None:
+        texts["the auditor's roster"] = own
+    found = [_read_roster(text, name).value for name, text in texts.items()]
+    return {roster.sha256: roster for roster in found if roster is not None}
+
+
+def _coordinator(evidence: Evidence) -> CoordinatorReading | None:
+    name = "coordinator.jsonl"
+    if name not in evidence.names("coordinator"):
+        return None
+    return read_coordinator(name, evidence.read("coordinator", name))
+
+
+def _coordinator_head(evidence: Evidence) -> Found[Head]:
+    name = "coordinator-head.json"
+    if name not in evidence.names("coordinator-head"):
+        return Found()
+    try:
+        return Found(Head(_head(evidence.read("coordinator-head", name), name), name), name=name)
+    except FedmodelError as error:
+        return Found(wrong=str(error), name=name)
+
+
 def _read_roster(text: bytes, name: str) -> Found[Roster]:
     try:
         roster = read_roster(_roster_in(text))
@@ -217,15 +247,27 @@ def _site(
 ) -> SiteRecords:
     heads: list[Head] = []
     for part in own:
-        text = evidence.read("own-head", part)
         try:
-            head = config.build(TreeHead, json.loads(text), "head")
-            if head.to_json() + b"\n" != text:
-                return SiteRecords(name, ledger, (), f"{part} isn't as fedmodel writes it")
-        except (FedmodelError, ValueError, RecursionError) as error:
-            return SiteRecords(name, ledger, (), f"{part}: {error!s:.300}")
-        heads.append(Head(head, part))
+            heads.append(Head(_head(evidence.read("own-head", part), part), part))
+        except ConfigError as error:
+            return SiteRecords(name, ledger, (), str(error))
     return SiteRecords(name, ledger, tuple(heads))
+
+
+def _head(text: bytes, name: str) -> TreeHead:
+    """Return the tree head that a part is.
+
+    Raises:
+        ConfigError: when it isn't one, in its canonical form.
+    """
+    try:
+        head = config.build(TreeHead, json.loads(text), "head")
+        same = head.to_json() + b"\n" == text
+    except (FedmodelError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{name}: {error!s:.300}") from error
+    if not same:
+        raise ConfigError(f"{name} isn't as fedmodel writes it")
+    return head
 
 
 def _site_of(kind: Any, name: str) -> str:

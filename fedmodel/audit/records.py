@@ -1,15 +1,17 @@
 """Records of a run: what its evidence says; what of it can't be read says why."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from fedmodel._text import listed
+from fedmodel.audit.coordinator_reading import CoordinatorReading
 from fedmodel.audit.evidence import Evidence
 from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.rounds import Account, Round
+from fedmodel.audit.story import Gave, Story
 from fedmodel.identity.roster import Roster
 from fedmodel.job import Job
 from fedmodel.ledger.tree_head import TreeHead
@@ -90,6 +92,9 @@ class Records:
         heads: the tree heads that the coordinator has kept.
         roster: by which the parties' keys are known.
         sites: by name.
+        rosters: SHA-256 → each roster in the evidence that can be read.
+        coordinator: its own ledger, as far as it can be followed; ``None`` where it isn't here.
+        own: the tree head that the coordinator has kept of that.
         consortium: fingerprint of the consortium's key, as the auditor knows it.
     """
 
@@ -101,6 +106,9 @@ class Records:
     heads: Found[tuple[Head, ...]]
     roster: Found[Roster]
     sites: Mapping[str, SiteRecords]
+    rosters: Mapping[str, Roster] = field(default_factory=dict)
+    coordinator: CoordinatorReading | None = None
+    own: Found[Head] = field(default_factory=lambda: Found[Head]())
     consortium: str | None = None
 
     @property
@@ -185,6 +193,43 @@ class Records:
         """How many ledgers here have a spend of counts of test rows."""
         found = (ledger.of_run(self.run) for _, ledger in self.with_ledgers())
         return sum(each.evaluations > 0 for each in found)
+
+    @cached_property
+    def story(self) -> Story:
+        """What the coordinator's ledger tells, in order."""
+        return Story.of(() if self.coordinator is None else self.coordinator.entries)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Site → its number in the coordinator's ledger, by its last start."""
+        starts = [] if self.coordinator is None else self.coordinator.starts
+        members = starts[-1].members if starts else {}
+        return {name: int(number) for number, name in members.items() if number.isdecimal()}
+
+    @cached_property
+    def asked(self) -> dict[int, Counter[tuple[str, int]]]:
+        """Number of a site → how often it was asked: to train in each round, to evaluate (0).
+
+        Where updates are summed, each attempt that it was invited to counts.
+        """
+        job = self.job.value
+        summed = job is not None and job.secagg.on
+        found: dict[int, Counter[tuple[str, int]]] = defaultdict(Counter)
+        for asking in self.story.askings:
+            entry = asking.entry
+            key = (entry.kind, entry.round if entry.kind == "train" else 0)
+            times = len(asking.attempts) if summed and entry.kind == "train" else 1
+            for member in entry.members:
+                found[member][key] += times
+        return found
+
+    @cached_property
+    def given(self) -> dict[int, list[Gave]]:
+        """Number of a site → what it has given, by the coordinator's ledger, in order."""
+        found: dict[int, list[Gave]] = defaultdict(list)
+        for each in self.story.given:
+            found[each.given.member].append(each)
+        return found
 
     @cached_property
     def keys(self) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Secure sums: what a run folder tells of them."""
 
+from fedmodel.audit import transcripts
 from fedmodel.audit.records import Records
 from fedmodel.audit.verdicts import PASSED, Family, Outcome, Rule, failed, not_tested, passed
 
@@ -43,25 +44,6 @@ def _floors(records: Records) -> Outcome:
     return passed(f"{sums.survivors} sites at least in every sum")
 
 
-def _untold(what: str) -> Outcome:
-    return not_tested(f"{what} aren't among what is looked at yet")
-
-
-def _manifests(records: Records) -> Outcome:
-    return _unless_none(records, "the manifests of its sums")
-
-
-def _consents(records: Records) -> Outcome:
-    return _unless_none(records, "the sites' consents to its sums")
-
-
-def _unless_none(records: Records, what: str) -> Outcome:
-    job = records.job.value
-    if job is None or job.secagg.sums is None:
-        return not_tested(_NONE if job else "there is no job that can be read")
-    return _untold(what)
-
-
 SUMS = Family(
     name="secure sums",
     rules=(
@@ -72,19 +54,34 @@ SUMS = Family(
         ),
         Rule(
             name="sums-floors",
-            says="No sum that the coordinator counts is over fewer sites than the job wants.",
+            says="No sum that the coordinator counts, or has unmasked, is over fewer sites than "
+            "the job wants.",
             run=_floors,
+            coordinator=transcripts.floors,
         ),
         Rule(
             name="sums-manifests",
-            says="Each sum's manifest is the job's, and signed. Not made yet.",
-            run=_manifests,
+            says="Each attempt's manifest is the job's, of its round, its joining and its roster, "
+            "has the SHA-256 that names it, and is signed by the coordinator.",
+            coordinator=transcripts.manifests,
         ),
         Rule(
             name="sums-consents",
-            says="Each sum was consented to by enough sites, over one set, once. Not made yet.",
-            run=_consents,
+            says="Each sum that was unmasked is over sites that had taken part in its attempt, and "
+            "enough of them have signed for that very set.",
+            coordinator=transcripts.consents,
+        ),
+        Rule(
+            name="sums-once",
+            says="No round was unmasked twice.",
+            coordinator=transcripts.once,
+        ),
+        Rule(
+            name="sums-counted",
+            says="Whose updates a round counts is who was in its sum.",
+            coordinator=transcripts.counted,
         ),
     ),
+    needs=("schema", "chain", "signatures", "roster", "tree heads", "completeness", "job"),
     run_needs=("job",),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from fedmodel.audit.coordinator_reading import CoordinatorReading
 from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.records import Head, Records, SiteRecords
 from fedmodel.audit.verdicts import (
@@ -15,7 +16,7 @@ from fedmodel.audit.verdicts import (
     passed,
 )
 
-__all__ = ["TREE_HEADS"]
+__all__ = ["TREE_HEADS", "contradiction"]
 
 
 def _of(heads: Iterable[Head], ledger: LedgerReading) -> list[Head]:
@@ -23,8 +24,16 @@ def _of(heads: Iterable[Head], ledger: LedgerReading) -> list[Head]:
     return [each for each in heads if opened is not None and each.head.ledger == opened.ledger]
 
 
-def _contradiction(ledger: LedgerReading, heads: Iterable[Head], seen_by: str) -> Outcome | None:
-    """Return how a ledger contradicts a head that was signed for it."""
+def contradiction(
+    ledger: LedgerReading | CoordinatorReading, heads: Iterable[Head], seen_by: str
+) -> Outcome | None:
+    """Return how a ledger contradicts a head that was signed for it.
+
+    Args:
+        ledger: as it was read.
+        heads: of it.
+        seen_by: who has them, for the message.
+    """
     count = len(ledger.entries)
     for each in heads:
         head = each.head
@@ -63,7 +72,7 @@ def _one(records: Records) -> Outcome:
 def _own(_: Records, site: SiteRecords) -> Outcome:
     if site.ledger is None or not (heads := _of(site.own, site.ledger)):
         return not_tested("the site's own tree heads aren't here")
-    return _contradiction(site.ledger, heads, "the site has kept") or PASSED
+    return contradiction(site.ledger, heads, "the site has kept") or PASSED
 
 
 def _at_coordinator(records: Records, site: SiteRecords) -> Outcome:
@@ -83,10 +92,10 @@ def _at_coordinator(records: Records, site: SiteRecords) -> Outcome:
         return not_tested("the coordinator has no tree head of it, and the run spent nothing here")
     if (why := records.outdated(ledger)) is not None:
         heads = [each for each in heads if each.head.size <= len(ledger.entries)]
-        return _contradiction(ledger, heads, "the coordinator has kept") or inconclusive(why)
+        return contradiction(ledger, heads, "the coordinator has kept") or inconclusive(why)
     newest = max(each.head.size for each in heads)
     seen = passed(f"the coordinator has seen {newest} of its {len(ledger.entries)} entries")
-    return _contradiction(ledger, heads, "the coordinator has kept") or seen
+    return contradiction(ledger, heads, "the coordinator has kept") or seen
 
 
 def _all_here(records: Records) -> Outcome:

@@ -6,9 +6,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from fedmodel.audit.coordinator_reading import CoordinatorReading
     from fedmodel.audit.records import Records, SiteRecords
 
 __all__ = [
+    "COORDINATOR",
     "PASSED",
     "RUN",
     "Check",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 RUN = "run"  # the party of what isn't about one site
+COORDINATOR = "coordinator"  # the party of what its own ledger says
 
 
 class Verdict(StrEnum):
@@ -56,7 +59,7 @@ class Check:
 
     Args:
         name: of the check: a stable word.
-        party: ``run``, or ``site NAME``.
+        party: ``run``, ``coordinator``, or ``site NAME``.
         verdict: what was found.
         reason: why; empty where nothing is to be said.
         entry: which file, and which line of it.
@@ -110,22 +113,26 @@ FamilyName: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A check that can be made of a run, of each of its sites, or of both.
+    """A check that can be made of a run, of its coordinator's own ledger, of each of its sites.
 
     Args:
         name: stable, kebab-case.
         says: what is true where it passes, as a sentence.
         run: makes it for the run as a whole.
+        coordinator: makes it for a coordinator whose own ledger is here.
         site: makes it for a site that has a ledger.
-        ledgers: whether ``run`` reads the sites' ledgers: where an earlier check of one of them
-            has failed, it isn't made.
+        ledgers: whether ``run`` or ``coordinator`` reads the sites' ledgers: where an earlier check
+            of one of them has failed, it isn't made.
+        both: whether ``run`` or ``site`` reads the coordinator's ledger as well: likewise.
     """
 
     name: str
     says: str
     run: "Callable[[Records], Outcome] | None" = None
+    coordinator: "Callable[[Records, CoordinatorReading], Outcome] | None" = None
     site: "Callable[[Records, SiteRecords], Outcome] | None" = None
     ledgers: bool = False
+    both: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +145,8 @@ class Family:
     Args:
         name: of the family.
         rules: in order.
-        needs: families in which nothing may have failed for a site, for its rules to be made.
+        needs: families in which nothing may have failed for a site, or for the coordinator, for
+            its rules to be made.
         run_needs: families in which nothing may have failed for the run as a whole.
         stops: whether a failure stops the rules after it in the family, for that party.
     """

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fedmodel.audit.families import FAMILIES
-from fedmodel.audit.forms import PRESENT
+from fedmodel.audit.forms import NO_COORDINATOR, PRESENT
 from fedmodel.audit.records import Records
 from fedmodel.audit.verdicts import (
+    COORDINATOR,
     RUN,
     Check,
     Family,
@@ -62,25 +63,61 @@ class _Going:
         for rule in family.rules:
             if rule.run is not None:
                 yield self._noted(family, rule, RUN, self._of_run(family, rule))
+            if rule.coordinator is not None:
+                yield self._noted(family, rule, COORDINATOR, self._of_coordinator(family, rule))
             if rule.site is not None:
                 yield from self._of_sites(family, rule)
 
     def _of_run(self, family: Family, rule: Rule) -> Outcome:
+        if rule.both and self._records.coordinator is None:
+            return not_tested(NO_COORDINATOR)
+        if (why := self._lacking(rule)) is not None:
+            return not_tested(why)
         needed = [(name, RUN) for name in family.run_needs]
-        if rule.ledgers and self._records.without_ledgers is None:
-            if self._records.lacking is not None:
-                return not_tested(self._records.lacking)
-            parties = [site.party for site in self._records.sites.values()]
-            needed += [(name, party) for name in (*family.needs, family.name) for party in parties]
+        needed += [*self._of_ledgers(family, rule), *self._of_both(family, rule)]
         if (why := self._blocked([*needed, *self._siblings(family, RUN)])) is not None:
             return not_tested(why)
         return rule.run(self._records) if rule.run is not None else not_tested("")
+
+    def _of_coordinator(self, family: Family, rule: Rule) -> Outcome:
+        ledger = self._records.coordinator
+        if ledger is None:
+            return not_tested(NO_COORDINATOR)
+        if (why := self._lacking(rule)) is not None:
+            return not_tested(why)
+        needed = [(name, COORDINATOR) for name in family.needs]
+        needed += [(name, RUN) for name in family.run_needs]
+        needed += [*self._of_ledgers(family, rule), *self._siblings(family, COORDINATOR)]
+        if (why := self._blocked(needed)) is not None:
+            return not_tested(why)
+        return (
+            not_tested("") if rule.coordinator is None else rule.coordinator(self._records, ledger)
+        )
+
+    def _lacking(self, rule: Rule) -> str | None:
+        """Return which ledgers a rule would read that weren't handed in."""
+        if not rule.ledgers or self._records.without_ledgers is not None:
+            return None
+        return self._records.lacking
+
+    def _of_ledgers(self, family: Family, rule: Rule) -> list[tuple[FamilyName, str]]:
+        if not rule.ledgers or self._records.without_ledgers is not None:
+            return []
+        parties = [site.party for site in self._records.sites.values()]
+        return [(name, party) for name in (*family.needs, family.name) for party in parties]
+
+    def _of_both(self, family: Family, rule: Rule) -> list[tuple[FamilyName, str]]:
+        names = (*family.needs, family.name) if rule.both else ()
+        return [(name, COORDINATOR) for name in names]
 
     def _of_sites(self, family: Family, rule: Rule) -> Iterator[Check]:
         records, make = self._records, rule.site
         if make is None:
             return
-        if (why := records.without_ledgers) is not None:
+        why = records.without_ledgers
+        if why is None and rule.both and records.coordinator is None:
+            why = NO_COORDINATOR
+        if why is not None:
             yield Check(rule.name, RUN, Verdict.NOT_TESTED, why)
             return
         for site in records.sites.values():
@@ -88,7 +125,8 @@ class _Going:
                 continue  # that check says why there is none
             needed = [(name, site.party) for name in family.needs]
             needed += [(name, RUN) for name in family.run_needs]
-            why = self._blocked([*needed, *self._siblings(family, site.party)])
+            needed += [*self._of_both(family, rule), *self._siblings(family, site.party)]
+            why = self._blocked(needed)
             outcome = make(records, site) if why is None else not_tested(why)
             yield self._noted(family, rule, site.party, outcome)
 

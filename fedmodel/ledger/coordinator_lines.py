@@ -1,5 +1,6 @@
 """Lines of a coordinator's ledger, and what they add up to: canonical JSON (RFC 8785), one each."""
 
+import json
 from typing import Any, get_args
 
 from fedmodel import config
@@ -8,7 +9,7 @@ from fedmodel.ledger import coordinator_entries as entries
 from fedmodel.ledger.coordinator_entries import SCHEMA, CoordinatorEntry, RunEntry, Schema
 from fedmodel.ledger.form import Form
 
-__all__ = ["FORM", "CoordinatorBook", "decode", "encode"]
+__all__ = ["FORM", "CoordinatorBook", "decode", "encode", "of_a_newer_version"]
 
 _LONGEST = 1 << 22  # bytes; a manifest of 10,000 sites has some 700 kB
 _SCHEMAS: tuple[Schema, ...] = get_args(Schema)  # from the oldest
@@ -88,6 +89,18 @@ def decode(line: bytes) -> CoordinatorEntry:
     if encode(made) != line:
         raise ConfigError("it isn't in canonical JSON (RFC 8785)")
     return made
+
+
+def of_a_newer_version(line: bytes) -> bool:
+    """Return whether a line names a schema that is yet to come here."""
+    try:
+        mapping = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    schema = str(mapping.get("schema")) if isinstance(mapping, dict) else ""
+    name, _, number = schema.rpartition("/")
+    known = int(SCHEMA.rpartition("/")[2])
+    return name == "fedmodel.coordinator" and number.isdecimal() and int(number[:9]) > known
 
 
 def _built(mapping: Any) -> CoordinatorEntry:

@@ -5,6 +5,7 @@ changed in memory, and what they then find stands in the report's annex.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedmodel.audit.evidence import Evidence, Kind
@@ -36,6 +37,9 @@ class _Planted:
 
     def sha256(self, kind: Kind, name: str) -> str:
         return self.evidence.sha256(kind, name)
+
+    def chunks(self, kind: Kind, name: str) -> Iterator[bytes]:
+        return self.evidence.chunks(kind, name)
 
 
 def planted(records: Records) -> Check | None:

@@ -9,7 +9,7 @@ from fedmodel.audit.evidence import FolderEvidence
 from fedmodel.audit.record_files import read_records
 from fedmodel.audit.verdicts import Check, Verdict
 from fedmodel.audit.verify import Findings, verify
-from tests.fedmodel.audit.forged import Forged
+from tests.fedmodel.audit.forged import GOLDEN, Forged
 
 Forge = Callable[..., Forged]
 
@@ -38,7 +38,7 @@ def failures(path: Path) -> dict[str, list[Check]]:
 def forge(tmp_path: Path) -> Forge:
     """Make run folders whose keys the test has."""
 
-    def make(kind: str = "record", name: str = "run") -> Forged:
-        return Forged(kind, tmp_path / "runs" / name)
+    def make(kind: str = "record", name: str = "run", golden: Path = GOLDEN) -> Forged:
+        return Forged(kind, tmp_path / "runs" / name, golden)
 
     return make

@@ -19,18 +19,16 @@ from fedmodel.ledger import merkle
 from fedmodel.ledger.kept_heads import heads_text
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.runs.files import to_json
+from tests.fedmodel.audit.forged_coordinator import ForgedCoordinator, key_of
 
-__all__ = ["GOLDEN", "Forged", "key_of"]
+__all__ = ["GOLDEN", "OLD", "Forged", "key_of"]
 
-GOLDEN = Path(__file__).parents[2] / "vectors" / "verify_v1"
+VECTORS = Path(__file__).parents[2] / "vectors"
+GOLDEN = VECTORS / "verify_v2"
+OLD = VECTORS / "verify_v1"  # from before coordinators kept a ledger of their own
 
 Entries = list[dict[str, Any]]
 Change = Callable[[dict[str, Any]], None]
-
-
-def key_of(party: str) -> SigningKey:
-    """Return a party's key: the same whenever it is asked for."""
-    return SigningKey(hashlib.sha256(party.encode()).digest())
 
 
 class Forged:
@@ -39,14 +37,19 @@ class Forged:
     Args:
         kind: of a golden run.
         folder: to make it in.
+        golden: where the golden runs are.
     """
 
-    def __init__(self, kind: str, folder: Path) -> None:
-        self.path = Path(shutil.copytree(GOLDEN / kind, folder))
+    def __init__(self, kind: str, folder: Path, golden: Path = GOLDEN) -> None:
+        self.golden = golden
+        self.path = Path(shutil.copytree(golden / kind, folder))
+        self.coordinator = ForgedCoordinator(self.path)
         self.sites = sorted(path.stem for path in self.path.glob("ledger/*.jsonl"))
         for site in self.sites:
             self.write(site, self.entries(site))
         self._sign_roster()
+        if self.coordinator.path.exists():
+            self.coordinator.sign_all(self.roster.stem)
 
     # -- ledgers and tree heads ------------------------------------------------------------------
 
@@ -70,6 +73,7 @@ class Forged:
     ) -> None:
         """Write a ledger: numbered, chained and signed as its site would, as far as is wanted."""
         key = key or key_of(site)
+        before = self.entries(site)
         lines, last = [], "0" * 64
         for number, entry in enumerate(entries):
             entry = {**entry, "seq": number, "prev": last}
@@ -84,6 +88,8 @@ class Forged:
         if coordinator:
             self.set_head(site, head)
             self._tell(site, head)
+            if self.coordinator.path.exists():
+                self.coordinator.retell(site, before, lines)
 
     def change(self, site: str, which: Callable[[dict[str, Any]], bool], how: Change) -> None:
         """Change some entries of a ledger, whose site has signed it again."""
@@ -117,7 +123,7 @@ class Forged:
 
     def set_head(self, site: str, head: TreeHead) -> None:
         """Let the coordinator have another head of a site's ledger, in the place of its last."""
-        golden = GOLDEN / self._kind / "ledger" / f"{site}.jsonl"
+        golden = self.golden / self._kind / "ledger" / f"{site}.jsonl"
         old = json.loads(golden.read_bytes().splitlines()[0])
         names = {old["ledger"], head.ledger, _name(key_of(site))}
         kept = [each for each in self.heads() if each.ledger not in names]
@@ -170,7 +176,12 @@ class Forged:
         path.unlink()
         members = tuple(replace(m, key=key_of(m.name).public.hex()) for m in roster.members)
         signer = key_of("consortium")
-        changed = replace(roster, members=members, consortium=signer.public.hex()).signed(signer)
+        changed = replace(
+            roster,
+            members=members,
+            consortium=signer.public.hex(),
+            coordinator=key_of("coordinator").public.hex(),
+        ).signed(signer)
         (path.parent / f"{changed.sha256}.json").write_bytes(changed.to_json())
 
 

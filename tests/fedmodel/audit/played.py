@@ -4,6 +4,7 @@ Write the golden folders anew with ``python -m tests.fedmodel.audit.played FOLDE
 """
 
 import functools
+import importlib
 import os
 import shutil
 import sys
@@ -39,9 +40,22 @@ KINDS: dict[str, Sequence[str]] = {
     "interrupted": ("privacy=record", "train.rounds=3", "data.test_rows=0"),
     "repeated": ("privacy=distributed", *FIVE),
     "dropouts": ("privacy=record", "train.rounds=3", "federation.quorum=0.3"),
+    "skipped": (
+        *("privacy=record", "federation.quorum=1", "federation.below_quorum=skip"),
+        "data.test_rows=0",
+    ),
+    "recovered": ("privacy=record", "secagg=on", *FIVE),
+    "lost": ("privacy=distributed", *FIVE),
     "shared": ("privacy=record", "state=state"),
     "handed-in": ("privacy=record", "privacy.epsilon=4"),
     "served": ("privacy=record", "privacy.epsilon=4"),
+}
+# After what the coordinator dies: a round, a sum that it was about to unmask, or all its consents.
+_DIES = {
+    "resumed": ("server.progress", "Progress", "finish"),
+    "interrupted": ("server.progress", "Progress", "finish"),
+    "recovered": ("server.own_ledger", "OwnLedger", "unmasks"),
+    "lost": ("fedmodel.secagg.aggregator", "Attempt", "close_consents"),
 }
 # What a verifier may look at; secrets and what only a running party needs are left out.
 _KEPT = (
@@ -53,6 +67,8 @@ _KEPT = (
     "sites/*/heads/*.json",
     "model/trained.safetensors",
     "rosters/*.json",
+    "coordinator.jsonl",
+    "coordinator-head.json",
 )
 
 
@@ -65,8 +81,8 @@ def play(kind: str, folder: Path) -> Path:
         if kind == "shared":
             _simulate([*args, "run=before"])
         args.append(f"run={kind}")
-        if kind in ("resumed", "interrupted"):
-            _interrupted(args)
+        if kind in _DIES:
+            _interrupted(args, *_DIES[kind])
             args.append("resume=true")
         if kind != "interrupted":
             with _faults(kind):
@@ -125,18 +141,17 @@ def _simulate(args: list[str]) -> None:
         raise RuntimeError(f"{' '.join(args)} failed")
 
 
-def _interrupted(args: list[str]) -> None:
-    """Begin a run, and let its coordinator die after the first round was finished."""
-    from server.progress import Progress
+def _interrupted(args: list[str], module: str, name: str, method: str) -> None:
+    """Begin a run, and let its coordinator die when it has done something for the first time."""
+    owner = getattr(importlib.import_module(module), name)
+    real = getattr(owner, method)
 
-    real = Progress.finish
-
-    def finish(self: Progress, *rest: Any) -> None:
+    def last(self: Any, *rest: Any) -> None:
         real(self, *rest)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Progress, "finish", finish)
+        patch.setattr(owner, method, last)
         if cli.main(args) == 0:
             raise RuntimeError("the run wasn't interrupted")
 
@@ -153,6 +168,7 @@ def _faults(kind: str) -> Iterator[None]:
             Fault(what="there", kind="train", node=2, times=(1,)),
             Fault(what="back", kind="train", node=3, times=(2,)),
         ],
+        "skipped": [Fault(what="back", kind="train", node=2, times=(1,))],
         # A reply that is lost is asked for once more.
         "repeated": [Fault(what="back", kind="train", node=n, times=(1, 2)) for n in (2, 3)],
     }

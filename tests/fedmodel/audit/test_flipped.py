@@ -1,4 +1,4 @@
-"""Any byte of a ledger or of heads.json: changed, something fails, or the folder is refused."""
+"""Any byte of a ledger, of heads or of the model: changed, something fails, or nothing is told."""
 
 import shutil
 from pathlib import Path
@@ -15,14 +15,21 @@ from fedmodel.errors import EvidenceError
 from tests.examples import examples
 from tests.fedmodel.audit.forged import GOLDEN
 
-PARTS = ("ledger/*", "heads.json", "sites/*/heads/*")
+PARTS = (
+    "ledger/*",
+    "heads.json",
+    "sites/*/heads/*",
+    "coordinator*",
+    "model/*",
+    "checkpoints/*/model*",
+)
 COVERED = {
     kind: sorted(
         str(path.relative_to(GOLDEN / kind))
         for part in PARTS
         for path in (GOLDEN / kind).glob(part)
     )
-    for kind in ("record", "distributed", "shared")
+    for kind in ("record", "distributed", "shared", "on")
 }
 
 

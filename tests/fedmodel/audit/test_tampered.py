@@ -10,7 +10,7 @@ import pytest
 
 from fedmodel.audit.verdicts import Verdict
 from tests.fedmodel.audit.conftest import Forge, failures, found
-from tests.fedmodel.audit.forged import Forged, head_of, key_of
+from tests.fedmodel.audit.forged import OLD, Forged, head_of, key_of
 
 Tamper = Callable[[Forged], None]
 
@@ -280,7 +280,7 @@ def test_a_coordinator_without_a_sites_head_cant_tell(forge: Forge) -> None:
 
 
 def test_a_site_that_refused_has_a_ledger_of_other_runs(forge: Forge) -> None:
-    forged = forge("shared")
+    forged = forge("shared", golden=OLD)
     forged.drop("site-1", lambda entry: entry.get("run") == forged.run)
 
     def refuse(summary: dict[str, Any]) -> None:
@@ -350,4 +350,7 @@ def test_a_folder_that_was_brought_back_whole_isnt_noticed(forge: Forge, tmp_pat
         forged.write(site, entries[:at])
     forged.write_rows(forged.rows()[:1])
     (forged.path / "summary.json").unlink()
+    forged.coordinator.write(forged.coordinator.entries()[:5])
+    shutil.rmtree(forged.path / "checkpoints")
+    shutil.rmtree(forged.path / "model")
     assert failures(forged.path) == {}

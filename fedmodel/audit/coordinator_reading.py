@@ -1,0 +1,100 @@
+"""Reading of a coordinator's ledger: once, line by line, as far as it can be followed."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+from fedmodel.audit.coordinator_lines import decode_faster
+from fedmodel.audit.reading import Fault, unlinked
+from fedmodel.errors import EvidenceError, FedmodelError
+from fedmodel.ledger import merkle
+from fedmodel.ledger.coordinator_entries import CoordinatorEntry, RunEntry, StartEntry
+from fedmodel.ledger.coordinator_lines import CoordinatorBook, of_a_newer_version
+from fedmodel.ledger.line import FIRST
+
+__all__ = ["CoordinatorReading", "read_coordinator"]
+
+
+@dataclass(slots=True)
+class CoordinatorReading:
+    """A coordinator's ledger as far as it was read: to its end, or to the first wrong line.
+
+    Args:
+        name: of the part.
+        entries: that were read.
+        book: what they add up to.
+        tree: Merkle tree over their lines.
+        last: SHA-256 of the last of these lines, hex.
+        form: the first line that is no entry.
+        link: the first line that doesn't follow the one before it.
+        rule: the first line that can't stand where it does.
+        torn: how many bytes follow the last whole line.
+    """
+
+    name: str
+    entries: list[CoordinatorEntry] = field(default_factory=list)
+    book: CoordinatorBook = field(default_factory=CoordinatorBook)
+    tree: merkle.Tree = field(default_factory=merkle.Tree)
+    last: str = FIRST
+    form: Fault | None = None
+    link: Fault | None = None
+    rule: Fault | None = None
+    torn: int = 0
+
+    @property
+    def opened(self) -> RunEntry | None:
+        """The ledger's beginning."""
+        return self.book.opened
+
+    @property
+    def starts(self) -> list[StartEntry]:
+        """The coordinator's starts, in order."""
+        return [entry for entry in self.entries if entry.type == "start"]
+
+    def at(self, entry: CoordinatorEntry | int) -> str:
+        """Return where an entry stands, for people."""
+        return f"{self.name}, line {(entry if isinstance(entry, int) else entry.seq) + 1}"
+
+
+def read_coordinator(name: str, text: bytes) -> CoordinatorReading:
+    """Return what a coordinator's ledger says, up to the first line that is wrong.
+
+    Args:
+        name: of the part, for messages.
+        text: its bytes.
+
+    Raises:
+        EvidenceError: for a line that a newer version has written.
+    """
+    found = CoordinatorReading(name)
+    *lines, tail = text.split(b"\n")
+    for line in lines:
+        if not _take(found, line):
+            return found
+    if tail and not _take(found, tail) and found.form is not None:
+        found.form, found.torn = None, len(tail)  # what an append that crashed has left
+    return found
+
+
+def _take(found: CoordinatorReading, line: bytes) -> bool:
+    """Take in a line; return whether it is right."""
+    number = len(found.entries) + 1
+    try:
+        entry = decode_faster(line)
+    except FedmodelError as error:
+        if of_a_newer_version(line):
+            raise EvidenceError(f"{found.name}, line {number}: {error}") from error
+        found.form = Fault(number, str(error))
+        return False
+    if entry.seq != number - 1 or entry.prev != found.last:
+        found.link = Fault(number, unlinked(entry, number - 1, found.last))
+        return False
+    try:
+        found.book.check(entry)
+    except FedmodelError as error:
+        found.rule = Fault(number, str(error))
+        return False
+    found.book.count(entry)
+    found.entries.append(entry)
+    found.tree.append(merkle.leaf_hash(line))
+    found.last = hashlib.sha256(line).hexdigest()
+    return True
