@@ -1,7 +1,9 @@
 """Account of a private run: reserved at the join, on disk in the ledger, then drawn."""
 
+import logging
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from clients.policy import Charges
 from clients.site import Site
@@ -10,13 +12,26 @@ from fedmodel.accounting.guard import StepGuard
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.remaining import Remaining, give_up
 from fedmodel.accounting.spends import Spend, without_one
-from fedmodel.errors import BudgetError
-from fedmodel.ledger import Ledger, Part, Request, part_of
+from fedmodel.errors import BudgetError, FedmodelError
+from fedmodel.ledger import (
+    Grounds,
+    Ledger,
+    OutcomeEntry,
+    Part,
+    Request,
+    SpendEntry,
+    part_of,
+)
 from fedmodel.ledger.caps import Charge
+from fedmodel.ledger.fields import real
+from fedmodel.ledger.outcomes import Charged
+from fedmodel.ledger.site_line import Begun
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.wire import Leave, Offer
 
 __all__ = ["Account", "leave"]
+
+logger = logging.getLogger(__name__)
 
 _EVALUATION = 0  # the round that the evaluation is written down under
 
@@ -41,6 +56,8 @@ class Account:
         self._ledger = site.open_ledger()
         self._request = Request.of(plan)
         self._offered: list[TreeHead] = []
+        self._charged: Charged | None = None  # what was charged last, and has made nothing yet
+        self._made: tuple[int, tuple[str, ...]] = (0, ())  # seq of what has, and its clip norms
 
     def charges(self) -> Charges:
         """Return what the job would be charged on the site's dataset, beside what is already.
@@ -57,10 +74,11 @@ class Account:
         ours = [charge for some in book.charges(run) for charge in some]
         return Charges(spent=spent, held=held, new=new, run=ours, dataset=self._site.dataset)
 
-    def reserve(self, known: Sequence[TreeHead] = ()) -> None:
+    def reserve(self, grounds: Grounds, known: Sequence[TreeHead] = ()) -> None:
         """Reserve what the job may spend; what was asked before is asked again under the lock.
 
         Args:
+            grounds: on what it rests.
             known: tree heads of the site's ledgers that the coordinator has kept.
 
         Raises:
@@ -79,6 +97,7 @@ class Account:
             run=self._run,
             job=self._job,
             code=f"fedmodel {version('fedmodel')} {source_digest()}",
+            grounds=grounds,
         )
 
     def standing(self, entries: int | None = None) -> Standing:
@@ -102,13 +121,16 @@ class Account:
         """
         self._ledger.prove(entries)
 
-    def spend_round(self, round_: int, steps: int, clip: float) -> tuple[int, StepGuard]:
+    def spend_round(
+        self, round_: int, steps: int, clip: float, start: Begun
+    ) -> tuple[int, StepGuard]:
         """Write a round's steps to the ledger.
 
         Args:
             round_: of the run, from 1.
             steps: how many the job asks for.
             clip: C that the round starts from.
+            start: where they start from.
 
         Returns:
             How many may be taken, at least 1, and the guard to ask before each of them.
@@ -126,7 +148,7 @@ class Account:
                 "it takes no further step"
             )
         part = part_of(self._plan, self._plan.spend(round_, possible))
-        self._spend(part, round_, clip)
+        self._spend(part, round_, clip, start)
         return possible, StepGuard(self._plan, spent)
 
     def payments(self, round_: int) -> int:
@@ -139,11 +161,12 @@ class Account:
         spent = (entry for reservation in reservations for entry in reservation.spent)
         return sum((entry.kind, entry.round) == ("train", round_) for entry in spent)
 
-    def repeat_round(self, round_: int) -> StepGuard:
+    def repeat_round(self, round_: int, start: Begun) -> StepGuard:
         """Write another attempt of a round to the ledger, of which at most one is ever opened.
 
         Args:
             round_: of the run; :meth:`spend_round` has written one step of it, by noise in shares.
+            start: where its step starts from.
 
         Returns:
             The guard to ask before the step. It costs what the first attempt did, and once.
@@ -154,16 +177,17 @@ class Account:
             RefusedError: if the run's reservation was given back.
         """
         self._check_unevaluated()
-        self._ledger.repeat(run=self._run, job=self._job, round=round_)
+        self._charged = self._ledger.repeat(run=self._run, job=self._job, round=round_, start=start)
         return StepGuard(self._plan, without_one(self._spent(), self._plan.spend(round_, 1)))
 
-    def spend_evaluation(self, norm: float) -> None:
+    def spend_evaluation(self, norm: float, start: Begun) -> None:
         """Write the evaluation to the ledger: the plan pays for one, and it is the last thing.
 
         When it comes is the coordinator's affair: others' budgets may have ended the run early.
 
         Args:
             norm: the largest L2 norm of what one unit adds to the counts.
+            start: of which parameters they are.
 
         Raises:
             BudgetError: if it was taken before, the plan has none, or the budget doesn't cover it.
@@ -176,7 +200,79 @@ class Account:
             )
         remaining = Remaining(self._plan, self._spent())
         remaining.take_evaluation()
-        self._spend(part_of(self._plan, remaining.spent[-1]), _EVALUATION, norm)
+        self._spend(part_of(self._plan, remaining.spent[-1]), _EVALUATION, norm, start)
+
+    # -- what came of it -------------------------------------------------------------------------
+
+    def made(self, clips: Sequence[float] = ()) -> None:
+        """Take note that the steps just charged have made something that is kept.
+
+        It will leave, now or when it is asked for again; so they haven't failed, whatever happens.
+
+        Args:
+            clips: the clip norm after each step, where it adapts.
+        """
+        if self._charged is not None:
+            self._made = self._charged.seq, tuple(map(real, clips))
+        self._charged = None
+
+    def given(self, round_: int, model: str, update: str, manifest: str = "") -> None:
+        """Write down that a round's update leaves, unless that stands there already.
+
+        Args:
+            round_: of the run.
+            model: SHA-256 (hex) of the parameters that it started from.
+            update: SHA-256 (hex) of what leaves.
+            manifest: SHA-256 (hex) of the manifest of the attempt that it is masked for.
+
+        Raises:
+            LedgerError: when it can't be written; nothing may leave then.
+        """
+        book = self._ledger.book()
+        charged = book.outcomes.last_charged(self._run, self._job, round_, model)
+        if charged is not None:
+            self._note(charged, update, manifest)
+
+    def counted(self, counts: str) -> None:
+        """Write down that the counts just charged leave.
+
+        Args:
+            counts: SHA-256 (hex) of them.
+
+        Raises:
+            LedgerError: when it can't be written; nothing may leave then.
+        """
+        if self._charged is not None:
+            self._note(self._charged, counts)
+
+    def failed(self) -> None:
+        """Write down that nothing came of what was just charged; nothing where it did.
+
+        What can't be written is only logged: there is another error to tell of.
+        """
+        charged, self._charged = self._charged, None
+        if charged is None:
+            return
+        try:
+            self._ledger.note_outcome(_outcome(charged, result="failed"))
+        except FedmodelError as error:
+            logger.warning("site %s: that nothing came of its steps: %s", self._site.name, error)
+
+    def _note(self, charged: Charged, update: str, manifest: str = "") -> None:
+        steps = charged.steps if isinstance(charged, SpendEntry) else 1
+        seq, clips = self._made
+        self._ledger.note_outcome(
+            _outcome(
+                charged,
+                update=update,
+                manifest=manifest,
+                steps=steps,
+                clips=clips if seq == charged.seq else (),
+            )
+        )
+        self._charged = None
+
+    # -- what was spent --------------------------------------------------------------------------
 
     def _spent(self) -> list[Spend]:
         """Return what this run has spent in the job, equal steps taken together."""
@@ -193,12 +289,18 @@ class Account:
         book = self._ledger.book()
         return book.attempts(self._run, self._job, "evaluate", _EVALUATION) > 0
 
-    def _spend(self, part: Part, round_: int, clip: float) -> None:
+    def _spend(self, part: Part, round_: int, clip: float, start: Begun) -> None:
         def within(spent: Sequence[Spend], held: Sequence[Spend]) -> Sequence[Spend]:
             return give_up(self._plan, spent, held)
 
-        self._ledger.spend(
-            part, run=self._run, job=self._job, round=round_, clip=clip, within=within
+        self._charged = self._ledger.spend(
+            part,
+            run=self._run,
+            job=self._job,
+            round=round_,
+            clip=clip,
+            within=within,
+            start=start,
         )
 
 
@@ -224,3 +326,17 @@ def leave(site: Site, end: Leave) -> Standing | None:
 def _own(ledger: Ledger, known: Sequence[TreeHead]) -> list[TreeHead]:
     name = ledger.owner.ledger if ledger.owner is not None else None
     return [head for head in known if head.ledger == name]
+
+
+def _outcome(charged: Charged, **came: Any) -> OutcomeEntry:
+    """Return an outcome of what was charged."""
+    usual: dict[str, Any] = {"result": "given", "update": "", "manifest": "", "steps": 0}
+    return OutcomeEntry(
+        of=charged.seq,
+        run=charged.run,
+        job=charged.job,
+        kind=charged.kind if isinstance(charged, SpendEntry) else "train",
+        round=charged.round,
+        attempt=charged.attempt,
+        **(usual | came),
+    )

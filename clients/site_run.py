@@ -3,18 +3,20 @@
 import functools
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import save
 
 from clients.account import Account
 from clients.admission import admit
+from clients.carried import Carried
 from clients.circumstances import check_checkpoint, check_dates
 from clients.exchange import Exchange, make_exchange
+from clients.grounds import grounds_of
 from clients.kept_update import KeptUpdate
-from clients.round_files import RoundFiles
 from clients.site import Site
 from clients.site_rows import SiteRows, open_rows
 from fedmodel import models, wire
@@ -22,11 +24,13 @@ from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import DivergedError, FedmodelError, ProtocolError
 from fedmodel.job import Performance
+from fedmodel.ledger.site_line import Begun
 from fedmodel.ledger.tree_head import Standing
 from fedmodel.mechanisms import counts
 from fedmodel.mechanisms.clipping import clip_update
 from fedmodel.mechanisms.counts import Counts
-from fedmodel.training import local, optim
+from fedmodel.tasks import Counted
+from fedmodel.training import local
 from fedmodel.training.evaluate import count
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner, resident
@@ -91,8 +95,7 @@ class SiteRun:
         self.train_seconds = 0.0  # it stays here: it tells about the number of sampled rows
         self._round = Round(entropy=site.entropy, performance=performance, on_step=watch.advance)
         folder = site.state.run_folder(offer.run)
-        self._optimizers = RoundFiles(folder, f"optimizer-{job.sha256[:32]}", ".safetensors")
-        self._clips = RoundFiles(folder, f"clip-{job.sha256[:32]}", ".txt")
+        self._carried = Carried(folder, job)
         self._check_model(performance)
         serves = before is not None and before._serves(offer, site, self.learner)
         ready = before if serves else None
@@ -100,9 +103,9 @@ class SiteRun:
             KeptUpdate(folder, job.sha256, size) if ready is None else ready._kept
         )
         self._rows: SiteRows | Exception = self._open(performance) if ready is None else ready._rows
-        if self.account is not None:
+        if self.account is not None and plan is not None:
             # Last, so that a job that is refused for any other reason reserves nothing.
-            self.account.reserve(offer.tree_heads)
+            self.account.reserve(grounds_of(offer, site, plan), offer.tree_heads)
 
     def _serves(self, offer: Offer, site: Site, learner: Learner) -> bool:
         """Return whether what is ready here is what another joining needs."""
@@ -168,7 +171,27 @@ class SiteRun:
         Raises:
             FedmodelError: as :meth:`train`; and when the secure sum's protocol refuses.
         """
-        return self.exchange.respond(order, content, self)
+        with self._charging():
+            return self.exchange.respond(order, content, self)
+
+    @contextmanager
+    def _charging(self) -> Iterator[None]:
+        """Write down, where what follows fails, that nothing came of what it has charged."""
+        try:
+            yield
+        except Exception:
+            if self.account is not None:
+                self.account.failed()
+            raise
+
+    def given(self, order: Order, update: str, manifest: str = "") -> None:
+        """Write down what leaves, before it does (:class:`clients.exchange.work.Work`).
+
+        Raises:
+            LedgerError: when it can't be written.
+        """
+        if self.account is not None:
+            self.account.given(order.round, _model(order), update, manifest)
 
     def require_approval(self) -> None:
         """Check that the site still approves the run: that may be revoked, and both may expire.
@@ -220,10 +243,10 @@ class SiteRun:
             RunFolderError: when the disk hasn't the room to keep the update.
         """
         self.check(order)
-        steps, clip = self.job.train.steps, self._clip(order.round)
+        steps, clip = self.job.train.steps, self._carried.clip(order.round)
         if self.plan is None or self.account is None:
-            return self._trained(order, self._numbered(order), steps, clip)
-        model = order.model or vector_sha256(order.vector)
+            return self._trained(order, self._numbered(order), steps, clip)[0]
+        model = _model(order)
         if (kept := self._kept.find(order.round, model)) is not None:
             logger.info(
                 "site %s: round %d of run %s was trained from these parameters before; the same "
@@ -232,23 +255,28 @@ class SiteRun:
             )  # fmt: skip
             return kept
         with self._kept.room(order.round, model) as keep:
-            steps, guard = self.account.spend_round(order.round, steps, clip or self.plan.clip)
+            steps, guard = self.account.spend_round(
+                order.round, steps, clip or self.plan.clip, _begun(order)
+            )
             round_ = replace(self._numbered(order), before_step=guard.before_step)
-            update = self._trained(order, round_, steps, clip)
+            update, clips = self._trained(order, round_, steps, clip)
+            self.account.made(clips)
             keep(update)
         return update
 
-    def _trained(self, order: Order, round_: Round, steps: int, clip: float | None) -> Update:
+    def _trained(
+        self, order: Order, round_: Round, steps: int, clip: float | None
+    ) -> tuple[Update, tuple[float, ...]]:
         started = time.perf_counter()
         with self._watch.stage(TRAINING, steps):
             result = self._train(order, round_, steps, self.plan, clip)
         self.train_seconds += time.perf_counter() - started
-        self._keep(order.round, result)
+        self._carried.keep(order.round, result)
         # A private site tells neither its size nor its loss: each would be a release of its own.
         by_rows = self.job.aggregation.weights == "examples"
         weight = float(len(self.examples)) if by_rows else 1.0
         metrics = {} if result.loss is None else {"train_loss": result.loss}
-        return Update.of(result.change, weight, metrics)
+        return Update.of(result.change, weight, metrics), result.clips
 
     def payments(self, round_: int) -> int:
         """Return how many times the site's ledger has a round as paid."""
@@ -268,9 +296,9 @@ class SiteRun:
             raise ProtocolError("the job shares no noise")
         clip = self.plan.clip
         if paid:
-            guard = self.account.repeat_round(order.round)
+            guard = self.account.repeat_round(order.round, _begun(order))
         else:
-            _, guard = self.account.spend_round(order.round, 1, clip)
+            _, guard = self.account.spend_round(order.round, 1, clip, _begun(order))
         round_ = replace(self._numbered(order), before_step=guard.before_step)
         started = time.perf_counter()
         if self.job.privacy.mechanism == "distributed":
@@ -298,7 +326,7 @@ class SiteRun:
             result = self._train(order, round_, self.job.train.steps, None)
         except DivergedError:
             return np.zeros_like(order.vector)
-        self._keep(order.round, result)
+        self._carried.keep(order.round, result)
         return result.change
 
     def _numbered(self, order: Order) -> Round:
@@ -312,7 +340,7 @@ class SiteRun:
         plan: Plan | None,
         clip: float | None = None,
     ) -> local.Result:
-        state = self._optimizers.before(order.round) if self._keeps else None
+        state = self._carried.optimizer(order.round)
         return local.train(
             self.learner,
             self.examples,
@@ -340,9 +368,16 @@ class SiteRun:
                 "the job asks for no evaluation on the sites' own rows (that takes privacy, "
                 "federation.test=held-out and privacy.evaluation=noised)"
             )
-        privacy, entropy, task = self.job.privacy, self.site.entropy, self.learner.task
-        counted = task.counted(self.job.model.labels)
-        self.account.spend_evaluation(counts.largest_contribution(privacy, counted))
+        counted = self.learner.task.counted(self.job.model.labels)
+        norm = counts.largest_contribution(self.job.privacy, counted)
+        with self._charging():
+            self.account.spend_evaluation(norm, _begun(order))
+            found = self._counts(order, counted)
+            self.account.counted(found.sha256)
+        return found
+
+    def _counts(self, order: Order, counted: Counted) -> Counts:
+        privacy, entropy = self.job.privacy, self.site.entropy
         exact = np.zeros(len(counted.names), dtype=np.int64)
         rows_here = self._opened()
         test, held_out = rows_here.test, rows_here.held_out
@@ -355,21 +390,10 @@ class SiteRun:
         # A site without a test row tells noise: that it has none is not for others to know.
         return counts.noised(exact, privacy, counted, entropy)
 
-    # -- what is kept between rounds -------------------------------------------------------------
 
-    @property
-    def _keeps(self) -> bool:
-        return self.job.train.optimizer_state == "keep"
+def _model(order: Order) -> str:
+    return order.model or vector_sha256(order.vector)
 
-    def _clip(self, round_: int) -> float | None:
-        """Return where an adaptive clip norm got to, ``None`` before the first round."""
-        if self.job.privacy.clipping != "adaptive":
-            return None
-        file = self._clips.before(round_)
-        return None if file is None else float(file.read_text())
 
-    def _keep(self, round_: int, result: local.Result) -> None:
-        if self._keeps:
-            self._optimizers.write(round_, save(optim.state_tensors(result.optimizer)))
-        if result.clip is not None:
-            self._clips.write(round_, repr(float(result.clip)).encode())
+def _begun(order: Order) -> Begun:
+    return Begun(model=_model(order))

@@ -1,6 +1,6 @@
 """Collection of a question's answers: what each node gave, and why others gave nothing."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ class Collected:
         givers: the nodes whose updates are in it.
         absent: so many more sites' updates are in it: of a sum that was recovered, those of sites
             that haven't joined again.
+        sha256s: node id → SHA-256 (hex) of what it gave, as its own ledger has it; of none where
+            this coordinator keeps no ledger.
         asked: so many sites had been asked for a sum that was recovered; 0: that isn't known.
         failures: node id → why a site gave none, or failed to do all that it was asked for.
         reason: why there is no mean although sites gave updates.
@@ -41,6 +43,7 @@ class Collected:
     step: float | None = None
     absent: int = 0
     asked: int = 0
+    sha256s: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def updates(self) -> int:
@@ -55,8 +58,8 @@ class Collected:
 
 def collect_counts(
     answers: Iterable[Answer], asked: Iterable[int], size: int, check: Check = nothing
-) -> tuple[list[Counts], dict[int, wire.Failure]]:
-    """Return the noised counts of the sites that gave some, and why the others didn't.
+) -> tuple[dict[int, Counts], dict[int, wire.Failure]]:
+    """Return the noised counts of the nodes that gave some, and why the others didn't.
 
     Args:
         answers: what came back.
@@ -68,8 +71,7 @@ def collect_counts(
     def read(node: int, content: Content) -> Counts:
         return wire.decode_counts(content, size)
 
-    counts, failures = read_all(answers, asked, read, check, "counts")
-    return list(counts.values()), failures
+    return read_all(answers, asked, read, check, "counts")
 
 
 def read_all(

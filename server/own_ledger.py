@@ -26,6 +26,7 @@ from fedmodel.ledger.coordinator_entries import (
     UnmaskEntry,
 )
 from fedmodel.ledger.coordinator_ledger import CoordinatorLedger, CoordinatorOwner
+from fedmodel.mechanisms.counts import Counts
 from fedmodel.runs import RunFolder
 from fedmodel.runs.manifest import packages
 from fedmodel.secagg.aggregator import Attempt
@@ -84,6 +85,11 @@ class OwnLedger:
         for entry in entries:
             if isinstance(entry, JoiningEntry):
                 self._nodes = {int(node): member for node, member in entry.nodes.items()}
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is one."""
+        return self._ledger is not None
 
     # -- what is noted ---------------------------------------------------------------------------
 
@@ -203,7 +209,7 @@ class OwnLedger:
         self._note(
             ResultEntry(
                 round=round_,
-                given=() if mean is None else self._given(got.givers),
+                given=() if mean is None else self._given(got.givers, got.sha256s),
                 absent=0 if mean is None else got.absent,
                 failed=self._failed(got.failures),
                 mean="" if mean is None else vector_sha256(mean.vector),
@@ -235,17 +241,21 @@ class OwnLedger:
         )
 
     def evaluated(
-        self, round_: int, model: str, nodes: Iterable[int], failures: Mapping[int, Failure]
+        self,
+        round_: int,
+        model: str,
+        counts: Mapping[int, Counts],
+        failures: Mapping[int, Failure],
     ) -> None:
         """Note who has told how the last parameters do.
 
         Args:
             round_: the last one.
             model: SHA-256 (hex) of the parameters.
-            nodes: that were asked.
+            counts: node → what it has told.
             failures: node → why it told nothing.
         """
-        given = self._given(node for node in nodes if node not in failures)
+        given = self._given(counts, {node: each.sha256 for node, each in counts.items()})
         failed = self._failed(failures)
         self._note(EvaluationEntry(round=round_, model=model, given=given, failed=failed))
 
@@ -266,13 +276,17 @@ class OwnLedger:
         if self._ledger is not None:
             self._ledger.note(entry)
 
-    def _given(self, nodes: Iterable[int]) -> tuple[Given, ...]:
+    def _given(
+        self, nodes: Iterable[int], sha256s: Mapping[int, str] | None = None
+    ) -> tuple[Given, ...]:
         found = []
         for node in nodes:
             if node in self._nodes:
                 head = self._memory.head(node)
                 size, root = (0, "") if head is None else (head.size, head.root)
-                found.append(Given(member=self._nodes[node], entries=size, root=root))
+                update = (sha256s or {}).get(node, "")
+                member = self._nodes[node]
+                found.append(Given(member=member, entries=size, root=root, update=update))
         return tuple(sorted(found, key=lambda given: given.member))
 
     def _failed(self, failures: Mapping[int, Failure]) -> tuple[Failed, ...]:

@@ -120,6 +120,7 @@ class Progress:
             blamed={int(n): why for n, why in kept.blamed.items()},
             step=kept.step,
             absent=kept.absent,
+            sha256s={int(n): each for n, each in kept.sha256s.items()},
             asked=begun.asked if begun is not None and begun.round == kept.round else 0,
         )
         self.finish(got, list(kept.asked))
@@ -139,6 +140,7 @@ class Progress:
                 blamed={str(node): why for node, why in got.blamed.items()},
                 step=got.step,
                 absent=got.absent,
+                sha256s={str(node): each for node, each in got.sha256s.items()},
                 vector=got.mean.vector,
             )
         )

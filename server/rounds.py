@@ -103,6 +103,7 @@ class _Run:
             vector=progress.vector,
             order=lambda node: self.order(node, number, vector, model),
             check=standing_noted(self.c),
+            named=self.c.ledger.kept,
         )
         return self.joinings.exchange.collect(self.channel, invitation)
 
@@ -182,8 +183,10 @@ class _Run:
         answers = self.channel.ask("evaluate", orders, "evaluate", Moment(progress.round))
         size = len(tasks.of(self.job.model.task).counted(self.job.model.labels).names)
         counts, failures = collect_counts(answers, nodes, size, standing_noted(self.c))
-        self.c.ledger.evaluated(progress.round, model, nodes, failures)
-        progress.publish(counts, {node: failure.reason for node, failure in failures.items()})
+        self.c.ledger.evaluated(progress.round, model, counts, failures)
+        progress.publish(
+            list(counts.values()), {node: failure.reason for node, failure in failures.items()}
+        )
 
 
 def _below(number: int, got: Collected, needed: str, asked: int) -> str:

@@ -8,13 +8,22 @@ from typing import Literal, TypeAlias
 from fedmodel import _hazmat, config
 from fedmodel.errors import ConfigError, ProtocolError, RunFolderError
 from fedmodel.identity import SigningKey
+from fedmodel.ledger.grounds import DECISION
 
-__all__ = ["Decision", "Signed", "Verdict", "approvers", "parse_decisions", "until", "written"]
+__all__ = [
+    "Decision",
+    "Signed",
+    "Verdict",
+    "approvals",
+    "approvers",
+    "parse_decisions",
+    "until",
+    "written",
+]
 
 Verdict: TypeAlias = Literal["approved", "refused", "revoked"]
 
 _SCHEMA: Literal["fedmodel.decision/1"] = "fedmodel.decision/1"
-_DOMAIN = b"fedmodel.decision/1\0"  # what is signed as a decision can't be taken for anything else
 _LARGEST = 1 << 16  # bytes of a file of decisions
 _LONGEST = 2000  # characters of a reason
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -99,7 +108,7 @@ class _File:
 
 
 def _message(decision: Decision) -> bytes:
-    return _DOMAIN + config.canonical(decision)
+    return DECISION + config.canonical(decision)
 
 
 def written(decisions: Sequence[Signed]) -> bytes:
@@ -143,6 +152,13 @@ def parse_decisions(text: bytes, keys: Sequence[bytes]) -> list[Signed]:
 def approvers(decisions: Sequence[Signed], now: datetime) -> set[str]:
     """Return the keys whose approval holds: not expired, and nobody has said no after it."""
     return {key for key, end in _ends(decisions).items() if now < end}
+
+
+def approvals(decisions: Sequence[Signed], now: datetime) -> list[Signed]:
+    """Return the approvals that hold, one of each key: the last that it gave."""
+    keys = approvers(decisions, now)
+    last = {each.key: each for each in decisions if each.key in keys}
+    return list(last.values())
 
 
 def lasts(decisions: Sequence[Signed], needed: int) -> datetime | None:

@@ -9,6 +9,7 @@ from fedmodel.identity.seal import Context, seal
 from fedmodel.secagg import messages
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.peers import Peers
+from fedmodel.update import vector_sha256
 from fedmodel.wire import Content, Offer, Order
 
 __all__ = ["Sealed"]
@@ -44,6 +45,7 @@ class Sealed:
     def respond(self, order: Order, content: Content, work: Work) -> Content:
         """Answer an order to train with the sealed update."""
         update = work.train(order)
+        work.given(order, vector_sha256(update.vector))
         session, job, roster = self._ids
         context = Context(
             session=session, job=job, roster=roster, member=self._member, round=order.round

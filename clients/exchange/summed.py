@@ -13,6 +13,7 @@ from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import EquivocationError, ProtocolError
 from fedmodel.secagg.agreement import Agreement
 from fedmodel.secagg.masking import Encode
+from fedmodel.secagg.messages import Upload, decode
 from fedmodel.secagg.participant import Participant
 from fedmodel.secagg.sums import PlainSum, PlainValues, SharedSum
 from fedmodel.update import Update
@@ -92,6 +93,8 @@ class Summed:
             header, packed = self.participant.upload(self._values(order, work))
             self._say_lost()
             self._replies.keep("train", request, (header, packed))
+        upload = decode(Upload, header)
+        work.given(order, upload.vector, upload.manifest)
         reply = wire.encode_reply(work.standing(order.entries))
         wire.add_parcel(reply, "secagg", header)
         return wire.add_parcel(reply, "masked", packed)

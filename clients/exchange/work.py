@@ -29,6 +29,15 @@ class Work(Protocol):
             paid: this is another attempt of a round that is paid, and at most one is ever opened.
         """
 
+    def given(self, order: Order, update: str, manifest: str = "") -> None:
+        """Write down what leaves for an order, before it does.
+
+        Args:
+            order: what was asked.
+            update: SHA-256 (hex) of what leaves.
+            manifest: SHA-256 (hex) of the manifest of the attempt that it is masked for.
+        """
+
     def payments(self, round_: int) -> int:
         """Return how many times the site's ledger has a round as paid."""
 

@@ -1,19 +1,22 @@
 """Outcomes of a ledger's charged steps: which have one, and which nobody knows the fate of."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from fedmodel.accounting.spends import Kind
 from fedmodel.errors import LedgerError
 from fedmodel.ledger.entries import OutcomeEntry, RepeatEntry, SpendEntry
 
-__all__ = ["Outcomes"]
+__all__ = ["Charged", "Outcomes"]
+
+Charged: TypeAlias = SpendEntry | RepeatEntry
 
 
 class Outcomes:
     """What came of the entries that charge steps, or make them again at no cost."""
 
     def __init__(self) -> None:
-        self._charged: dict[int, SpendEntry | RepeatEntry] = {}
+        self._charged: dict[int, Charged] = {}
         self._of: dict[int, list[OutcomeEntry]] = {}
 
     def of(self, seq: int) -> Sequence[OutcomeEntry]:
@@ -24,19 +27,21 @@ class Outcomes:
         """
         return self._of.get(seq, ())
 
-    def last_charged(
-        self, run: str, job: str, kind: Kind, round_: int
-    ) -> SpendEntry | RepeatEntry | None:
-        """Return the last entry that charged such steps, or made them again.
+    def last_charged(self, run: str, job: str, round_: int, model: str) -> Charged | None:
+        """Return the last entry that charged steps to train, or made them again.
 
         Args:
             run: its name.
             job: SHA-256 (hex) of its job.
-            kind: of the steps.
             round_: of the run.
+            model: SHA-256 (hex) of the parameters that they start from. An entry of an earlier
+                schema doesn't say.
         """
-        asked = run, job, kind, round_
-        return next((e for e in reversed(self._charged.values()) if _named(e) == asked), None)
+        asked: tuple[str, str, Kind, int] = (run, job, "train", round_)
+        for entry in reversed(self._charged.values()):
+            if _named(entry) == asked and entry.model in ("", model):
+                return entry
+        return None
 
     def check(self, entry: OutcomeEntry) -> None:
         """Check that an outcome is of an earlier entry that has none yet.
@@ -58,7 +63,7 @@ class Outcomes:
         if any(not _masked_twice(known, entry) for known in self.of(entry.of)):
             raise LedgerError(f"a second outcome of entry {entry.of}")
 
-    def charged(self, entry: SpendEntry | RepeatEntry) -> None:
+    def charged(self, entry: Charged) -> None:
         """Take in an entry that charges steps, or makes them again."""
         self._charged[entry.seq] = entry
 
@@ -67,7 +72,7 @@ class Outcomes:
         self._of.setdefault(entry.of, []).append(entry)
 
 
-def _named(entry: SpendEntry | RepeatEntry) -> tuple[str, str, Kind, int]:
+def _named(entry: Charged) -> tuple[str, str, Kind, int]:
     kind: Kind = entry.kind if entry.type == "spend" else "train"
     return entry.run, entry.job, kind, entry.round
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmodel import config
 from fedmodel.errors import PrivacyError
 from fedmodel.job import Privacy
 from fedmodel.mechanisms import noise, sampling
@@ -32,6 +33,11 @@ class Counts:
     """
 
     values: tuple[int, ...]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of their list's canonical JSON, as ledgers name them."""
+        return config.digest(list(self.values))
 
 
 def noise_std(privacy: Privacy, counted: Counted) -> float:

@@ -52,6 +52,7 @@ class KeptRound:
         failures: node → why it gave none, or failed to do all that it was asked for.
         blamed: node → in what it is wrong, or in dispute.
         step: to which sites rounded theirs; ``None`` where that isn't known.
+        sha256s: node → SHA-256 (hex) of what it gave.
         vector: the mean, float32 ``[trainable]``.
     """
 
@@ -63,6 +64,7 @@ class KeptRound:
     blamed: dict[str, str] = field(default_factory=dict)
     step: float | None = None
     absent: int = 0
+    sha256s: dict[str, str] = field(default_factory=dict)
     vector: "NDArray[np.float32]"
 
 
@@ -78,6 +80,7 @@ class _Record:
     blamed: dict[str, str] = field(default_factory=dict)
     step: float | None = None
     absent: int = 0
+    sha256s: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ def write_kept(folder: Path, kept_round: KeptRound) -> None:
         blamed=kept_round.blamed,
         step=kept_round.step,
         absent=kept_round.absent,
+        sha256s=kept_round.sha256s,
     )
     write_atomic(folder / "sum.safetensors", data)
     write_atomic(folder / "sum.json", to_json(config.to_mapping(record)))
@@ -196,5 +200,6 @@ def kept(folder: Path) -> KeptRound | None:
         blamed=record.blamed,
         step=record.step,
         absent=record.absent,
+        sha256s=record.sha256s,
         vector=vector,
     )

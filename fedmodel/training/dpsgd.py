@@ -85,11 +85,11 @@ class Private:
 
     Args:
         dropped: units left out because their gradient wasn't finite. Secret.
-        clip: where an adaptive norm got to; released.
+        clips: the norm after each step; where it adapts it is released.
     """
 
     dropped: int
-    clip: float
+    clips: tuple[float, ...]
 
 
 def private_steps(
@@ -124,6 +124,7 @@ def private_steps(
     private = PrivateOptimizer(optimizer, plan, round_.number, clipper, entropy)
     guards.check_parameters(learner, private)
     learner.module.train()
+    clips = []
     with engine.attached(), guards.only_trained_move(learner):
         for _ in range(steps):
             round_.before_step(plan.spend(round_.number, 1))
@@ -139,9 +140,10 @@ def private_steps(
             )
             private.step()
             clipper.end_step()
+            clips.append(clipper.clip)
             round_.on_step()
         private.zero_grad(set_to_none=True)
-    return Private(clipper.dropped, clipper.clip)
+    return Private(clipper.dropped, tuple(clips))
 
 
 def sum_sample(

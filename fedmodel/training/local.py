@@ -32,13 +32,18 @@ class Result:
         change: parameters after minus before, float32 ``[trainable]``.
         loss: mean training loss, ``None`` when private: it would be a release of its own.
         optimizer: with its state, for those who keep it.
-        clip: where an adaptive clip norm got to, ``None`` without one.
+        clips: an adaptive clip norm after each step; none without one.
     """
 
     change: Vector
     loss: float | None
     optimizer: Optimizer
-    clip: float | None = None
+    clips: tuple[float, ...] = ()
+
+    @property
+    def clip(self) -> float | None:
+        """Where an adaptive clip norm got to, ``None`` without one."""
+        return self.clips[-1] if self.clips else None
 
 
 def shuffled(seed: Seed, rows: int, batch: int, steps: int) -> Iterator[NDArray[np.int64]]:
@@ -87,7 +92,7 @@ def train(
     if start.state is not None:
         optim.load_state(optimizer, start.state)
     loss: float | None = None
-    clip: float | None = None
+    clips: tuple[float, ...] = ()
     with torch.random.fork_rng(devices=[]):
         _seed_dropout(_dropout_seed(seed, plan, round_.entropy), learner.device)
         if plan is None:
@@ -105,7 +110,7 @@ def train(
                 steps=steps,
                 clip=start.clip,
             )
-            clip = private.clip if job.privacy.clipping == "adaptive" else None
+            clips = private.clips if job.privacy.clipping == "adaptive" else ()
     change = learner.flatten() - start.vector
     if not np.isfinite(change).all():
         raise DivergedError(
@@ -114,7 +119,7 @@ def train(
         )
     if plan is not None:
         _check_moved(learner, change, optimizer)
-    return Result(change=change, loss=loss, optimizer=optimizer, clip=clip)
+    return Result(change=change, loss=loss, optimizer=optimizer, clips=clips)
 
 
 def gradient(

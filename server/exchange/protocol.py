@@ -6,7 +6,7 @@ from typing import Protocol
 
 from fedmodel.errors import ProtocolError
 from fedmodel.job import Job
-from fedmodel.update import Update, Vector
+from fedmodel.update import Update, Vector, vector_sha256
 from fedmodel.wire import Content, Failure
 from server.answers import Answer, Check, nothing
 from server.collect import Collected, read_each
@@ -26,6 +26,7 @@ class Invitation:
         vector: the parameters that the sites start from.
         order: node → what it is told to train.
         check: what the answers must pass besides.
+        named: the updates are named by their SHA-256, for this coordinator's ledger.
     """
 
     round: int
@@ -33,6 +34,7 @@ class Invitation:
     vector: Vector
     order: Callable[[int], Content]
     check: Check = nothing
+    named: bool = False
 
 
 class Exchange(Protocol):
@@ -94,15 +96,18 @@ def collect_updates(
 
     together, givers = Combination(job.aggregation), []
     failures: dict[int, Failure] = {}
+    sha256s: dict[int, str] = {}
     for node, got in read_each(answers, invitation.nodes, checked, invitation.check, "update"):
         if isinstance(got, Failure):
             failures[node] = got
         else:
+            if invitation.named:
+                sha256s[node] = vector_sha256(got.vector)
             together.add(got)
             givers.append(node)
         del got  # before the next is read: an update that was sealed is in memory
     mean = together.result() if givers else None
-    return Collected(mean=mean, givers=tuple(givers), failures=failures)
+    return Collected(mean=mean, givers=tuple(givers), failures=failures, sha256s=sha256s)
 
 
 def require_weight(update: Update) -> None:

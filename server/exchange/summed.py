@@ -7,6 +7,7 @@ protocol's own rules say whether the others are enough.
 """
 
 import logging
+from collections.abc import Iterable
 
 from fedmodel import wire
 from fedmodel.accounting.planning import plan_of
@@ -134,7 +135,7 @@ class Summed:
         earlier: str | None = None
         for attempt in range(1, attempts + 1):
             try:
-                mean, givers = self._attempt(legs, invitation, attempt, model)
+                mean, gave = self._attempt(legs, invitation, attempt, model)
             except _TooFewError as error:
                 reason = f"attempt {attempt} of {attempts}: {error}"
                 # If another attempt goes well, or fails otherwise, only this line says why.
@@ -148,10 +149,11 @@ class Summed:
                 continue
             return Collected(
                 mean=mean,
-                givers=givers,
+                givers=tuple(gave),
                 failures=legs.failures,
                 blamed=self._blamed(legs),
                 step=plain_step(self._job),
+                sha256s=gave,
             )
         return Collected(failures=legs.failures, reason=reason, blamed=self._blamed(legs))
 
@@ -169,8 +171,8 @@ class Summed:
 
     def _attempt(
         self, legs: Legs, invitation: Invitation, number: int, model: str
-    ) -> tuple[Update, tuple[int, ...]]:
-        """Play one attempt; return the mean and the nodes whose updates are in it."""
+    ) -> tuple[Update, dict[int, str]]:
+        """Play one attempt; return the mean and whose masked vectors it is of, by node."""
         blame = self._aggregator.blame
         self._on_disk.keep()  # before anybody sees by a cohort who is left out
         cohort = blame.cohort(
@@ -211,7 +213,7 @@ class Summed:
         except (QuorumError, ProtocolError) as error:
             # Some have revealed, and go into no further attempt of this round.
             raise _TooFewError(str(error), final=True) from error
-        return mean, tuple(left)
+        return mean, _gave(legs, attempt, attempt.survivors)
 
     def recover(self, channel: Channel, round_: int, vector: Vector) -> Collected | None:
         """Ask again for the reveals of a round in whose midst this coordinator died.
@@ -244,6 +246,7 @@ class Summed:
         return Collected(
             mean=mean,
             givers=tuple(left),
+            sha256s=_gave(legs, attempt, here),
             absent=len(attempt.survivors) - len(left),
             asked=self._begun.asked,
             failures=legs.failures,
@@ -275,3 +278,10 @@ class Summed:
         if self._rates is not None and self._job.privacy.mechanism == "distributed":
             mean = descent(self._rates, mean, vector, self._job.train.weight_decay)
         return Update.of(mean)
+
+
+def _gave(legs: Legs, attempt: Attempt, members: Iterable[int]) -> dict[int, str]:
+    """Return the SHA-256 (hex) of each site's masked vector, by node, in rising order."""
+    vectors = attempt.vectors
+    found = {legs.nodes((member,))[0]: vectors[member] for member in members}
+    return dict(sorted(found.items()))

@@ -17,6 +17,7 @@ from fedmodel.errors import BudgetError
 from fedmodel.job import Job, Model, Privacy, Train
 from fedmodel.ledger import AbortEntry, DatasetEntry, GiveBackEntry, Request
 from fedmodel.ledger.caps import Caps, total
+from fedmodel.ledger.site_line import NOWHERE
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.training.learner import resident
@@ -102,14 +103,14 @@ def test_a_job_from_join_to_leave(folder: Path) -> None:
     assert joined.head.size == 3
     after = standing(talk.train(1, entries=3))
     after.head.check_follows(joined.head, after.proof)
-    assert talk.entries()[3:] == ["spend"]
-    left = standing(talk.leave(entries=4))
+    assert talk.entries()[3:] == ["spend", "outcome"]
+    left = standing(talk.leave(entries=5))
     left.head.check_follows(after.head, left.proof)
     assert isinstance(talk.site.open_ledger().entries()[-1], GiveBackEntry)
     # Who has left, or never was there, has nothing to give back.
     assert wire.decode_standing(talk.leave().content) is None
     assert "query.join" in why(talk.train(2)).reason
-    assert talk.entries()[3:] == ["spend", "give-back"]
+    assert talk.entries()[3:] == ["spend", "outcome", "give-back"]
     (made,) = talk.site.open_ledger().book().of("test", JOB.sha256)
     assert made.entry.code.startswith("fedmodel ")
 
@@ -240,8 +241,8 @@ def test_the_guard_of_a_round_knows_what_the_run_has_spent_before(folder: Path) 
     assert account is not None
     assert plan is not None
     for round_ in (1, 2, 3):
-        account.spend_round(round_, 2, 1.0)
-    possible, guard = account.spend_round(4, 2, 1.0)
+        account.spend_round(round_, 2, 1.0, NOWHERE)
+    possible, guard = account.spend_round(4, 2, 1.0, NOWHERE)
     assert possible == 2
     for _ in range(possible):
         guard.before_step(plan.spend(4, 1))

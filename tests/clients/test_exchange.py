@@ -18,6 +18,7 @@ from fedmodel.job import (
     SecAgg,
 )
 from fedmodel.ledger import Ledger
+from fedmodel.ledger.site_line import NOWHERE
 from fedmodel.secagg.aggregator import Aggregator
 from fedmodel.secagg.agreement import Floors
 from fedmodel.secagg.messages import Request, decode, encode
@@ -156,14 +157,14 @@ def test_a_repeats_step_is_guarded_and_none_is_taken_after_the_evaluation(
     assert account is not None
     assert plan is not None
     for round_ in (1, 2, 3):
-        account.spend_round(round_, 1, plan.clip)
-    guard = account.repeat_round(3)
+        account.spend_round(round_, 1, plan.clip, NOWHERE)
+    guard = account.repeat_round(3, NOWHERE)
     guard.before_step(plan.spend(3, 1))
     with pytest.raises(BudgetError, match="isn't covered by the plan"):
         guard.before_step(plan.spend(3, 1))
     monkeypatch.setattr(Account, "_evaluated", lambda self: True)
     with pytest.raises(BudgetError, match="has evaluated the job's last model"):
-        account.repeat_round(3)
+        account.repeat_round(3, NOWHERE)
     assert (talk.spent(), talk.repeated()) == (3, 1)
 
 

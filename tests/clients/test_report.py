@@ -148,7 +148,7 @@ def test_what_a_run_has_cost_is_not_told_from_half_a_ledger(
     path.write_bytes(b"".join(whole[:lines]))
     if lines is None:
         path.unlink()
-    with pytest.raises(RollbackError, match="a head of 5 was signed"):
+    with pytest.raises(RollbackError, match="a head of 7 was signed"):
         report_of(talk.site, "test", JOB, talk.app.work(RUN, NODE))
     # One that took no part says why; what the others did stands.
     aside = report_of(talk.site, "test", JOB, SiteWork(refusal="its ledger is an old copy"))

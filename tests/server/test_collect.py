@@ -60,7 +60,7 @@ def test_bad_counts_are_a_failure_of_their_sender_only(what: str, node: int) -> 
     replies = [*BAD_COUNTS[what](node), *map(counts, good), counts(9)]
     for order in (replies, replies[::-1]):
         found, failures = collect_counts(channel_of(order).ask(KIND, {}, KIND), [2, 3, 4], 2)
-        assert found == [Counts(values=(10 * n, -n)) for n in good]
+        assert found == {n: Counts(values=(10 * n, -n)) for n in good}
         assert list(failures) == [node]
 
 

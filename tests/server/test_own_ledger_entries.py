@@ -1,5 +1,6 @@
 """Entries of the coordinator's own ledger, one by one: what each says of whom."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from fedmodel.ledger.coordinator_entries import (
     ResultEntry,
     RoundEntry,
 )
+from fedmodel.mechanisms.counts import Counts
 from fedmodel.runs import RunFolder
 from fedmodel.update import Update
 from fedmodel.wire import Failure
@@ -78,13 +80,15 @@ def test_a_process_that_goes_on_knows_who_took_part(folder: RunFolder, ledger: O
 def test_a_result_says_who_is_in_the_sum_and_whether_it_was_the_last(
     folder: RunFolder, ledger: OwnLedger
 ) -> None:
-    ledger.result(1, Collected(mean=MEAN, givers=(3,), absent=2), MODEL, stopped=False)
+    got = Collected(mean=MEAN, givers=(3,), absent=2, sha256s={3: "a" * 64, 77: "b" * 64})
+    ledger.result(1, got, MODEL, stopped=False)
     ledger.result(2, Collected(givers=(3,), absent=2, reason="x"), MODEL, stopped=True)
     results = of_type(folder, ResultEntry)
     assert [(r.absent, len(r.given), bool(r.mean)) for r in results] == [
         (2, 1, True),
         (0, 0, False),
     ]
+    assert [given.update for given in results[0].given] == ["a" * 64]
     assert [(r.finished, r.stopped) for r in results] == [(True, False), (True, True)]
 
 
@@ -93,11 +97,13 @@ def test_who_was_asked_to_evaluate_and_gave_nothing_gave_nothing(
 ) -> None:
     ledger.asks("train", 2, MODEL, [3, 9])
     ledger.asks("evaluate", 2, MODEL, [4, 9, 3])
-    ledger.evaluated(2, MODEL, [3, 4, 9], {9: Failure(reason="x", budget=True)})
+    counts = {node: Counts(values=(node, -1)) for node in (3, 4)}
+    ledger.evaluated(2, MODEL, counts, {9: Failure(reason="x", budget=True)})
     asked = [(entry.kind, entry.members) for entry in of_type(folder, RoundEntry)]
     assert asked == [("train", (1, 3)), ("evaluate", (1, 2, 3))]
     (told,) = of_type(folder, EvaluationEntry)
-    assert told.given == (given(1, 3), Given(member=2))
+    one, two = (counts[node].sha256 for node in (3, 4))
+    assert told.given == (replace(given(1, 3), update=one), Given(member=2, update=two))
     assert told.failed == (Failed(member=3, kind="budget"),)
 
 

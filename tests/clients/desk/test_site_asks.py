@@ -10,9 +10,9 @@ import pytest
 from clients.declared import Declared
 from clients.desk import Approvals
 from clients.policy import Policy
-from fedmodel import wire
+from fedmodel import config, wire
 from fedmodel.data import Rows
-from fedmodel.errors import RefusedError
+from fedmodel.errors import ConfigError, RefusedError
 from fedmodel.wire import Leave
 from tests.clients.four_sites import Talk as Signed
 from tests.clients.four_sites import job_of, nothing
@@ -79,6 +79,22 @@ def test_another_job_of_the_run_another_run_of_the_job_is_another_question(tmp_p
     for job, run in ((PRIVATE, "test"), (PLAIN, "other")):
         assert "waits for the approval" in why(talk.join(job, run=run))
     assert not talk.join(PLAIN).has_error()
+
+
+def test_the_reservation_says_who_has_approved_this_run(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, approval="each")
+    talk.join(PRIVATE)
+    say(talk)
+    talk.join(PRIVATE)
+    (held,) = talk.site.open_ledger().book().of()
+    grounds = held.entry.grounds
+    assert grounds is not None
+    assert (grounds.needed, grounds.policy) == (1, config.digest(talk.site.policy))
+    (approval,) = grounds.approved
+    approval.check(held.entry.run, PRIVATE.sha256)
+    assert approval.key == talk.site.state.key.public.hex()
+    with pytest.raises(ConfigError, match="expected an approval of"):
+        approval.check(held.entry.run, PLAIN.sha256)
 
 
 @pytest.mark.parametrize("verdict", ["revoked", "refused"])

@@ -11,6 +11,7 @@ from fedmodel.ledger import Approval, Grounds, Ledger, OutcomeEntry, SpendEntry
 from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.grounds import CapsInForce
 from fedmodel.ledger.site_line import Begun
+from tests.fedmodel.ledger.conftest import FIVE
 from tests.fedmodel.ledger.golden_life import approval, grounds
 
 JOB = "ab" * 32
@@ -42,8 +43,13 @@ def test_an_outcome_is_written_once(five: Ledger, spent: SpendEntry) -> None:
     first = five.note_outcome(outcome(spent))
     assert five.note_outcome(outcome(spent, update="2" * 64)) == first
     assert five.book().outcomes.of(spent.seq) == [first]
-    assert five.book().outcomes.last_charged(spent.run, JOB, "train", spent.round) == spent
-    assert five.book().outcomes.last_charged(spent.run, JOB, "evaluate", spent.round) is None
+    outcomes = five.book().outcomes
+    assert outcomes.last_charged(spent.run, JOB, spent.round, "1" * 64) == spent
+    assert outcomes.last_charged(spent.run, JOB, spent.round + 1, "1" * 64) is None
+    five.spend(FIVE, run=spent.run, job=JOB, round=2, clip=0.5, start=Begun(model="2" * 64))
+    found = five.book().outcomes.last_charged(spent.run, JOB, 2, "1" * 64)
+    assert found is not None
+    assert found.attempt == 1
 
 
 def test_an_update_that_is_masked_anew_has_an_outcome_for_each_attempt(

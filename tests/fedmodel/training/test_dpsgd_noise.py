@@ -98,7 +98,7 @@ def test_an_empty_batch_is_a_step_of_noise_alone(
     assert len(taken) == 3
     assert told == [Spend(0.01, 1.25, 1)] * 3
     assert (change != 0).mean() > 0.98  # the noise's grid has a zero, hit once in 2,500 times
-    assert private == dpsgd.Private(dropped=0, clip=0.5)
+    assert private == dpsgd.Private(dropped=0, clips=(0.5, 0.5, 0.5))
 
 
 def test_two_runs_never_share_noise(
