@@ -22,7 +22,7 @@ class OutcomeEntry(SiteLine):
     There is one for each such entry, whatever came of it, so that the number of entries, which a
     tree head shows, doesn't tell. Where a site's own noise is hidden in secure sums, there is one
     for each attempt that its update was masked for. Where there is none, the process died before
-    it was written: what became of the steps isn't known.
+    it was written, or what was made is kept and wasn't asked for again: nobody can tell.
 
     Args:
         type: ``outcome``.

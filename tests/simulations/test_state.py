@@ -163,7 +163,9 @@ def test_without_a_state_the_run_folder_keeps_it(tmp_path: Path) -> None:
         "dataset",
         "reserve",
         "spend",
+        "outcome",
         "spend",
+        "outcome",
         "give-back",
     ]
     assert (folder / "sites" / "site-1" / "heads" / "main.json").exists()
