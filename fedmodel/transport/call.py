@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmodel._escape import escaped
 from fedmodel.config import canonical, sha256
-from fedmodel.errors import ConfigError, ProtocolError
+from fedmodel.errors import ConfigError, ProtocolError, RunFolderError
 from fedmodel.identity.signed_roster import SignedRoster
 from fedmodel.transport.connection import Connection
 from fedmodel.transport.frames import (
@@ -24,7 +24,7 @@ from fedmodel.transport.frames import (
     WelcomeFrame,
     decode,
 )
-from fedmodel.transport.goodbyes import LOST, MALFORMED
+from fedmodel.transport.goodbyes import LOST, MALFORMED, NOT_NOW
 from fedmodel.transport.hello import MOST, Hello, Welcome, greeted, signed_greeting
 from fedmodel.transport.letters import Order, check_same
 from fedmodel.transport.mail import Mail, Source
@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _GREETING_S = 30.0
 _MOST_WAITING = 64  # orders that have come and wait for this site to do them
+_UNREADABLE = "what it keeps of this run can't be read or written; its own log says why"
 _NOTHING = memoryview(b"")
 
 
@@ -112,6 +113,10 @@ class Call:
                 mail = await self._greet()
         except TimeoutError:
             return Bye(code=LOST, reason="the coordinator hasn't answered the greeting in time")
+        except (RunFolderError, OSError):
+            # Else it would be awaited there, and nobody would know why it doesn't come.
+            await self.connection.end(NOT_NOW, _UNREADABLE)
+            raise
         if isinstance(mail, Bye):
             return mail
         try:

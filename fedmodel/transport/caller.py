@@ -167,9 +167,7 @@ class Caller:
         await self.connection.say(challenge)
         frame = await self._next(frozenset([HelloFrame, Bye]), _LARGEST_GREETING)
         if not isinstance(frame.head, HelloFrame):
-            raise ProtocolError(
-                "no greeting: the site has gone, or has sent more than one message may have"
-            )
+            raise ProtocolError(f"no greeting: {_said(frame.head)}")
 
         numbers: list[int] = []
 
@@ -362,3 +360,10 @@ class Caller:
 
     def _note(self, event: str, why: str) -> None:
         self._hub.notes.add(event, self._name, self._stream.address, why)
+
+
+def _said(head: Head) -> str:
+    """Return why a site goes that hasn't greeted; whoever has sent it has a certificate."""
+    if isinstance(head, Bye) and head.code != LOST and head.reason:
+        return f"the site says: {escaped(head.reason)}"
+    return "the site has gone, or has sent more than one message may have"

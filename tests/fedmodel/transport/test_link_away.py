@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from fedmodel.transport.caller import _said
+from fedmodel.transport.frames import Bye, Chunk, Head
+from fedmodel.transport.goodbyes import LOST, NOT_NOW
 from tests.fedmodel.transport.consortium import Consortium
 from tests.fedmodel.transport.proxies import Forwarder
-from tests.fedmodel.transport.world import Coordinator, Site, wait_until
+from tests.fedmodel.transport.world import Coordinator, Site, told, wait_until
 
 
 @pytest.mark.long
@@ -31,3 +34,42 @@ def test_how_long_a_site_is_away_and_why_goes_by_its_last_connection(tmp_path: P
             wait_until(lambda: link.said != "" and not link.connected)
             away = link.away_for()
             assert 0 < away <= time.monotonic() - cut
+
+
+def test_the_coordinator_is_told_of_a_site_that_cant_read_its_inbox(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    consortium = Consortium(tmp_path)
+    north = consortium.sites["north"]
+    with Coordinator(consortium, tmp_path / "run") as coordinator:
+        with Site(north, coordinator.address):
+            coordinator.wait_for(1)
+            assert told(coordinator.ask(b"one", [1])[0]) == b"one"
+        inbox = north.folder / "runs" / "run-1" / "link" / "inbox.bin"
+        whole = inbox.read_bytes()
+        inbox.write_bytes(whole[:20] + bytes([whole[20] ^ 1]) + whole[21:])
+        with Site(north, coordinator.address, explain=False) as site:
+            wait_until(lambda: coordinator.refusals != [])
+            event, who, why = coordinator.refusals[0]
+            assert (event, who) == ("link-refused", f"{north.read().owner.tls} at 127.0.0.1")
+            assert why == (
+                "no greeting: the site says: what it keeps of this run can't be read or written; "
+                "its own log says why"
+            )
+            wait_until(lambda: str(inbox) in site.link.said)
+            assert str(inbox.parent.parent) not in why
+            inbox.write_bytes(whole)
+            coordinator.wait_for(1)  # without a restart at either end
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (Bye(code=LOST, reason="the connection was lost"), "the site has gone, or"),
+        (Bye(code=NOT_NOW, reason=""), "the site has gone, or"),
+        (Bye(code=NOT_NOW, reason="\x1b[2J" + "x" * 400), "the site says: \\x1b[2Jxxx"),
+        (Chunk(seq=1, offset=0), "the site has gone, or"),
+    ],
+)
+def test_what_a_site_says_instead_of_a_greeting_is_escaped(head: Head, said: str) -> None:
+    assert _said(head).startswith(said)
