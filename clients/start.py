@@ -1,13 +1,15 @@
 """Start of a site from its own file: its rows are read, and held against what it declares."""
 
 import logging
+import re
+from dataclasses import fields
 
 from clients.assemble import SiteConfig, make_site, open_state
 from clients.declared import Declared, Mismatch
 from clients.site import Site
 from clients.site_file import SiteFile
 from fedmodel import tasks
-from fedmodel.data import Rows, hold_out_everywhere, load
+from fedmodel.data import Rows, Source, hold_out_everywhere, load
 from fedmodel.errors import DataError
 from fedmodel.identity import Roster
 from fedmodel.seeds import Entropy, Seed
@@ -16,6 +18,8 @@ from fedmodel.watch import UNWATCHED, Watch
 __all__ = ["check_numbers", "read_rows", "start"]
 
 logger = logging.getLogger(__name__)
+
+_KEY = re.compile(rf"\bdata\.({'|'.join(each.name for each in fields(Source))})\b")
 
 
 def start(
@@ -73,7 +77,10 @@ def read_rows(file: SiteFile, watch: Watch = UNWATCHED) -> tuple[Rows, Rows | No
         DataError: for rows that can't be read.
     """
     source, seed = file.source(), Seed(0).child("site")
-    tables = load(source, seed, 1, tasks.of(file.task), watch, partial=True)
+    try:
+        tables = load(source, seed, 1, tasks.of(file.task), watch, partial=True)
+    except DataError as error:
+        raise DataError(f"{error}{_in_the_file(str(error))}") from error
     if tables.test is not None or not source.holds_out:
         return tables.train, tables.test
     if file.declared is not None and not file.declared.held_out:
@@ -82,6 +89,14 @@ def read_rows(file: SiteFile, watch: Watch = UNWATCHED) -> tuple[Rows, Rows | No
         {file.name: tables.train}, source.test_fraction, seed, source.train_only, each_trains=False
     )
     return drawn.train[file.name], drawn.test[file.name]
+
+
+def _in_the_file(message: str) -> str:
+    """Return where the keys stand in site.yaml that a message names as a command line has them."""
+    named = dict.fromkeys(key[1] for key in _KEY.finditer(message))
+    if not named:
+        return ""
+    return f" (in site.yaml: {' and '.join(f'{name}:' for name in named)} below data:)"
 
 
 def check_numbers(name: str, declared: Declared, rows: Rows, test: Rows | None) -> list[Mismatch]:

@@ -1,0 +1,29 @@
+"""Rows that a site's own file leads to and that can't be read: the hint is for that file."""
+
+from pathlib import Path
+
+import pytest
+
+from clients.site_file import SiteFile
+from clients.start import read_rows
+from fedmodel.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("rows", "keys"),
+    [
+        (b"text,label\nd\xe9j\xe0 vu,a\n", "encoding:"),
+        (b"words,label\nx,a\n", "text:"),
+        (b"text,label\n", ""),
+    ],
+)
+def test_a_hint_says_where_a_key_stands_in_the_sites_own_file(
+    rows: bytes, keys: str, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_bytes(rows)
+    lines = ["schema: fedmodel.site/1", "name: north", "data: {kind: csv, train: rows.csv}"]
+    with pytest.raises(DataError) as raised:
+        read_rows(SiteFile.parse("\n".join(lines).encode(), tmp_path))
+    said = str(raised.value)
+    assert said.endswith(f" (in site.yaml: {keys} below data:)") == bool(keys), said
+    assert ("below data:" in said) == bool(keys)
