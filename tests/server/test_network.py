@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from fedmodel.errors import UnavailableError
 from fedmodel.transport.hub import Hub
 from server import network
 from server.exchange.hub import Listening
@@ -79,3 +81,10 @@ def test_sites_are_told_that_a_run_is_over_only_where_it_is(listening: Listening
     with suppress(ZeroDivisionError), network.over_network(listening):
         raise ZeroDivisionError
     assert Seen.ended == [True, False]
+
+
+def test_a_port_that_is_taken_is_worth_another_try(listening: Listening) -> None:
+    with network.over_network(listening) as hub:
+        taken = replace(listening, listen=f"127.0.0.1:{hub.port}")
+        with pytest.raises(UnavailableError, match="in use"), network.over_network(taken):
+            pass
