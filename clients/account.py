@@ -7,6 +7,7 @@ from typing import Any
 
 from clients.policy import Charges
 from clients.site import Site
+from clients.witness import Witness
 from fedmodel._paths import source_digest
 from fedmodel.accounting.guard import StepGuard
 from fedmodel.accounting.plan import Plan
@@ -25,7 +26,7 @@ from fedmodel.ledger import (
 from fedmodel.ledger.caps import Charge
 from fedmodel.ledger.fields import real
 from fedmodel.ledger.outcomes import Charged
-from fedmodel.ledger.site_line import Begun
+from fedmodel.ledger.site_line import NOWHERE, Begun
 from fedmodel.ledger.tree_head import Standing, TreeHead
 from fedmodel.wire import Leave, Offer
 
@@ -112,6 +113,19 @@ class Account:
         if entries is None:
             entries = max((head.size for head in self._offered), default=0)
         return Standing(head=self._ledger.head(), proof=tuple(self._ledger.prove(entries)))
+
+    def witnessed(self) -> Begun:
+        """Return what of the coordinator's ledger the run's entries here say that was shown.
+
+        Raises:
+            LedgerError: when the ledger can't be read.
+        """
+        book = self._ledger.book()
+        charged = book.outcomes.charged_in(self._run)
+        last = max(charged, key=lambda entry: entry.coordinator_entries, default=None)
+        if last is None:
+            return NOWHERE
+        return Begun(entries=last.coordinator_entries, root=last.coordinator_root)
 
     def check_known(self, entries: int) -> None:
         """Check that the ledger has as many entries as the coordinator knows of.
@@ -319,8 +333,20 @@ def leave(site: Site, end: Leave) -> Standing | None:
     ledger = site.open_ledger()
     if ledger.reservation(end.run, end.job_sha256) is None:
         return None
-    ledger.give_back(end.run, end.job_sha256, failed=end.failed)
+    ledger.give_back(end.run, end.job_sha256, failed=end.failed, start=_shown(site, end))
     return Standing(head=ledger.head(), proof=tuple(ledger.prove(end.entries)))
+
+
+def _shown(site: Site, end: Leave) -> Begun:
+    """Return what was shown last: what is held is given back also to who shows another ledger."""
+    try:
+        witness = Witness(site, end.run)
+        if end.shown is not None:
+            witness.take(end.shown)
+    except FedmodelError as error:
+        logger.warning("site %s: at the end of run %s: %s", site.name, end.run, error)
+        return NOWHERE
+    return witness.begun()
 
 
 def _own(ledger: Ledger, known: Sequence[TreeHead]) -> list[TreeHead]:

@@ -130,6 +130,8 @@ class SiteApp:
         node.replace_run(run)
         logger.info("site %s: joined the run %s (job %.16s…)", node.name, run.run, run.job.sha256)
         reply = wire.encode_reply(run.standing())
+        if node.authority is not None:
+            wire.say_seen(reply, run.witness.entries)
         advert = run.exchange.advert()
         return reply if advert is None else wire.add_parcel(reply, "secagg", advert)
 

@@ -19,12 +19,13 @@ from clients.grounds import grounds_of
 from clients.kept_update import KeptUpdate
 from clients.site import Site
 from clients.site_rows import SiteRows, open_rows
+from clients.witness import Witness
 from fedmodel import models, wire
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import DivergedError, FedmodelError, ProtocolError
 from fedmodel.job import Performance
-from fedmodel.ledger.site_line import Begun
+from fedmodel.ledger.site_line import NOWHERE
 from fedmodel.ledger.tree_head import Standing
 from fedmodel.mechanisms import counts
 from fedmodel.mechanisms.clipping import clip_update
@@ -103,6 +104,8 @@ class SiteRun:
             KeptUpdate(folder, job.sha256, size) if ready is None else ready._kept
         )
         self._rows: SiteRows | Exception = self._open(performance) if ready is None else ready._rows
+        seen = NOWHERE if self.account is None else self.account.witnessed()
+        self.witness = Witness(site, offer.run, seen)
         if self.account is not None and plan is not None:
             # Last, so that a job that is refused for any other reason reserves nothing.
             self.account.reserve(grounds_of(offer, site, plan), offer.tree_heads)
@@ -210,6 +213,7 @@ class SiteRun:
         Raises:
             ProtocolError: when it is of another run, job, round or number of parameters.
             RollbackError: if the site's ledger is older than the coordinator knows it.
+            EquivocationError: if the coordinator's own isn't the one of before, grown.
             FedmodelError: if the site's rows can't be used in the job.
         """
         if order.run != self.run:
@@ -230,6 +234,7 @@ class SiteRun:
         if self.account is not None:
             self.account.check_known(order.entries)
         self._opened()
+        self.witness.take(order.shown)
 
     def train(self, order: Order) -> Update:
         """Train one round from the order's parameters, once where that costs something.
@@ -256,7 +261,7 @@ class SiteRun:
             return kept
         with self._kept.room(order.round, model) as keep:
             steps, guard = self.account.spend_round(
-                order.round, steps, clip or self.plan.clip, _begun(order)
+                order.round, steps, clip or self.plan.clip, self.witness.begun(_model(order))
             )
             round_ = replace(self._numbered(order), before_step=guard.before_step)
             update, clips = self._trained(order, round_, steps, clip)
@@ -294,11 +299,11 @@ class SiteRun:
         """
         if self.plan is None or self.account is None:
             raise ProtocolError("the job shares no noise")
-        clip = self.plan.clip
+        clip, start = self.plan.clip, self.witness.begun(_model(order))
         if paid:
-            guard = self.account.repeat_round(order.round, _begun(order))
+            guard = self.account.repeat_round(order.round, start)
         else:
-            _, guard = self.account.spend_round(order.round, 1, clip, _begun(order))
+            _, guard = self.account.spend_round(order.round, 1, clip, start)
         round_ = replace(self._numbered(order), before_step=guard.before_step)
         started = time.perf_counter()
         if self.job.privacy.mechanism == "distributed":
@@ -371,7 +376,7 @@ class SiteRun:
         counted = self.learner.task.counted(self.job.model.labels)
         norm = counts.largest_contribution(self.job.privacy, counted)
         with self._charging():
-            self.account.spend_evaluation(norm, _begun(order))
+            self.account.spend_evaluation(norm, self.witness.begun(_model(order)))
             found = self._counts(order, counted)
             self.account.counted(found.sha256)
         return found
@@ -393,7 +398,3 @@ class SiteRun:
 
 def _model(order: Order) -> str:
     return order.model or vector_sha256(order.vector)
-
-
-def _begun(order: Order) -> Begun:
-    return Begun(model=_model(order))

@@ -55,8 +55,11 @@ def leave(channel: Channel, coordinator: Coordinator, *, failed: bool) -> set[in
     told: set[int] = set()
     with channel.brief(_BRIEF):
         ends = {
-            node: wire.encode_leave(
-                Leave(run=run, job_sha256=job, failed=failed, entries=memory.entries(node))
+            node: wire.show(
+                wire.encode_leave(
+                    Leave(run=run, job_sha256=job, failed=failed, entries=memory.entries(node))
+                ),
+                coordinator.ledger.witnesses.show(node),
             )
             for node in _known(channel, coordinator)
         }

@@ -116,10 +116,19 @@ def lacking(
 
 
 def standing_noted(coordinator: Coordinator) -> Check:
-    """Return what takes note of where a site's ledger stands, by its reply."""
+    """Return what takes note of where a site's ledger stands, by its reply.
+
+    And of what it has seen of this coordinator's own: what it says of that, where it joins, or what
+    it has answered.
+    """
+    witnesses = coordinator.ledger.witnesses
 
     def check(node: int, content: Content) -> None:
         coordinator.memory.note(node, wire.decode_standing(content))
+        if (seen := wire.decode_seen(content)) is None:
+            witnesses.answered(node)
+        else:
+            witnesses.joined(node, seen)
 
     return check
 

@@ -34,6 +34,7 @@ from fedmodel.update import vector_sha256
 from fedmodel.wire import Failure
 from server.collect import Collected
 from server.ledger_memory import LedgerMemory
+from server.witnesses import Witnesses
 
 __all__ = ["OwnLedger"]
 
@@ -48,6 +49,9 @@ class OwnLedger:
         members: numbers of all sites in the roster.
         memory: of the sites' ledgers: where each stood when it last answered.
         folder: of the run, for the rosters that it is played by.
+
+    Attributes:
+        witnesses: what sites are shown of it.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class OwnLedger:
         self._members = frozenset(members)
         self._memory = memory or LedgerMemory()
         self._nodes: dict[int, int] = {}
+        self.witnesses = Witnesses(ledger)
 
     @classmethod
     def of(cls, folder: RunFolder, keys: CoordinatorKeys, memory: LedgerMemory) -> "OwnLedger":
@@ -275,6 +280,7 @@ class OwnLedger:
     def _note(self, entry: CoordinatorEntry) -> None:
         if self._ledger is not None:
             self._ledger.note(entry)
+            self.witnesses.changed()
 
     def _given(
         self, nodes: Iterable[int], sha256s: Mapping[int, str] | None = None

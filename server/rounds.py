@@ -110,7 +110,8 @@ class _Run:
     def order(self, node: int, round_: int, vector: Any, model: str) -> Content:
         """Return what a node is told to do."""
         entries = self.c.memory.entries(node)
-        return wire.encode_order(self.c.run, round_, self.job.sha256, vector, entries, model)
+        order = wire.encode_order(self.c.run, round_, self.job.sha256, vector, entries, model)
+        return wire.show(order, self.c.ledger.witnesses.show(node))
 
     def play(self) -> None:
         """Play one round; sets ``stopped`` when the run must end.

@@ -83,6 +83,14 @@ class CoordinatorLedger:
         with self._signed.reading() as journal:
             return tuple(journal.entries)
 
+    def prove(self, size: int) -> list[str]:
+        """Return the proof that the ledger begins with its first ``size`` entries (hex).
+
+        Raises:
+            RollbackError: when it never had so many.
+        """
+        return self._signed.prove(size)
+
     def head(self) -> TreeHead:
         """Return the signed head of the ledger as it is now.
 

@@ -43,6 +43,10 @@ class Outcomes:
                 return entry
         return None
 
+    def charged_in(self, run: str) -> list[Charged]:
+        """Return the entries of a run that charge steps, or make them again, in order."""
+        return [entry for entry in self._charged.values() if entry.run == run]
+
     def check(self, entry: OutcomeEntry) -> None:
         """Check that an outcome is of an earlier entry that has none yet.
 

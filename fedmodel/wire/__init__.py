@@ -37,11 +37,13 @@ from fedmodel.wire.replies import (
     encode_reply,
     encode_update,
 )
+from fedmodel.wire.shown import MOST_PROOFS, Shown, decode_seen, say_seen, show
 from fedmodel.wire.signed import Instruction, sign_content, signed_by
 
 __all__ = [
     "HELLO",
     "LONGEST",
+    "MOST_PROOFS",
     "VERSION",
     "Content",
     "Failure",
@@ -50,6 +52,7 @@ __all__ = [
     "Leave",
     "Offer",
     "Order",
+    "Shown",
     "add_parcel",
     "answer_hello",
     "answered_hello",
@@ -60,6 +63,7 @@ __all__ = [
     "decode_leave",
     "decode_offer",
     "decode_order",
+    "decode_seen",
     "decode_standing",
     "decode_update",
     "encode_counts",
@@ -73,6 +77,8 @@ __all__ = [
     "pack",
     "packed",
     "parcel",
+    "say_seen",
+    "show",
     "sign_content",
     "signed_by",
     "unexpected",

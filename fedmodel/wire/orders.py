@@ -10,6 +10,7 @@ from fedmodel.errors import ProtocolError
 from fedmodel.update import vector_sha256
 from fedmodel.wire.arrays import view
 from fedmodel.wire.records import VERSION, checked_field, checked_record, named_run, unpack
+from fedmodel.wire.shown import Shown, decode_shown
 
 __all__ = ["Leave", "Order", "decode_leave", "decode_order", "encode_leave", "encode_order"]
 
@@ -26,6 +27,7 @@ class Order:
         model: SHA-256 (hex) of them.
         entries: how many the site's ledger has in the newest head that the coordinator keeps; the
             answer proves that it has grown from there.
+        shown: of the coordinator's own ledger; ``None``: it keeps none.
     """
 
     round: int
@@ -34,6 +36,7 @@ class Order:
     vector: NDArray[np.float32]
     model: str = ""
     entries: int = 0
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +48,14 @@ class Leave:
         job_sha256: of which job.
         failed: it didn't come to its end.
         entries: as in an order.
+        shown: likewise.
     """
 
     run: str
     job_sha256: str
     failed: bool
     entries: int = 0
+    shown: Shown | None = None
 
 
 def encode_order(
@@ -61,7 +66,7 @@ def encode_order(
     entries: int = 0,
     model: str | None = None,
 ) -> RecordDict:
-    """Return the content of a train or evaluate message (see :class:`Order`).
+    """Return the content of a train or evaluate message (see :class:`Order`), but what is shown.
 
     Args:
         run: which run it belongs to.
@@ -104,6 +109,7 @@ def decode_order(content: RecordDict) -> Order:
         vector=vector,
         model=model,
         entries=_entries(record),
+        shown=decode_shown(record),
     )
 
 
@@ -115,7 +121,7 @@ def _entries(record: ConfigRecord) -> int:
 
 
 def encode_leave(leave: Leave) -> RecordDict:
-    """Return the content of the message that ends a run."""
+    """Return the content of the message that ends a run, but what is shown."""
     record = ConfigRecord({"version": VERSION, "run": leave.run, "job": leave.job_sha256})
     record["failed"] = leave.failed
     record["entries"] = leave.entries
@@ -131,4 +137,5 @@ def decode_leave(content: RecordDict) -> Leave:
     record = checked_record(content)
     job, failed = checked_field(record, "job", str), checked_field(record, "failed", bool)
     run, entries = named_run(record), _entries(record)
-    return Leave(run=run, job_sha256=job, failed=failed, entries=entries)
+    shown = decode_shown(record)
+    return Leave(run=run, job_sha256=job, failed=failed, entries=entries, shown=shown)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from fedmodel import config
-from fedmodel.ledger import Ledger, OutcomeEntry, RepeatEntry, SpendEntry
+from fedmodel.ledger import Ledger, OutcomeEntry, RepeatEntry, SpendEntry, merkle
 from fedmodel.ledger.coordinator_entries import (
     EvaluationEntry,
     ResultEntry,
@@ -61,10 +61,14 @@ def test_what_a_site_told_is_what_the_coordinator_got(run: RunFolder) -> None:
 def _check_steps(run: RunFolder, ledgers: dict[int, Ledger]) -> None:
     entries = CoordinatorLedger(run.own_ledger).entries()
     asked = {(e.kind, e.round): e.model for e in entries if isinstance(e, RoundEntry)}
-    job = run.manifest.job
+    job, tree = run.manifest.job, merkle.Tree()
+    for line in run.own_ledger.read_bytes().splitlines():
+        tree.append(merkle.leaf_hash(line))
     for ledger in ledgers.values():
         book = ledger.book()
         (held,) = book.of()
+        assert held.end is not None
+        assert held.end.coordinator_entries == len(tree) - 1  # all but that who has heard the end
         grounds = held.entry.grounds
         assert grounds is not None
         assert config.digest(grounds.agreed) == run.manifest.job_sha256
@@ -78,6 +82,8 @@ def _check_steps(run: RunFolder, ledgers: dict[int, Ledger]) -> None:
                 assert entry.model == asked["evaluate", job["train"]["rounds"]]
             else:
                 assert entry.model == asked["train", entry.round]
+            assert entry.coordinator_entries > 0
+            assert entry.coordinator_root == tree.root(entry.coordinator_entries).hex()
             for outcome in book.outcomes.of(entry.seq):
                 assert outcome.steps == (entry.steps if isinstance(entry, SpendEntry) else 1)
                 adapts = job["privacy"]["clipping"] == "adaptive" and outcome.kind == "train"
