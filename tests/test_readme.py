@@ -133,6 +133,7 @@ def test_the_files_that_a_page_names_exist(page: str) -> None:
         "docs/secure-aggregation.md",
         "docs/report.md",
         "docs/verify.md",
+        "docs/verify-formats.md",
     ],
 )
 def test_links_and_python_blocks_are_right(page: str) -> None:
