@@ -58,13 +58,17 @@ class Outcomes:
         charged = self._charged.get(entry.of)
         if charged is None:
             raise LedgerError(f"an outcome of entry {entry.of}, which charges no steps")
-        names = entry.run, entry.job, entry.kind, entry.round, entry.attempt
-        if names != (*_named(charged), charged.attempt):
+        kind, most = (charged.kind, charged.steps) if charged.type == "spend" else ("train", 1)
+        if (
+            (entry.round, entry.attempt, entry.kind) != (charged.round, charged.attempt, kind)
+            or entry.run != charged.run
+            or entry.job != charged.job
+        ):
             raise LedgerError(f"an outcome that isn't of the round and attempt of entry {entry.of}")
-        most = charged.steps if charged.type == "spend" else 1
         if entry.steps > most:
             raise LedgerError(f"{entry.steps} steps were taken, and {most} were charged")
-        if any(not _masked_twice(known, entry) for known in self.of(entry.of)):
+        before = self._of.get(entry.of)
+        if before and not all(_masked_twice(known, entry) for known in before):
             raise LedgerError(f"a second outcome of entry {entry.of}")
 
     def charged(self, entry: Charged) -> None:

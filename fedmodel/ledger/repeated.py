@@ -4,9 +4,13 @@ Canonical JSON has one way of writing each value, so a line is an entry's own, b
 it is another such line but for values of the fields that differ from line to line, each written
 in its own canonical form. A name in quotes followed by a colon can't stand inside a string, where
 quotes are escaped, and no part of an entry has such fields but the entry itself.
+
+Such lines follow one another in the same order, round after round and site after site: what came
+after a line before is tried first, as one pattern, once it has come so often that it pays to make.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -22,32 +26,72 @@ _VARIES = re.compile(
     rb'("(?:[0-9a-f]{32}|[0-9a-f]{64}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"'
     rb"|0|[1-9][0-9]{0,14})(?=[,}])"
 )
-# With quotes; others are whole numbers.
-_LENGTHS = {
-    "coordinator_root": 66, "manifest": 66, "model": 66, "nonce": 34, "prev": 66, "time": 22,
-    "update": 66,
-}  # fmt: skip
-_ALIKE = ("dataset", "spend", "repeat", "outcome")  # plain data that a job may be isn't in them
+_HASH = r'"([0-9a-f]{64})"'
+_TEXTS = {
+    "coordinator_root": _HASH,
+    "manifest": _HASH,
+    "model": _HASH,
+    "nonce": r'"([0-9a-f]{32})"',
+    "prev": _HASH,
+    "time": r'"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"',
+    "update": _HASH,
+}
+_ABOVE_ZERO = ("coordinator_entries",)
 _MOST = 65_536  # kinds of line to remember
+_ALIKE = ("dataset", "spend", "repeat", "outcome")  # plain data that a job may be isn't in them
+_PAYS = 64  # lines of a kind from which on it pays to make their pattern
 
 _Shape: TypeAlias = tuple[bytes, ...]
+_Put: TypeAlias = Callable[[Any, Any], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Seen:
     """An entry of a shape, and where the values of other such lines go.
 
     Args:
         kind: of entry.
-        same: fields whose values all such lines share.
-        numbers: fields that are whole numbers, and their places among what varies.
-        texts: likewise fields that are texts, with how long each is in its quotes.
+        same: what sets a field whose value all such lines share, and the value.
+        values: what sets each field of those that vary, and whether it is a whole number.
+        keys: their names.
+        literals: the text before each of them, and after the last.
+        count: so many lines of it have come.
+        pattern: of such a line, once it was made; its groups are the values.
+        then: what came after one.
     """
 
     kind: type[Any]
-    same: tuple[tuple[str, Any], ...]
-    numbers: tuple[tuple[str, int], ...]
-    texts: tuple[tuple[str, int, int], ...]
+    same: tuple[tuple[_Put, Any], ...]
+    values: tuple[tuple[_Put, bool], ...]
+    keys: tuple[str, ...]
+    literals: tuple[str, ...]
+    count: int = 0
+    pattern: "re.Pattern[str] | None" = None
+    then: "_Seen | None" = None
+
+    def filled(self, values: Sequence[str]) -> Any:
+        """Return the entry of a shape with such values, each in the form of its field's."""
+        made = object.__new__(self.kind)
+        for put, value in self.same:
+            put(made, value)
+        for (put, whole), text in zip(self.values, values, strict=True):
+            put(made, int(text) if whole else text)
+        return made
+
+    def match(self, text: str) -> "re.Match[str] | None":
+        """Return the values of a line of the shape, where its pattern was made."""
+        return None if self.pattern is None else self.pattern.fullmatch(text)
+
+    def counted(self) -> None:
+        """Take note of one more line, and make the pattern when it pays."""
+        self.count += 1
+        if self.count != _PAYS:
+            return
+        parts = [re.escape(self.literals[0])]
+        for key, after in zip(self.keys, self.literals[1:], strict=True):
+            parts.append(f'"{key}":{_form(key)}')
+            parts.append(re.escape(after))
+        self.pattern = re.compile("".join(parts), re.ASCII)
 
 
 class Decoder:
@@ -55,6 +99,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._seen: dict[_Shape, _Seen] = {}
+        self._last: _Seen | None = None
 
     def decode(self, line: bytes) -> Entry:
         """Return the entry of a line.
@@ -62,43 +107,61 @@ class Decoder:
         Raises:
             FedmodelError: unless the line is, byte for byte, what ``encode`` makes of an entry.
         """
+        guess = None if self._last is None else self._last.then
+        if guess is not None and line.isascii() and (found := guess.match(line.decode("ascii"))):
+            self._last = guess
+            expected: Entry = guess.filled(found.groups())
+            return expected
+        return self._by_shape(line)
+
+    def _by_shape(self, line: bytes) -> Entry:
         pieces = _VARIES.split(line)
         shape = (*pieces[::3], *pieces[1::3])
         seen = self._seen.get(shape)
-        made = None if seen is None else _filled(seen, pieces[2::3])
-        if made is not None:
-            return made
-        entry = decode(line)
-        if seen is None and entry.type in _ALIKE and len(self._seen) < _MOST:
-            self._seen[shape] = _remembered(entry, [key.decode() for key in pieces[1::3]])
-        return entry
+        values = [value.strip(b'"').decode() for value in pieces[2::3]]
+        made: Entry | None = None
+        if seen is not None and _fit(seen.keys, pieces[2::3]):
+            made = seen.filled(values)
+        if made is None:
+            made = decode(line)
+            if seen is None and made.type in _ALIKE and len(self._seen) < _MOST:
+                seen = self._seen[shape] = _remembered(made, pieces)
+        if seen is not None:
+            seen.counted()
+        if self._last is not None:
+            self._last.then = seen
+        self._last = seen
+        return made
 
 
-def _filled(seen: _Seen, values: list[bytes]) -> Entry | None:
-    """Return the entry of a shape with such values; ``None`` where one isn't of its field's."""
-    made: Entry = object.__new__(seen.kind)
-    put = object.__setattr__
-    for name, place, length in seen.texts:
-        text = values[place]
-        if len(text) != length:
-            return None
-        put(made, name, text[1:-1].decode())
-    try:
-        for name, place in seen.numbers:
-            put(made, name, int(values[place]))
-    except ValueError:  # a text
-        return None
-    for name, value in seen.same:
-        put(made, name, value)
-    return made
+def _form(key: str) -> str:
+    if key in _ABOVE_ZERO:
+        return "([1-9][0-9]{0,14})"
+    return _TEXTS.get(key, "(0|[1-9][0-9]{0,14})")
 
 
-def _remembered(entry: Entry, keys: list[str]) -> _Seen:
-    places = list(enumerate(keys))
+def _fit(keys: Sequence[str], values: Sequence[bytes]) -> bool:
+    """Return whether each value is written as its field's are."""
+    return all(
+        _FORMS[key].fullmatch(value) is not None for key, value in zip(keys, values, strict=True)
+    )
+
+
+_NAMES = (
+    *("attempt", "coordinator_entries", "of", "reservation", "round", "seq"),
+    *_TEXTS,
+)
+_FORMS = {key: re.compile(_form(key).encode()) for key in _NAMES}
+
+
+def _remembered(entry: Entry, pieces: Sequence[bytes]) -> _Seen:
+    keys = [key.decode() for key in pieces[1::3]]
+    kind = type(entry)
     names = [field.name for field in fields(entry) if field.name not in keys]
     return _Seen(
-        kind=type(entry),
-        same=tuple((name, getattr(entry, name)) for name in names),
-        numbers=tuple((key, place) for place, key in places if key not in _LENGTHS),
-        texts=tuple((key, place, _LENGTHS[key]) for place, key in places if key in _LENGTHS),
+        kind=kind,
+        same=tuple((getattr(kind, name).__set__, getattr(entry, name)) for name in names),
+        values=tuple((getattr(kind, key).__set__, key not in _TEXTS) for key in keys),
+        keys=tuple(keys),
+        literals=tuple(piece.decode() for piece in pieces[::3]),
     )

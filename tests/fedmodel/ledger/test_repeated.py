@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmodel.errors import FedmodelError
+from fedmodel.ledger import repeated
 from fedmodel.ledger.entries import Entry
 from fedmodel.ledger.lines import decode
 from fedmodel.ledger.repeated import Decoder
@@ -14,6 +15,7 @@ from tests.examples import examples
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 LEDGERS = [*sorted(VECTORS.glob("ledger_v*.jsonl")), *sorted(VECTORS.rglob("ledger/*.jsonl"))]
+NEW = (VECTORS / "ledger_v4.jsonl").read_bytes().splitlines()
 LINES = [line for path in LEDGERS for line in path.read_bytes().splitlines()]
 
 
@@ -31,6 +33,45 @@ def test_golden_lines_twice_over() -> None:
         assert made == decode(line)
         assert type(made) is type(decode(line))
     assert len(decoder._seen) < len(LINES) * 0.6  # others are like one before
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a pattern be made of each kind of line as soon as it has come."""
+    monkeypatch.setattr(repeated, "_PAYS", 1)
+
+
+def expecting(before: bytes, line: bytes) -> Decoder:
+    """Return a decoder that has just seen one line, and takes for the next one another's."""
+    decoder = Decoder()
+    for _ in range(2):
+        decoder.decode(before)
+        decoder.decode(line)
+    decoder.decode(before)
+    return decoder
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_came_after_a_line_before_is_tried_first_and_is_the_same() -> None:
+    decoder, tried = Decoder(), 0
+    for line in [*LINES, *LINES]:
+        guess = None if decoder._last is None else decoder._last.then
+        tried += guess is not None and line.isascii() and guess.match(line.decode()) is not None
+        made = decoder.decode(line)
+        assert made == decode(line)
+        assert type(made) is type(decode(line))
+    assert tried > 50
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(("at", "kind"), [(60, b"spend"), (3, b"outcome"), (5, b"repeat")])
+def test_a_line_that_is_expected_and_is_another_is_refused_as_ever(at: int, kind: bytes) -> None:
+    lines = [line for line in NEW if b'"type":"' + kind in line]
+    before, line = NEW[1], lines[at % len(lines)]
+    for place in range(len(line)):
+        for byte in (line[place] ^ 1, line[place] ^ 0x80, *b'0"'):
+            changed = line[:place] + bytes([byte]) + line[place + 1 :]
+            assert outcome(expecting(before, line), changed) == outcome(None, changed)
 
 
 @pytest.mark.parametrize(
