@@ -57,7 +57,18 @@ class Tree:
         end = len(self) if size is None else size
         if not 0 <= end <= len(self):
             raise IndexError(f"expected a size from 0 to {len(self)}, got {end}")
-        return self._hash(0, end)
+        return self._prefix(end)
+
+    def _prefix(self, size: int) -> bytes:
+        """Return the hash over the first leaves: its whole subtrees, joined from the smallest."""
+        root, start, left = EMPTY, size, size
+        while left:
+            place = (left & -left).bit_length() - 1
+            left &= left - 1
+            start -= 1 << place
+            whole = self._levels[place][start >> place]
+            root = whole if start + (1 << place) == size else _node(whole, root)
+        return root
 
     def leaves(self) -> Sequence[bytes]:
         """Return all leaf hashes, in order."""

@@ -36,6 +36,7 @@ def figures(folder: Path, rounds: int, sites: int, turns: int, *, goals: bool) -
     runs = {
         "whole": make_run(folder / "whole", rounds=rounds, sites=sites),
         "half": make_run(folder / "half", rounds=rounds // 2, sites=sites),
+        "sums": make_run(folder / "sums", rounds=rounds, sites=sites, sums=True),
         "decay": make_run(folder / "decay", rounds=rounds // 10, sites=sites, decay=2.0),
     }
     found: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
@@ -68,6 +69,11 @@ def figures(folder: Path, rounds: int, sites: int, turns: int, *, goals: bool) -
         ),
         Figure(
             name=f"verify, {what}, CPU", value=median("whole", "verify"), unit="s", goal=goal(2.0)
+        ),
+        Figure(
+            name=f"verify, {what}, a secure sum and all consents each round, CPU",
+            value=median("sums", "verify"),
+            unit="s",
         ),
         Figure(
             name=f"verify, {rounds // 10} rounds of another noise each, {sites} sites, CPU",

@@ -16,7 +16,8 @@ from fedmodel.accounting.claims import claim
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.planning import plan_of
 from fedmodel.identity.keys import SigningKey
-from fedmodel.job import Federation, Job, Model, Privacy, Train
+from fedmodel.job import Federation, Job, Model, Privacy, ProposedSecAgg, SecAgg, Train
+from fedmodel.job.secagg import masked_sums
 from fedmodel.ledger import (
     DatasetEntry,
     Entry,
@@ -33,13 +34,17 @@ from fedmodel.ledger.lines import encode
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.report.figures import hiding, privacy_summary
 from fedmodel.runs import RunFolder, RunTime, SiteSummary, Summary, Traffic, manifest_of
+from fedmodel.update import vector_sha256
+from simulations.benchmarks.verify_coordinator import key_of, write_coordinator
 
 __all__ = ["make_run"]
 
 _TIME = "2026-01-01T00:00:00Z"
 
 
-def make_run(path: Path, *, rounds: int, sites: int, decay: float = 1.0) -> Path:
+def make_run(
+    path: Path, *, rounds: int, sites: int, decay: float = 1.0, sums: bool = False
+) -> Path:
     """Write a run folder.
 
     Args:
@@ -47,27 +52,34 @@ def make_run(path: Path, *, rounds: int, sites: int, decay: float = 1.0) -> Path
         rounds: of the run.
         sites: each of which has taken part in every round.
         decay: of the noise over the rounds; with 1 all spends are alike.
+        sums: whether the coordinator got sums only, to each of which every site has consented.
     """
+    secagg = SecAgg()
+    if sums:
+        secagg = SecAgg(mode="on", sums=masked_sums(ProposedSecAgg(mode="on"), sites=sites))
     job = Job(
         model=Model(labels=("a", "b")),
         weights="0" * 64,
         train=Train(rounds=rounds),
         privacy=Privacy(mechanism="dpsgd", rate=0.01, decay=decay),
         federation=Federation(sites=sites),
+        secagg=secagg,
     )
     plan, folder = plan_of(job), RunFolder.create(path, manifest_of("benchmark", job))
     names = [f"site-{number:03}" for number in range(1, sites + 1)]
-    heads = {}
+    heads, lines_of = {}, {}
     for name in names:
-        key = SigningKey(hashlib.sha256(name.encode()).digest())
-        lines = list(_lines(name, key, folder.run, job, plan))
+        key = key_of(name)
+        lines = lines_of[name] = list(_lines(name, key, folder.run, job, plan))
         folder.ledger(name).parent.mkdir(exist_ok=True)
         folder.ledger(name).write_bytes(b"".join(line + b"\n" for line in lines))
         heads[name] = _head(key, lines)
     folder.tree_heads.write_bytes(heads_text(heads))
     whole = {"updates": sites, "asked": sites, "failures": {}}
     folder.write_metrics([{"round": number, **whole} for number in range(1, rounds + 1)])
-    folder.write_model({"head": np.zeros(1, np.float32)})
+    model = np.zeros(1, np.float32)
+    folder.write_model({"head": model})
+    write_coordinator(folder, job, lines_of, vector_sha256(model))
     folder.write_summary(_summary(job, plan, names))
     return path
 
