@@ -2,6 +2,7 @@
 
 from fedmodel import _hazmat, config
 from fedmodel.audit.coordinator_reading import CoordinatorReading
+from fedmodel.audit.outcomes import witnessed
 from fedmodel.audit.records import Records
 from fedmodel.audit.tree_heads import contradiction
 from fedmodel.audit.verdicts import PASSED, Outcome, Rule, failed, inconclusive, not_tested, passed
@@ -16,6 +17,12 @@ _NO_BEGINNING = "its ledger has no beginning"
 def _present(records: Records) -> Outcome:
     if records.coordinator is not None:
         return PASSED
+    for site, ledger in records.with_ledgers():
+        for seq, entries, _ in witnessed(records, ledger):
+            return failed(
+                f"site {site.name!r} was shown {entries} entries of it, and it isn't here",
+                ledger.at(seq),
+            )
     if records.own.name is not None:
         return failed(
             "the coordinator's tree head is here, and its ledger is gone", "coordinator.jsonl"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from fedmodel.audit import coordinators
+from fedmodel.audit.approvals import APPROVALS
 from fedmodel.audit.asked import ASKED
 from fedmodel.audit.chains import CHAINS
 from fedmodel.audit.claims import EPSILON
@@ -11,6 +12,7 @@ from fedmodel.audit.forms import FORMS
 from fedmodel.audit.jobs import JOB
 from fedmodel.audit.kept_caps import CAPS
 from fedmodel.audit.models import MODEL
+from fedmodel.audit.outcomes import OUTCOMES, SEEN, STARTED, VECTORS
 from fedmodel.audit.promises import PLAN
 from fedmodel.audit.rosters import ROSTERS
 from fedmodel.audit.signatures import SIGNATURES
@@ -30,14 +32,14 @@ FAMILIES: tuple[Family, ...] = (
     _with(CHAINS, coordinators.CHAIN),
     _with(SIGNATURES, coordinators.SIGNATURE),
     _with(ROSTERS, coordinators.ROSTER),
-    _with(TREE_HEADS, coordinators.HEAD),
-    _with(COMPLETENESS, ASKED),
+    _with(TREE_HEADS, (*coordinators.HEAD, *SEEN)),
+    _with(COMPLETENESS, (*ASKED, *OUTCOMES)),
     _with(JOB, coordinators.JOB),
     PLAN,
     EPSILON,
-    CAPS,
-    SUMS,
-    MODEL,
+    _with(CAPS, APPROVALS),
+    _with(SUMS, VECTORS),
+    _with(MODEL, STARTED),
 )
 
 

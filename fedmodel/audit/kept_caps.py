@@ -30,17 +30,26 @@ def caps_of(records: Records) -> Caps | str:
 
 
 def _kept(records: Records, site: SiteRecords) -> Outcome:
-    caps, ledger = caps_of(records), site.ledger
-    if isinstance(caps, str):
-        return not_tested(caps)
+    ledger, told, limited = site.ledger, caps_of(records), []
     if ledger is None or not (reservations := ledger.of_run(records.run).reservations):
         return not_tested("the run has reserved nothing here")
     for held in reservations:
-        try:
-            _check(caps, book_at(ledger, held.entry.seq), records.run)
-        except (BudgetError, PrivacyError) as error:
-            return failed(f"as the run reserved: {error}", ledger.at(held.entry))
-    return passed(str(caps))
+        grounds = held.entry.grounds
+        in_force = [] if grounds is None else [grounds.caps.caps()]
+        in_force += [] if isinstance(told, str) else [told]
+        for caps in in_force:
+            if caps.epsilon is None and caps.run_epsilon is None:
+                continue
+            limited.append(str(caps))
+            try:
+                _check(caps, book_at(ledger, held.entry.seq), records.run)
+            except (BudgetError, PrivacyError) as error:
+                return failed(f"as the run reserved: {error}", ledger.at(held.entry))
+    if not limited:
+        if isinstance(told, str) and all(e.entry.grounds is None for e in reservations):
+            return not_tested(told)
+        return not_tested("no cap was set")
+    return passed("; ".join(dict.fromkeys(limited)))
 
 
 def _check(caps: Caps, book: Book, run: str) -> None:
@@ -62,8 +71,8 @@ CAPS = Family(
     rules=(
         Rule(
             name="caps-kept",
-            says="As the run reserved, all that a simulated site had spent and held was within the "
-            "caps that the manifest names.",
+            says="As the run reserved, all that a site had spent and held was within the caps that "
+            "its reservation names, and, of a simulated site, within those of the manifest.",
             site=_kept,
         ),
     ),

@@ -3,6 +3,7 @@
 from fedmodel import tasks
 from fedmodel.audit.amounts import steps_as_planned, whole_plan
 from fedmodel.audit.noises import as_planned
+from fedmodel.audit.outcomes import outcomes_of
 from fedmodel.audit.plans import Held, steps_of, with_plan
 from fedmodel.audit.records import Records
 from fedmodel.audit.verdicts import (
@@ -75,20 +76,41 @@ def _clip(by: Held) -> Outcome:
     job, plan, ledger = by.job, by.plan, by.ledger
     counted = tasks.of(job.model.task).counted(job.model.labels)
     norms = {"train": plan.clip, "evaluate": largest_contribution(job.privacy, counted)}
-    follows = False
+    adaptive = plan.clipping == "adaptive"
     for entry in by.entries.kinds:
-        if entry.clip == (expected := real(norms[entry.kind])):
+        follows = adaptive and entry.kind == "train" and entry.round > 1
+        if not follows and entry.clip != (expected := real(norms[entry.kind])):
+            return failed(
+                f"its clip norm is {entry.clip}, and the job's {expected}", ledger.at(entry)
+            )
+    return _follows(by) if adaptive else passed(f"norm {plan.clip:g}")
+
+
+def _follows(by: Held) -> Outcome:
+    """Hold the norm that each round starts from against that after the last step before it."""
+    at, norm, unknown = 0, real(by.plan.clip), False  # round, where it starts, whether that's known
+    ends: list[str | None] = []  # norms after the charges of the round; None: nobody knows
+    for entry in by.entries.spends:
+        if entry.kind != "train":
             continue
-        if plan.clipping == "adaptive" and entry.kind == "train" and entry.round > 1:
-            follows = True
-            continue
-        return failed(f"its clip norm is {entry.clip}, and the job's {expected}", ledger.at(entry))
-    if follows:
-        return inconclusive(
-            "the norms after the first round follow from noised counts, which aren't logged; ε "
-            "depends on none of them, and the counts would tell"
-        )
-    return passed(f"norm {plan.clip:g}")
+        if entry.round != at:
+            if ends:
+                norm, unknown = ends[-1] or norm, ends[-1] is None or entry.round < at
+            at, ends = entry.round, []
+        if not unknown and entry.clip != norm:
+            return failed(
+                f"its clip norm is {entry.clip}, and the last step before it had come to {norm}",
+                by.ledger.at(entry),
+            )
+        found = outcomes_of(by.ledger, entry)
+        ends.append(found[-1].clips[-1] if found and found[-1].clips else None)
+        if unknown:
+            return inconclusive(
+                "the norm that a round starts from follows from the noised counts of the steps "
+                "before it, and the norm after those isn't told; ε depends on none of them",
+                by.ledger.at(entry),
+            )
+    return passed(f"norm {by.plan.clip:g} first, and then what each step before has come to")
 
 
 def _summary(records: Records) -> Outcome:
@@ -136,7 +158,8 @@ PLAN = Family(
         Rule(
             name="plan-clip",
             says="Each step clips to the job's norm; counts of test rows have the norm that the "
-            "task says. With adaptive clipping that can be told of the first round alone.",
+            "task says. With adaptive clipping each round starts from the norm after the last step "
+            "before it, which follows from noised counts that nobody keeps.",
             site=with_plan(_clip),
         ),
         Rule(

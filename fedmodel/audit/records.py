@@ -224,6 +224,15 @@ class Records:
         return found
 
     @cached_property
+    def models_asked(self) -> dict[tuple[str, int], set[str]]:
+        """Kind and round (of an evaluation 0) → from which parameters it was asked for."""
+        found: dict[tuple[str, int], set[str]] = defaultdict(set)
+        for asking in self.story.askings:
+            entry = asking.entry
+            found[entry.kind, entry.round if entry.kind == "train" else 0].add(entry.model)
+        return found
+
+    @cached_property
     def given(self) -> dict[int, list[Gave]]:
         """Number of a site → what it has given, by the coordinator's ledger, in order."""
         found: dict[int, list[Gave]] = defaultdict(list)

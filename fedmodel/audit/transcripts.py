@@ -232,7 +232,12 @@ def counted(records: Records, ledger: CoordinatorReading) -> Outcome:
             return failed(
                 f"round {round_} has a mean, and no sum of it was unmasked", ledger.at(entry)
             )
-        survivors = set(found[-1].survivors)
+        survivors, vectors = set(found[-1].survivors), found[-1].vectors
+        told = [each for each in entry.given if each.update]
+        if any(each.update != vectors.get(str(each.member)) for each in told):
+            return failed(
+                f"round {round_} counts another vector of a site than its sum has", ledger.at(entry)
+            )
         given = {each.member for each in entry.given}
         if not given <= survivors or len(given) + entry.absent != len(survivors):
             return failed(

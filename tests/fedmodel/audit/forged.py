@@ -7,7 +7,7 @@ is signed anew: a folder as honest as the first one, and then whatever the test 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from fedmodel.ledger.kept_heads import heads_text
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.runs.files import to_json
 from tests.fedmodel.audit.forged_coordinator import ForgedCoordinator, key_of
+from tests.fedmodel.audit.woven import Entries, chained, woven
 
 __all__ = ["GOLDEN", "OLD", "Forged", "key_of"]
 
@@ -27,7 +28,6 @@ VECTORS = Path(__file__).parents[2] / "vectors"
 GOLDEN = VECTORS / "verify_v2"
 OLD = VECTORS / "verify_v1"  # from before coordinators kept a ledger of their own
 
-Entries = list[dict[str, Any]]
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -43,18 +43,30 @@ class Forged:
     def __init__(self, kind: str, folder: Path, golden: Path = GOLDEN) -> None:
         self.golden = golden
         self.path = Path(shutil.copytree(golden / kind, folder))
-        self.coordinator = ForgedCoordinator(self.path)
+        self._keys: dict[str, SigningKey] = {}
+        self.coordinator = ForgedCoordinator(self.path, self)
         self.sites = sorted(path.stem for path in self.path.glob("ledger/*.jsonl"))
-        for site in self.sites:
-            self.write(site, self.entries(site))
         self._sign_roster()
-        if self.coordinator.path.exists():
-            self.coordinator.sign_all(self.roster.stem)
+        if not self.coordinator.path.exists():
+            for site in self.sites:
+                self.write(site, self.entries(site))
+            return
+        told, named = self.coordinator.signed_anew(self.roster.stem)
+        sites = {site: self.entries(site) for site in self.sites}
+        for entry in (entry for entries in sites.values() for entry in entries):
+            if entry.get("manifest"):
+                entry["manifest"] = named[entry["manifest"]]
+        self.weave(told, sites)
 
     # -- ledgers and tree heads ------------------------------------------------------------------
 
     def ledger(self, site: str = "site-1") -> Path:
         return self.path / "ledger" / f"{site}.jsonl"
+
+    @property
+    def here(self) -> list[str]:
+        """The sites whose ledgers are here."""
+        return [site for site in self.sites if self.ledger(site).exists()]
 
     def own_head(self, site: str = "site-1") -> Path:
         return self.path / "sites" / site / "heads" / "main.json"
@@ -72,15 +84,37 @@ class Forged:
         coordinator: bool = True,
     ) -> None:
         """Write a ledger: numbered, chained and signed as its site would, as far as is wanted."""
-        key = key or key_of(site)
-        before = self.entries(site)
-        lines, last = [], "0" * 64
-        for number, entry in enumerate(entries):
-            entry = {**entry, "seq": number, "prev": last}
-            if entry["type"] == "open":
-                entry |= {"key": key.public.hex(), "ledger": _name(key)}
-            lines.append(config.canonical(entry))
-            last = hashlib.sha256(lines[-1]).hexdigest()
+        self._keys[site] = key = key or self._keys.get(site, key_of(site))
+        if coordinator and self.coordinator.path.exists():
+            before, told = self.entries(site), self.coordinator.entries()
+            self.coordinator.recount(told, site, before, entries)
+            self.weave(told, {site: [dict(entry) for entry in entries]}, () if own else (site,))
+            return
+        self._put(site, chained(entries, key), own=own, coordinator=coordinator)
+
+    def weave(
+        self, told: Entries, changed: Mapping[str, Entries], not_own: Collection[str] = ()
+    ) -> None:
+        """Write the coordinator's ledger, and all that name one another's states.
+
+        Args:
+            told: the coordinator's entries.
+            changed: those of sites.
+            not_own: whose own tree heads stay as they are.
+        """
+        here = self.here
+        sites = {site: changed.get(site) or self.entries(site) for site in here}
+        keys = {site: self._keys.get(site, key_of(site)) for site in here}
+        lines = woven(told, sites, {"": self.coordinator.key, **keys})
+        self.coordinator.put(lines[""])
+        for site in here:
+            if b"".join(line + b"\n" for line in lines[site]) != self.ledger(site).read_bytes():
+                self._put(site, lines[site], own=site not in not_own)
+
+    def _put(
+        self, site: str, lines: Sequence[bytes], *, own: bool = True, coordinator: bool = True
+    ) -> None:
+        key = self._keys.get(site, key_of(site))
         self.ledger(site).write_bytes(b"".join(line + b"\n" for line in lines))
         head = head_of(lines, key)
         if own and self.own_head(site).exists():
@@ -88,8 +122,6 @@ class Forged:
         if coordinator:
             self.set_head(site, head)
             self._tell(site, head)
-            if self.coordinator.path.exists():
-                self.coordinator.retell(site, before, lines)
 
     def change(self, site: str, which: Callable[[dict[str, Any]], bool], how: Change) -> None:
         """Change some entries of a ledger, whose site has signed it again."""
@@ -101,9 +133,10 @@ class Forged:
         self.write(site, entries)
 
     def drop(self, site: str, which: Callable[[dict[str, Any]], bool]) -> None:
-        """Leave entries of a ledger out, whose site has signed it again."""
+        """Leave entries out, and what came of them, of a ledger that its site has signed again."""
         entries = self.entries(site)
-        kept = [entry for entry in entries if not which(entry)]
+        gone = {entry["seq"] for entry in entries if which(entry)}
+        kept = [e for e in entries if e["seq"] not in gone and e.get("of") not in gone]
         assert len(kept) < len(entries)
         self.write(site, kept)
 

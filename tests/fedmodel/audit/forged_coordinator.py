@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmodel import _hazmat, config
 from fedmodel.identity.keys import SigningKey
@@ -13,10 +13,13 @@ from fedmodel.ledger import merkle
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.secagg.manifest import Manifest, digest
 from fedmodel.secagg.messages import Survivors
+from tests.fedmodel.audit.woven import Entries, recounted
+
+if TYPE_CHECKING:
+    from tests.fedmodel.audit.forged import Forged
 
 __all__ = ["ForgedCoordinator", "coordinators_head", "key_of", "signed_sums"]
 
-Entries = list[dict[str, Any]]
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -30,9 +33,12 @@ class ForgedCoordinator:
 
     Args:
         path: of the folder.
+        forged: all of it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, forged: "Forged") -> None:
+        self._forged = forged
+        self.key = key_of("coordinator")
         self.path = path / "coordinator.jsonl"
         self.head_path = path / "coordinator-head.json"
 
@@ -40,19 +46,21 @@ class ForgedCoordinator:
         return [json.loads(line) for line in self.path.read_bytes().splitlines()]
 
     def write(self, entries: Sequence[Mapping[str, Any]], *, key: SigningKey | None = None) -> None:
-        """Write the ledger: numbered, chained and signed as the coordinator would."""
-        key = key or key_of("coordinator")
-        lines, last = [], "0" * 64
-        for number, entry in enumerate(entries):
-            entry = {**entry, "seq": number, "prev": last}
-            if entry["type"] == "run":
-                name = f"{_hazmat.fingerprint(key.public)}/{entry['run']}"
-                entry |= {"key": key.public.hex(), "ledger": name}
-            lines.append(config.canonical(entry))
-            last = hashlib.sha256(lines[-1]).hexdigest()
+        """Write the ledger as the coordinator would; sites were shown it as it is then."""
+        self.key = key or self.key
+        before = self.entries()
+        sites = {site: self._forged.entries(site) for site in self._forged.here}
+        for entry in (entry for each in sites.values() for entry in each):
+            if entry.get("coordinator_entries"):
+                shown = recounted(entry["coordinator_entries"], before, entries)
+                entry["coordinator_entries"] = shown
+                entry["coordinator_root"] = entry["coordinator_root"] if shown else ""
+        self._forged.weave([dict(entry) for entry in entries], sites)
+
+    def put(self, lines: Sequence[bytes]) -> None:
+        """Write lines, and the tree head of them."""
         self.path.write_bytes(b"".join(line + b"\n" for line in lines))
-        head = coordinators_head(lines, key)
-        self.head_path.write_bytes(head.to_json() + b"\n")
+        self.head_path.write_bytes(coordinators_head(lines, self.key).to_json() + b"\n")
 
     def change(
         self, which: Callable[[dict[str, Any]], bool], how: Change, *, sums: bool = False
@@ -78,36 +86,44 @@ class ForgedCoordinator:
         assert len(kept) < len(entries)
         self.write(kept)
 
-    def retell(self, site: str, before: Entries, lines: Sequence[bytes]) -> None:
-        """Let the coordinator have been told of another ledger of a site's, wherever it was told.
+    def recount(
+        self, told: Entries, site: str, before: Entries, after: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Let the coordinator have been told of other entries of a site, wherever it was told.
 
         Args:
-            site: whose.
-            before: the entries of the ledger that it tells of.
-            lines: of the other; an entry of before has its nonce there, too, if it is there.
+            told: the coordinator's entries.
+            site: whose ledger it is.
+            before: its entries that the coordinator was told of.
+            after: its entries now.
         """
-        entries, number = self.entries(), 0
-        places = {json.loads(line)["nonce"]: at for at, line in enumerate(lines, start=1)}
-        leaves = [merkle.leaf_hash(line) for line in lines]
-        for entry in entries:
+        number = 0
+        for entry in told:
             if entry["type"] == "start":
                 number = next((int(n) for n, name in entry["members"].items() if name == site), 0)
             for given in (*entry.get("given", ()), *entry.get("told", ())):
                 if given["member"] == number and given["entries"]:
-                    had = [each["nonce"] for each in before[: given["entries"]]]
-                    given["entries"] = max(places.get(nonce, 0) for nonce in had)
-                    given["root"] = merkle.root_of(leaves[: given["entries"]]).hex()
-        self.write(entries)
+                    given["entries"] = recounted(given["entries"], before, after)
 
-    def sign_all(self, roster: str) -> None:
-        """Sign everything anew, for a roster of another SHA-256."""
+    def signed_anew(self, roster: str) -> tuple[Entries, dict[str, str]]:
+        """Return the entries for a roster of another SHA-256, manifests and consents signed anew.
+
+        Args:
+            roster: its SHA-256.
+
+        Returns:
+            Entries, and of each manifest its SHA-256 before → after.
+        """
         entries = self.entries()
+        before = [entry["digest"] for entry in entries if entry["type"] == "attempt"]
         for entry in entries:
             if entry["type"] == "start":
                 entry["roster"] = roster
             elif entry["type"] == "attempt":
                 entry["manifest"]["roster"] = roster
-        self.write(signed_sums(entries))
+        signed_sums(entries)
+        after = [entry["digest"] for entry in entries if entry["type"] == "attempt"]
+        return entries, dict(zip(before, after, strict=True))
 
 
 def signed_sums(entries: Entries) -> Entries:

@@ -1,7 +1,6 @@
 """Tamperings with what the coordinator's ledger tells: each fails in its check, and alone."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,16 +10,14 @@ from typing import Any
 import pytest
 
 from fedmodel.audit.verdicts import Verdict
+from tests.fedmodel.audit import sums_tampered as sums
 from tests.fedmodel.audit.conftest import Forge, failures, found
 from tests.fedmodel.audit.forged import GOLDEN, OLD, Forged
-from tests.fedmodel.audit.forged_coordinator import coordinators_head, key_of, signed_sums
+from tests.fedmodel.audit.forged_coordinator import coordinators_head, key_of
+from tests.fedmodel.audit.sums_tampered import of
+from tests.fedmodel.audit.woven import AS_TOLD
 
 Entry = dict[str, Any]
-Which = Callable[[Entry], bool]
-
-
-def of(type_: str, round_: int | None = None) -> Which:
-    return lambda e: e["type"] == type_ and round_ in (None, e.get("round"))
 
 
 def lines(forged: Forged) -> list[bytes]:
@@ -172,116 +169,13 @@ def prefix_before_the_spend(forged: Forged) -> None:
 
 
 def another_root(forged: Forged) -> None:
-    forged.coordinator.change(of("end"), lambda entry: entry["told"][0].update(root="0" * 64))
+    forged.coordinator.change(
+        of("end"), lambda entry: entry["told"][0].update(root=AS_TOLD + "0" * 64)
+    )
 
 
 def more_entries_than_there_are(forged: Forged) -> None:
     forged.coordinator.change(of("result", 1), lambda e: e["given"][0].update(entries=99))
-
-
-# -- secure sums ---------------------------------------------------------------------------------
-
-
-def manifest(**fields: Any) -> Callable[[Forged], None]:
-    def tamper(forged: Forged) -> None:
-        forged.coordinator.change(
-            of("attempt", 2), lambda entry: entry["manifest"].update(fields), sums=True
-        )
-
-    tamper.__name__ = "_".join(("manifest_of_another", *fields))
-    return tamper
-
-
-def manifest_swapped(forged: Forged) -> None:
-    (first,) = (e for e in forged.coordinator.entries() if of("attempt", 1)(e))
-    forged.coordinator.change(
-        of("attempt", 2), lambda e: e.update(manifest=first["manifest"]), sums=True
-    )
-
-
-def manifest_unsigned(forged: Forged) -> None:
-    forged.coordinator.change(of("attempt", 2), lambda e: e["manifest"].update(signature="0" * 128))
-
-
-def named_otherwise(forged: Forged) -> None:
-    forged.coordinator.change(of("attempt", 2), lambda e: e.update(digest="0" * 64))
-
-
-def sum_of_three(forged: Forged) -> None:
-    def shrink(entry: Entry) -> None:
-        entry["survivors"] = [1, 2, 3]
-        for name in ("vectors", "consents"):
-            entry[name] = {n: entry[name][n] for n in ("1", "2", "3")}
-
-    forged.coordinator.change(of("unmask", 2), shrink, sums=True)
-
-
-def consents_of_another_set(forged: Forged) -> None:
-    """All but one are in it; those have consented to all."""
-
-    def shrink(entry: Entry) -> None:
-        entry["survivors"] = [1, 2, 3, 4]
-        for name in ("vectors", "consents"):
-            del entry[name]["5"]
-
-    forged.coordinator.change(of("unmask", 2), shrink)
-    forged.coordinator.change(of("result", 2), lambda e: e.update(given=e["given"][:4]))
-    first, second = forged.rows()
-    forged.write_rows([first, {**second, "updates": 4}])
-
-
-def consent_of_another_site(forged: Forged) -> None:
-    def swap(entry: Entry) -> None:
-        entry["consents"]["1"] = entry["consents"]["2"]
-
-    forged.coordinator.change(of("unmask", 2), swap)
-
-
-def too_few_consents(forged: Forged) -> None:
-    def drop(entry: Entry) -> None:
-        entry["consents"] = {"1": entry["consents"]["1"]}
-
-    forged.coordinator.change(of("unmask", 2), drop)
-
-
-def vector_of_another_site(forged: Forged) -> None:
-    def swap(entry: Entry) -> None:
-        entry["vectors"]["1"] = entry["vectors"]["2"]
-
-    forged.coordinator.change(of("unmask", 2), swap)
-
-
-def takers_from_nowhere(forged: Forged) -> None:
-    forged.coordinator.change(of("attempt", 2), cohort_of_four, sums=True)
-
-
-def cohort_of_four(entry: Entry) -> None:
-    entry["manifest"].update(
-        cohort=entry["manifest"]["cohort"][:4], keys=entry["manifest"]["keys"][:4]
-    )
-
-
-def unmasked_twice(forged: Forged) -> None:
-    """A round is asked for once more, and its second sum unmasked, too; all is signed."""
-    entries = forged.coordinator.entries()
-    (at,) = (n for n, e in enumerate(entries) if of("unmask", 2)(e))
-    again, sum_ = json.loads(json.dumps(entries[at - 1 : at + 1]))
-    asked = entries[at - 2]  # once more: a site draws noise once an attempt
-    nothing = dict(next(e for e in entries if of("result", 2)(e)))
-    nothing.update(given=[], mean="", model=asked["model"], finished=False)
-    made = [*entries[: at + 1], nothing, asked, again, sum_, *entries[at + 1 :]]
-    forged.coordinator.write(signed_sums(made))
-
-
-def update_beside_the_sum(forged: Forged) -> None:
-    """Five updates are in the mean, and the sum was of four, who have all signed for it."""
-
-    def shrink(entry: Entry) -> None:
-        entry["survivors"] = [1, 2, 3, 4]
-        for name in ("vectors", "consents"):
-            del entry[name]["5"]
-
-    forged.coordinator.change(of("unmask", 2), shrink, sums=True)
 
 
 # -- models --------------------------------------------------------------------------------------
@@ -356,19 +250,27 @@ ZOO: dict[str, list[Case]] = {
     "paid-for": cases("record", prefix_before_the_spend, another_root, more_entries_than_there_are),
     "sums-manifests": cases(
         "on",
-        *(manifest_swapped, manifest_unsigned, named_otherwise),
-        *(manifest(job="0" * 64), manifest(model="0" * 64), manifest(session="0" * 64)),
-        *(manifest(threshold=2), manifest(survivors=3), manifest(colluders=0)),
-        *(manifest(bits=24), manifest(count=7), manifest(version="fedmodel.secagg/1")),
+        *(sums.manifest_swapped, sums.manifest_unsigned, sums.named_otherwise),
+        *(
+            sums.manifest(job="0" * 64),
+            sums.manifest(model="0" * 64),
+            sums.manifest(session="0" * 64),
+        ),
+        *(sums.manifest(threshold=2), sums.manifest(survivors=3), sums.manifest(colluders=0)),
+        *(
+            sums.manifest(bits=24),
+            sums.manifest(count=7),
+            sums.manifest(version="fedmodel.secagg/1"),
+        ),
     ),
-    "sums-floors": cases("on", sum_of_three),
+    "sums-floors": cases("on", sums.sum_of_three),
     "sums-consents": cases(
         "on",
-        *(consents_of_another_set, consent_of_another_site, too_few_consents),
-        *(vector_of_another_site, takers_from_nowhere),
+        *(sums.consents_of_another_set, sums.consent_of_another_site, sums.too_few_consents),
+        *(sums.vector_of_another_site, sums.takers_from_nowhere),
     ),
-    "sums-once": cases("on", unmasked_twice),
-    "sums-counted": cases("on", update_beside_the_sum),
+    "sums-once": cases("on", sums.unmasked_twice),
+    "sums-counted": cases("on", sums.update_beside_the_sum),
     "model-rounds": cases("record", another_start, changed_without_a_mean),
     "model-named": cases("record", bit_flipped, of_another_type, cut_short),
 }

@@ -10,7 +10,6 @@ import pytest
 
 from fedmodel import config
 from fedmodel.accounting.claims import claim
-from fedmodel.accounting.spends import Spend
 from fedmodel.audit import claims
 from fedmodel.audit.families import FAMILIES
 from fedmodel.audit.verdicts import Verdict
@@ -18,15 +17,13 @@ from fedmodel.errors import PrivacyError
 from fedmodel.runs.files import to_json
 from tests.fedmodel.audit.conftest import Forge, failures, found
 from tests.fedmodel.audit.forged import GOLDEN, OLD, Forged, head_of, key_of
+from tests.fedmodel.audit.spends_tampered import beyond_its_epsilon, is_spend, summary_of
 from tests.fedmodel.audit.test_coordinator_tampered import ZOO as COORDINATOR
+from tests.fedmodel.audit.test_outcomes_tampered import ZOO as OUTCOMES
 from tests.fedmodel.audit.test_tampered import ZOO as BEFORE
 from tests.fedmodel.audit.test_tampered import cases, check_fails_alone
 
 Tamper = Callable[[Forged], None]
-
-
-def is_spend(entry: dict[str, Any]) -> bool:
-    return bool(entry["type"] == "spend" and entry["kind"] == "train")
 
 
 def is_reserve(entry: dict[str, Any]) -> bool:
@@ -50,6 +47,10 @@ def everywhere(key: str, how: Callable[[Any], Any]) -> Tamper:
         forged.write("site-1", entries)
 
     return change
+
+
+def is_trained(entry: dict[str, Any]) -> bool:
+    return is_spend(entry) or (entry["type"], entry.get("kind")) == ("outcome", "train")
 
 
 def of_all(key: str, value: str) -> Tamper:
@@ -103,7 +104,9 @@ def clip(forged: Forged) -> None:
 
 def counted_norm(forged: Forged) -> None:
     forged.change(
-        "site-1", lambda e: e.get("kind") == "evaluate", lambda entry: entry.update(clip="0.5")
+        "site-1",
+        lambda e: (e["type"], e.get("kind")) == ("spend", "evaluate"),
+        lambda entry: entry.update(clip="0.5"),
     )
 
 
@@ -128,18 +131,14 @@ def promised(forged: Forged) -> None:
     forged.change("site-1", is_reserve, lambda entry: entry.update(epsilon="7.9"))
 
 
-def summary_of(forged: Forged, site: str, **changes: Any) -> None:
-    forged.edit("summary.json", lambda told: told["privacy"]["sites"][site].update(changes))
-
-
 def more_steps(forged: Forged) -> None:
-    forged.change("site-1", is_spend, lambda entry: entry.update(steps=2))
+    forged.change("site-1", is_trained, lambda entry: entry.update(steps=2))
     summary_of(forged, "site-1", steps=4)
 
 
 def more_reserved(forged: Forged) -> None:
     everywhere("steps", lambda _: 9)(forged)
-    forged.change("site-1", is_spend, lambda entry: entry.update(steps=1))
+    forged.change("site-1", is_trained, lambda entry: entry.update(steps=1))
 
 
 def another_round(forged: Forged) -> None:
@@ -150,39 +149,13 @@ def another_round(forged: Forged) -> None:
 
 
 def another_job_at_one_site(forged: Forged) -> None:
+    forged.change("site-1", lambda e: "grounds" in e, lambda entry: entry.update(grounds=None))
     of_all("job", "0" * 64)(forged)
     forged.change(
-        "site-1", lambda e: e["type"] == "give-back", lambda entry: entry.update(job="0" * 64)
+        "site-1",
+        lambda e: e["type"] in ("give-back", "outcome"),
+        lambda entry: entry.update(job="0" * 64),
     )
-
-
-def asked_again(forged: Forged, round_: int, times: int) -> None:
-    """Let the coordinator have asked for a round more often before it was finished."""
-    entries = forged.coordinator.entries()
-    (at,) = (
-        n for n, e in enumerate(entries) if (e.get("kind"), e.get("round")) == ("train", round_)
-    )
-    asked, result = entries[at : at + 2]
-    nothing = {**result, "given": [], "mean": "", "model": asked["model"], "finished": False}
-    forged.coordinator.write([*entries[:at], *[asked, nothing] * times, *entries[at:]])
-
-
-def beyond_its_epsilon(forged: Forged) -> None:
-    """Attempts for which nothing was given up, told honestly: the job's promise is broken."""
-    entries = forged.entries()
-    (at,) = (n for n, e in enumerate(entries) if is_spend(e) and e["round"] == 2)
-    more = [{**entries[at], "attempt": n, "nonce": f"{n:032}"} for n in range(2, 5)]
-    entries[at + 1 : at + 1] = more
-    forged.write("site-1", entries)
-    asked_again(forged, 2, 3)
-    spends = [
-        Spend(float(e["rate"]), float(e["noise_multiplier"]), e["steps"])
-        for e in entries
-        if e["type"] == "spend"
-    ]
-    cost = claim(spends, 1e-4).epsilon
-    summary_of(forged, "site-1", steps=5, epsilon=cost, epsilon_total=cost)
-    forged.edit("summary.json", lambda told: told["privacy"].update(epsilon=cost))
 
 
 # -- what the manifest and the summary say -------------------------------------------------------
@@ -320,6 +293,7 @@ ZOO: dict[str, list[Tamper]] = {
 }
 # Each of these has a test of its own, here or (the consortium's) with the verb.
 OTHERWISE = {
+    *("coordinator-one-story", "coordinator-seen", "sums-vectors"),
     *("epsilon-adversaries", "sums-floors", "epsilon-bounds"),
     *("heads-told", "roster-consortium"),
 }
@@ -336,7 +310,7 @@ def test_a_tampering_fails_in_the_check_that_names_it_alone(
 
 def test_every_check_that_can_fail_has_a_tampering() -> None:
     rules = {rule.name for family in FAMILIES for rule in family.rules}
-    tampered = BEFORE.keys() | ZOO.keys() | COORDINATOR.keys() | OTHERWISE
+    tampered = BEFORE.keys() | ZOO.keys() | COORDINATOR.keys() | OUTCOMES.keys() | OTHERWISE
     assert tampered | NEVER == rules
     assert not tampered & NEVER
 
@@ -391,7 +365,7 @@ def test_accountants_that_contradict_a_test(forge: Forge, monkeypatch: pytest.Mo
 
 
 def test_adaptive_norms_after_the_first_round_cant_be_told(forge: Forge) -> None:
-    forged = forge("patient")
+    forged = forge("patient", golden=OLD)
     unsure = found(forged.path, Verdict.INCONCLUSIVE)
     assert set(unsure) == {"plan-clip"}
     forged.change(

@@ -45,7 +45,7 @@ def duplicated(forged: Forged) -> None:
 
 
 def edited(forged: Forged) -> None:
-    put(forged, [line.replace(b'"steps":1', b'"steps":2') for line in lines(forged)])
+    put(forged, [line.replace(b'"round":1', b'"round":2') for line in lines(forged)])
 
 
 def edited_at_the_end(forged: Forged) -> None:
@@ -139,12 +139,16 @@ def evaluation_left_out(forged: Forged) -> None:
 
 
 def first_attempt_left_out(forged: Forged) -> None:
-    forged.change("site-1", spend(2), lambda entry: entry.update(attempt=2))
+    forged.change(
+        "site-1",
+        lambda e: (e.get("kind"), e.get("round")) == ("train", 2),
+        lambda entry: entry.update(attempt=2),
+    )
 
 
 def evaluated_twice(forged: Forged) -> None:
     entries = forged.entries()
-    (at,) = (n for n, e in enumerate(entries) if e.get("kind") == "evaluate")
+    (at,) = (n for n, e in enumerate(entries) if e["type"] == "spend" and e["kind"] == "evaluate")
     again = {**entries[at], "attempt": 2, "nonce": "0" * 32}
     forged.write("site-1", [*entries[: at + 1], again, *entries[at + 1 :]])
 

@@ -15,7 +15,7 @@ from fedmodel.audit.verify import verify
 from fedmodel.errors import ConfigError
 from fedmodel.identity.signed_roster import SignedRoster, read_roster
 from tests.fedmodel.audit.conftest import Forge
-from tests.fedmodel.audit.forged import GOLDEN
+from tests.fedmodel.audit.forged import GOLDEN, OLD
 
 
 def recommended(path: Path, consortium: str | None = None, **named: Any) -> Recommendation:
@@ -62,7 +62,7 @@ def test_who_has_not_attacked_it_says_so() -> None:
 
 
 def test_what_is_inconclusive_is_a_condition_before_all_others() -> None:
-    found = recommended(GOLDEN / "patient")
+    found = recommended(OLD / "patient")
     assert found.advice == "release under conditions"
     assert "INCONCLUSIVE" in found.reason
 
