@@ -14,6 +14,7 @@ from clients.desk.approvals import Approvals, Status, desk_of
 from clients.desk.asked import Asked
 from clients.desk.check import check_file, show_checked
 from clients.desk.decision import Verdict, lasts, until
+from clients.desk.hand_in import write_hand_in
 from clients.desk.page import Arrays, brief_page, make_page, page_text
 from clients.site_file import SiteFile
 from fedmodel import config
@@ -55,11 +56,12 @@ class Ask:
         signer: file of the key of whoever decides, where the site's policy names approvers.
         name: of whoever a key is made for.
         passphrase: where the one is read that the key is sealed under; never one itself.
+        to: file that a hand-in is written to.
         format: ``table`` or ``json``.
         budget: the site's caps.
     """
 
-    do: Literal["jobs", "show", "approve", "refuse", "revoke", "key", "check"] = "jobs"
+    do: Literal["jobs", "show", "approve", "refuse", "revoke", "key", "check", "hand-in"] = "jobs"
     job: str | None = None
     state: str | None = None
     site: str | None = None
@@ -69,6 +71,7 @@ class Ask:
     signer: str | None = None
     name: str | None = None
     passphrase: str | None = None
+    to: str | None = None
     format: Literal["table", "json"] = "table"
     budget: Caps = field(default_factory=Caps)
 
@@ -150,6 +153,9 @@ def main(
     said = None if ask.file is None else SiteFile.read(ask.file)
     ask = ask if said is None else ask.by(said)
     state = _state(ask)
+    if ask.do == "hand-in":
+        write_hand_in(state, ask.dataset, str(ask.job), ask.to)
+        return 0
     people = kept_people(state.folder) if said is None else said.policy.people
     desk = desk_of(state, people)
     if ask.do == "jobs":

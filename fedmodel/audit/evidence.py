@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from fedmodel.errors import EvidenceError
 
@@ -82,6 +82,10 @@ class Evidence(Protocol):
 
     where: str
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Names of the parts that there are, by whoever packed it, and that aren't here."""
+
     def names(self, kind: Kind) -> list[str]:
         """Return the names of the parts of a kind, sorted."""
 
@@ -116,6 +120,8 @@ class FolderEvidence:
     Raises:
         EvidenceError: when there is no such folder, or it can't be read or has too many files.
     """
+
+    left_out: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, folder: Path) -> None:
         self.where = str(folder)

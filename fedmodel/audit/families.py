@@ -5,6 +5,7 @@ from dataclasses import replace
 from fedmodel.audit import coordinators
 from fedmodel.audit.approvals import APPROVALS
 from fedmodel.audit.asked import ASKED
+from fedmodel.audit.bundles.checks import BUNDLE
 from fedmodel.audit.chains import CHAINS
 from fedmodel.audit.claims import EPSILON
 from fedmodel.audit.completeness import COMPLETENESS
@@ -20,13 +21,14 @@ from fedmodel.audit.sums import SUMS
 from fedmodel.audit.tree_heads import TREE_HEADS
 from fedmodel.audit.verdicts import Family, Rule
 
-__all__ = ["FAMILIES", "table"]
+__all__ = ["BUNDLE", "FAMILIES", "table"]
 
 
 def _with(family: Family, rules: tuple[Rule, ...]) -> Family:
     return replace(family, rules=(*family.rules, *rules))
 
 
+# Of any evidence; BUNDLE comes before them where it is a bundle.
 FAMILIES: tuple[Family, ...] = (
     _with(FORMS, coordinators.FORM),
     _with(CHAINS, coordinators.CHAIN),
@@ -46,7 +48,7 @@ FAMILIES: tuple[Family, ...] = (
 def table() -> str:
     """Return the table of all checks, in Markdown."""
     lines = ["| family | check | of | it passes where |", "|---|---|---|---|"]
-    for family in FAMILIES:
+    for family in (BUNDLE, *FAMILIES):
         for rule in family.rules:
             of = ["the run"] if rule.run else []
             of += ["the coordinator"] if rule.coordinator else []

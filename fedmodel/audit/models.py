@@ -13,6 +13,8 @@ def _checkpoint(records: Records) -> Outcome:
     evidence, summary = records.evidence, records.summary.value
     names = evidence.names("model")
     rounds = {name: KINDS["model"].pattern.fullmatch(name) for name in names if name != FILE}
+    if FILE in evidence.left_out:
+        return not_tested("the bundle was packed without the model")
     if FILE not in names:
         if summary is not None:
             return failed("the run has a summary, and no model", "summary.json")

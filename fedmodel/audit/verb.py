@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedmodel import _files, config
-from fedmodel.audit.evidence import FolderEvidence
+from fedmodel.audit.bundles.evidence import BundleEvidence
+from fedmodel.audit.evidence import Evidence, FolderEvidence
 from fedmodel.audit.record_files import read_records
 from fedmodel.audit.records import Records
 from fedmodel.audit.show import last_line, plain, tables
@@ -26,11 +27,15 @@ class Source:
 
     Args:
         run: a run's name, or its folder.
+        bundle: a bundle of a run, in the place of its folder.
+        packer: fingerprint of the key that must have signed the bundle.
         roster: the auditor's own copy of the roster.
         consortium: fingerprint of the consortium's key, as the auditor knows it.
     """
 
     run: str | None = None
+    bundle: str | None = None
+    packer: str | None = None
     roster: str | None = None
     consortium: str | None = None
 
@@ -91,10 +96,27 @@ def records_of(source: Source, verb: str) -> Records:
         ConfigError: when it isn't said where.
         EvidenceError: for what can't be verified: no run, or not of a version that is known.
     """
-    if source.run is None:
-        raise ConfigError(f"{verb} needs run=<a run's name, or its folder>")
+    evidence = _evidence(source, verb)
     roster = None if source.roster is None else _roster(Path(source.roster).expanduser())
-    return read_records(FolderEvidence(run_path(source.run)), roster, source.consortium)
+    return read_records(evidence, roster, source.consortium)
+
+
+def _evidence(source: Source, verb: str) -> Evidence:
+    if source.bundle is not None:
+        if source.run is not None:
+            raise ConfigError(f"{verb} takes run= or bundle=, not both")
+        found = BundleEvidence(Path(source.bundle).expanduser(), source.packer)
+        if not found.names("manifest"):
+            raise EvidenceError(
+                f"{found.where} is what one party hands in, not a run; whoever has the run's "
+                f"folder packs both: fedmodel bundle run=… with=[{found.where}] to=…"
+            )
+        return found
+    if source.packer is not None:
+        raise ConfigError("packer is about a bundle; give it with bundle=, or leave it out")
+    if source.run is None:
+        raise ConfigError(f"{verb} needs run=<a run's name, or its folder>, or bundle=<a bundle>")
+    return FolderEvidence(run_path(source.run))
 
 
 def _roster(path: Path) -> bytes:

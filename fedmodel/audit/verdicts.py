@@ -96,6 +96,7 @@ def not_tested(reason: str, entry: str | None = None) -> Outcome:
 
 
 FamilyName: TypeAlias = Literal[
+    "bundle",
     "schema",
     "chain",
     "signatures",

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from fedmodel.audit.families import FAMILIES
+from fedmodel.audit.bundles.evidence import BundleEvidence
+from fedmodel.audit.families import BUNDLE, FAMILIES
 from fedmodel.audit.forms import NO_COORDINATOR, PRESENT
 from fedmodel.audit.records import Records
 from fedmodel.audit.verdicts import (
@@ -46,7 +47,8 @@ def verify(records: Records) -> Findings:
     """Make every check that can be made of a run's records."""
     found: dict[FamilyName, tuple[Check, ...]] = {}
     going = _Going(records)
-    for family in FAMILIES:
+    bundle = (BUNDLE,) if isinstance(records.evidence, BundleEvidence) else ()
+    for family in (*bundle, *FAMILIES):
         found[family.name] = tuple(going.checks(family))
     return Findings(records.run, records.manifest.job_sha256, records.evidence.where, found)
 

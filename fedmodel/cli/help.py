@@ -19,7 +19,7 @@ __all__ = ["folded", "overview", "page", "verb"]
 _COMMENTED = re.compile(r"( +\S.*?  +|[ *]+[\w.]+=\S+ )(\S.*)")
 _BELOW = " " * 6  # comments that have no room beside what they are about
 
-_OTHERS = ("serve", "join", "export", "budget", "verify", "report", "provision", "site")
+_OTHERS = ("serve", "join", "export", "budget", "verify", "report", "bundle", "provision", "site")
 
 
 def overview(verbs: Mapping[str, str]) -> str:

@@ -30,6 +30,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "fedmodel.audit.board.verb:main",
         "write what a run's records say, for those who decide on its model",
     ),
+    "bundle": (
+        "fedmodel.audit.bundles.verb:main",
+        "pack a run's evidence into one signed file, for a third party",
+    ),
     "provision": (
         "fedmodel.provision:main",
         "keys, certificates and the signed roster of a consortium",
@@ -60,6 +64,7 @@ SENTENCES: dict[str, frozenset[str]] = {
     "budget": frozenset(),
     "verify": frozenset(),
     "report": frozenset(["recipients", "contact"]),
+    "bundle": frozenset(["name"]),
     "provision": frozenset(["name", "why", "revoke"]),
     "site": frozenset(["job", "why", "name"]),
 }
@@ -99,8 +104,10 @@ TEXTS: dict[str, frozenset[str]] = {
     "join": frozenset(["site", "address", "passphrase"]),
     "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
-    "verify": frozenset(["run", "roster", "consortium"]),
-    "report": frozenset(["run", "roster", "consortium", "to", "until"]) | SENTENCES["report"],
+    "bundle": frozenset(["run", "to", "home", "as", "name", "passphrase"]),
+    "verify": frozenset(["run", "bundle", "packer", "roster", "consortium"]),
+    "report": frozenset(["run", "bundle", "packer", "roster", "consortium", "to", "until"])
+    | SENTENCES["report"],
     "provision": frozenset(
         [
             *("home", "tls", "passphrase", "roster", "certificate", "request", "confirm"),
@@ -108,7 +115,7 @@ TEXTS: dict[str, frozenset[str]] = {
     )
     | SENTENCES["provision"],
     "site": frozenset(
-        ["job", "state", "site", "dataset", "expires", "why", "as", "name", "passphrase"]
+        ["job", "state", "site", "dataset", "expires", "why", "as", "name", "passphrase", "to"]
     ),
 }
 # Keys whose value is a list of such texts.
@@ -137,6 +144,7 @@ LISTS: dict[str, frozenset[str]] = {
     "budget": frozenset(),
     "verify": frozenset(),
     "report": frozenset(),
+    "bundle": frozenset(["with"]),
     "provision": frozenset(),
     "site": frozenset(),
 }

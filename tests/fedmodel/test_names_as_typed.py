@@ -17,6 +17,7 @@ from clients.join import Ask as JoinAsk
 from clients.limits import Limits
 from fedmodel import budget, cli, config, export, provision
 from fedmodel.audit.board.verb import Ask as ReportAsk
+from fedmodel.audit.bundles.verb import Ask as BundleAsk
 from fedmodel.audit.verb import Ask as VerifyAsk
 from fedmodel.budget.verb import Ask as BudgetAsk
 from fedmodel.data import Source
@@ -46,6 +47,7 @@ READ: dict[str, list[tuple[str, Any]]] = {
     "site": [("", SiteAsk)],
     "verify": [("", VerifyAsk)],
     "report": [("", ReportAsk)],
+    "bundle": [("", BundleAsk)],
 }
 LISTS = {
     *("train.frozen", "train.lora.target_modules", "model.labels", "federation.exclude"),
@@ -82,7 +84,7 @@ def at(mapping: Any, key: str) -> Any:
 @pytest.mark.parametrize("verb", list(cli.VERBS))
 def test_the_list_of_texts_is_that_of_the_types(verb: str) -> None:
     found = {key for prefix, cls in READ[verb] for key in text_fields(cls, prefix)}
-    if verb == "site":
+    if verb in ("site", "bundle"):
         found = found - {"signer"} | {"as"}  # a word of Python's
     assert found == cli.TEXTS[verb]
 

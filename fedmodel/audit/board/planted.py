@@ -29,6 +29,10 @@ class _Planted:
     part: str
     text: bytes
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        return self.evidence.left_out
+
     def names(self, kind: Kind) -> list[str]:
         return self.evidence.names(kind)
 

@@ -25,7 +25,12 @@ Change = Callable[[dict[str, Any]], None]
 
 def key_of(party: str) -> SigningKey:
     """Return a party's key: the same whenever it is asked for."""
-    return SigningKey(hashlib.sha256(party.encode()).digest())
+    return SigningKey(seed_of(party))
+
+
+def seed_of(party: str) -> bytes:
+    """Return the secret that a party's key is made of."""
+    return hashlib.sha256(party.encode()).digest()
 
 
 class ForgedCoordinator:

@@ -1,0 +1,1 @@
+"""Bundles: a run's evidence in one file, signed by whoever packs it."""

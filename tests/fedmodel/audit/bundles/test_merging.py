@@ -1,0 +1,140 @@
+"""Hand-ins of sites, and a run's bundle that is put together from them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fedmodel import cli
+from fedmodel.audit.bundles.evidence import BundleEvidence
+from fedmodel.audit.record_files import read_records
+from fedmodel.audit.verdicts import Verdict
+from fedmodel.audit.verify import verify
+from fedmodel.identity.keyfile import secret_text, write_secret
+from tests.fedmodel.audit.conftest import Forge
+from tests.fedmodel.audit.forged import GOLDEN, Forged
+from tests.fedmodel.audit.forged_coordinator import seed_of
+
+
+class Sites:
+    """A run whose folder has no ledger, and its sites, each with a state of its own."""
+
+    def __init__(self, forged: Forged, root: Path) -> None:
+        self.forged, self.root = forged, root
+        write_secret(root / "key", secret_text(seed_of("auditor"), "key"))
+        for site in forged.sites:
+            for inner in ("ledgers", "heads"):
+                (root / site / inner).mkdir(parents=True)
+            shutil.move(forged.ledger(site), root / site / "ledgers" / "main.jsonl")
+            shutil.move(forged.own_head(site), root / site / "heads" / "main.json")
+            shutil.copyfile(forged.roster, root / site / "roster.json")
+            write_secret(root / site / "key", secret_text(seed_of(site), "key"))
+
+    def hand_in(self, site: str, to: str | None = None, run: str | None = None) -> int:
+        args = [f"state={self.root / site}", f"to={self.root / (to or f'{site}.zip')}"]
+        return cli.main(["site", "hand-in", run or self.forged.run, *args])
+
+    def bundle(self, *files: str, to: str = "run.zip") -> int:
+        given = ",".join(str(self.root / name) for name in files)
+        args = [f"run={self.forged.path}", f"to={self.root / to}", f"with=[{given}]"]
+        return cli.main(["bundle", *args, f"as={self.root / 'key'}", "name=auditor"])
+
+    def found(self, to: str = "run.zip") -> dict[str, dict[str, Verdict]]:
+        """Return check → party → verdict."""
+        told: dict[str, dict[str, Verdict]] = {}
+        for checks in verify(read_records(BundleEvidence(self.root / to))).checks.values():
+            for each in checks:
+                told.setdefault(each.name, {})[each.party] = each.verdict
+        return told
+
+
+@pytest.fixture
+def sites(forge: Forge, tmp_path: Path) -> Sites:
+    return Sites(forge(), tmp_path)
+
+
+def test_a_bundle_of_what_all_handed_in(sites: Sites, capsys: pytest.CaptureFixture[str]) -> None:
+    for site in sites.forged.sites:
+        assert sites.hand_in(site) == 0
+    assert "a ledger has every run of its dataset" in capsys.readouterr().out
+    files = [f"{site}.zip" for site in sites.forged.sites]
+    assert sites.bundle(*files) == 0
+    assert "handed in by: site-1, site-2, site-3" in capsys.readouterr().out
+    assert sites.bundle(*reversed(files), to="again.zip") == 0
+    assert (sites.root / "run.zip").read_bytes() == (sites.root / "again.zip").read_bytes()
+    found = sites.found()
+    assert set(found["bundle-handed-in"].values()) == {Verdict.PASS}
+    assert set(found["coordinator-head"].values()) == {Verdict.PASS}
+    assert not [name for name, some in found.items() if Verdict.FAIL in some.values()]
+
+
+def test_no_secret_of_a_site_is_in_its_hand_in(sites: Sites) -> None:
+    assert sites.hand_in("site-1") == 0
+    whole = (sites.root / "site-1.zip").read_bytes()
+    assert seed_of("site-1") not in whole
+    assert seed_of("site-1").hex().encode() not in whole
+
+
+def test_one_that_is_missing_is_named(sites: Sites, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sites.hand_in("site-1") == 0
+    assert sites.bundle("site-1.zip") == 0
+    assert "ledgers that it lacks: site-2, site-3" in capsys.readouterr().out
+    assert BundleEvidence(sites.root / "run.zip").signed.claim.lacking == ("site-2", "site-3")
+
+
+def test_what_contradicts_is_refused_by_both_names(
+    sites: Sites, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sites.hand_in("site-1") == 0
+    ledger = sites.root / "site-1" / "ledgers" / "main.jsonl"
+    whole = ledger.read_bytes()
+    older = b"".join(line + b"\n" for line in whole.splitlines()[:2])
+    sites.forged.ledger().write_bytes(older)
+    assert sites.bundle("site-1.zip", to="newer.zip") == 0  # it goes on from the folder's copy
+    sites.forged.ledger().write_bytes(whole.replace(b'"round":1', b'"round":9'))
+    capsys.readouterr()
+    assert sites.bundle("site-1.zip") == 2
+    err = capsys.readouterr().err
+    assert "doesn't go on from the one in" in err
+    assert "site-1.zip" in err
+    assert str(sites.forged.path) in err
+    sites.forged.ledger().unlink()
+    assert sites.hand_in("site-1", "twice.zip") == 0
+    assert sites.bundle("site-1.zip", "twice.zip") == 2
+    assert "are both of site 'site-1'" in capsys.readouterr().err
+
+
+def test_a_hand_in_of_another_run_or_consortium(
+    sites: Sites, forge: Forge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "others").mkdir()
+    others = Sites(forge("resumed", "other"), tmp_path / "others")
+    assert others.hand_in("site-1") == 0
+    assert sites.bundle("others/site-1.zip") == 2
+    assert "expected 'record-" in capsys.readouterr().err
+    text = next(iter((sites.forged.path / "rosters").iterdir())).read_bytes()
+    (foreign,) = (GOLDEN / "record" / "rosters").iterdir()
+    (sites.root / "site-1" / "roster.json").write_bytes(foreign.read_bytes())
+    assert foreign.read_bytes() != text
+    assert sites.hand_in("site-1") == 0
+    assert sites.bundle("site-1.zip") == 2
+    assert "are signed by two consortia" in capsys.readouterr().err
+
+
+def test_what_is_no_hand_in(sites: Sites, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sites.hand_in("site-1") == 0
+    assert sites.bundle("site-1.zip") == 0
+    assert sites.bundle("run.zip", to="x.zip") == 2
+    assert "is no site's hand-in" in capsys.readouterr().err
+    assert cli.main(["verify", f"bundle={sites.root / 'site-1.zip'}"]) == 2
+    assert "is what one party hands in, not a run" in capsys.readouterr().err
+    assert sites.hand_in("site-1", run="nothing") == 1
+    assert "has nothing of run 'nothing'" in capsys.readouterr().err
+
+
+def test_one_that_was_signed_by_another_key_fails(sites: Sites) -> None:
+    (sites.root / "site-1" / "key").unlink()
+    write_secret(sites.root / "site-1" / "key", secret_text(seed_of("x"), "key"))
+    assert sites.hand_in("site-1") == 0
+    assert sites.bundle("site-1.zip") == 0
+    assert sites.found()["bundle-handed-in"]["site site-1"] == Verdict.FAIL
