@@ -153,6 +153,10 @@ def _packer(ask: Ask, folder: Path) -> tuple[Packer, SigningKey]:
         signer = SigningKey(kept_secret(path, "key", passphrase=passphrase))
         return Packer(key=signer.public.hex(), role="other", name=str(ask.name)), signer
     home = folder / "coordinator" if ask.home is None else Path(ask.home).expanduser()
+    if not (home / "party.json").exists() and (home / "key").exists():
+        # A simulation's coordinator has keys, and nobody to ask for a certificate.
+        signer = SigningKey(kept_secret(home / "key", "key", passphrase=passphrase))
+        return Packer(key=signer.public.hex(), role="coordinator", name="coordinator"), signer
     if not (home / "party.json").exists():
         raise ConfigError(
             f"{home} is no party's folder; say who packs it: home=<the coordinator's folder>, or "

@@ -26,6 +26,7 @@ from fedmodel.identity.keyfile import secret_text, write_secret
 from tests.fedmodel.audit.bundles.conftest import Packed, claim_of, sha256
 from tests.fedmodel.audit.conftest import Forge, findings_of
 from tests.fedmodel.audit.forged import GOLDEN, key_of
+from tests.fedmodel.audit.played import play
 from tests.small_disk import SmallDisk
 
 AUDITOR = (
@@ -298,3 +299,21 @@ def test_a_part_that_changes_while_it_is_packed(tmp_path: Path) -> None:
 
 def test_a_bundle_is_its_owners_to_give_away(packed: Packed) -> None:
     assert stat.S_IMODE(packed().stat().st_mode) == 0o600
+
+
+@pytest.mark.slow
+def test_a_simulations_coordinator_packs_what_it_has_played(here: Path) -> None:
+    run = play("record", here)
+    assert cli.main(["bundle", f"run={run}", "to=run.zip", "weights=true"]) == 0
+    assert {verdict for verdict, _ in checks(here / "run.zip").values()} == {
+        Verdict.PASS,
+        Verdict.NOT_TESTED,  # its sites have handed nothing in themselves
+    }
+    assert checks(here / "run.zip")["bundle-packer"][0] == Verdict.PASS
+    whole = (here / "run.zip").read_bytes()
+    secrets = [p for name in ("key", "salt", "*-key") for p in run.rglob(name) if p.is_file()]
+    assert len(secrets) > len("key")
+    for path in secrets:
+        digits = path.read_text().split()[1]
+        assert digits.encode() not in whole
+        assert bytes.fromhex(digits) not in whole
