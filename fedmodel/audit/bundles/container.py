@@ -114,11 +114,14 @@ def archive(members: Sequence[Member]) -> Iterator[bytes]:
 
 def _unchanged(each: Member) -> Iterator[bytes]:
     crc = size = 0
-    for chunk in each.chunks():
-        crc, size = zlib.crc32(chunk, crc), size + len(chunk)
-        if size > each.entry.size:
-            break
-        yield chunk
+    try:
+        for chunk in each.chunks():
+            crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+            if size > each.entry.size:
+                break
+            yield chunk
+    except EvidenceError as error:  # whoever writes a file takes back what an OSError has stopped
+        raise OSError(errno.EBUSY, str(error)) from error
     if (size, crc) != (each.entry.size, each.entry.crc):
         raise OSError(errno.EBUSY, f"{each.entry.name} was changed while it was packed; try again")
 

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -317,3 +318,19 @@ def test_a_simulations_coordinator_packs_what_it_has_played(here: Path) -> None:
         digits = path.read_text().split()[1]
         assert digits.encode() not in whole
         assert bytes.fromhex(digits) not in whole
+
+
+def test_a_part_that_vanishes_while_it_is_packed_leaves_nothing(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def vanishing() -> Iterator[bytes]:
+        asked.append(1)
+        if len(asked) > 1:
+            raise EvidenceError("it is gone")
+        yield b"x"
+
+    with pytest.raises(ConfigError, match="it is gone"):
+        pack(
+            tmp_path / "x.zip", claim_of(GOLDEN / "none"), {"summary.json": vanishing}, key_of("x")
+        )
+    assert list(tmp_path.iterdir()) == []
