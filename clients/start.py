@@ -19,7 +19,10 @@ __all__ = ["check_numbers", "read_rows", "start"]
 
 logger = logging.getLogger(__name__)
 
-_KEY = re.compile(rf"\bdata\.({'|'.join(each.name for each in fields(Source))})\b")
+# No part of a file's name: data.train.csv is none.
+_KEY = re.compile(
+    rf"(?<![\w./-])data\.({'|'.join(each.name for each in fields(Source))})\b(?!\.\w)"
+)
 
 
 def start(
@@ -76,11 +79,15 @@ def read_rows(file: SiteFile, watch: Watch = UNWATCHED) -> tuple[Rows, Rows | No
         ConfigError: for a file that doesn't say where the rows are.
         DataError: for rows that can't be read.
     """
-    source, seed = file.source(), Seed(0).child("site")
     try:
-        tables = load(source, seed, 1, tasks.of(file.task), watch, partial=True)
+        return _rows(file, watch)
     except DataError as error:
         raise DataError(f"{error}{_in_the_file(str(error))}") from error
+
+
+def _rows(file: SiteFile, watch: Watch) -> tuple[Rows, Rows | None]:
+    source, seed = file.source(), Seed(0).child("site")
+    tables = load(source, seed, 1, tasks.of(file.task), watch, partial=True)
     if tables.test is not None or not source.holds_out:
         return tables.train, tables.test
     if file.declared is not None and not file.declared.held_out:

@@ -11,6 +11,8 @@ __all__ = ["require_port"]
 def require_port(listen: str) -> None:
     """Check that somebody could listen at an address, by binding to it for a moment.
 
+    Of a name that leads to several, none may be taken: who dials that one would get elsewhere.
+
     gRPC tells of a port that it can't have by a line on stderr, which would stand between those of
     a log that is JSON, and keeps the reason from who calls it.
 
@@ -24,21 +26,24 @@ def require_port(listen: str) -> None:
     """
     host, _, port = listen.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    fault: OSError | None = None
+    faults: list[OSError] = []
     try:
         places = socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM)
     except OSError as error:
-        places, fault = [], error
+        places, faults = [], [error]
     for family, kind, protocol, _, place in places:
         try:
             with socket.socket(family, kind, protocol) as tried:
                 # As gRPC does: connections of a process before that linger are no hindrance.
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 tried.bind(place)
-            return
         except OSError as error:
-            fault = error
-    error_type = UnavailableError if fault and fault.errno == errno.EADDRINUSE else ConfigError
+            faults.append(error)
+    taken = next((fault for fault in faults if fault.errno == errno.EADDRINUSE), None)
+    if taken is None and len(faults) < len(places):
+        return
+    fault = taken or next(iter(faults), None)
+    error_type = ConfigError if taken is None else UnavailableError
     raise error_type(
         f"can't listen at {listen}: {(fault and fault.strerror) or 'no such address'}; stop what "
         "listens there already, if something does, or choose another listen=HOST:PORT"

@@ -88,6 +88,7 @@ class Server:
         try:
             self.port = self._server.add_secure_port(listen, self._credentials)
         except RuntimeError as error:
+            require_port(listen)  # why: it may have been taken since
             raise ConfigError(
                 f"can't listen at {listen}; choose another listen=HOST:PORT"
             ) from error

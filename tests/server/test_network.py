@@ -9,7 +9,9 @@ from typing import ClassVar
 import pytest
 
 from fedmodel.errors import UnavailableError
+from fedmodel.transport import server
 from fedmodel.transport.hub import Hub
+from fedmodel.transport.port import require_port
 from server import network
 from server.exchange.hub import Listening
 from tests.conftest import new_run
@@ -86,5 +88,22 @@ def test_sites_are_told_that_a_run_is_over_only_where_it_is(listening: Listening
 def test_a_port_that_is_taken_is_worth_another_try(listening: Listening) -> None:
     with network.over_network(listening) as hub:
         taken = replace(listening, listen=f"127.0.0.1:{hub.port}")
+        with pytest.raises(UnavailableError, match="in use"), network.over_network(taken):
+            pass
+
+
+def test_a_port_that_is_taken_while_it_is_looked_at_is_worth_another_try(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def free_at_first(listen: str) -> None:
+        looked.append(listen)
+        if len(looked) > 1:
+            require_port(listen)
+
+    with network.over_network(listening) as hub:
+        taken = replace(listening, listen=f"127.0.0.1:{hub.port}")
+        monkeypatch.setattr(server, "require_port", free_at_first)
         with pytest.raises(UnavailableError, match="in use"), network.over_network(taken):
             pass

@@ -202,6 +202,9 @@ def test_a_run_that_was_stopped_goes_on_by_the_same_command(
     assert serve(deployed, *asked) == 0
     assert "is finished already" in capsys.readouterr().err
     assert page.read_text() == written
+    page.write_text("with what people wrote beside it")
+    assert serve(deployed, *asked) == 0
+    assert page.read_text() == "with what people wrote beside it"
     assert serve(deployed, *asked, "train.rounds=3") == 2
     assert "train.rounds would change it" in capsys.readouterr().err
 

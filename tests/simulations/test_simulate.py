@@ -235,6 +235,9 @@ def test_a_finished_run_isnt_overwritten_or_run_again(tmp_path: Path, private: R
     summary, _, text = run(tmp_path, "resume=true")
     assert "finished already" in text
     assert page.read_text() == (private[1] / "report.html").read_text()
+    page.write_text("with what people wrote beside it")
+    run(tmp_path, "resume=true")
+    assert page.read_text() == "with what people wrote beside it"
     assert summary["rounds"] == 2
 
 

@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,6 +105,29 @@ def test_open_files_are_counted_whether_or_not_the_system_tells_how_many(
         for each in files[:30]:  # what is closed leaves gaps in their numbers
             each.close()
         assert crowd._open() == before + 10
+
+
+@pytest.mark.parametrize(("files", "closed"), [(MOST // 8 - 1, 0), (MOST // 8, MOST * 3 // 4)])
+def test_a_process_with_few_files_has_no_crowd(
+    files: int, closed: int, port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port.open(MOST)
+    monkeypatch.setattr(crowd, "_open", lambda: files)
+    assert port.crowd.thin(0.0) == closed
+
+
+def test_an_older_linux_that_doesnt_tell_how_many_has_its_files_listed(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def untold(path: str) -> os.stat_result:
+        return os.stat_result((*stat(path)[:6], 0, *stat(path)[7:10]))  # its size
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(crowd, "os", SimpleNamespace(**{**vars(os), "stat": untold}))
+    port.open(MOST)
+    assert port.crowd.thin(0.0) == MOST - MOST // 4
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """How long a site has had no connection, and why: each time anew."""
 
+import errno
+import logging
 import time
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from fedmodel.transport.caller import _said
 from fedmodel.transport.frames import Bye, Chunk, Head
 from fedmodel.transport.goodbyes import LOST, NOT_NOW
+from fedmodel.transport.inbox import Inbox
 from tests.fedmodel.transport.consortium import Consortium
 from tests.fedmodel.transport.proxies import Forwarder
 from tests.fedmodel.transport.world import Coordinator, Site, told, wait_until
@@ -73,3 +76,23 @@ def test_the_coordinator_is_told_of_a_site_that_cant_read_its_inbox(
 )
 def test_what_a_site_says_instead_of_a_greeting_is_escaped(head: Head, said: str) -> None:
     assert _said(head).startswith(said)
+
+
+def test_the_coordinator_is_told_of_a_site_whose_disk_fails_at_its_inbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By then it has been let in, and what it says is no refusal."""
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    consortium = Consortium(tmp_path)
+    north = consortium.sites["north"]
+    caplog.set_level(logging.INFO)
+    with Coordinator(consortium, tmp_path / "run") as coordinator, monkeypatch.context() as patch:
+        patch.setattr(Inbox, "obey", failing)
+        with Site(north, coordinator.address, explain=False) as site:
+            wait_until(lambda: "site north goes: what it keeps of this run can't" in caplog.text)
+            wait_until(lambda: "Input/output error" in site.link.said)
+            patch.undo()
+            coordinator.wait_for(1)

@@ -23,6 +23,35 @@ def test_a_port_at_which_somebody_listens() -> None:
     require_port(listen)
 
 
+@pytest.mark.parametrize("other", ["192.0.2.1", "127.0.0.2"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_name_of_several_addresses_of_which_one_is_taken(
+    other: str, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the other isn't this machine's or is free: half of the sites would go elsewhere."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        places = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
+            for host in ("127.0.0.1", other)
+        ]
+        found = places[::-1] if turned else places
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        with pytest.raises(UnavailableError, match="already in use"):
+            require_port(f"coordinator.example:{port}")
+
+
+def test_of_several_addresses_one_that_isnt_this_machines_is_no_hindrance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0))
+        for host in ("127.0.0.1", "192.0.2.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    require_port("coordinator.example:0")
+
+
 def test_a_port_that_somebody_had_a_moment_ago() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         place = other.getsockname()

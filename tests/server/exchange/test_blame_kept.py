@@ -9,7 +9,7 @@ import pytest
 from fedmodel.errors import RefusedError, RunFolderError
 from fedmodel.identity import SigningKey
 from fedmodel.runs import RunFolder
-from fedmodel.runs.blame_file import read_blame
+from fedmodel.runs.blame_file import Disputed, KeptBlame, read_blame, write_blame
 from fedmodel.secagg.aggregator import Aggregator
 from server.exchange.blame_kept import blame_of
 from server.exchange.protocol import Invitation
@@ -98,7 +98,10 @@ def test_who_was_in_dispute_takes_part_again_after_a_restart(
 ) -> None:
     dies_in(2, Sites(job_of(rounds=2), raising=accusing(2, 3, also_silent=(6,))), folder)
     assert set(folder.metrics()[0]["blamed"]) == {"2", "4"}
+    (dispute,) = read_blame(folder.blame).disputes
+    assert [dispute.accuser, dispute.accused] == [KEYS[2].public.hex(), KEYS[4].public.hex()]
     sites, rows = resumed(folder)
+    assert read_blame(folder.blame).disputes == (dispute,)
     assert [times(sites, "query.open", node) for node in (2, 4)] == [1, 1]
     assert [row["updates"] for row in rows] == [5]
     assert "blamed" not in rows[0]
@@ -123,6 +126,18 @@ def test_a_proof_is_of_a_key_and_not_of_the_one_that_follows_it(folder: RunFolde
     blame = blame_of(coordinator(job_of(rounds=2), folder=folder, keys=keys))
     assert blame is not None
     assert blame.wrong() == {}
+
+
+@pytest.mark.parametrize("stranger", ["accuser", "accused"])
+def test_a_dispute_with_a_key_that_the_roster_hasnt_is_passed_over(
+    stranger: str, folder: RunFolder
+) -> None:
+    dispute = Disputed(accuser=KEYS[2].public.hex(), accused=KEYS[4].public.hex(), why="rubbish")
+    kept = replace(dispute, **{stranger: "99" * 32})
+    write_blame(folder.blame, KeptBlame(disputes=(kept, dispute)))
+    blame = blame_of(coordinator(job_of(), folder=folder))
+    assert blame is not None
+    assert blame.disputes == {(1, 3): "rubbish"}
 
 
 def test_where_nothing_was_found_nothing_is_written_and_a_damaged_record_is_refused(
