@@ -39,6 +39,13 @@ class CoordinatorReading:
     link: Fault | None = None
     rule: Fault | None = None
     torn: int = 0
+    _roots: dict[int, str] = field(default_factory=dict)
+
+    def root(self, size: int) -> str:
+        """Return the Merkle root over the first entries, hex: as many sites were shown it."""
+        if size not in self._roots:
+            self._roots[size] = self.tree.root(size).hex()
+        return self._roots[size]
 
     @property
     def opened(self) -> RunEntry | None:

@@ -165,7 +165,7 @@ def _seen(records: Records, site: SiteRecords) -> Outcome:
                 f"{size} here: it was rolled back, or its end was cut off",
                 ledger.at(entry),
             )
-        if coordinator.tree.root(entries).hex() != root:
+        if coordinator.root(entries) != root:
             return failed(
                 f"the coordinator has shown it {entries} entries of its own ledger, and these "
                 "aren't its first ones: it was rewritten, or told otherwise to others",

@@ -1,17 +1,14 @@
-"""The coordinator's part of a run folder that nobody has trained in: its ledger, and its roster."""
+"""The coordinator's part of a run that nobody has played: its ledger, and its roster."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fedmodel import _hazmat, config
-from fedmodel.identity.keys import SigningKey
+from fedmodel import config
 from fedmodel.identity.roster import Member, Roster
-from fedmodel.job import Job, MaskedSums
-from fedmodel.ledger import merkle
+from fedmodel.job import Job
 from fedmodel.ledger.coordinator_entries import (
     AttemptEntry,
-    CoordinatorEntry,
     EndEntry,
     Given,
     JoiningEntry,
@@ -22,139 +19,144 @@ from fedmodel.ledger.coordinator_entries import (
     UnmaskEntry,
 )
 from fedmodel.ledger.coordinator_lines import encode
-from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.runs import RunFolder
 from fedmodel.secagg.fields import VERSION
 from fedmodel.secagg.manifest import Manifest, digest
 from fedmodel.secagg.messages import Survivors
+from simulations.benchmarks.verify_lines import Written, key_of
 
-__all__ = ["key_of", "write_coordinator"]
+__all__ = ["Coordinator", "model_after", "update_of"]
 
-_TIME = "2026-01-01T00:00:00Z"
 _JOINING = "1" * 64
 
 
-def key_of(party: str) -> SigningKey:
-    """Return the key that is made for a party."""
-    return SigningKey(hashlib.sha256(party.encode()).digest())
+def model_after(round_: int) -> str:
+    """Return the SHA-256 of the parameters after a round."""
+    return hashlib.sha256(f"model {round_}".encode()).hexdigest()
 
 
-def write_coordinator(
-    folder: RunFolder, job: Job, lines_of: Mapping[str, Sequence[bytes]], model: str
-) -> None:
-    """Write the coordinator's ledger of a run in which everybody gave an update in every round.
+def update_of(site: str, round_: int) -> str:
+    """Return the SHA-256 of what a site gives in a round."""
+    return hashlib.sha256(f"{site} {round_}".encode()).hexdigest()
+
+
+class Coordinator:
+    """Writes the coordinator's ledger of a run in which everybody gives an update in every round.
 
     Args:
         folder: of the run.
         job: of it.
-        lines_of: site → the lines of its ledger: three, then one for each round, then one more.
-        model: SHA-256 of its last parameters.
+        sites: the ledgers of all, which are written meanwhile.
+        model: SHA-256 of the last parameters.
     """
-    key, names = key_of("coordinator"), list(lines_of)
-    roster = Roster(
-        coordinator=key.public.hex(),
-        seal="2" * 64,
-        members=tuple(Member(name=name, key=key_of(name).public.hex()) for name in names),
-    )
-    folder.keep_roster(roster.sha256, roster.to_json())
-    trees = [merkle.Tree(merkle.leaf_hash(line) for line in lines_of[name]) for name in names]
-    lines, last = [], "0" * 64
-    for number, entry in enumerate(_entries(folder.run, job, roster, trees, model)):
-        line = encode(replace(entry, seq=number, prev=last, nonce=f"{number:032x}", time=_TIME))
-        last = hashlib.sha256(line).hexdigest()
-        lines.append(line)
-    folder.own_ledger.write_bytes(b"".join(line + b"\n" for line in lines))
-    head = TreeHead(
-        ledger=f"{_hazmat.fingerprint(key.public)}/{folder.run}",
-        key=key.public.hex(),
-        size=len(lines),
-        root=merkle.root_of([merkle.leaf_hash(line) for line in lines]).hex(),
-        last=last,
-        time=_TIME,
-    )
-    folder.own_head.write_bytes(head.signed(key).to_json() + b"\n")
 
-
-def _entries(
-    run: str, job: Job, roster: Roster, trees: Sequence[merkle.Tree], model: str
-) -> Iterator[CoordinatorEntry]:
-    key, members = key_of("coordinator"), tuple(range(1, len(trees) + 1))
-    yield RunEntry(ledger=f"{_hazmat.fingerprint(key.public)}/{run}", key=key.public.hex(), run=run)
-    yield StartEntry(
-        job=config.to_mapping(job),
-        job_sha256=job.sha256,
-        roster=roster.sha256,
-        members={str(n): member.name for n, member in enumerate(roster.members, start=1)},
-        round=0,
-        model=_model(0),
-        code="a benchmark",
-        packages={},
-    )
-    yield JoiningEntry(joining=_JOINING, nodes={str(n + 1): n for n in members}, failed=())
-    rounds = job.train.rounds
-    for number in range(1, rounds + 1):
-        before, after = _model(number - 1), model if number == rounds else _model(number)
-        yield RoundEntry(kind="train", round=number, model=before, members=members)
-        if job.secagg.sums is not None:
-            yield from _sum(job, job.secagg.sums, roster, number, before)
-        yield ResultEntry(
-            round=number,
-            given=_given(trees, 3 + number),
-            absent=0,
-            failed=(),
-            mean=_model(-number),
-            model=after,
-            finished=True,
-            stopped=False,
+    def __init__(self, folder: RunFolder, job: Job, sites: Sequence[Written], model: str) -> None:
+        self.ledger = Written("coordinator", folder.run, encode)
+        self._folder, self._job, self._sites, self._model = folder, job, sites, model
+        self._members = tuple(range(1, len(sites) + 1))
+        self._roster = Roster(
+            coordinator=self.ledger.key.public.hex(),
+            seal="2" * 64,
+            members=tuple(Member(name=s.party, key=s.key.public.hex()) for s in sites),
         )
-    yield EndEntry(failed=False, round=rounds, model=model, told=_given(trees, 4 + rounds))
+        folder.keep_roster(self._roster.sha256, self._roster.to_json())
+        key = self.ledger.key.public.hex()
+        self.ledger.append(RunEntry(ledger=self.ledger.name, key=key, run=folder.run))
+        self.ledger.append(
+            StartEntry(
+                job=config.to_mapping(job),
+                job_sha256=job.sha256,
+                roster=self._roster.sha256,
+                members={str(n): s.party for n, s in enumerate(sites, start=1)},
+                round=0,
+                model=model_after(0),
+                code="a benchmark",
+                packages={},
+            )
+        )
+        nodes = {str(n + 1): n for n in self._members}
+        self.ledger.append(JoiningEntry(joining=_JOINING, nodes=nodes, failed=()))
 
+    def asks(self, round_: int) -> Iterator[str]:
+        """Ask for a round; yield the manifest's SHA-256 while the sites write; tell what came."""
+        model = model_after(round_ - 1)
+        self.ledger.append(
+            RoundEntry(kind="train", round=round_, model=model, members=self._members)
+        )
+        manifest = self._attempt(round_, model) if self._job.secagg.on else ""
+        yield manifest
+        if manifest:
+            self._unmask(round_, manifest)
+        self.ledger.append(
+            ResultEntry(
+                round=round_,
+                given=self._given(round_),
+                absent=0,
+                failed=(),
+                mean=model_after(-round_),
+                model=self._model if round_ == self._job.train.rounds else model_after(round_),
+                finished=True,
+                stopped=False,
+            )
+        )
 
-def _model(round_: int) -> str:
-    return hashlib.sha256(str(round_).encode()).hexdigest()
+    def end(self) -> None:
+        """Tell of the end, and write the ledger."""
+        rounds, model = self._job.train.rounds, self._model
+        told = tuple(replace(given, update="") for given in self._given(rounds))
+        self.ledger.append(EndEntry(failed=False, round=rounds, model=model, told=told))
+        self._folder.own_ledger.write_bytes(self.ledger.text)
+        self._folder.own_head.write_bytes(self.ledger.head().to_json() + b"\n")
 
+    def _given(self, round_: int) -> tuple[Given, ...]:
+        return tuple(
+            Given(
+                member=n,
+                entries=len(site.lines),
+                root=site.root,
+                update=update_of(site.party, round_),
+            )
+            for n, site in enumerate(self._sites, start=1)
+        )
 
-def _given(trees: Sequence[merkle.Tree], size: int) -> tuple[Given, ...]:
-    return tuple(
-        Given(member=n, entries=size, root=tree.root(size).hex())
-        for n, tree in enumerate(trees, start=1)
-    )
+    def _attempt(self, round_: int, model: str) -> str:
+        sums, members = self._job.secagg.masked, self._members
+        unsigned = Manifest(
+            version=VERSION,
+            session=_JOINING,
+            job=self._job.sha256,
+            roster=self._roster.sha256,
+            round=round_,
+            attempt=1,
+            model=model,
+            cohort=members,
+            keys=tuple(f"{n:064x}" for n in members),
+            survivors=sums.survivors,
+            colluders=sums.colluders,
+            threshold=sums.threshold,
+            bits=sums.bits,
+            count=1000,
+            signature="0" * 128,
+        )
+        signature = self.ledger.key.sign(unsigned.signed()).hex()
+        manifest = replace(unsigned, signature=signature)
+        named = digest(manifest).hex()
+        told = config.to_mapping(manifest)
+        self.ledger.append(AttemptEntry(round=round_, attempt=1, manifest=told, digest=named))
+        return named
 
-
-def _sum(
-    job: Job, sums: MaskedSums, roster: Roster, round_: int, model: str
-) -> Iterator[CoordinatorEntry]:
-    """Yield an attempt at a sum over all sites, to which all consent."""
-    members = tuple(range(1, len(roster.members) + 1))
-    unsigned = Manifest(
-        version=VERSION,
-        session=_JOINING,
-        job=job.sha256,
-        roster=roster.sha256,
-        round=round_,
-        attempt=1,
-        model=model,
-        cohort=members,
-        keys=tuple(f"{n:064x}" for n in members),
-        survivors=sums.survivors,
-        colluders=sums.colluders,
-        threshold=sums.threshold,
-        bits=sums.bits,
-        count=1000,
-        signature="0" * 128,
-    )
-    signature = key_of("coordinator").sign(unsigned.signed()).hex()
-    manifest = replace(unsigned, signature=signature)
-    named = digest(manifest).hex()
-    yield AttemptEntry(round=round_, attempt=1, manifest=config.to_mapping(manifest), digest=named)
-    told = Survivors(manifest=named, takers=members, survivors=members).signed()
-    keys = [key_of(member.name) for member in roster.members]
-    yield UnmaskEntry(
-        round=round_,
-        attempt=1,
-        digest=named,
-        takers=members,
-        survivors=members,
-        vectors={str(n): _model(round_ * 1000 + n) for n in members},
-        consents={str(n): keys[n - 1].sign(told).hex() for n in members},
-    )
+    def _unmask(self, round_: int, named: str) -> None:
+        members = self._members
+        told = Survivors(manifest=named, takers=members, survivors=members).signed()
+        parties = {str(n): site.party for n, site in enumerate(self._sites, start=1)}
+        self.ledger.append(
+            UnmaskEntry(
+                round=round_,
+                attempt=1,
+                digest=named,
+                takers=members,
+                survivors=members,
+                vectors={n: update_of(party, round_) for n, party in parties.items()},
+                consents={n: key_of(party).sign(told).hex() for n, party in parties.items()},
+            )
+        )

@@ -4,42 +4,35 @@ Ledgers are written line by line by what writes them in a run, and chained and s
 for it; what the coordinator says goes with them.
 """
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from fedmodel import _hazmat
 from fedmodel.accounting.claims import claim
 from fedmodel.accounting.plan import Plan
 from fedmodel.accounting.planning import plan_of
-from fedmodel.identity.keys import SigningKey
 from fedmodel.job import Federation, Job, Model, Privacy, ProposedSecAgg, SecAgg, Train
 from fedmodel.job.secagg import masked_sums
 from fedmodel.ledger import (
     DatasetEntry,
-    Entry,
     GiveBackEntry,
     OpenEntry,
+    OutcomeEntry,
     Request,
     SpendEntry,
-    merkle,
     part_of,
 )
 from fedmodel.ledger.fields import real
 from fedmodel.ledger.kept_heads import heads_text
 from fedmodel.ledger.lines import encode
-from fedmodel.ledger.tree_head import TreeHead
+from fedmodel.ledger.site_line import Begun
 from fedmodel.report.figures import hiding, privacy_summary
 from fedmodel.runs import RunFolder, RunTime, SiteSummary, Summary, Traffic, manifest_of
 from fedmodel.update import vector_sha256
-from simulations.benchmarks.verify_coordinator import key_of, write_coordinator
+from simulations.benchmarks.verify_coordinator import Coordinator, model_after, update_of
+from simulations.benchmarks.verify_lines import Written
 
 __all__ = ["make_run"]
-
-_TIME = "2026-01-01T00:00:00Z"
 
 
 def make_run(
@@ -67,68 +60,81 @@ def make_run(
     )
     plan, folder = plan_of(job), RunFolder.create(path, manifest_of("benchmark", job))
     names = [f"site-{number:03}" for number in range(1, sites + 1)]
-    heads, lines_of = {}, {}
-    for name in names:
-        key = key_of(name)
-        lines = lines_of[name] = list(_lines(name, key, folder.run, job, plan))
-        folder.ledger(name).parent.mkdir(exist_ok=True)
-        folder.ledger(name).write_bytes(b"".join(line + b"\n" for line in lines))
-        heads[name] = _head(key, lines)
+    model = np.zeros(1, np.float32)
+    ledgers = [Written(name, "main", encode) for name in names]
+    coordinator = Coordinator(folder, job, ledgers, vector_sha256(model))
+    for ledger in ledgers:
+        _begin(ledger, folder.run, job, plan)
+    for number in range(1, rounds + 1):
+        for manifest in coordinator.asks(number):
+            seen = Begun(
+                model=model_after(number - 1),
+                entries=len(coordinator.ledger.lines),
+                root=coordinator.ledger.root,
+            )
+            for ledger in ledgers:
+                _train(ledger, _spend(folder.run, job, plan, number, seen), manifest)
+    for ledger in ledgers:
+        ledger.append(GiveBackEntry(reservation=2, run=folder.run, job=job.sha256, by="site"))
+        folder.ledger(ledger.party).parent.mkdir(exist_ok=True)
+        folder.ledger(ledger.party).write_bytes(ledger.text)
+    coordinator.end()
+    heads = {ledger.party: ledger.head() for ledger in ledgers}
     folder.tree_heads.write_bytes(heads_text(heads))
     whole = {"updates": sites, "asked": sites, "failures": {}}
     folder.write_metrics([{"round": number, **whole} for number in range(1, rounds + 1)])
-    model = np.zeros(1, np.float32)
     folder.write_model({"head": model})
-    write_coordinator(folder, job, lines_of, vector_sha256(model))
     folder.write_summary(_summary(job, plan, names))
     return path
 
 
-def _lines(name: str, key: SigningKey, run: str, job: Job, plan: Plan) -> Iterator[bytes]:
-    last = "0" * 64
-    for number, entry in enumerate(_entries(name, key, run, job, plan)):
-        nonce = hashlib.sha256(f"{name} {number}".encode()).hexdigest()[:32]
-        line = encode(replace(entry, seq=number, prev=last, nonce=nonce, time=_TIME))
-        last = hashlib.sha256(line).hexdigest()
-        yield line
+def _begin(ledger: Written, run: str, job: Job, plan: Plan) -> None:
+    key = ledger.key.public.hex()
+    ledger.append(OpenEntry(ledger=ledger.name, key=key, site=ledger.party, dataset="main"))
+    ledger.append(DatasetEntry(root="0" * 64, rows=1000, patients=None, added=1000, removed=0))
+    ledger.append(Request.of(plan).entry(run=run, job=job.sha256, code="a benchmark"))
 
 
-def _entries(name: str, key: SigningKey, run: str, job: Job, plan: Plan) -> Iterator[Entry]:
-    ledger = f"{_hazmat.fingerprint(key.public)}/main"
-    yield OpenEntry(ledger=ledger, key=key.public.hex(), site=name, dataset="main")
-    yield DatasetEntry(root="0" * 64, rows=1000, patients=None, added=1000, removed=0)
-    yield Request.of(plan).entry(run=run, job=job.sha256, code="a benchmark")
-    for number in range(1, plan.rounds + 1):
-        part = part_of(plan, plan.spend(number))
-        yield SpendEntry(
-            reservation=2,
-            run=run,
-            job=job.sha256,
-            kind=part.kind,
-            mechanism=part.mechanism,
-            round=number,
-            attempt=1,
-            rate=part.rate,
-            noise_multiplier=part.noise_multiplier,
-            steps=part.steps,
-            clip=real(plan.clip),
-            unit=plan.unit,
-            adjacency=plan.adjacency,
-            delta=real(plan.delta),
-        )
-    yield GiveBackEntry(reservation=2, run=run, job=job.sha256, by="site")
-
-
-def _head(key: SigningKey, lines: list[bytes]) -> TreeHead:
-    head = TreeHead(
-        ledger=f"{_hazmat.fingerprint(key.public)}/main",
-        key=key.public.hex(),
-        size=len(lines),
-        root=merkle.root_of([merkle.leaf_hash(line) for line in lines]).hex(),
-        last=hashlib.sha256(lines[-1]).hexdigest(),
-        time=_TIME,
+def _spend(run: str, job: Job, plan: Plan, round_: int, seen: Begun) -> SpendEntry:
+    part = part_of(plan, plan.spend(round_))
+    return SpendEntry(
+        reservation=2,
+        run=run,
+        job=job.sha256,
+        kind=part.kind,
+        mechanism=part.mechanism,
+        round=round_,
+        attempt=1,
+        rate=part.rate,
+        noise_multiplier=part.noise_multiplier,
+        steps=part.steps,
+        clip=real(plan.clip),
+        unit=plan.unit,
+        adjacency=plan.adjacency,
+        delta=real(plan.delta),
+        model=seen.model,
+        coordinator_entries=seen.entries,
+        coordinator_root=seen.root,
     )
-    return head.signed(key)
+
+
+def _train(ledger: Written, spend: SpendEntry, manifest: str) -> None:
+    """Write that steps are charged, and what came of them."""
+    ledger.append(spend)
+    ledger.append(
+        OutcomeEntry(
+            of=len(ledger.lines) - 1,
+            run=spend.run,
+            job=spend.job,
+            kind=spend.kind,
+            round=spend.round,
+            attempt=1,
+            result="given",
+            update=update_of(ledger.party, spend.round),
+            manifest=manifest,
+            steps=spend.steps,
+        )
+    )
 
 
 def _summary(job: Job, plan: Plan, names: list[str]) -> Summary:
