@@ -52,7 +52,8 @@ class _Seen:
     Args:
         kind: of entry.
         same: what sets a field whose value all such lines share, and the value.
-        values: what sets each field of those that vary, and whether it is a whole number.
+        numbers: what sets a field that is a whole number, and its place among what varies.
+        texts: likewise of one that is a text.
         keys: their names.
         literals: the text before each of them, and after the last.
         count: so many lines of it have come.
@@ -62,7 +63,8 @@ class _Seen:
 
     kind: type[Any]
     same: tuple[tuple[_Put, Any], ...]
-    values: tuple[tuple[_Put, bool], ...]
+    numbers: tuple[tuple[_Put, int], ...]
+    texts: tuple[tuple[_Put, int], ...]
     keys: tuple[str, ...]
     literals: tuple[str, ...]
     count: int = 0
@@ -74,8 +76,10 @@ class _Seen:
         made = object.__new__(self.kind)
         for put, value in self.same:
             put(made, value)
-        for (put, whole), text in zip(self.values, values, strict=True):
-            put(made, int(text) if whole else text)
+        for put, place in self.texts:
+            put(made, values[place])
+        for put, place in self.numbers:
+            put(made, int(values[place]))
         return made
 
     def match(self, text: str) -> "re.Match[str] | None":
@@ -157,11 +161,13 @@ _FORMS = {key: re.compile(_form(key).encode()) for key in _NAMES}
 def _remembered(entry: Entry, pieces: Sequence[bytes]) -> _Seen:
     keys = [key.decode() for key in pieces[1::3]]
     kind = type(entry)
+    puts = [(key, getattr(kind, key).__set__) for key in keys]
     names = [field.name for field in fields(entry) if field.name not in keys]
     return _Seen(
         kind=kind,
         same=tuple((getattr(kind, name).__set__, getattr(entry, name)) for name in names),
-        values=tuple((getattr(kind, key).__set__, key not in _TEXTS) for key in keys),
+        numbers=tuple((put, n) for n, (key, put) in enumerate(puts) if key not in _TEXTS),
+        texts=tuple((put, n) for n, (key, put) in enumerate(puts) if key in _TEXTS),
         keys=tuple(keys),
         literals=tuple(piece.decode() for piece in pieces[::3]),
     )
