@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from fedmodel.audit.record_files import read_records
 from fedmodel.audit.records import Records
 from fedmodel.audit.show import last_line, plain, tables
 from fedmodel.audit.verdicts import Verdict
-from fedmodel.audit.verify import verify
+from fedmodel.audit.verify import Findings, verify
 from fedmodel.errors import ConfigError, EvidenceError
 from fedmodel.identity.roster import LARGEST
 from fedmodel.runs.folder import run_path
@@ -45,9 +45,11 @@ class Ask(Source):
     """What is asked.
 
     Args:
+        report: a signed report's folder, to verify with the run or by itself.
         format: ``table`` or ``json``.
     """
 
+    report: str | None = None
     format: Literal["table", "json"] = "table"
 
 
@@ -72,7 +74,7 @@ def main(
         EvidenceError: for what can't be verified: no run, or not of a version that is known.
     """
     ask = config.build(Ask, mappings[0])
-    findings = verify(records_of(ask, "verify"))
+    findings = _findings(ask)
     if ask.format == "json":
         print(json.dumps(plain(findings), indent=2))
     else:
@@ -83,6 +85,19 @@ def main(
             console.print(table)
         console.print(last_line(findings), markup=False, highlight=False)
     return 1 if findings.count(Verdict.FAIL) else 0
+
+
+def _findings(ask: Ask) -> Findings:
+    """Return what the checks find: of a run, of a report, or of a report by its run."""
+    if ask.report is None:
+        return verify(records_of(ask, "verify"))
+    from fedmodel.audit.board.signed import SignedReport
+
+    report = SignedReport(Path(ask.report).expanduser())
+    if ask.run is None and ask.bundle is None:
+        return report.findings(ask.packer, None)
+    # The packer is the report's signer here; a bundle's own is named in its findings.
+    return report.findings(ask.packer, verify(records_of(replace(ask, packer=None), "verify")))
 
 
 def records_of(source: Source, verb: str) -> Records:

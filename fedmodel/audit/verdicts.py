@@ -109,6 +109,7 @@ FamilyName: TypeAlias = Literal[
     "caps",
     "secure sums",
     "model",
+    "report",
 ]
 
 

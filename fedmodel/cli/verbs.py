@@ -63,7 +63,7 @@ SENTENCES: dict[str, frozenset[str]] = {
     "export": frozenset(["card.data", "card.license", "card.authors"]),
     "budget": frozenset(),
     "verify": frozenset(),
-    "report": frozenset(["recipients", "contact"]),
+    "report": frozenset(["recipients", "contact", "name"]),
     "bundle": frozenset(["name"]),
     "provision": frozenset(["name", "why", "revoke"]),
     "site": frozenset(["job", "why", "name"]),
@@ -105,8 +105,13 @@ TEXTS: dict[str, frozenset[str]] = {
     "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
     "bundle": frozenset(["run", "to", "home", "as", "name", "passphrase"]),
-    "verify": frozenset(["run", "bundle", "packer", "roster", "consortium"]),
-    "report": frozenset(["run", "bundle", "packer", "roster", "consortium", "to", "until"])
+    "verify": frozenset(["run", "bundle", "report", "packer", "roster", "consortium"]),
+    "report": frozenset(
+        [
+            *("run", "bundle", "packer", "roster", "consortium", "to", "until"),
+            *("home", "as", "passphrase"),
+        ]
+    )
     | SENTENCES["report"],
     "provision": frozenset(
         [

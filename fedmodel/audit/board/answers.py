@@ -9,6 +9,7 @@ from fedmodel.audit.board.kept import checked, kept, tuned
 from fedmodel.audit.board.odds import gaussian_mu, right_guesses
 from fedmodel.audit.board.parting import left_the_building
 from fedmodel.audit.board.recommendation import Recommendation
+from fedmodel.audit.bundles.statement import Packer
 from fedmodel.audit.verify import Findings
 
 __all__ = ["LIMITS", "answers", "odds", "spending", "told_unit"]
@@ -36,7 +37,7 @@ LIMITS: tuple[str, ...] = (
 
 
 def answers(
-    findings: Findings, facts: Facts, advice: Recommendation, terms: Terms, signer: str | None
+    findings: Findings, facts: Facts, advice: Recommendation, terms: Terms, signer: Packer | None
 ) -> tuple[Answer, ...]:
     """Return the answers to all questions, in order.
 
@@ -45,7 +46,7 @@ def answers(
         facts: of the run.
         advice: what to do, by these.
         terms: under which the model is to be released.
-        signer: fingerprint of the key that signs the report; ``None``: nobody does.
+        signer: who signs the report; ``None``: nobody does.
     """
     return (
         _whose(facts),

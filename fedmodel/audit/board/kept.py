@@ -7,6 +7,7 @@ from fedmodel._paths import source_digest
 from fedmodel._text import listed
 from fedmodel.audit.board.asked import Answer, answered, unanswered
 from fedmodel.audit.board.facts import Facts
+from fedmodel.audit.bundles.statement import Packer
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.audit.verify import Findings
 from fedmodel.identity.names import grouped
@@ -72,10 +73,13 @@ def tuned(facts: Facts) -> Answer:
     )
 
 
-def checked(facts: Facts, signer: str | None) -> Answer:
+def checked(facts: Facts, signer: Packer | None) -> Answer:
     """Return who has checked, with what, and how to repeat it."""
     records = facts.records
-    by = "nobody has signed this report" if signer is None else f"signed by the key {signer}"
+    by = "nobody has signed this report"
+    if signer is not None:
+        key = grouped(signer.fingerprint)
+        by = f"signed by {signer.name} ({signer.role}), whose key has the fingerprint {key}"
     roster = records.roster.value
     consortium = "no roster was here"
     if isinstance(roster, SignedRoster):

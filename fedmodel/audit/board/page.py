@@ -17,6 +17,7 @@ from fedmodel.audit.board.report import Report
 from fedmodel.audit.show import alike
 from fedmodel.audit.verdicts import Check, Verdict
 from fedmodel.errors import MissingExtraError, UnavailableError
+from fedmodel.identity.names import grouped
 
 __all__ = ["report_page", "report_pdf"]
 
@@ -98,7 +99,7 @@ def _rendered(report: Report, picture: str | None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"shown": escaped, "figure": _figure, "sentence": _sentence}
+    made.filters |= {"shown": escaped, "figure": _figure, "sentence": _sentence, "grouped": grouped}
     return made.get_template("page.html.jinja").render(
         report=report,
         tone=_ADVICE[report.advice.advice],

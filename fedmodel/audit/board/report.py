@@ -16,6 +16,7 @@ from fedmodel.audit.board.kept import counted
 from fedmodel.audit.board.parting import parted
 from fedmodel.audit.board.planted import planted
 from fedmodel.audit.board.recommendation import Recommendation, recommend
+from fedmodel.audit.bundles.statement import Packer
 from fedmodel.audit.records import Records
 from fedmodel.audit.show import plain
 from fedmodel.audit.verdicts import Check
@@ -34,7 +35,7 @@ class Report:
     Args:
         made: when, UTC.
         program: that made it: version and SHA-256 of its sources.
-        signer: fingerprint of the key that signs it; ``None``: nobody does.
+        signer: who signs it; ``None``: nobody does.
         findings: of the checks.
         facts: of the run.
         advice: what to do.
@@ -47,7 +48,7 @@ class Report:
 
     made: str
     program: str
-    signer: str | None
+    signer: Packer | None
     findings: Findings
     facts: Facts
     advice: Recommendation
@@ -62,7 +63,7 @@ class Report:
             "schema": SCHEMA,
             "made": self.made,
             "program": self.program,
-            "signer": self.signer,
+            "signer": None if self.signer is None else config.to_mapping(self.signer),
             "run": self.findings.run,
             "job_sha256": self.findings.job_sha256,
             "recommendation": config.to_mapping(self.advice),
@@ -87,7 +88,7 @@ class Report:
 
 
 def report_of(
-    findings: Findings, records: Records, *, terms: Terms, made: str, signer: str | None = None
+    findings: Findings, records: Records, *, terms: Terms, made: str, signer: Packer | None = None
 ) -> Report:
     """Return the report on a run.
 
@@ -96,7 +97,7 @@ def report_of(
         records: of the run.
         terms: under which the model is to be released.
         made: now, UTC.
-        signer: fingerprint of the key that will sign it.
+        signer: who will sign it.
 
     Raises:
         EvidenceError: where there is no job that can be read: then nothing says what was promised.

@@ -17,7 +17,7 @@ from fedmodel._escape import escaped
 from fedmodel.audit.board.report import Report
 from fedmodel.audit.verdicts import Verdict
 
-__all__ = ["sacro_files"]
+__all__ = ["sacro_files", "tables"]
 
 _VERSION = "0.4.0"  # of the format: the oldest that the viewer's versions of 2023 and later take
 _STATUS = {
@@ -32,12 +32,16 @@ def sacro_files(report: Report, files: Mapping[str, bytes]) -> dict[str, bytes]:
 
     Args:
         report: what it says.
-        files: name → content, of the report's files.
+        files: name → content, of the report's files, with :func:`tables`.
     """
-    found = {**files, "checks.csv": _checks(report), "sites.csv": _sites(report)}
-    found["outputs.json"] = _outputs(report, found)
+    found = {**files, "outputs.json": _outputs(report, files)}
     sums = {f"checksums/{name}.txt": _sha256(text) for name, text in found.items()}
     return {**found, **sums}
+
+
+def tables(report: Report) -> dict[str, bytes]:
+    """Return the checks and the sites as tables that the viewer shows: name → content."""
+    return {"checks.csv": _checks(report), "sites.csv": _sites(report)}
 
 
 def _outputs(report: Report, files: Mapping[str, bytes]) -> bytes:

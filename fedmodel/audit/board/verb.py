@@ -10,6 +10,9 @@ from fedmodel import _files, config
 from fedmodel._escape import escaped
 from fedmodel.audit.board.asked import Terms
 from fedmodel.audit.board.report import Report, report_of
+from fedmodel.audit.board.sacro import sacro_files, tables
+from fedmodel.audit.board.signed import STATEMENT, statement_of
+from fedmodel.audit.bundles.signing import Who, named, signer_of
 from fedmodel.audit.verb import Source, records_of
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.audit.verify import verify
@@ -20,7 +23,7 @@ __all__ = ["main"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask(Source):
+class Ask(Source, Who):
     """What is asked.
 
     Args:
@@ -36,6 +39,16 @@ class Ask(Source):
     recipients: str | None = None
     until: str | None = None
     contact: str | None = None
+
+    def __post_init__(self) -> None:
+        Who.__post_init__(self)
+        if self.to is None:
+            raise ConfigError("report needs to=<a folder to write>")
+
+    @property
+    def signs(self) -> bool:
+        """Whether anybody is to sign it."""
+        return self.home is not None or self.signer is not None
 
 
 def main(
@@ -56,24 +69,27 @@ def main(
 
     Raises:
         ConfigError: for a missing or wrong value.
+        LedgerError: for a key that can't be read.
+        IdentityError: for one that doesn't open.
         EvidenceError: for what no report can be made of.
         MissingExtraError: when the packages for it aren't installed.
         RunFolderError: when the folder can't be written.
     """
-    ask = config.build(Ask, mappings[0])
-    if ask.to is None:
-        raise ConfigError("report needs to=<a folder to write>")
+    ask = config.build(Ask, named(mappings[0]))
     terms = Terms(recipients=ask.recipients, until=ask.until, contact=ask.contact)
-    to = Path(ask.to).expanduser()
+    to = Path(str(ask.to)).expanduser()
     _check_free(to)
+    signer, key = signer_of(ask, to) if ask.signs else (None, None)
     records = records_of(ask, "report")
     findings = verify(records)
     made = utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
-    report = report_of(findings, records, terms=terms, made=made)
+    report = report_of(findings, records, terms=terms, made=made, signer=signer)
     files, left_out = _made(report)
     if ask.format == "sacro":
-        from fedmodel.audit.board.sacro import sacro_files
-
+        files |= tables(report)
+    if key is not None:
+        files[STATEMENT] = statement_of(report.to_mapping(), files, key)
+    if ask.format == "sacro":
         files = sacro_files(report, files)
     _write(to, files)
     if left_out is not None:

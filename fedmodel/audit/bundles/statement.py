@@ -5,18 +5,19 @@ bytes.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from fedmodel import _hazmat, config
 from fedmodel.audit.bundles.dsse import Envelope, sign
+from fedmodel.audit.bundles.in_toto import parts_of, statement_text
 from fedmodel.errors import ConfigError, EvidenceError
 from fedmodel.identity.names import require_name
 from fedmodel.ledger.tree_head import Signer
 
-__all__ = ["Claim", "Digest", "Packer", "Signed", "Subject"]
+__all__ = ["Claim", "Packer", "Signed"]
 
-_STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "urn:fedmodel:bundle:1"  # a name, not an address: nothing is to be fetched
 _SCHEMA = re.compile(r"fedmodel\.bundle/([0-9]{1,9})")
 
@@ -71,33 +72,6 @@ class Claim:
         config.require_hex("job_sha256", self.job_sha256, 64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Digest:
-    """A file's digest.
-
-    Args:
-        sha256: hex.
-    """
-
-    sha256: str
-
-    def __post_init__(self) -> None:
-        config.require_hex("a part's sha256", self.sha256, 64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A file that the statement is about.
-
-    Args:
-        name: of it.
-        digest: of its bytes.
-    """
-
-    name: str
-    digest: Digest
-
-
 @dataclass(frozen=True, slots=True)
 class Signed:
     """A statement and the envelope it came in.
@@ -133,12 +107,11 @@ class Signed:
             found: Any = config.parsed(envelope.payload)
             _check_known(found, where)
             claim = config.build(Claim, found["predicate"], "predicate")
-            subjects = [config.build(Subject, each, "subject") for each in found["subject"]]
+            parts = parts_of(found)
         except ConfigError as error:
             raise EvidenceError(f"{where}: {error!s:.400}") from error
         except (KeyError, TypeError, AttributeError) as error:
             raise EvidenceError(f"{where}: expected an in-toto statement of a bundle") from error
-        parts = {each.name: each.digest.sha256 for each in subjects}
         if _text(claim, parts) != envelope.payload:
             raise EvidenceError(f"{where}: its statement isn't in its one form (RFC 8785)")
         return cls(claim, parts, envelope)
@@ -163,13 +136,5 @@ def _check_known(found: Any, where: str) -> None:
         )
 
 
-def _text(claim: Claim, parts: dict[str, str]) -> bytes:
-    subjects = [{"name": name, "digest": {"sha256": sha}} for name, sha in sorted(parts.items())]
-    return config.canonical(
-        {
-            "_type": _STATEMENT,
-            "subject": subjects,
-            "predicateType": _PREDICATE,
-            "predicate": config.to_mapping(claim),
-        }
-    )
+def _text(claim: Claim, parts: Mapping[str, str]) -> bytes:
+    return statement_text(_PREDICATE, claim, parts)

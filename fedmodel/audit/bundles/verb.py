@@ -11,16 +11,13 @@ from fedmodel._text import listed
 from fedmodel.audit.bundles.evidence import BundleEvidence
 from fedmodel.audit.bundles.merging import handed_in, merged
 from fedmodel.audit.bundles.packing import pack
-from fedmodel.audit.bundles.statement import Claim, Packer, Signed
+from fedmodel.audit.bundles.signing import Who, named, signer_of
+from fedmodel.audit.bundles.statement import Claim, Signed
 from fedmodel.audit.evidence import FolderEvidence
 from fedmodel.audit.record_files import read_records
 from fedmodel.audit.records import Records
 from fedmodel.errors import ConfigError
-from fedmodel.identity.home import PartyHome
-from fedmodel.identity.keyfile import kept_secret
-from fedmodel.identity.keys import SigningKey
 from fedmodel.identity.names import grouped
-from fedmodel.identity.passphrase import read_passphrase
 from fedmodel.runs.folder import run_path
 
 __all__ = ["main", "say"]
@@ -29,7 +26,7 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(Who):
     """What is asked.
 
     Args:
@@ -37,30 +34,19 @@ class Ask:
         to: file to write.
         hand_ins: bundles that the sites have handed in.
         weights: whether the model's files are in it, too.
-        home: folder of the party that packs.
-        signer: key file of whoever packs without being one.
-        name: of whoever that is.
-        passphrase: where the one is read that the key is sealed under.
     """
 
     run: str | None = None
     to: str | None = None
     hand_ins: tuple[str, ...] = ()
     weights: bool = False
-    home: str | None = None
-    signer: str | None = None
-    name: str | None = None
-    passphrase: str | None = None
 
     def __post_init__(self) -> None:
         if not self.run:
             raise ConfigError("bundle needs run=<a run's name, or its folder>")
         if not self.to:
             raise ConfigError("bundle needs to=<a file to write, such as run.zip>")
-        if self.home is not None and self.signer is not None:
-            raise ConfigError("one packs it: give home=, or as=, not both")
-        if (self.signer is None) is not (self.name is None):
-            raise ConfigError('as=<file of your key> and name="YOUR NAME" go together')
+        Who.__post_init__(self)
 
 
 def main(
@@ -85,8 +71,7 @@ def main(
         LedgerError: for a key that can't be read.
         IdentityError: for one that doesn't open.
     """
-    words = {"as": "signer", "with": "hand_ins"}  # words of Python's
-    ask = config.build(Ask, {words.get(key, key): value for key, value in mappings[0].items()})
+    ask = config.build(Ask, named(mappings[0]))
     folder, to = run_path(ask.run), Path(str(ask.to)).expanduser()
     evidence = FolderEvidence(folder)
     records = read_records(evidence)
@@ -96,7 +81,7 @@ def main(
     left_out = (
         {} if ask.weights else {n: evidence.sha256("model", n) for n in evidence.names("model")}
     )
-    packer, signer = _packer(ask, folder)
+    packer, signer = signer_of(ask, folder)
     claim = Claim(
         run=run,
         job_sha256=job,
@@ -139,30 +124,3 @@ def _lacking(records: Records, parts: Mapping[str, object]) -> tuple[str, ...]:
         return ()
     took_part = {str(name) for name in records.account.participants()}
     return tuple(sorted(name for name in took_part if f"ledger/{name}.jsonl" not in parts))
-
-
-def _packer(ask: Ask, folder: Path) -> tuple[Packer, SigningKey]:
-    passphrase = read_passphrase(ask.passphrase)
-    if ask.signer is not None:
-        path = Path(ask.signer).expanduser()
-        if not path.exists():
-            raise ConfigError(
-                f"as={ask.signer}: there is no such file; make your key: fedmodel site key "
-                f'as={ask.signer} name="YOUR NAME"'
-            )
-        signer = SigningKey(kept_secret(path, "key", passphrase=passphrase))
-        return Packer(key=signer.public.hex(), role="other", name=str(ask.name)), signer
-    home = folder / "coordinator" if ask.home is None else Path(ask.home).expanduser()
-    if not (home / "party.json").exists() and (home / "key").exists():
-        # A simulation's coordinator has keys, and nobody to ask for a certificate.
-        signer = SigningKey(kept_secret(home / "key", "key", passphrase=passphrase))
-        return Packer(key=signer.public.hex(), role="coordinator", name="coordinator"), signer
-    if not (home / "party.json").exists():
-        raise ConfigError(
-            f"{home} is no party's folder; say who packs it: home=<the coordinator's folder>, or "
-            'as=<file of your key> name="YOUR NAME"'
-        )
-    party = PartyHome(home)
-    owner = party.read().owner
-    signer = SigningKey(party.secret("key", passphrase))
-    return Packer(key=signer.public.hex(), role=owner.role, name=owner.name), signer

@@ -147,9 +147,9 @@ def test_the_commands_of_the_page_do_what_it_says(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(GOLDEN / "record", tmp_path / "runs" / "demo")
     page_text = (Path(__file__).parents[4] / "docs" / "report.md").read_text()
-    (block,) = re.findall(r"```bash\n(.*?)```", page_text, re.DOTALL)
-    commands = [shlex.split(line)[1:] for line in block.splitlines()]
-    assert len(commands) == 3
+    blocks = re.findall(r"```bash\n(.*?)```", page_text, re.DOTALL)
+    commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines()]
+    assert len(commands) == 7
     for number, command in enumerate(commands):
         shutil.rmtree("report", ignore_errors=True)
         assert cli.main(command) == (number == 1)  # whose fingerprint isn't that of the roster

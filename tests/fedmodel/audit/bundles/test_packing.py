@@ -254,7 +254,7 @@ def test_the_command_ends_as_for_a_folder(
         (["bundle", "run=x", "to=y", "as=z"], "go together"),
         (["bundle", "run=x", "to=y", "home=z", *AUDITOR], "not both"),
         (["bundle", "run=nothing", "to=y", *AUDITOR], "there is no folder"),
-        (["bundle", f"run={GOLDEN / 'none'}", "to=y"], "is no party's folder; say who packs it"),
+        (["bundle", f"run={GOLDEN / 'none'}", "to=y"], "is no party's folder; say who signs it"),
         (["bundle", f"run={GOLDEN / 'none'}", "to=no/y", *AUDITOR], "No such file"),
         (["bundle", f"run={GOLDEN / 'none'}", "to=y", "as=no", "name=x"], "make your key"),
     ],
