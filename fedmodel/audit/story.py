@@ -95,7 +95,7 @@ class _StoryError(Exception):
 class Story:
     """What a coordinator's ledger tells, as far as it makes sense.
 
-    Args:
+    Attributes:
         begins: the last round that was finished before the ledger began.
         last: the last finished round.
         askings: in order.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fedmodel.errors import EvidenceError
 
-__all__ = ["LARGEST", "Archive", "Entry", "Member", "archive", "check_names", "member"]
+__all__ = ["LARGEST", "Archive", "Entry", "Filed", "archive", "check_names", "member"]
 
 _LOCAL = struct.Struct("<IHHHHHIIIHH")
 _CENTRAL = struct.Struct("<IHHHHHHIIIHHHHHII")
@@ -67,7 +67,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class Filed:
     """A member to write.
 
     Args:
@@ -79,15 +79,15 @@ class Member:
     chunks: Callable[[], Iterable[bytes]]
 
 
-def member(name: str, chunks: Callable[[], Iterable[bytes]]) -> Member:
+def member(name: str, chunks: Callable[[], Iterable[bytes]]) -> Filed:
     """Return a member, whose bytes are looked through once."""
     crc = size = 0
     for chunk in chunks():
         crc, size = zlib.crc32(chunk, crc), size + len(chunk)
-    return Member(Entry(name, size, crc), chunks)
+    return Filed(Entry(name, size, crc), chunks)
 
 
-def archive(members: Sequence[Member]) -> Iterator[bytes]:
+def archive(members: Sequence[Filed]) -> Iterator[bytes]:
     """Yield the bytes of an archive.
 
     Raises:
@@ -112,7 +112,7 @@ def archive(members: Sequence[Member]) -> Iterator[bytes]:
     yield lines + _end(len(members), len(lines), at)
 
 
-def _unchanged(each: Member) -> Iterator[bytes]:
+def _unchanged(each: Filed) -> Iterator[bytes]:
     crc = size = 0
     try:
         for chunk in each.chunks():

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from fedmodel import _files
-from fedmodel.audit.bundles.container import Member, archive, member
+from fedmodel.audit.bundles.container import Filed, archive, member
 from fedmodel.audit.bundles.evidence import STATEMENT
 from fedmodel.audit.bundles.statement import Claim, Signed
 from fedmodel.audit.evidence import KINDS, Evidence, Kind
@@ -72,7 +72,7 @@ def pack(
         ConfigError: when there is something else under that name, or it can't be written.
         EvidenceError: when a part can't be read, or what there is has no room in a bundle.
     """
-    members, digests = list[Member](), dict(left_out or {})
+    members, digests = list[Filed](), dict(left_out or {})
     for name in sorted(parts, key=str.encode):
         found, digests[name] = _looked_through(name, parts[name])
         members.append(found)
@@ -88,7 +88,7 @@ def pack(
     return signed
 
 
-def _looked_through(name: str, chunks: Callable[[], Iterable[bytes]]) -> tuple[Member, str]:
+def _looked_through(name: str, chunks: Callable[[], Iterable[bytes]]) -> tuple[Filed, str]:
     digest = hashlib.sha256()
 
     def digested() -> Iterator[bytes]:
@@ -97,7 +97,7 @@ def _looked_through(name: str, chunks: Callable[[], Iterable[bytes]]) -> tuple[M
             yield chunk
 
     entry = member(name, digested).entry
-    return Member(entry, chunks), digest.hexdigest()
+    return Filed(entry, chunks), digest.hexdigest()
 
 
 def _check_same(path: Path, parts: Iterable[bytes]) -> None:

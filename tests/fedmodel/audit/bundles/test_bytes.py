@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedmodel.audit.bundles.container import Member, archive, member
+from fedmodel.audit.bundles.container import Filed, archive, member
 from fedmodel.audit.bundles.evidence import STATEMENT, BundleEvidence
 from fedmodel.audit.bundles.packing import in_memory, pack
 from fedmodel.audit.bundles.statement import Claim, Packer
@@ -185,7 +185,7 @@ def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> Non
         _read(path, members)
 
 
-def _read(path: Path, members: list[Member]) -> BundleEvidence:
+def _read(path: Path, members: list[Filed]) -> BundleEvidence:
     path.write_bytes(b"".join(archive(members)))
     return BundleEvidence(path)
 

@@ -181,7 +181,7 @@ def names_of(bundle: BundleEvidence) -> list[str]:
     return bundle._archive.names
 
 
-def again(bundle: BundleEvidence, name: str) -> container.Member:
+def again(bundle: BundleEvidence, name: str) -> container.Filed:
     """Return a member of a bundle, to be packed again."""
     return container.member(name, functools.partial(bundle._archive.chunks, name))
 
