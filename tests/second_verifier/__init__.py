@@ -6,6 +6,7 @@ and `dp_accounting` for ε. What it says is held against what `fedmodel verify` 
 
 from pathlib import Path
 
+from tests.second_verifier.bundle import check, unpack
 from tests.second_verifier.coordinator import Told, cross
 from tests.second_verifier.figures import completeness, model, summary
 from tests.second_verifier.run import Finding, Run
@@ -14,7 +15,27 @@ from tests.second_verifier.sites import entries, plan
 
 def verify(folder: Path) -> list[Finding]:
     """What contradicts something in a run's folder."""
-    run, told = Run(folder), None
+    run = Run(folder)
+    look(run)
+    return run.findings
+
+
+def verify_bundle(path: Path, into: Path, packer: str | None = None) -> list[Finding]:
+    """What contradicts something in a bundle, which is unpacked into a folder."""
+    run = Run(into)
+    with run.reading("bundle", path.name):
+        parts = unpack(path)
+        check(run, parts, packer)
+        for name, text in parts.items():
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            (into / name).write_bytes(text)
+        look(run)
+    return run.findings
+
+
+def look(run: Run) -> None:
+    """All checks, in order."""
+    told = None
     with run.reading("schema", "the folder"):
         run.load()
         run.heads()
@@ -36,4 +57,3 @@ def verify(folder: Path) -> list[Finding]:
             summary(run)
         with run.reading("model", "the model"):
             model(run, told)
-    return run.findings

@@ -107,11 +107,11 @@ def fingerprint(key: str) -> str:
     return sha256(b"fedmodel.key/1\0" + bytes.fromhex(key))[:32]
 
 
-def signed(key: str, context: str, message: bytes, signature: str) -> bool:
+def signed(key: str, context: str, message: bytes, signature: str, end: bytes = b"\0") -> bool:
     """Whether it is that key's signature."""
     try:
         public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-        public.verify(bytes.fromhex(signature), context.encode() + b"\0" + message)
+        public.verify(bytes.fromhex(signature), context.encode() + end + message)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -61,6 +61,7 @@ class Run:
     def __init__(self, folder: Path):
         self.folder = folder
         self.findings: list[Finding] = []
+        self.left_out: set[str] = set()
 
     def need(self, family: str, holds: object, what: str) -> None:
         """Notes what doesn't hold."""
@@ -115,8 +116,8 @@ class Run:
         self.evaluates = noised and self.job["federation"]["test"] == "held-out"
         self.private = self.job["privacy"]["mechanism"] != "none"
         self.sums = self.job["secagg"]["sums"]
-        served = "home" in self.config
-        self.whole = bool(self.books) and not (served and len(self.books) < len(self.keys))
+        missing = len(self.books) < len(self.keys)
+        self.whole = bool(self.books) and not ("home" in self.config and missing)
 
     def book(self, path: Path) -> Book:
         """A ledger: canonical lines of known schemas, numbered and chained."""
