@@ -1,5 +1,6 @@
 """The verb ``export``: a finished run's model as a folder with a model card."""
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from fedmodel.job import Job, Performance
 from fedmodel.report.particulars import Particulars
 from fedmodel.report.usage import Exported
 from fedmodel.runs import Manifest, RunFolder, run_path
+from fedmodel.runs.origin import Origin, write_origin
+from fedmodel.update import vector_sha256
 
 __all__ = ["export_run", "exported", "main"]
 
@@ -112,7 +115,14 @@ def export_run(
         models.onnx.check_installed()
     with _unsaid("fedmodel.models"):  # of the base model's head: what the run trained comes next
         learner = resident(job, Performance(device="cpu"))
-    learner.load_vector(learner.layout.from_named(folder.model()))
+    vector = learner.layout.from_named(folder.model())
+    learner.load_vector(vector)
+    origin = Origin(
+        run=folder.manifest.run,
+        job_sha256=job.sha256,
+        parameters=vector_sha256(vector),
+        form=form,
+    )
     card = model_card(
         folder.manifest.job,
         summary,
@@ -121,7 +131,8 @@ def export_run(
         rounds=folder.metrics(),
         year=folder.manifest.created[:4],
     )
-    models.export(learner.module, learner.tokenizer, to, form=form, card=card)
+    finish = functools.partial(write_origin, origin=origin)
+    models.export(learner.module, learner.tokenizer, to, form=form, card=card, finish=finish)
     return to
 
 

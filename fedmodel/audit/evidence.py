@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from fedmodel.errors import EvidenceError
 
-__all__ = ["KINDS", "Evidence", "FolderEvidence", "Kind", "Part"]
+__all__ = ["KINDS", "Evidence", "FolderEvidence", "Kind", "Part", "names_under", "open_plain"]
 
 Kind: TypeAlias = Literal[
     "manifest",
@@ -127,30 +127,13 @@ class FolderEvidence:
         self.where = str(folder)
         self._folder = folder
         try:
-            self._names = sorted(self._walk("", _DEEPEST))
+            self._names = names_under(folder)
         except FileNotFoundError:
             raise EvidenceError(
                 f"there is no folder {folder}; give a run's name, or the path of its folder"
             ) from None
         except OSError as error:
             raise EvidenceError(f"{error.filename or folder}: {error.strerror}") from error
-
-    def _walk(self, under: str, depth: int) -> Iterator[str]:
-        """Yield the names of the plain files under a folder; links are no parts."""
-        count = 0
-        with os.scandir(self._folder / under) as found:
-            for entry in found:
-                name = f"{under}/{entry.name}" if under else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    if depth > 1:
-                        yield from self._walk(name, depth - 1)
-                else:
-                    yield name
-                count += 1
-                if count > _MOST_NAMES:
-                    raise EvidenceError(
-                        f"{self.where}/{under} has more than {_MOST_NAMES} files; that is no run"
-                    )
 
     def names(self, kind: Kind) -> list[str]:
         """Return the names of the parts of a kind, sorted."""
@@ -186,7 +169,7 @@ class FolderEvidence:
         if not KINDS[kind].pattern.fullmatch(name) or {".", ".."} & {*name.split("/")}:
             raise EvidenceError(f"{name!r:.200} is no part of a run's evidence")
         try:
-            handle = self._open(name)
+            handle = open_plain(self._folder, name)
             try:
                 size = os.fstat(handle).st_size
                 while size <= largest and (chunk := os.read(handle, _CHUNK)):
@@ -203,20 +186,59 @@ class FolderEvidence:
                 f"{self.where}/{name} is larger than {KINDS[kind].largest} bytes, and no {kind} is"
             )
 
-    def _open(self, name: str) -> int:
-        """Open a part: from the folder downwards, so that no link on the way leads out of it."""
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-        *folders, last = name.split("/")
-        at = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-        try:
-            for folder in folders:
-                inner = os.open(folder, flags | os.O_DIRECTORY, dir_fd=at)
-                os.close(at)
-                at = inner
-            handle = os.open(last, flags | os.O_NONBLOCK, dir_fd=at)
-        finally:
+
+def names_under(folder: Path) -> list[str]:
+    """Return the names of the files under a folder, sorted; a link is one that can't be opened.
+
+    Args:
+        folder: in which none is deeper than any part of a run.
+
+    Raises:
+        EvidenceError: when there are too many.
+        OSError: when it can't be read.
+    """
+    return sorted(_walk(folder, "", _DEEPEST))
+
+
+def _walk(folder: Path, under: str, depth: int) -> Iterator[str]:
+    count = 0
+    with os.scandir(folder / under) as found:
+        for entry in found:
+            name = f"{under}/{entry.name}" if under else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if depth > 1:
+                    yield from _walk(folder, name, depth - 1)
+            else:
+                yield name
+            count += 1
+            if count > _MOST_NAMES:
+                raise EvidenceError(
+                    f"{folder / under} has more than {_MOST_NAMES} files; that is no run"
+                )
+
+
+def open_plain(folder: Path, name: str) -> int:
+    """Open a file, going down from its folder, so that no link on the way leads out of it.
+
+    Args:
+        folder: where it lies.
+        name: of it, from there, with slashes.
+
+    Raises:
+        OSError: when it can't be read, or is no plain file.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    *folders, last = name.split("/")
+    at = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        for each in folders:
+            inner = os.open(each, flags | os.O_DIRECTORY, dir_fd=at)
             os.close(at)
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise OSError(errno.EINVAL, "it isn't a plain file")
-        return handle
+            at = inner
+        handle = os.open(last, flags | os.O_NONBLOCK, dir_fd=at)
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it isn't a plain file")
+    return handle

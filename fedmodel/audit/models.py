@@ -1,6 +1,6 @@
 """Model: whether its files are those that the records name."""
 
-from fedmodel.audit import parameters
+from fedmodel.audit import exports, parameters
 from fedmodel.audit.evidence import KINDS
 from fedmodel.audit.parameters import MODEL as FILE
 from fedmodel.audit.records import Records
@@ -51,6 +51,19 @@ MODEL = Family(
             "coordinator's ledger names after that round.",
             run=parameters.named,
             both=True,
+        ),
+        Rule(
+            name="export-files",
+            says="Each file of the exported folder (`export=`) is, byte for byte, as its "
+            "`fedmodel.json` says, none is missing and no other is there. Nobody has signed that "
+            "file.",
+            run=exports.files,
+        ),
+        Rule(
+            name="export-named",
+            says="It was exported of this run and job, and of the parameters that the "
+            "coordinator's ledger (else the model's file) has last.",
+            run=exports.named,
         ),
     ),
     needs=("schema", "chain", "signatures", "roster", "tree heads", "completeness", "job"),

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fedmodel._text import listed
 from fedmodel.audit.coordinator_reading import CoordinatorReading
@@ -17,6 +17,9 @@ from fedmodel.job import Job
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.runs.manifest import Manifest
 from fedmodel.runs.summary import Summary
+
+if TYPE_CHECKING:
+    from fedmodel.audit.exports import ExportedFolder
 
 __all__ = ["Found", "Head", "Records", "SiteRecords"]
 
@@ -96,6 +99,7 @@ class Records:
         coordinator: its own ledger, as far as it can be followed; ``None`` where it isn't here.
         own: the tree head that the coordinator has kept of that.
         consortium: fingerprint of the consortium's key, as the auditor knows it.
+        exported: a folder that the model was exported to.
     """
 
     evidence: Evidence
@@ -110,6 +114,7 @@ class Records:
     coordinator: CoordinatorReading | None = None
     own: Found[Head] = field(default_factory=lambda: Found[Head]())
     consortium: str | None = None
+    exported: "ExportedFolder | None" = None
 
     @property
     def run(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from fedmodel import _files, config
 from fedmodel.audit.bundles.evidence import BundleEvidence
 from fedmodel.audit.evidence import Evidence, FolderEvidence
+from fedmodel.audit.exports import ExportedFolder
 from fedmodel.audit.record_files import read_records
 from fedmodel.audit.records import Records
 from fedmodel.audit.show import last_line, plain, tables
@@ -31,6 +32,7 @@ class Source:
         packer: fingerprint of the key that must have signed the bundle.
         roster: the auditor's own copy of the roster.
         consortium: fingerprint of the consortium's key, as the auditor knows it.
+        export: a folder that the model was exported to.
     """
 
     run: str | None = None
@@ -38,6 +40,7 @@ class Source:
     packer: str | None = None
     roster: str | None = None
     consortium: str | None = None
+    export: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,10 @@ def records_of(source: Source, verb: str) -> Records:
     """
     evidence = _evidence(source, verb)
     roster = None if source.roster is None else _roster(Path(source.roster).expanduser())
-    return read_records(evidence, roster, source.consortium)
+    found = read_records(evidence, roster, source.consortium)
+    if source.export is None:
+        return found
+    return replace(found, exported=ExportedFolder.open(Path(source.export).expanduser()))
 
 
 def _evidence(source: Source, verb: str) -> Evidence:

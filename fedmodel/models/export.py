@@ -4,7 +4,7 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def export(
     *,
     form: ExportForm,
     card: str,
+    finish: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Write a trained model as a folder, whole or not at all.
 
@@ -74,6 +75,7 @@ def export(
         to: folder to make; may exist if empty.
         form: see above.
         card: text of ``README.md``.
+        finish: writes what else belongs into the folder, once all that is there.
 
     Raises:
         ModelError: if the model hasn't that form, or another one's logits came of it.
@@ -101,6 +103,7 @@ def export(
         readme = folder / "README.md"
         readme.unlink(missing_ok=True)
         readme.write_text(card, encoding="utf-8")
+        finish(folder)
         _share_permissions(folder, readme)
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from fedmodel import export as verb
+from fedmodel.audit.exports import ExportedFolder
 from fedmodel.errors import ConfigError, MissingExtraError, RunFolderError
 from fedmodel.export import export_run, main
 from fedmodel.job import Job, Model, Train
@@ -19,6 +21,7 @@ from fedmodel.models import onnx
 from fedmodel.report.particulars import Particulars
 from fedmodel.runs import RunFolder, manifest_of
 from fedmodel.training.learner import resident
+from fedmodel.update import vector_sha256
 from tests.fedmodel.report.conftest import PLAIN
 from tests.jobs import CPU, real_job
 
@@ -62,6 +65,11 @@ def test_what_the_run_has_trained_is_exported_with_a_card_of_that_run(
     assert "fell by 30 points within the last 2 rounds" in card
     assert f"  year = {{{run.manifest.created[:4]}}},\n" in card
     assert "library_name: transformers" in card
+    exported = ExportedFolder.open(to)
+    assert exported.changed() is None
+    assert (exported.origin.run, exported.origin.form) == (run.manifest.run, "merged")
+    vector = np.concatenate([run.model()[name].ravel() for name in sorted(run.model())])
+    assert exported.origin.parameters == vector_sha256(vector)
 
 
 @pytest.mark.long

@@ -30,7 +30,8 @@ NO_LEDGERS = {
 # A coordinator that serves has tree heads, and its figures are the plan's.
 AT_COORDINATOR = {"heads-form", "heads-signed", "heads-by-members", "one-head", "heads-told"}
 NOT_PUBLISHED = {"evaluation-paid", "publications-paid"}
-UNASKED = {"heads-told", "roster-consortium", "people-agreed"}
+EXPORTS = {"export-files", "export-named"}
+UNASKED = {"heads-told", "roster-consortium", "people-agreed", *EXPORTS}
 # Those of the coordinator's own ledger, which runs of before don't have.
 OF_SUMS = {"sums-floors", "sums-manifests", "sums-consents", "sums-once", "sums-counted"}
 OF_SUMS |= {"sums-vectors"}

@@ -291,8 +291,9 @@ ZOO: dict[str, list[Tamper]] = {
     "heads-have-ledgers": [ledger_that_nobody_has],
     "own-head-form": [own_head_is_none],
 }
-# Each of these has a test of its own, here or (the consortium's) with the verb.
+# Each of these has a test of its own, here, of exports, or (the consortium's) with the verb.
 OTHERWISE = {
+    *("export-files", "export-named"),
     *("coordinator-one-story", "coordinator-seen", "sums-vectors"),
     *("epsilon-adversaries", "sums-floors", "epsilon-bounds"),
     *("heads-told", "roster-consortium"),
