@@ -20,6 +20,7 @@ from tests.fedmodel.audit.forged import GOLDEN
 
 OLD = GOLDEN.with_name("verify_v1")
 CHECKS = ("export-files", "export-named")
+CHANGED = ["FAIL", "NOT TESTED"]  # what a changed folder is of is no matter
 
 
 def exported(run: Path, folder: Path) -> Path:
@@ -55,15 +56,15 @@ def test_one_bit_of_a_file_a_file_less_and_a_file_more_fail(tmp_path: Path) -> N
     weights = folder / "model.safetensors"
     text = weights.read_bytes()
     weights.write_bytes(text[:-1] + bytes([text[-1] ^ 1]))
-    assert found(run, folder) == ["FAIL", "PASS"]
+    assert found(run, folder) == CHANGED
     weights.write_bytes(text)
     (folder / "modeling_evil.py").write_text("import os")
-    assert found(run, folder) == ["FAIL", "PASS"]
+    assert found(run, folder) == CHANGED
     (folder / "modeling_evil.py").unlink()
     (folder / "1_Pooling" / "config.json").unlink()
-    assert found(run, folder) == ["FAIL", "PASS"]
+    assert found(run, folder) == CHANGED
     os.symlink(weights, folder / "1_Pooling" / "config.json")
-    assert found(run, folder) == ["FAIL", "PASS"]
+    assert found(run, folder) == CHANGED
 
 
 def test_one_of_another_run_or_of_other_parameters_fails(tmp_path: Path) -> None:
