@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmodel.audit.coordinator_reading import CoordinatorReading
+from fedmodel.audit.outcomes import Charged, is_told
 from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.records import Records, SiteRecords
 from fedmodel.audit.story import Outcome as Came
 from fedmodel.audit.verdicts import Outcome, Rule, failed, inconclusive, not_tested, passed
-from fedmodel.ledger.coordinator_entries import Given
+from fedmodel.ledger.coordinator_entries import SCHEMA, Given
 from fedmodel.runs.summary import Summary
 
 __all__ = ["ASKED"]
@@ -185,15 +186,32 @@ def _asked_for(records: Records, site: SiteRecords) -> Outcome:
         kind = entry.kind if entry.type == "spend" else "train"
         key = (kind, entry.round if kind == "train" else 0)
         paid[key] += 1
-        told = records.story.begins < entry.round <= last or kind == "evaluate"
-        if paid[key] > asked[key] and told:
-            what = f"to {kind} in round {entry.round}" if kind == "train" else "to evaluate"
+        if not (records.story.begins < entry.round <= last or kind == "evaluate"):
+            continue
+        places = asked.get(key, [])
+        what = f"to {kind} in round {entry.round}" if kind == "train" else "to evaluate"
+        if paid[key] > len(places):
             return failed(
                 f"it has drawn noise {paid[key]} times {what}, and by the coordinator's ledger it "
-                f"was asked {asked[key]} times: an asking was left out",
+                f"was asked {len(places)} times: an asking was left out",
                 ledger.at(entry),
             )
-    return passed(f"{sum(paid.values())} drawn, in {sum(asked.values())} askings")
+        if _shows_late(records, entry, places[paid[key] - 1]):
+            return failed(
+                f"asked {what}, it was shown {entry.coordinator_entries} entries of the "
+                "coordinator's ledger, and the one that asks for it isn't among them: it was "
+                "written later, or an older tree head was shown",
+                ledger.at(entry),
+            )
+    return passed(f"{sum(paid.values())} drawn, in {sum(map(len, asked.values()))} askings")
+
+
+def _shows_late(records: Records, entry: Charged, place: int) -> bool:
+    """Return whether an asking isn't in what its site was shown of the coordinator's ledger."""
+    coordinator = records.coordinator
+    if coordinator is None or not is_told(entry) or entry.coordinator_entries > place:
+        return False
+    return coordinator.entries[place].schema == SCHEMA  # those of before show nothing
 
 
 def _paid_for(records: Records, site: SiteRecords) -> Outcome:
@@ -268,7 +286,7 @@ ASKED = (
     Rule(
         name="asked-for",
         says="A site has drawn noise for no round, and no more often, than the coordinator's "
-        "ledger says that it was asked.",
+        "ledger says that it was asked, by the entries of it that the site was shown then.",
         site=_asked_for,
         both=True,
     ),

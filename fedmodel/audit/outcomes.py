@@ -11,7 +11,16 @@ from fedmodel.audit.records import Records, SiteRecords
 from fedmodel.audit.verdicts import Outcome, Rule, failed, inconclusive, not_tested, passed
 from fedmodel.ledger import OutcomeEntry, RepeatEntry, SpendEntry
 
-__all__ = ["OUTCOMES", "SEEN", "STARTED", "VECTORS", "is_told", "outcomes_of", "witnessed"]
+__all__ = [
+    "OUTCOMES",
+    "SEEN",
+    "STARTED",
+    "VECTORS",
+    "Charged",
+    "is_told",
+    "outcomes_of",
+    "witnessed",
+]
 
 _BEFORE = frozenset({"fedmodel.ledger/2", "fedmodel.ledger/3"})
 _NO_LEDGER = "it has no ledger here"

@@ -212,20 +212,23 @@ class Records:
         return {name: int(number) for number, name in members.items() if number.isdecimal()}
 
     @cached_property
-    def asked(self) -> dict[int, Counter[tuple[str, int]]]:
-        """Number of a site → how often it was asked: to train in each round, to evaluate (0).
+    def asked(self) -> dict[int, dict[tuple[str, int], list[int]]]:
+        """Number of a site → where it was asked to train in each round, and to evaluate (0).
 
-        Where updates are summed, each attempt that it was invited to counts.
+        Where updates are summed, each attempt of an asking counts. What is told of each is the
+        place of its entry.
         """
         job = self.job.value
         summed = job is not None and job.secagg.on
-        found: dict[int, Counter[tuple[str, int]]] = defaultdict(Counter)
+        found: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(lambda: defaultdict(list))
         for asking in self.story.askings:
             entry = asking.entry
             key = (entry.kind, entry.round if entry.kind == "train" else 0)
-            times = len(asking.attempts) if summed and entry.kind == "train" else 1
+            places = [entry.seq]
+            if summed and entry.kind == "train":
+                places = [attempt.entry.seq for attempt in asking.attempts]
             for member in entry.members:
-                found[member][key] += times
+                found[member][key] += places
         return found
 
     @cached_property

@@ -66,6 +66,19 @@ def approved_twice_by_one(forged: Forged) -> None:
     reserved(needed=2, approved=[said, said])(forged)
 
 
+def shown_first(size: int) -> Tamper:
+    """Whatever is asked, the sites are shown the beginning of the coordinator's ledger only."""
+
+    def tamper(forged: Forged) -> None:
+        changed = {site: forged.entries(site) for site in forged.here}
+        for entry in (entry for entries in changed.values() for entry in entries):
+            if entry.get("coordinator_entries"):
+                entry |= {"coordinator_entries": size, "coordinator_root": ""}
+        forged.weave(forged.coordinator.entries(), changed)
+
+    return tamper
+
+
 CAPS = {"epsilon": "1.0", "delta": None, "run_epsilon": None, "unit": "record"}
 ZOO: dict[str, list[Tamper]] = {
     "ledger-form": [reserved(agreed={"format": "fedmodel.job/2"})],  # not the job that it names
@@ -78,6 +91,7 @@ ZOO: dict[str, list[Tamper]] = {
         approved_twice_by_one,
     ],
     "caps-kept": [reserved(caps=CAPS)],
+    "asked-for": [shown_first(0), shown_first(3)],
     "started-from": [at_site(of("spend", 2), model="0" * 64)],
     "given-got": [at_site(of("outcome", 2), update="0" * 64)],
     "outcomes-told": [at_site(of("outcome", 2), steps=0)],
@@ -192,8 +206,17 @@ def test_what_sites_were_shown_of_the_coordinators_ledger_is_its_beginning(forge
     both = [{"site-1": ANOTHER, "site-2": "1" * 64}, dict.fromkeys(forged.sites, ANOTHER)]
     for roots, name in zip(both, ("coordinator-one-story", "coordinator-seen"), strict=True):
         forged = forge(name=name)
-        shown(forged, 3, roots)
+        shown(forged, 9, roots)
         assert set(failures(forged.path)) == {name}
+
+
+@pytest.mark.parametrize("size", [0, 4])
+def test_an_order_comes_with_the_attempt_that_it_is_of(size: int, forge: Forge) -> None:
+    # The fourth entry asks for the round, the fifth opens the attempt that its sum is of.
+    forged = forge("on")
+    shown_first(size)(forged)
+    failed = failures(forged.path)["asked-for"]
+    assert f"was shown {size} entries" in failed[0].reason
 
 
 def test_fewer_entries_than_before_are_a_ledger_that_went_back(forge: Forge) -> None:
