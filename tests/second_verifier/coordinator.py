@@ -2,11 +2,13 @@
 
 from collections import Counter, defaultdict
 
-from tests.second_verifier.formats import Entry, canonical, part, sha256, signed
+from tests.second_verifier.formats import Entry, canonical, is_entry, part, sha256, signed
 from tests.second_verifier.run import Book, Run
 
 MANIFEST = "attempt bits cohort colluders count job keys model roster round session signature "
 MANIFEST += "survivors threshold version"
+SHOWN = "entries:n member:n root:H"
+LISTED = {"failed": "kind:t member:n", "given": SHOWN, "told": SHOWN}
 
 
 class Told:
@@ -30,6 +32,7 @@ class Told:
         self.evaluation: Entry | None = None
         self.end: Entry | None = None
         self.nodes: dict[int, dict[str, int]] = {}
+        self.asked: dict[int, int] = {}
 
     def need(self, family: str, holds: object, entry: Entry, what: str) -> None:
         self.run.need(family, holds, f"the coordinator's entry {entry['seq']}: {what}")
@@ -37,6 +40,11 @@ class Told:
     def read(self) -> None:
         """Entry after entry."""
         for entry in self.book.entries:
+            for key, fields in LISTED.items():
+                if isinstance(entry.get(key), list):
+                    update = " update:H" if entry["schema"][-1] > "1" and key != "failed" else ""
+                    right = all(is_entry(one, fields + update) for one in entry[key])
+                    self.need("schema", right, entry, f"the form of {key}")
             self.need(
                 "completeness", not self.end or entry["type"] == "start", entry, "after the end"
             )
@@ -51,7 +59,7 @@ class Told:
         run, again = self.run, self.started
         whole = canonical(entry["job"]) == canonical(run.job) and entry["job_sha256"] == run.digest
         self.need("job", whole, entry, "another job")
-        self.roster = run.rosters[entry["roster"]]
+        self.roster = run.rosters.get(entry["roster"], run.roster)
         self.names = {n + 1: one["name"] for n, one in enumerate(self.roster["members"])}
         numbered = {str(number): name for number, name in self.names.items()}
         self.need("roster", entry["members"] == numbered, entry, "sites aren't numbered so")
@@ -153,6 +161,7 @@ class Told:
             self.need("model", same, entry, "finished once more, to other parameters")
         self.results[entry["round"]], self.asking = entry, None
         self.nodes[entry["round"]] = self.joining["nodes"]
+        self.asked[entry["round"]] = len(asking["members"])
         if entry["finished"]:
             self.done, self.model = entry["round"], entry["model"]
             self.models[self.done] = self.model
@@ -166,8 +175,10 @@ class Told:
         self.evaluation, self.asking = entry, None
 
     def on_end(self, entry: Entry) -> None:
-        told = {one["member"] for one in entry["told"]}
-        self.need("completeness", told <= self.names.keys(), entry, "no such sites")
+        told = [one["member"] for one in entry["told"]]
+        once = len(set(told)) == len(told) and set(told) <= self.names.keys()
+        self.need("completeness", once, entry, "no such sites, or one twice")
+        self.need("completeness", not (self.run.summary and entry["failed"]), entry, "it failed")
         self.need("model", entry["model"] == self.model, entry, "another model")
         order = entry["round"] == self.done and self.asking is None
         self.need("completeness", order, entry, "what came of a round isn't told")

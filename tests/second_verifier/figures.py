@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.second_verifier.coordinator import Told
-from tests.second_verifier.formats import close, epsilon, sha256, steps_of, total
+from tests.second_verifier.formats import close, epsilon, is_entry, is_of, sha256, steps_of, total
 from tests.second_verifier.run import Run
 
 
@@ -39,6 +39,7 @@ def completeness(run: Run, told: Told | None) -> None:
         entry, nodes = told.results[line["round"]], told.nodes[line["round"]]
         failed = {one["member"] for one in entry["failed"]}
         same = {nodes[node] for node in line.get("failures", {})} == failed
+        same = same and ("lost" in line or line["asked"] == told.asked[line["round"]])
         if entry["mean"]:
             same = same and line["updates"] == len(entry["given"]) + entry["absent"]
         run.need("completeness", same, f"metrics.jsonl: round {line['round']} of another ledger")
@@ -67,12 +68,21 @@ def summary(run: Run) -> None:
         none = not privacy or privacy["mechanism"] == "none"
         run.need("plan", none, "summary.json: privacy")
         return
+    right = is_of(privacy["adversaries"], "o")
+    for site in privacy["sites"].values():
+        more = " rounds:n" + " ledger:o" * ("ledger" in site)
+        more = more if privacy.get("basis") == "plan" else " epsilon_total:R"
+        right = right and is_entry(site, "epsilon:r refused:T steps:n" + more)
+    run.need("schema", right, "summary.json: the form of privacy")
     for key in ("mechanism", "unit", "adjacency", "delta"):
         run.need("plan", privacy[key] == job[key], f"summary.json: {key}")
     run.need("epsilon", set(privacy["sites"]) <= set(run.keys), "summary.json: sites")
     for name in privacy["sites"]:
         with run.reading("epsilon", f"summary.json: {name}"):
             _site(run, name, privacy.get("basis") == "plan")
+    for name, book in run.books.items():
+        known = name in privacy["sites"] or not book.spends(run.name)
+        run.need("completeness", known, f"summary.json: nothing of {name}")
     worst = max(site["epsilon"] for site in privacy["sites"].values())
     run.need("epsilon", privacy["epsilon"] == worst, "summary.json: ε isn't the worst site's")
     if run.job["privacy"]["mechanism"] in ("distributed", "site") and run.whole:

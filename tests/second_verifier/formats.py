@@ -185,5 +185,15 @@ def is_of(value: Any, kind: str) -> bool:
         )
     if kind in "nN":
         return (type(value) is int and value >= 0) or (kind == "N" and value is None)
-    types: dict[str, type] = {"t": str, "l": list, "o": dict, "O": dict, "b": bool}
-    return isinstance(value, types[kind]) or (kind == "O" and value is None)
+    if kind in "rR":
+        real = type(value) in (int, float) and math.isfinite(value) and value >= 0
+        return real or (kind == "R" and value is None)
+    types: dict[str, type] = {"t": str, "T": str, "l": list, "o": dict, "O": dict, "b": bool}
+    return isinstance(value, types[kind]) or (kind in "OT" and value is None)
+
+
+def is_entry(value: Any, fields: str) -> bool:
+    """Whether something has just such fields (`name:kind`)."""
+    kinds = dict(item.split(":") for item in fields.split())
+    same = isinstance(value, dict) and value.keys() == kinds.keys()
+    return same and all(is_of(value[name], kind) for name, kind in kinds.items())

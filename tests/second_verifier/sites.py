@@ -38,6 +38,9 @@ def entries(run: Run, name: str, book: Book) -> None:
         named = entry.get("run") != run.name or entry["job"] == run.digest
         run.need("job", named, f"{where}: another job")
         if kind == "reserve":
+            whose = [(book.entries[n]["run"], book.entries[n]["job"]) for n in held]
+            once = (entry["run"], entry["job"]) not in whose
+            run.need("chain", once, f"{where}: what its run and job hold hasn't ended")
             held[entry["seq"]] = _held(entry["parts"])
             _grounds(run, where, entry)
             _caps(run, where, book.entries[: entry["seq"] + 1], held)
@@ -46,6 +49,8 @@ def entries(run: Run, name: str, book: Book) -> None:
             same = ["run", "job"] + ["unit", "adjacency", "delta"] * (kind == "spend")
             mine = of["seq"] in held and all(of[key] == entry[key] for key in same)
             run.need("chain", mine, f"{where}: no open reservation of its own")
+            by = entry.get("by", "site") in ("site", "operator")
+            run.need("schema", by, f"{where}: by whom?")
             if not mine or kind in ENDS:
                 held.pop(of["seq"], None)
                 continue
