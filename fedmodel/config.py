@@ -37,6 +37,7 @@ __all__ = [
 T = TypeVar("T")
 _MAPPINGS = (dict, Mapping)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_HEX = re.compile("[0-9a-f]*")
 _LONGEST_WORD = 100  # characters of a name that anybody could have meant
 _LONGEST_SHOWN = 200
 
@@ -216,7 +217,7 @@ def require_hex(name: str, text: str, digits: int) -> None:
     Raises:
         ConfigError: for anything else.
     """
-    if len(text) != digits or not set(text) <= set("0123456789abcdef"):
+    if len(text) != digits or _HEX.fullmatch(text) is None:
         raise ConfigError(
             f"{name} must be {digits} digits of lower-case hex, got {text[:80]!r:.80}"
         )

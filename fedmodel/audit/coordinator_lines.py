@@ -120,8 +120,24 @@ def _each(kind: type[T], /, **others: _Take) -> Callable[[Any], tuple[T, ...]]:
     return take
 
 
+def _each_given(value: Any) -> tuple[Given, ...]:
+    """Return what sites have given: what most of a ledger is, and so has a way of its own."""
+    if type(value) is not list:
+        raise _UnusualError
+    for each in value:
+        if (
+            type(each) is not dict
+            or tuple(each) != _TOLD
+            or tuple(map(type, each.values())) != _TYPES
+        ):
+            raise _UnusualError
+    return tuple(Given(**each) for each in value)
+
+
+_TOLD = tuple(sorted(field.name for field in fields(Given)))
+_TYPES = tuple(str if name in ("root", "update") else int for name in _TOLD)
 _FAILED_KINDS, _ASKED_KINDS = _one_of(*get_args(FailedKind)), _one_of(*get_args(Kind))
-_LISTS: dict[str, _Take] = {"given": _each(Given), "failed": _each(Failed, kind=_FAILED_KINDS)}
+_LISTS: dict[str, _Take] = {"given": _each_given, "failed": _each(Failed, kind=_FAILED_KINDS)}
 _FAST: dict[str, tuple[type[Any], dict[str, _Take] | None]] = {
     "round": (entries.RoundEntry, _takes(entries.RoundEntry, kind=_ASKED_KINDS)),
     "attempt": (entries.AttemptEntry, _takes(entries.AttemptEntry)),

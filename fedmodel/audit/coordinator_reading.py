@@ -22,7 +22,7 @@ class CoordinatorReading:
         name: of the part.
         entries: that were read.
         book: what they add up to.
-        tree: Merkle tree over their lines.
+        leaves: hashes of their lines, of which the Merkle tree is.
         last: SHA-256 of the last of these lines, hex.
         form: the first line that is no entry.
         link: the first line that doesn't follow the one before it.
@@ -33,13 +33,21 @@ class CoordinatorReading:
     name: str
     entries: list[CoordinatorEntry] = field(default_factory=list)
     book: CoordinatorBook = field(default_factory=CoordinatorBook)
-    tree: merkle.Tree = field(default_factory=merkle.Tree)
+    leaves: list[bytes] = field(default_factory=list)
     last: str = FIRST
     form: Fault | None = None
     link: Fault | None = None
     rule: Fault | None = None
     torn: int = 0
     _roots: dict[int, str] = field(default_factory=dict)
+    _tree: merkle.Tree | None = None
+
+    @property
+    def tree(self) -> merkle.Tree:
+        """Merkle tree over the lines, put together once all are read."""
+        if self._tree is None:
+            self._tree = merkle.Tree(self.leaves)
+        return self._tree
 
     def root(self, size: int) -> str:
         """Return the Merkle root over the first entries, hex: as many sites were shown it."""
@@ -102,6 +110,6 @@ def _take(found: CoordinatorReading, line: bytes) -> bool:
         return False
     found.book.count(entry)
     found.entries.append(entry)
-    found.tree.append(merkle.leaf_hash(line))
+    found.leaves.append(merkle.leaf_hash(line))
     found.last = hashlib.sha256(line).hexdigest()
     return True

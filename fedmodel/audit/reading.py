@@ -86,7 +86,7 @@ class LedgerReading:
         name: of the part.
         entries: that were read.
         book: what they add up to.
-        tree: Merkle tree over their lines.
+        leaves: hashes of their lines, of which the Merkle tree is.
         last: SHA-256 of the last of these lines, hex.
         form: the first line that is no entry.
         link: the first line that doesn't follow the one before it.
@@ -97,13 +97,21 @@ class LedgerReading:
     name: str
     entries: list[Entry] = field(default_factory=list)
     book: Book = field(default_factory=Book)
-    tree: merkle.Tree = field(default_factory=merkle.Tree)
+    leaves: list[bytes] = field(default_factory=list)
     last: str = FIRST
     form: Fault | None = None
     link: Fault | None = None
     rule: Fault | None = None
     torn: int = 0
     _runs: "dict[str, RunEntries]" = field(default_factory=dict)
+    _tree: merkle.Tree | None = None
+
+    @property
+    def tree(self) -> merkle.Tree:
+        """Merkle tree over the lines, put together once all are read."""
+        if self._tree is None:
+            self._tree = merkle.Tree(self.leaves)
+        return self._tree
 
     @property
     def opened(self) -> OpenEntry | None:
@@ -168,7 +176,7 @@ def _take(found: LedgerReading, line: bytes, decoder: Decoder) -> bool:
         return False
     found.book.count(entry)
     found.entries.append(entry)
-    found.tree.append(merkle.leaf_hash(line))
+    found.leaves.append(merkle.leaf_hash(line))
     found.last = hashlib.sha256(line).hexdigest()
     return True
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fedmodel import config
+from fedmodel.audit import collector
 from fedmodel.audit.coordinator_reading import CoordinatorReading, read_coordinator
 from fedmodel.audit.evidence import KINDS, Evidence
 from fedmodel.audit.reading import LedgerReading, read_ledger
@@ -37,6 +38,7 @@ _KNOWN = {  # the newest that is read here
 }
 
 
+@collector.paused()
 def read_records(
     evidence: Evidence, roster: bytes | None = None, consortium: str | None = None
 ) -> Records:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from fedmodel.audit import collector
 from fedmodel.audit.bundles.evidence import BundleEvidence
 from fedmodel.audit.families import BUNDLE, FAMILIES
 from fedmodel.audit.forms import NO_COORDINATOR, PRESENT
@@ -43,6 +44,7 @@ class Findings:
         return sum(each.verdict == verdict for some in self.checks.values() for each in some)
 
 
+@collector.paused()
 def verify(records: Records) -> Findings:
     """Make every check that can be made of a run's records."""
     found: dict[FamilyName, tuple[Check, ...]] = {}

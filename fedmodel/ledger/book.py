@@ -148,10 +148,10 @@ class Book:
             )
         if entry.type == "reserve" and (entry.run, entry.job) in self._open:
             raise LedgerError("its run and job have an open reservation already")
-        if entry.type in ("spend", "repeat", "give-back", "abort"):
-            self._check_drawn(entry)
-        elif entry.type == "outcome":
+        if entry.type == "outcome":
             self.outcomes.check(entry)
+        elif entry.type in ("spend", "repeat", "give-back", "abort"):
+            self._check_drawn(entry)
 
     def _check_drawn(self, entry: SpendEntry | RepeatEntry | GiveBackEntry | AbortEntry) -> None:
         if self._open.get((entry.run, entry.job)) != entry.reservation:
@@ -161,7 +161,12 @@ class Book:
             )
         if entry.type == "spend":
             held = self.reservations[entry.reservation]
-            if _promise(entry) != _promise(held.entry):
+            said = held.entry
+            if (
+                entry.unit != said.unit
+                or entry.adjacency != said.adjacency
+                or entry.delta != said.delta
+            ):
                 raise LedgerError(
                     "a spend and its reservation must agree on unit, adjacency, delta"
                 )
@@ -183,22 +188,22 @@ class Book:
     def count(self, entry: Entry) -> None:
         """Count an entry that was checked."""
         self._schema = entry.schema
-        if entry.type == "open":
+        if entry.type == "outcome":  # half of all, as the next
+            self.outcomes.count(entry)
+        elif entry.type == "spend":
+            self.reservations[entry.reservation].draw(entry)
+            self._attempts[entry.run, entry.job, entry.kind, entry.round] += 1
+            self.outcomes.charged(entry)
+        elif entry.type == "open":
             self.opened = entry
         elif entry.type == "dataset":
             self.dataset = entry
         elif entry.type == "reserve":
             self.reservations[entry.seq] = Reservation(entry)
             self._open[entry.run, entry.job] = entry.seq
-        elif entry.type == "spend":
-            self.reservations[entry.reservation].draw(entry)
-            self._attempts[entry.run, entry.job, entry.kind, entry.round] += 1
-            self.outcomes.charged(entry)
         elif entry.type == "repeat":
             self._attempts[entry.run, entry.job, "train", entry.round] += 1
             self.outcomes.charged(entry)
-        elif entry.type == "outcome":
-            self.outcomes.count(entry)
         elif entry.type in ("give-back", "abort"):
             self.reservations[entry.reservation].end = entry
             del self._open[entry.run, entry.job]
@@ -246,10 +251,6 @@ class Book:
             done[_steps(part)] -= used
             if used < part.steps:
                 yield replace(part, steps=part.steps - used)
-
-
-def _promise(entry: ReserveEntry | SpendEntry) -> tuple[str, str, str]:
-    return entry.unit, entry.adjacency, entry.delta
 
 
 def _steps(written: Part | SpendEntry) -> _Steps:

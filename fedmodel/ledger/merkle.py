@@ -25,6 +25,13 @@ def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
+def _paired(level: Sequence[bytes]) -> list[bytes]:
+    """Return the nodes above a level, without an odd one out."""
+    sha256 = hashlib.sha256
+    pairs = zip(level[::2], level[1::2], strict=False)
+    return [sha256(b"\1" + left + right).digest() for left, right in pairs]
+
+
 class Tree:
     """A list's tree: appending and the root take O(log n).
 
@@ -33,9 +40,10 @@ class Tree:
     """
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
-        self._levels: list[list[bytes]] = [[]]  # [k][i]: of leaves i·2^k … (i+1)·2^k − 1
-        for leaf in leaves:
-            self.append(leaf)
+        # [k][i]: of leaves i·2^k … (i+1)·2^k − 1; level by level takes half the time of appending
+        self._levels: list[list[bytes]] = [list(leaves)]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_paired(self._levels[-1]))
 
     def __len__(self) -> int:
         return len(self._levels[0])
@@ -61,13 +69,16 @@ class Tree:
 
     def _prefix(self, size: int) -> bytes:
         """Return the hash over the first leaves: its whole subtrees, joined from the smallest."""
-        root, start, left = EMPTY, size, size
-        while left:
-            place = (left & -left).bit_length() - 1
-            left &= left - 1
-            start -= 1 << place
-            whole = self._levels[place][start >> place]
-            root = whole if start + (1 << place) == size else _node(whole, root)
+        if not size:
+            return EMPTY
+        sha256, levels = hashlib.sha256, self._levels
+        place = (size & -size).bit_length() - 1
+        left = (size >> place) - 1
+        root = levels[place][left]
+        while left:  # a subtree for each bit that is set
+            down = (left & -left).bit_length() - 1
+            place, left = place + down, (left >> down) - 1
+            root = sha256(b"\1" + levels[place][left] + root).digest()
         return root
 
     def leaves(self) -> Sequence[bytes]:
@@ -120,12 +131,9 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
     if not leaves:
         return EMPTY
     level = list(leaves)
-    sha256 = hashlib.sha256
     while len(level) > 1:
-        odd = level[-1:] if len(level) % 2 else []
-        pairs = zip(level[::2], level[1::2], strict=False)
         # An odd one out rises as it is: the same tree, built from below.
-        level = [sha256(b"\1" + left + right).digest() for left, right in pairs] + odd
+        level = _paired(level) + (level[-1:] if len(level) % 2 else [])
     return level[0]
 
 

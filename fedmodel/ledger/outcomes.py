@@ -60,7 +60,9 @@ class Outcomes:
             raise LedgerError(f"an outcome of entry {entry.of}, which charges no steps")
         kind, most = (charged.kind, charged.steps) if charged.type == "spend" else ("train", 1)
         if (
-            (entry.round, entry.attempt, entry.kind) != (charged.round, charged.attempt, kind)
+            entry.round != charged.round
+            or entry.attempt != charged.attempt
+            or entry.kind != kind
             or entry.run != charged.run
             or entry.job != charged.job
         ):

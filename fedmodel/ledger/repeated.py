@@ -57,7 +57,7 @@ class _Seen:
         keys: their names.
         literals: the text before each of them, and after the last.
         count: so many lines of it have come.
-        pattern: of such a line, once it was made; its groups are the values.
+        match: finds the values of such a line, by its pattern, once that was made.
         then: what came after one.
     """
 
@@ -68,7 +68,7 @@ class _Seen:
     keys: tuple[str, ...]
     literals: tuple[str, ...]
     count: int = 0
-    pattern: "re.Pattern[str] | None" = None
+    match: "Callable[[str], re.Match[str] | None] | None" = None
     then: "_Seen | None" = None
 
     def filled(self, values: Sequence[str]) -> Any:
@@ -82,10 +82,6 @@ class _Seen:
             put(made, int(values[place]))
         return made
 
-    def match(self, text: str) -> "re.Match[str] | None":
-        """Return the values of a line of the shape, where its pattern was made."""
-        return None if self.pattern is None else self.pattern.fullmatch(text)
-
     def counted(self) -> None:
         """Take note of one more line, and make the pattern when it pays."""
         self.count += 1
@@ -95,7 +91,7 @@ class _Seen:
         for key, after in zip(self.keys, self.literals[1:], strict=True):
             parts.append(f'"{key}":{_form(key)}')
             parts.append(re.escape(after))
-        self.pattern = re.compile("".join(parts), re.ASCII)
+        self.match = re.compile("".join(parts), re.ASCII).fullmatch
 
 
 class Decoder:
@@ -112,7 +108,10 @@ class Decoder:
             FedmodelError: unless the line is, byte for byte, what ``encode`` makes of an entry.
         """
         guess = None if self._last is None else self._last.then
-        if guess is not None and line.isascii() and (found := guess.match(line.decode("ascii"))):
+        found = None
+        if guess is not None and guess.match is not None and line.isascii():
+            found = guess.match(line.decode("ascii"))
+        if guess is not None and found is not None:
             self._last = guess
             expected: Entry = guess.filled(found.groups())
             return expected

@@ -92,6 +92,16 @@ def test_every_root_and_every_proof_up_to_forty_entries() -> None:
             check_consistency(m, n, roots[m], roots[n], proof)
 
 
+def test_a_tree_grows_from_any_size_on() -> None:
+    for n in range(MOST + 1):
+        tree = tree_of(ENTRIES[:n])
+        for entry in ENTRIES[n:]:
+            tree.append(leaf_hash(entry))
+        assert [tree.root(m) for m in range(MOST + 1)] == [
+            naive_root(ENTRIES[:m]) for m in range(MOST + 1)
+        ]
+
+
 def test_no_proof_shows_what_is_not_so() -> None:
     tree = tree_of(ENTRIES)
     other = tree_of([*ENTRIES[:5], b"changed", *ENTRIES[6:]])

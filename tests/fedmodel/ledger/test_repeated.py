@@ -56,7 +56,8 @@ def test_what_came_after_a_line_before_is_tried_first_and_is_the_same() -> None:
     decoder, tried = Decoder(), 0
     for line in [*LINES, *LINES]:
         guess = None if decoder._last is None else decoder._last.then
-        tried += guess is not None and line.isascii() and guess.match(line.decode()) is not None
+        match = None if guess is None else guess.match
+        tried += match is not None and line.isascii() and match(line.decode()) is not None
         made = decoder.decode(line)
         assert made == decode(line)
         assert type(made) is type(decode(line))
