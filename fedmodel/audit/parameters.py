@@ -23,6 +23,7 @@ MODEL = "model/trained.safetensors"
 _LONGEST_HEADER = 1 << 24  # bytes; a hundred for each tensor
 _PREFIX = 8
 _FLOAT = 4
+_MOST_DIMENSIONS = 64  # as many as any library has; a product of thousands takes minutes
 
 
 def digests(records: Records, ledger: CoordinatorReading) -> Outcome:
@@ -33,9 +34,11 @@ def digests(records: Records, ledger: CoordinatorReading) -> Outcome:
     for entry in ledger.entries:
         wrong = None
         if entry.type == "start":
-            known = after.get(entry.round, ("", model))[1] if model else entry.model
+            _, known = after.setdefault(entry.round, ("", model or entry.model))
             wrong = None if entry.model == known else "it goes on from other parameters"
-            model = entry.model
+            # What was finished last may be once more; who went back further asked again.
+            known_to = entry.round + (max(after) == entry.round + 1)
+            model, after = entry.model, {n: e for n, e in after.items() if n <= known_to}
         elif entry.type in ("round", "evaluation", "end"):
             wrong = None if entry.model == model else f"{_ABOUT[entry.type]} other parameters"
         elif entry.type == "result":
@@ -47,7 +50,7 @@ def digests(records: Records, ledger: CoordinatorReading) -> Outcome:
                 model, after[entry.round] = entry.model, (entry.mean, entry.model)
         if wrong is not None:
             return failed(f"an entry '{entry.type}': {wrong}", ledger.at(entry))
-    return passed(f"{len(after)} rounds, to {model[:16]}…")
+    return passed(f"{sum(bool(mean) for mean, _ in after.values())} means, to {model[:16]}…")
 
 
 _ABOUT = {"round": "sites are asked to start from", "evaluation": "it is of", "end": "it ends with"}
@@ -152,5 +155,6 @@ def _end_of(tensor: Any, start: int) -> int | None:
     shape = tensor.get("shape")
     if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
         return None
-    end = start + _FLOAT * prod(shape)
-    return end if tensor.get("data_offsets") == [start, end] else None
+    count = prod(shape) if len(shape) <= _MOST_DIMENSIONS else -1
+    end = start + _FLOAT * count
+    return end if count >= 0 and tensor.get("data_offsets") == [start, end] else None

@@ -120,6 +120,7 @@ class Story:
         self.end: EndEntry | None = None
         self.back: list[StartEntry] = []
         self.fault: tuple[CoordinatorEntry, str] | None = None
+        self._furthest = 0  # the last round that was finished, whatever starts went back
         self._start: StartEntry | None = None
         self._joining: JoiningEntry | None = None
         self._nodes: Mapping[str, int] = {}
@@ -162,14 +163,15 @@ class Story:
 
     def _take_start(self, entry: StartEntry) -> None:
         if self._start is None:
-            self.begins = entry.round
+            self.begins = self._furthest = entry.round
         elif entry.round > self.last:
             _no(
                 f"it goes on after round {entry.round}, and the last that is finished here is "
                 f"{self.last}"
             )
-        elif entry.round < self.last - 1:
+        elif entry.round < self._furthest - 1:
             self.back.append(entry)
+            self._furthest = entry.round
         self.finished = {n: each for n, each in self.finished.items() if n <= entry.round}
         self.last = entry.round
         self._start, self._open, self._fresh, self._stopped = entry, None, True, False
@@ -231,6 +233,7 @@ class Story:
         self.given += [Gave(entry, each, "train", entry.round) for each in entry.given]
         self.finished[entry.round] = Outcome(entry, self._nodes, asking)
         self.last, self._stopped = entry.round, entry.stopped
+        self._furthest = max(self._furthest, entry.round)
 
     def _take_evaluation(self, entry: EvaluationEntry) -> None:
         asking = self._asked(entry.round, "evaluate")
