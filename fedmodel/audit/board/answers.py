@@ -1,5 +1,6 @@
 """Answers to the questions of a board, from a run's records."""
 
+import math
 from collections.abc import Sequence
 
 from fedmodel._text import listed, show_epsilon
@@ -8,13 +9,14 @@ from fedmodel.audit.board.facts import Cost, Facts, SiteFacts
 from fedmodel.audit.board.kept import checked, kept, tuned
 from fedmodel.audit.board.odds import gaussian_mu, right_guesses
 from fedmodel.audit.board.parting import left_the_building
-from fedmodel.audit.board.recommendation import Recommendation
+from fedmodel.audit.board.recommendation import HARDLY, Recommendation
 from fedmodel.audit.bundles.statement import Packer
 from fedmodel.audit.verify import Findings
 
 __all__ = ["LIMITS", "answers", "odds", "spending", "told_unit"]
 
 _MOST = 8
+_EXACT = 20  # from which on a factor is told without decimals
 _UNITS = {
     "record": "one row (a document or note)",
     "patient": "one patient, with all of that patient's rows at a site",
@@ -92,6 +94,14 @@ def odds(facts: Facts) -> str | None:
     )
 
 
+def _factor(epsilon: float) -> str:
+    """Return e^ε for people."""
+    if epsilon > HARDLY:
+        return f"more than {math.exp(HARDLY):,.0f}"
+    value = math.exp(epsilon)
+    return f"{value:,.0f}" if value >= _EXACT else f"{value:.2f}"
+
+
 def _whose(facts: Facts) -> Answer:
     privacy = facts.job.privacy
     if not privacy.private:
@@ -100,11 +110,15 @@ def _whose(facts: Facts) -> Answer:
         "is added or removed" if privacy.adjacency == "add-remove" else "is exchanged for another"
     )
     lines = [
-        f"{told_unit(facts).capitalize()}: what leaves the sites is nearly as likely whether one "
-        f"{differ}.",
+        f"{told_unit(facts).capitalize()}: where one {differ}, whatever leaves the sites is at "
+        f"most {_factor(privacy.epsilon)} times as likely as it was, but for δ = "
+        f"{privacy.delta:g}.",
     ]
     if privacy.unit == "record":
-        lines.append("Somebody with several rows is protected less: k rows cost up to k times ε.")
+        lines.append(
+            "Somebody with several rows is protected less: k rows cost up to k times ε, "
+            "and more than k times δ."
+        )
     if privacy.unit != "site":
         worst = facts.worst or 0.0
         ks = ", ".join(f"{k} sites: ε ≤ {k * worst:.3g}" for k in (2, 3)) if worst else ""
@@ -195,11 +209,12 @@ def spending(sites: Sequence[SiteFacts]) -> list[str]:
         before = "unknown" if cost.before is None else show_epsilon(cost.before)
         after = "unknown" if cost.after is None else show_epsilon(cost.after)
         cap = "no cap is known here, so nothing says how much may follow"
+        if cost.uncapped:
+            cap = "their ledgers name no cap, so nothing says how much may follow"
         if cost.cap is not None:
             cap = f"the site's cap is ε = {cost.cap:g}"
-            if cost.after is not None:
-                left = max(0.0, cost.cap - cost.after)
-                cap += f", {left:.3f} above what is spent"
+            if cost.left is not None:
+                cap += f", {cost.left:.3f} above what is spent and reserved"
         others = ""
         if cost.others:
             others = f" Other runs on these rows: {listed(cost.others, _MOST)}."

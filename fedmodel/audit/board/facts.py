@@ -9,7 +9,7 @@ from fedmodel.audit.kept_caps import book_at, caps_of
 from fedmodel.audit.reading import LedgerReading, RunEntries
 from fedmodel.audit.records import Records
 from fedmodel.errors import PrivacyError
-from fedmodel.job import Job
+from fedmodel.job import Job, Unit
 from fedmodel.ledger.caps import Caps, Charge, total
 
 __all__ = ["Cost", "Course", "Facts", "SiteFacts", "facts_of"]
@@ -43,12 +43,16 @@ class Cost:
         after: ε of all that is spent now, likewise.
         others: names of other runs that have spent on them.
         cap: ε that the site allows in all; ``None``: no cap, or it isn't known here.
+        left: of it, beside what is spent and reserved; ``None`` where that can't be told.
+        uncapped: whether it is known that there was no cap as the run reserved.
     """
 
     before: float | None
     after: float | None
     others: tuple[str, ...]
     cap: float | None
+    left: float | None
+    uncapped: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,20 +171,37 @@ def _of_run(found: RunEntries) -> float | None:
 
 def _cost(records: Records, job: Job, ledger: LedgerReading, found: RunEntries) -> Cost:
     first = found.reservations[0].entry.seq if found.reservations else len(ledger.entries)
-    before, after = book_at(ledger, first - 1).charges()[0], ledger.book.charges()[0]
-    caps = caps_of(records)
+    spent, held = ledger.book.charges()
+    before = book_at(ledger, first - 1).charges()[0]
+    caps = _caps(records, found)
     others = {entry.run for entry in ledger.entries if entry.type == "spend"} - {records.run}
     return Cost(
-        before=_total(before, job),
-        after=_total(after, job),
+        before=_total(before, job.privacy.unit),
+        after=_total(spent, job.privacy.unit),
         others=tuple(sorted(others)),
-        cap=caps.epsilon if isinstance(caps, Caps) else None,
+        cap=None if caps is None else caps.epsilon,
+        left=None if caps is None else _left(caps, [*spent, *held]),
+        uncapped=caps is not None and caps.epsilon is None,
     )
 
 
-def _total(charges: Sequence[Charge], job: Job) -> float | None:
+def _caps(records: Records, found: RunEntries) -> Caps | None:
+    """Return the caps in force as the run reserved: by the site's ledger, else as simulated."""
+    told = [each.entry.grounds for each in found.reservations if each.entry.grounds is not None]
+    if told:
+        return told[-1].caps.caps()
+    caps = caps_of(records)
+    return caps if isinstance(caps, Caps) else None
+
+
+def _left(caps: Caps, charges: Sequence[Charge]) -> float | None:
+    known = _total(charges, caps.unit, caps.delta)
+    return None if caps.epsilon is None or known is None else max(0.0, caps.epsilon - known)
+
+
+def _total(charges: Sequence[Charge], unit: Unit, delta: float | None = None) -> float | None:
     try:
-        return total(charges, job.privacy.unit, None).epsilon if charges else 0.0
+        return total(charges, unit, delta).epsilon if charges else 0.0
     except PrivacyError:
         return None
 

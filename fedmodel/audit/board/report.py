@@ -134,8 +134,9 @@ def _first(findings: Findings, facts: Facts) -> dict[str, tuple[str, ...]]:
     if privacy.private:
         plain_odds = odds(facts)
         promised = (
-            f"That what left the sites hardly tells whether {told_unit(facts)} was in the data.",
-            plain_odds or "How hardly, these records don't tell.",
+            "That there is a limit to how well anybody can tell, by all that left the sites, "
+            f"whether {told_unit(facts)} was in the data.",
+            plain_odds or "Where that limit is, these records don't tell.",
         )
         whom = (
             f"To whoever is behind {told_unit(facts)} at one of "

@@ -1,8 +1,10 @@
 """What a report says of a run: all questions, the ledgers' own figures, no word too much."""
 
 import json
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,3 +133,30 @@ def test_terms_are_the_auditors_word() -> None:
     answer = report(path, terms).answers[13]
     assert answer.answered
     assert "Until: 2027-01-31" in " ".join(answer.text)
+
+
+def test_what_is_left_is_what_the_sites_own_ledger_allows(forge: Forge) -> None:
+    told = " ".join(report(GOLDEN / "patient").answers[4].text)
+    assert "their ledgers name no cap" in told
+    forged = forge("record")
+
+    def limit(entry: dict[str, Any]) -> None:
+        caps = {"epsilon": "90.0", "delta": None, "run_epsilon": None, "unit": "record"}
+        entry["grounds"]["caps"] = caps
+
+    forged.change("site-1", lambda entry: entry["type"] == "reserve", limit)
+    made = report(forged.path)
+    (site,) = (site for site in made.facts.sites if site.name == "site-1")
+    assert site.cost is not None
+    assert site.cost.after is not None
+    assert f"cap is ε = 90, {90 - site.cost.after:.3f} above" in " ".join(made.answers[4].text)
+
+
+@pytest.mark.parametrize("kind", ["record", "patient", "site"])
+def test_what_is_promised_is_told_as_a_bound(kind: str) -> None:
+    # At ε = 8 whoever attacks may be right nearly always: nothing is "hardly" told.
+    made = report(GOLDEN / kind)
+    words = [*made.first["What was promised"], *made.answers[0].text]
+    assert not {"hardly", "nearly"} & set(re.findall(r"[a-z]+", " ".join(words)))
+    factor = f"{math.exp(made.facts.job.privacy.epsilon):,.0f} times"
+    assert factor in made.answers[0].text[0]
