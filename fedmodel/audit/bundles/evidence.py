@@ -71,6 +71,12 @@ class BundleEvidence:
     def _check_listed(self) -> None:
         claim, listed = self.signed.claim, {*self.signed.parts}
         there = {*self._archive.names} - {STATEMENT}
+        matches = KINDS["model"].pattern.fullmatch
+        if others := [name for name in claim.left_out if not matches(name)]:
+            raise EvidenceError(
+                f"{self.where} says that it was packed without {others[0]!r:.200}; only a model's "
+                "files may be left out. Ask for it whole"
+            )
         if missing := listed - there - {*claim.left_out}:
             raise EvidenceError(f"{self.where} lacks {min(missing)!r:.200}, which it says it has")
         if unlisted := there - listed:
