@@ -17,16 +17,32 @@ def caps_of(records: Records) -> Caps | str:
     """Return the caps that a simulation's sites had, or why they can't be told."""
     if records.served:
         return "a site's own caps aren't in this folder"
-    asked = records.manifest.config.get("budget")
-    if not isinstance(asked, dict):
-        return "the manifest has no caps"
     try:
-        caps = config.build(Caps, {key: asked[key] for key in _KEYS if key in asked}, "budget")
+        caps = _in_manifest(records)
     except ConfigError as error:
         return f"the manifest's caps can't be read: {error}"
+    if caps is None:
+        return "the manifest has no caps"
     if caps.epsilon is None and caps.run_epsilon is None:
         return "no cap was set"
     return caps
+
+
+def _in_manifest(records: Records) -> Caps | None:
+    asked = records.manifest.config.get("budget")
+    if not isinstance(asked, dict):
+        return None
+    return config.build(Caps, {key: asked[key] for key in _KEYS if key in asked}, "budget")
+
+
+def _readable(records: Records) -> Outcome:
+    if records.served:
+        return not_tested("each site's caps are its own, and stand in its ledger")
+    try:
+        caps = _in_manifest(records)
+    except ConfigError as error:
+        return failed(f"the manifest's caps can't be read: {error}", "manifest.json")
+    return not_tested("the manifest has no caps") if caps is None else passed(str(caps))
 
 
 def _kept(records: Records, site: SiteRecords) -> Outcome:
@@ -46,9 +62,8 @@ def _kept(records: Records, site: SiteRecords) -> Outcome:
             except (BudgetError, PrivacyError) as error:
                 return failed(f"as the run reserved: {error}", ledger.at(held.entry))
     if not limited:
-        if isinstance(told, str) and all(e.entry.grounds is None for e in reservations):
-            return not_tested(told)
-        return not_tested("no cap was set")
+        own = records.served and all(e.entry.grounds is not None for e in reservations)
+        return not_tested(told if isinstance(told, str) and not own else "no cap was set")
     return passed("; ".join(dict.fromkeys(limited)))
 
 
@@ -72,7 +87,9 @@ CAPS = Family(
         Rule(
             name="caps-kept",
             says="As the run reserved, all that a site had spent and held was within the caps that "
-            "its reservation names, and, of a simulated site, within those of the manifest.",
+            "its reservation names, and, of a simulated site, within those of the manifest. Those "
+            "can be read.",
+            run=_readable,
             site=_kept,
         ),
     ),

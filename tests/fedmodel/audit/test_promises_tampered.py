@@ -233,6 +233,10 @@ def cap(forged: Forged) -> None:
     forged.edit("manifest.json", lambda told: told["config"]["budget"].update(epsilon=7.0))
 
 
+def cap_that_is_none(forged: Forged) -> None:
+    forged.edit("manifest.json", lambda told: told["config"]["budget"].update(run_epsilon="x"))
+
+
 def model_bit(forged: Forged) -> None:
     path = forged.path / "model" / "trained.safetensors"
     whole = bytearray(path.read_bytes())
@@ -284,7 +288,7 @@ ZOO: dict[str, list[Tamper]] = {
     "epsilon-total": [epsilon_of_all_runs],
     "summary-promise": [unit_in_the_summary, delta_in_the_summary],
     "sums-agreed": [way_of_hiding],
-    "caps-kept": [cap],
+    "caps-kept": [cap, cap_that_is_none],
     "model-checkpoint": [model_bit, model_gone],
     "updates-paid": [more_updates_than_spends],
     "publications-paid": [more_published_than_paid],
