@@ -50,6 +50,11 @@ def test_an_outcome_is_written_once(five: Ledger, spent: SpendEntry) -> None:
     found = five.book().outcomes.last_charged(spent.run, JOB, 2, "1" * 64)
     assert found is not None
     assert found.attempt == 1
+    five.spend(FIVE, run=spent.run, job=JOB, round=2, clip=0.5, start=Begun(model="3" * 64))
+    for model in ("2" * 64, "3" * 64):
+        last = five.book().outcomes.last_charged(spent.run, JOB, 2, model)
+        assert last is not None
+        assert last.model == model
 
 
 def test_an_update_that_is_masked_anew_has_an_outcome_for_each_attempt(
