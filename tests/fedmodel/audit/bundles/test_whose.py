@@ -79,8 +79,14 @@ def test_the_envelope_names_the_key_that_signs_it(packed: Packed) -> None:
 def test_what_was_left_out_is_among_what_was_signed_for(packed: Packed) -> None:
     with pytest.raises(EvidenceError, match=r"packed without 'model/trained.safetensors', which"):
         BundleEvidence(packed(left_out=("model/trained.safetensors",)))
-    with pytest.raises(EvidenceError, match=r"packed without 'model/none.safetensors', which"):
-        BundleEvidence(packed(name="b.zip", left_out=("model/none.safetensors",)))
+    with pytest.raises(EvidenceError, match=r"packed without 'model/trained.safetensors', which"):
+        BundleEvidence(
+            packed(
+                name="b.zip",
+                changed={"model/trained.safetensors": None},
+                left_out=("model/trained.safetensors",),
+            )
+        )
 
 
 def test_who_is_said_to_have_handed_in_has(packed: Packed) -> None:
