@@ -13,6 +13,7 @@ from fedmodel.audit.coordinator_reading import CoordinatorReading
 from fedmodel.audit.outcomes import Charged, is_told
 from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.records import Records, SiteRecords
+from fedmodel.audit.story import Gave
 from fedmodel.audit.story import Outcome as Came
 from fedmodel.audit.verdicts import Outcome, Rule, failed, inconclusive, not_tested, passed
 from fedmodel.ledger.coordinator_entries import SCHEMA, Given
@@ -221,12 +222,13 @@ def _paid_for(records: Records, site: SiteRecords) -> Outcome:
         return not_tested(_NO_LEDGER if ledger is None else "the coordinator knows no such site")
     if (why := records.outdated(ledger)) is not None:
         return not_tested(why)
-    coordinator, told = records.coordinator, 0
+    coordinator, told, silent = records.coordinator, 0, list[Gave]()
     first = _first_spends(records, ledger)
     for each in records.given.get(member, ()):
         entries = each.given.entries
-        if not entries:
-            continue  # none had come since the coordinator's start
+        if not entries:  # with every answer of a private run comes one
+            silent += [each] if each.kind else []
+            continue
         told += 1
         where = None if coordinator is None else coordinator.at(each.entry)
         if (wrong := _not_then(ledger, each.given)) is not None:
@@ -244,6 +246,11 @@ def _paid_for(records: Records, site: SiteRecords) -> Outcome:
                 f"it is in a sum of round {sum_.round} that was unmasked, and has no spend of it",
                 None if coordinator is None else coordinator.at(sum_),
             )
+    if silent:
+        return inconclusive(
+            f"{told} tree heads; of {len(silent)} of its answers the coordinator says none",
+            None if coordinator is None else coordinator.at(silent[0].entry),
+        )
     return passed(f"{told} tree heads")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.records import Records, SiteRecords
+from fedmodel.audit.story import Gave
 from fedmodel.audit.verdicts import Outcome, Rule, failed, inconclusive, not_tested, passed
 from fedmodel.ledger import OutcomeEntry, RepeatEntry, SpendEntry
 
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 _BEFORE = frozenset({"fedmodel.ledger/2", "fedmodel.ledger/3"})
+_SILENT = "fedmodel.coordinator/1"  # whose lines have no digest of what a site gave
 _NO_LEDGER = "it has no ledger here"
 _UNTOLD = "lines of earlier schemas say neither where steps start nor what came of them"
 
@@ -80,11 +82,12 @@ def _started(records: Records, site: SiteRecords) -> Outcome:
     ledger, member = site.ledger, records.numbers.get(site.name)
     if ledger is None or member is None:
         return not_tested(_NO_LEDGER if ledger is None else "the coordinator knows no such site")
-    asked, count = records.models_asked, 0
+    asked, count, silent = records.models_asked, 0, list[Charged]()
     for entry in _told(records, ledger):
         kind = entry.kind if entry.type == "spend" else "train"
         round_ = entry.round if kind == "train" else 0
         if not entry.model:
+            silent.append(entry)
             continue
         count += 1
         if (models := asked.get((kind, round_))) is not None and entry.model not in models:
@@ -93,6 +96,12 @@ def _started(records: Records, site: SiteRecords) -> Outcome:
                 f"the coordinator's ledger asked for them from {min(models)[:16]}…",
                 ledger.at(entry),
             )
+    if silent:
+        return inconclusive(
+            f"{len(silent)} charges don't say from which parameters their steps start, and a site "
+            "in a run knows",
+            ledger.at(silent[0]),
+        )
     return passed(f"{count} charges") if count else not_tested(_UNTOLD)
 
 
@@ -107,9 +116,11 @@ def _given(records: Records, site: SiteRecords) -> Outcome:
         (e.kind, e.round if e.kind == "train" else 0, e.update): e
         for e in _outcomes(records, ledger)
     }
-    coordinator, count = records.coordinator, 0
+    coordinator, count, silent = records.coordinator, 0, list[Gave]()
     for each in records.given.get(member, ()):
         if not (update := each.given.update):
+            if each.kind and each.entry.schema != _SILENT:
+                silent.append(each)
             continue
         count += 1
         entry = by_update.get((each.kind or "train", each.round, update))
@@ -127,6 +138,12 @@ def _given(records: Records, site: SiteRecords) -> Outcome:
                 "its ledger had when the coordinator got it",
                 where,
             )
+    if silent:
+        return inconclusive(
+            f"of {len(silent)} things that the coordinator got of it, it doesn't say the SHA-256, "
+            "as its ledger does of each",
+            None if coordinator is None else coordinator.at(silent[0].entry),
+        )
     return passed(f"{count} digests") if count else not_tested(_UNTOLD)
 
 

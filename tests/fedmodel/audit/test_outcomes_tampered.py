@@ -180,6 +180,29 @@ def test_a_norm_that_adapts_goes_on_where_the_last_step_left_it(forge: Forge, ro
     assert {"plan-clip", "outcomes-told"} <= unsure.keys()
 
 
+def silent_coordinator(forged: Forged, **said: Any) -> None:
+    """Let the coordinator say less of what it got of the first site in a round."""
+    forged.coordinator.change(of("result", 1), lambda entry: entry["given"][0].update(said))
+
+
+@pytest.mark.parametrize(
+    ("name", "less"),
+    [
+        ("given-got", lambda forged: silent_coordinator(forged, update="")),
+        ("paid-for", lambda forged: silent_coordinator(forged, entries=0, root="")),
+        ("started-from", at_site(of("spend", 1), model="")),
+    ],
+)
+def test_who_says_nothing_where_others_would_isnt_passed(
+    name: str, less: Callable[[Forged], object], forge: Forge
+) -> None:
+    forged = forge()
+    assert found(forged.path, Verdict.INCONCLUSIVE) == {}
+    less(forged)
+    assert failures(forged.path) == {}
+    assert set(found(forged.path, Verdict.INCONCLUSIVE)) == {name}
+
+
 # -- what sites were shown of the coordinator's ledger -------------------------------------------
 
 
