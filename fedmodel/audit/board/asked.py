@@ -77,6 +77,15 @@ class Terms:
             if text is not None and not 0 < len(text) <= _LONGEST:
                 raise ConfigError(f"{name} must have 1 to {_LONGEST} characters, got {len(text)}")
 
+    def check_still_good(self, today: date) -> None:
+        """Check that they aren't over as the report is made.
+
+        Raises:
+            ConfigError: when they are.
+        """
+        if self.until is not None and date.fromisoformat(self.until) < today:
+            raise ConfigError(f"until={self.until} is over, and a report is about what may be")
+
     @property
     def whole(self) -> bool:
         """Whether they say who may receive the model, and until when."""

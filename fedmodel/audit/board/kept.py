@@ -21,7 +21,9 @@ _MOST = 8
 def counted(findings: Findings) -> str:
     """Return how many checks found what, as a sentence."""
     told = ", ".join(f"{findings.count(verdict)} {verdict}" for verdict in Verdict)
-    return f"Checks: {told}."
+    left = findings.count(Verdict.NOT_TESTED)
+    more = f" The {left} that weren't made say nothing either way." if left else ""
+    return f"Checks: {told}.{more}"
 
 
 def kept(findings: Findings) -> Answer:

@@ -77,12 +77,14 @@ def main(
     """
     ask = config.build(Ask, named(mappings[0]))
     terms = Terms(recipients=ask.recipients, until=ask.until, contact=ask.contact)
+    now = utc_now()
+    terms.check_still_good(now.date())
     to = Path(str(ask.to)).expanduser()
     _check_free(to)
     signer, key = signer_of(ask, to) if ask.signs else (None, None)
     records = records_of(ask, "report")
     findings = verify(records)
-    made = utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     report = report_of(findings, records, terms=terms, made=made, signer=signer)
     files, left_out = _made(report)
     if ask.format == "sacro":

@@ -40,7 +40,7 @@ def test_it_writes_page_pdf_and_data(capsys: pytest.CaptureFixture[str], tmp_pat
 
 
 def test_terms_stand_as_they_were_typed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    args = ('recipients=the board, and [one] "other"', "until=2027-01-31")
+    args = ('recipients=the board, and [one] "other"', "until=2999-01-31")
     code, _, err = report(capsys, f"run={GOLDEN / 'record'}", f"to={tmp_path / 'out'}", *args)
     assert (code, err) == (0, "")
     told = json.loads((tmp_path / "out" / "report.json").read_bytes())
@@ -66,6 +66,7 @@ def test_where_a_check_fails_it_is_written_and_ends_with_1(
         (["run=RUN", "to=full"], "is there already"),
         (["run=RUN", "to=full/note"], "is there already"),
         (["run=RUN", "to=out", "until=soon"], "until must be a day"),
+        (["run=RUN", "to=out", "until=2020-01-01"], "until=2020-01-01 is over"),
         (["run=nowhere", "to=out"], "there is no folder"),
         (["run=RUN", "to=out", "format=docx"], "format"),
     ],
