@@ -4,10 +4,12 @@ Where the two differ, one of them has a fault, or the page.
 """
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from fedmodel import config
 from fedmodel.accounting.claims import epsilon
@@ -23,6 +25,8 @@ from tests.second_verifier.formats import epsilon as second_epsilon
 from tests.second_verifier.formats import steps_of
 from tests.second_verifier.sites import noise_of_rounds
 
+T = TypeVar("T")
+
 RUNS = [*sorted(GOLDEN.iterdir(), reverse=True), *sorted(OLD.iterdir())]
 # Out of its scope, each with why; the fewer, the more the page says.
 OUT_OF_SCOPE: dict[str, str] = {}
@@ -32,22 +36,28 @@ def name_of(path: Path) -> str:
     return f"{path.parent.name}-{path.name}"
 
 
+def some(cases: Iterable[T], every: int) -> list[ParameterSet]:
+    """Return cases of which one in so many is tried each time, and all by `make test-all`."""
+    rest = pytest.mark.soak
+    return [pytest.param(c, marks=rest if i % every else ()) for i, c in enumerate(cases)]
+
+
 @pytest.mark.sample(1)
-@pytest.mark.parametrize("path", RUNS, ids=name_of)
+@pytest.mark.parametrize("path", some(RUNS, 2), ids=name_of)
 def test_it_passes_what_ours_passes(path: Path) -> None:
     assert second_verifier.verify(path) == []
     assert failures(path) == {}
 
 
 @pytest.mark.sample(1)
-@pytest.mark.parametrize("path", RUNS, ids=name_of)
+@pytest.mark.parametrize("path", some(RUNS, 6), ids=name_of)
 def test_it_passes_what_is_signed_anew(path: Path, tmp_path: Path) -> None:
     forged = Forged(path.name, tmp_path / "run", path.parent)
     assert second_verifier.verify(forged.path) == []
 
 
 @pytest.mark.sample(1)
-@pytest.mark.parametrize("case", TAMPERINGS, ids=str)
+@pytest.mark.parametrize("case", some(TAMPERINGS, 8), ids=str)
 def test_it_refuses_what_ours_refuses(case: Tampering, tmp_path: Path) -> None:
     forged = Forged(case.kind, tmp_path / "run")
     case.tamper(forged)
@@ -124,7 +134,7 @@ def schedule(seed: int) -> tuple[list[Spend], float, Adjacency]:
 
 
 @pytest.mark.sample(2)
-@pytest.mark.parametrize("seed", range(6, 56))
+@pytest.mark.parametrize("seed", some(range(6, 56), 7))
 def test_any_schedule_costs_the_same_by_both(seed: int) -> None:
     assert agree(*schedule(seed)) > 0
 

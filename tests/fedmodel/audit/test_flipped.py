@@ -48,7 +48,7 @@ def noticed(folder: Path) -> bool:
 
 
 @pytest.mark.long
-@settings(max_examples=examples(600), deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_a_changed_byte_is_noticed(copies: dict[str, Path], data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(COVERED)))

@@ -58,7 +58,7 @@ def look(path: Path) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=examples(1000), deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.data())
 def test_any_value_may_stand_anywhere(forged: Forged, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(PARTS))
@@ -84,7 +84,7 @@ def test_any_value_may_stand_anywhere(forged: Forged, data: st.DataObject) -> No
 
 
 @pytest.mark.long
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_any_byte_may_stand_anywhere(forged: Forged, data: st.DataObject) -> None:
     path = forged.path / data.draw(st.sampled_from(PARTS))
