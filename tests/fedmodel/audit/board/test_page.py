@@ -14,7 +14,7 @@ import pytest
 from fedmodel.audit.board import page as pages
 from fedmodel.audit.board.page import report_page, report_pdf
 from fedmodel.audit.board.report import Report
-from fedmodel.errors import MissingExtraError
+from fedmodel.errors import MissingExtraError, UnavailableError
 from tests.fedmodel.audit.board.test_report import report
 from tests.fedmodel.audit.forged import GOLDEN
 
@@ -140,7 +140,10 @@ def test_what_nobody_sees_is_written_out() -> None:
 
 @pytest.mark.long
 def test_the_pdf_is_tagged_and_has_the_same_words() -> None:
-    made = report_pdf(report(GOLDEN / "distributed"))
+    try:
+        made = report_pdf(report(GOLDEN / "distributed"))
+    except UnavailableError as error:
+        pytest.skip(str(error))
     assert made.startswith(b"%PDF-")
     inside = made + b"".join(_streams(made))
     for mark in (b"/StructTreeRoot", b"/Lang", b"/TH", b"/Figure", b"pdfuaid"):
