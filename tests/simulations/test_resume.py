@@ -22,7 +22,11 @@ from tests.forks import Child, Forks
 pytestmark = pytest.mark.long
 
 # The more kills, the more parts of a round they meet; each costs all that starting a run costs.
-KILLS = [1, *(pytest.param(kills, marks=pytest.mark.slow) for kills in (2, 12))]
+KILLS = [
+    1,
+    pytest.param(2, marks=pytest.mark.slow),
+    pytest.param(12, marks=[pytest.mark.slow, pytest.mark.soak]),
+]
 _LIMIT = 120.0  # seconds: a guard against hanging, not a measurement
 
 JOB = [
@@ -115,7 +119,7 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, 2, 12])
+@pytest.mark.parametrize("kills", [1, 2, pytest.param(12, marks=pytest.mark.soak)])
 def test_without_privacy_a_killed_and_resumed_run_ends_bit_for_bit_the_same(
     forks: Forks, tmp_path: Path, kills: int
 ) -> None:
