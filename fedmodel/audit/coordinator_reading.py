@@ -1,11 +1,9 @@
 """Reading of a coordinator's ledger: once, line by line, as far as it can be followed."""
 
-import hashlib
 from dataclasses import dataclass, field
 
 from fedmodel.audit.coordinator_lines import decode_faster
-from fedmodel.audit.reading import Fault, unlinked
-from fedmodel.errors import EvidenceError, FedmodelError
+from fedmodel.audit.reading import Fault, read_lines
 from fedmodel.ledger import merkle
 from fedmodel.ledger.coordinator_entries import CoordinatorEntry, RunEntry, StartEntry
 from fedmodel.ledger.coordinator_lines import CoordinatorBook, of_a_newer_version
@@ -81,35 +79,5 @@ def read_coordinator(name: str, text: bytes) -> CoordinatorReading:
         EvidenceError: for a line that a newer version has written.
     """
     found = CoordinatorReading(name)
-    *lines, tail = text.split(b"\n")
-    for line in lines:
-        if not _take(found, line):
-            return found
-    if tail and not _take(found, tail) and found.form is not None:
-        found.form, found.torn = None, len(tail)  # what an append that crashed has left
+    read_lines(found, text, decode_faster, of_a_newer_version)
     return found
-
-
-def _take(found: CoordinatorReading, line: bytes) -> bool:
-    """Take in a line; return whether it is right."""
-    number = len(found.entries) + 1
-    try:
-        entry = decode_faster(line)
-    except FedmodelError as error:
-        if of_a_newer_version(line):
-            raise EvidenceError(f"{found.name}, line {number}: {error}") from error
-        found.form = Fault(number, str(error))
-        return False
-    if entry.seq != number - 1 or entry.prev != found.last:
-        found.link = Fault(number, unlinked(entry, number - 1, found.last))
-        return False
-    try:
-        found.book.check(entry)
-    except FedmodelError as error:
-        found.rule = Fault(number, str(error))
-        return False
-    found.book.count(entry)
-    found.entries.append(entry)
-    found.leaves.append(merkle.leaf_hash(line))
-    found.last = hashlib.sha256(line).hexdigest()
-    return True

@@ -10,7 +10,8 @@ from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.records import Records, SiteRecords
 from fedmodel.audit.story import Gave
 from fedmodel.audit.verdicts import Outcome, Rule, failed, inconclusive, not_tested, passed
-from fedmodel.ledger import OutcomeEntry, RepeatEntry, SpendEntry
+from fedmodel.ledger import OutcomeEntry
+from fedmodel.ledger.outcomes import Charged
 
 __all__ = [
     "OUTCOMES",
@@ -27,8 +28,6 @@ _BEFORE = frozenset({"fedmodel.ledger/2", "fedmodel.ledger/3"})
 _SILENT = "fedmodel.coordinator/1"  # whose lines have no digest of what a site gave
 _NO_LEDGER = "it has no ledger here"
 _UNTOLD = "lines of earlier schemas say neither where steps start nor what came of them"
-
-Charged = SpendEntry | RepeatEntry
 
 
 def is_told(entry: Charged) -> bool:

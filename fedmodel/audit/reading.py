@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fedmodel.accounting.spends import Spend, merge
 from fedmodel.errors import EvidenceError, FedmodelError
@@ -12,7 +13,7 @@ from fedmodel.ledger.line import FIRST, Line
 from fedmodel.ledger.lines import of_a_newer_version
 from fedmodel.ledger.repeated import Decoder
 
-__all__ = ["Fault", "LedgerReading", "RunEntries", "read_ledger", "unlinked"]
+__all__ = ["Fault", "LedgerReading", "RunEntries", "read_ledger", "read_lines"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,28 +147,47 @@ def read_ledger(name: str, text: bytes, decoder: Decoder) -> LedgerReading:
         EvidenceError: for a line that a newer version has written.
     """
     found = LedgerReading(name)
-    *lines, tail = text.split(b"\n")
-    for line in lines:
-        if not _take(found, line, decoder):
-            return found
-    if tail and not _take(found, tail, decoder) and found.form is not None:
-        # What an append that crashed has left: nothing was spent by it, or it is damage.
-        found.form, found.torn = None, len(tail)
+    read_lines(found, text, decoder.decode, of_a_newer_version)
     return found
 
 
-def _take(found: LedgerReading, line: bytes, decoder: Decoder) -> bool:
+def read_lines(
+    found: Any, text: bytes, decode: Callable[[bytes], Line], newer: Callable[[bytes], bool]
+) -> None:
+    """Take in a ledger's bytes, whosever it is, up to the first line that is wrong.
+
+    Args:
+        found: the reading: what was found before, and its book.
+        text: the bytes.
+        decode: returns a line's entry.
+        newer: tells whether a newer version has written a line.
+
+    Raises:
+        EvidenceError: for a line that a newer version has written.
+    """
+    *lines, tail = text.split(b"\n")
+    for line in lines:
+        if not _take(found, line, decode, newer):
+            return
+    if tail and not _take(found, tail, decode, newer) and found.form is not None:
+        # What an append that crashed has left: nothing was done on its account, or it is damage.
+        found.form, found.torn = None, len(tail)
+
+
+def _take(
+    found: Any, line: bytes, decode: Callable[[bytes], Line], newer: Callable[[bytes], bool]
+) -> bool:
     """Take in a line; return whether it is right."""
     number = len(found.entries) + 1
     try:
-        entry = decoder.decode(line)
+        entry = decode(line)
     except FedmodelError as error:
-        if of_a_newer_version(line):
+        if newer(line):
             raise EvidenceError(f"{found.name}, line {number}: {error}") from error
         found.form = Fault(number, str(error))
         return False
     if entry.seq != number - 1 or entry.prev != found.last:
-        found.link = Fault(number, unlinked(entry, number - 1, found.last))
+        found.link = Fault(number, _unlinked(entry, number - 1, found.last))
         return False
     try:
         found.book.check(entry)
@@ -181,7 +201,7 @@ def _take(found: LedgerReading, line: bytes, decoder: Decoder) -> bool:
     return True
 
 
-def unlinked(entry: Line, number: int, last: str) -> str:
+def _unlinked(entry: Line, number: int, last: str) -> str:
     """Return how a line doesn't follow those before it.
 
     Args:

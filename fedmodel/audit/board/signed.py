@@ -14,6 +14,7 @@ from typing import Any, Literal
 from fedmodel import _files, config
 from fedmodel.audit.board.recommendation import Advice
 from fedmodel.audit.bundles.dsse import Envelope, sign
+from fedmodel.audit.bundles.evidence import STATEMENT
 from fedmodel.audit.bundles.in_toto import parts_of, statement_text
 from fedmodel.audit.bundles.statement import Packer
 from fedmodel.audit.show import plain
@@ -34,7 +35,6 @@ from fedmodel.ledger.tree_head import Signer
 
 __all__ = ["STATEMENT", "SignedReport", "statement_of"]
 
-STATEMENT = "statement.dsse.json"
 _DATA = "report.json"
 _PREDICATE = "urn:fedmodel:board-report:1"  # a name, not an address
 _LARGEST = 1 << 28  # bytes of a file of a report
