@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import grpc
 
 from fedmodel._escape import escaped
 from fedmodel.config import canonical, sha256
@@ -39,6 +42,7 @@ __all__ = ["Call", "Received", "Taken"]
 logger = logging.getLogger(__name__)
 
 _GREETING_S = 30.0
+_HEARD_S = 2.0  # for the coordinator to have read why this site goes
 _MOST_WAITING = 64  # orders that have come and wait for this site to do them
 _UNREADABLE = "what it keeps of this run can't be read or written; its own log says why"
 _NOTHING = memoryview(b"")
@@ -96,10 +100,24 @@ class Call:
         self.connection = Connection(stream.write, self.cut)
         self.taken: Taken | None = None
         self._latest = 0  # order of this connection that has begun
+        self._over = asyncio.Event()
 
     def cut(self) -> None:
-        """End the stream at once."""
+        """End the stream at once, and with it what the other end hasn't read of it."""
         self._stream.cancel()
+
+    async def leave(self, code: str, reason: str) -> None:
+        """Tell the coordinator why this site goes, and end the stream once that has been read.
+
+        Args:
+            code: of the end.
+            reason: of it.
+        """
+        await self.connection.end(code, reason)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HEARD_S):
+                await self._over.wait()  # the coordinator ends the stream when it has read that
+        self.cut()
 
     async def run(self) -> Bye:
         """Greet, then take orders until the connection ends; return its end.
@@ -109,6 +127,12 @@ class Call:
             FedmodelError: when the coordinator isn't believed, or an order can't be kept.
         """
         try:
+            return await self._run()
+        finally:
+            self._over.set()
+
+    async def _run(self) -> Bye:
+        try:
             async with asyncio.timeout(_GREETING_S):
                 mail = await self._greet()
         except TimeoutError:
@@ -116,6 +140,7 @@ class Call:
         except (RunFolderError, OSError):
             # Else it would be awaited there, and nobody would know why it doesn't come.
             await self.connection.end(NOT_NOW, _UNREADABLE)
+            await self._ended()
             raise
         if isinstance(mail, Bye):
             return mail
@@ -286,15 +311,27 @@ class Call:
             reply.over = True
         self._link.acknowledge(taken, seq)
 
+    async def _ended(self) -> None:
+        """Wait, a little, until the coordinator has ended the stream, and take nothing more."""
+        with suppress(TimeoutError, grpc.aio.AioRpcError):
+            async with asyncio.timeout(_HEARD_S):
+                while isinstance(await self._read(), bytes):
+                    pass
+
     async def _next(self, allowed: frozenset[type[Head]]) -> Frame:
+        data = await self._read()
+        return decode(data, allowed) if isinstance(data, bytes) else Frame(data, _NOTHING)
+
+    async def _read(self) -> bytes | Bye:
         try:
             data = await self._stream.read()
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # by a deadline: it wants to hear of it
+                raise
             # So gRPC says that this end has ended the stream (:meth:`cut`).
-            return Frame(Bye(code=LOST, reason="the connection was ended here"), _NOTHING)
-        if not isinstance(data, bytes):
-            return Frame(Bye(code=LOST, reason="the connection was lost"), _NOTHING)
-        return decode(data, allowed)
+            return Bye(code=LOST, reason="the connection was ended here")
+        return data if isinstance(data, bytes) else Bye(code=LOST, reason="the connection was lost")
 
 
 def _check_roster(hello: Hello, welcome: Welcome) -> None:

@@ -306,8 +306,7 @@ class Link:
         self._stopping.set()
         call = self._call
         if call is not None:
-            await call.connection.end(STOPPING, reason)
-            call.cut()
+            await call.leave(STOPPING, reason)
 
 
 def _noticed(seq: int, done: "asyncio.Future[None]") -> None:

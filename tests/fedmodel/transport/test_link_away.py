@@ -1,14 +1,17 @@
 """How long a site has had no connection, and why: each time anew."""
 
+import asyncio
 import errno
 import logging
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fedmodel.transport.caller import _said
-from fedmodel.transport.frames import Bye, Chunk, Head
+from fedmodel.transport.caller import Caller, _said
+from fedmodel.transport.frames import Bye, Chunk, Frame, Head
 from fedmodel.transport.goodbyes import LOST, NOT_NOW
 from fedmodel.transport.inbox import Inbox
 from tests.fedmodel.transport.consortium import Consortium
@@ -40,9 +43,10 @@ def test_how_long_a_site_is_away_and_why_goes_by_its_last_connection(tmp_path: P
 
 
 def test_the_coordinator_is_told_of_a_site_that_cant_read_its_inbox(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     consortium = Consortium(tmp_path)
+    slow_to_read(monkeypatch)
     north = consortium.sites["north"]
     with Coordinator(consortium, tmp_path / "run") as coordinator:
         with Site(north, coordinator.address):
@@ -52,9 +56,8 @@ def test_the_coordinator_is_told_of_a_site_that_cant_read_its_inbox(
         whole = inbox.read_bytes()
         inbox.write_bytes(whole[:20] + bytes([whole[20] ^ 1]) + whole[21:])
         with Site(north, coordinator.address, explain=False) as site:
-            # It dials again and again, and the end of a stream may overtake what was said on it.
-            wait_until(lambda: any("the site says" in each[2] for each in coordinator.refusals))
-            event, who, why = next(e for e in coordinator.refusals if "the site says" in e[2])
+            wait_until(lambda: bool(coordinator.refusals))
+            event, who, why = coordinator.refusals[0]
             assert (event, who) == ("link-refused", f"{north.read().owner.tls} at 127.0.0.1")
             assert why == (
                 "no greeting: the site says: what it keeps of this run can't be read or written; "
@@ -64,6 +67,60 @@ def test_the_coordinator_is_told_of_a_site_that_cant_read_its_inbox(
             assert str(inbox.parent.parent) not in why
             inbox.write_bytes(whole)
             coordinator.wait_for(1)  # without a restart at either end
+
+
+def slow_to_read(patch: pytest.MonkeyPatch) -> None:
+    """Make a coordinator that is late to look at what has come: an end comes with it, then."""
+    read = Caller._next
+
+    async def late(caller: Caller, *args: Any) -> Frame:
+        await asyncio.sleep(0.3)
+        return await read(caller, *args)
+
+    patch.setattr(Caller, "_next", late)
+
+
+def test_the_coordinator_hears_why_a_site_goes_however_busy_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consortium = Consortium(tmp_path)
+    caplog.set_level(logging.INFO)
+    slow_to_read(monkeypatch)
+    with Coordinator(consortium, tmp_path / "run") as coordinator:
+        with Site(consortium.sites["north"], coordinator.address) as site:
+            wait_until(lambda: site.link.connected)
+            site.link.close("it is evening")
+        wait_until(lambda: not coordinator.hub.present())
+        assert "site north goes: it is evening" in caplog.text
+
+
+def test_a_coordinator_that_is_late_with_its_greeting_is_dialled_again_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consortium = Consortium(tmp_path)
+    late = "the coordinator hasn't answered the greeting in time"
+    with Coordinator(consortium, tmp_path / "run") as coordinator, monkeypatch.context() as patch:
+        slow_to_read(patch)
+        patch.setattr("fedmodel.transport.call._GREETING_S", 0.2)
+        with Site(consortium.sites["north"], coordinator.address) as site:
+            wait_until(lambda: site.link.said == late)
+            patch.undo()
+            coordinator.wait_for(1)
+
+
+def test_a_site_goes_although_its_coordinator_listens_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmodel.transport.call._HEARD_S", 0.2)
+    consortium = Consortium(tmp_path)
+    with Coordinator(consortium, tmp_path / "run") as coordinator:
+        go_on = threading.Event()
+        with Site(consortium.sites["north"], coordinator.address) as site:
+            coordinator.wait_for(1)
+            coordinator.hub.loop.call_soon_threadsafe(go_on.wait, 30)
+            site.link.close("it is evening")
+            assert not site.link._thread.is_alive()
+        go_on.set()
 
 
 @pytest.mark.parametrize(
