@@ -13,8 +13,7 @@ from fedmodel.audit.coordinator_reading import CoordinatorReading
 from fedmodel.audit.outcomes import Charged, is_told
 from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.records import Records, SiteRecords
-from fedmodel.audit.story import Gave
-from fedmodel.audit.story import Outcome as Came
+from fedmodel.audit.story import Finished, Gave
 from fedmodel.audit.verdicts import Outcome, Rule, failed, inconclusive, not_tested, passed
 from fedmodel.ledger.coordinator_entries import SCHEMA, Given
 from fedmodel.runs.summary import Summary
@@ -82,7 +81,7 @@ def _rows_told(records: Records, rows: list[dict[str, Any]]) -> Outcome | None:
     return None
 
 
-def _row_differs(row: Mapping[str, Any], came: Came) -> str | None:
+def _row_differs(row: Mapping[str, Any], came: Finished) -> str | None:
     """Return what a line of the metrics tells otherwise than the ledger."""
     entry = came.entry
     counted = len(entry.given) + entry.absent

@@ -21,7 +21,7 @@ from fedmodel.ledger.coordinator_entries import (
     UnmaskEntry,
 )
 
-__all__ = ["Asking", "Gave", "Opened", "Outcome", "Story"]
+__all__ = ["Asking", "Finished", "Gave", "Opened", "Story"]
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Gave:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Finished:
     """What came of a round, and as which nodes sites were known then.
 
     Args:
@@ -112,7 +112,7 @@ class Story:
     def __init__(self) -> None:
         self.begins = self.last = 0
         self.askings: list[Asking] = []
-        self.finished: dict[int, Outcome] = {}
+        self.finished: dict[int, Finished] = {}
         self.unfinished: list[ResultEntry] = []
         self.given: list[Gave] = []
         self.sums: dict[int, list[UnmaskEntry]] = {}
@@ -231,7 +231,7 @@ class Story:
             self.unfinished.append(entry)
             return
         self.given += [Gave(entry, each, "train", entry.round) for each in entry.given]
-        self.finished[entry.round] = Outcome(entry, self._nodes, asking)
+        self.finished[entry.round] = Finished(entry, self._nodes, asking)
         self.last, self._stopped = entry.round, entry.stopped
         self._furthest = max(self._furthest, entry.round)
 

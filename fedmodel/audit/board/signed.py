@@ -15,7 +15,7 @@ from fedmodel import _files, config
 from fedmodel.audit.board.recommendation import Advice
 from fedmodel.audit.bundles.dsse import Envelope, sign
 from fedmodel.audit.bundles.evidence import STATEMENT
-from fedmodel.audit.bundles.in_toto import parts_of, statement_text
+from fedmodel.audit.bundles.in_toto import digests_of, statement_text
 from fedmodel.audit.bundles.statement import Packer
 from fedmodel.audit.show import plain
 from fedmodel.audit.verdicts import (
@@ -99,7 +99,7 @@ class SignedReport:
             self._envelope = Envelope.from_json(text)
             found: Any = config.parsed(self._envelope.payload)
             self._claim = config.build(_Claim, found["predicate"], "predicate")
-            self._digests = parts_of(found)
+            self._digests = digests_of(found)
         except OSError as error:
             raise EvidenceError(
                 f"{folder / STATEMENT}: {error.strerror}; a report that nobody has signed can't be "

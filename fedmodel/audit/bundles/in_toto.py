@@ -6,7 +6,7 @@ from typing import Any
 
 from fedmodel import config
 
-__all__ = ["parts_of", "statement_text"]
+__all__ = ["digests_of", "statement_text"]
 
 _STATEMENT = "https://in-toto.io/Statement/v1"
 
@@ -43,7 +43,7 @@ def statement_text(predicate_type: str, predicate: Any, parts: Mapping[str, str]
     )
 
 
-def parts_of(statement: Any) -> dict[str, str]:
+def digests_of(statement: Any) -> dict[str, str]:
     """Return the files that a statement is about: name → SHA-256 (hex).
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from fedmodel import _hazmat, config
 from fedmodel.audit.bundles.dsse import Envelope, sign
-from fedmodel.audit.bundles.in_toto import parts_of, statement_text
+from fedmodel.audit.bundles.in_toto import digests_of, statement_text
 from fedmodel.errors import ConfigError, EvidenceError
 from fedmodel.identity.names import require_name
 from fedmodel.ledger.tree_head import Signer
@@ -107,7 +107,7 @@ class Signed:
             found: Any = config.parsed(envelope.payload)
             _check_known(found, where)
             claim = config.build(Claim, found["predicate"], "predicate")
-            parts = parts_of(found)
+            parts = digests_of(found)
         except ConfigError as error:
             raise EvidenceError(f"{where}: {error!s:.400}") from error
         except (KeyError, TypeError, AttributeError) as error:
