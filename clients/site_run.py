@@ -14,9 +14,11 @@ from clients.account import Account
 from clients.admission import admit
 from clients.carried import Carried
 from clients.circumstances import check_checkpoint, check_dates
+from clients.evaluation import noised_counts
 from clients.exchange import Exchange, make_exchange
 from clients.grounds import grounds_of
 from clients.kept_update import KeptUpdate
+from clients.model_check import check_model
 from clients.site import Site
 from clients.site_rows import SiteRows, open_rows
 from clients.witness import Witness
@@ -30,12 +32,9 @@ from fedmodel.ledger.tree_head import Standing
 from fedmodel.mechanisms import counts
 from fedmodel.mechanisms.clipping import clip_update
 from fedmodel.mechanisms.counts import Counts
-from fedmodel.tasks import Counted
 from fedmodel.training import local
-from fedmodel.training.evaluate import count
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner, resident
-from fedmodel.training.padding import reads_padding
 from fedmodel.training.round import Round, Start
 from fedmodel.update import Update, Vector, vector_sha256
 from fedmodel.watch import TRAINING, UNWATCHED, Watch
@@ -97,7 +96,7 @@ class SiteRun:
         self._round = Round(entropy=site.entropy, performance=performance, on_step=watch.advance)
         folder = site.state.run_folder(offer.run)
         self._carried = Carried(folder, job)
-        self._check_model(performance)
+        check_model(self.learner, job.privacy, performance, watch)
         serves = before is not None and before._serves(offer, site, self.learner)
         ready = before if serves else None
         self._kept: KeptUpdate = (
@@ -114,24 +113,6 @@ class SiteRun:
         """Return whether what is ready here is what another joining needs."""
         same = (self.run, self.job) == (offer.run, offer.job) and self.site is site
         return same and self.learner is learner and not isinstance(self._rows, Exception)
-
-    def _check_model(self, performance: Performance) -> None:
-        """Check on made-up rows that gradients are each row's own, where the job needs it.
-
-        Raises:
-            PrivacyError: if they would be wrong for this model.
-        """
-        if self.job.privacy.clips_units:
-            from fedmodel.training import preflight  # Opacus is slow to import
-
-            with self._watch.stage("checking gradients"):
-                preflight.of_nobodys_rows(self.learner, performance, self.job.privacy.unit)
-        elif reads_padding(self.learner):
-            logger.warning(
-                "'%s' looks at padding: what it makes of a text changes with how far the text is "
-                "padded, so the exported model may answer otherwise than in the run",
-                models.family(self.learner.module),
-            )
 
     def _open(self, performance: Performance) -> SiteRows | Exception:
         """Return the site's rows for the job, or what is wrong with them: it is kept until asked.
@@ -377,23 +358,17 @@ class SiteRun:
         norm = counts.largest_contribution(self.job.privacy, counted)
         with self._charging():
             self.account.spend_evaluation(norm, self.witness.begun(_model(order)))
-            found = self._counts(order, counted)
+            self.learner.load_vector(order.vector)
+            found = noised_counts(
+                self.learner,
+                self._opened(),
+                self.job.privacy,
+                counted,
+                self.site.entropy,
+                self._watch,
+            )
             self.account.counted(found.sha256)
         return found
-
-    def _counts(self, order: Order, counted: Counted) -> Counts:
-        privacy, entropy = self.job.privacy, self.site.entropy
-        exact = np.zeros(len(counted.names), dtype=np.int64)
-        rows_here = self._opened()
-        test, held_out = rows_here.test, rows_here.held_out
-        if held_out is not None and test is not None:
-            patients = test.patients if privacy.unit == "patient" else None
-            rows = counts.counted_rows(len(held_out), patients, privacy.rows_per_patient, entropy)
-            self.learner.load_vector(order.vector)
-            with self._watch.stage("evaluating", len(rows)):
-                exact = count(self.learner, held_out, rows, self._watch)
-        # A site without a test row tells noise: that it has none is not for others to know.
-        return counts.noised(exact, privacy, counted, entropy)
 
 
 def _model(order: Order) -> str:

@@ -188,9 +188,9 @@ class Caller:
             nonce: that this end has given for this connection.
         """
         config, certificate = self._hub.config, self._stream.certificate
-        listed, now = Listed(self._hub.newest()), config.clock()
+        listed, now = Listed(self._hub.rosters.newest()), config.clock()
         listed.check_not_revoked(certificate.subject)  # whatever else there is, that is why
-        self._hub.check_rosters(now)
+        self._hub.rosters.check(now)
         number = number_of(hello, nonce, certificate, config.roster, now)
         listed.check(config.roster.members[number - 1])
         return number

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmodel._paths import source_digest
-from fedmodel.errors import FedmodelError, IdentityError, ProtocolError
+from fedmodel.errors import ProtocolError
 from fedmodel.identity import SigningKey
 from fedmodel.identity.certificates import Certificate
 from fedmodel.identity.signed_roster import SignedRoster
@@ -28,11 +28,12 @@ from fedmodel.transport.connection import settle
 from fedmodel.transport.goodbyes import ENDED, STOPPING
 from fedmodel.transport.letters import Order, Reply, sign_header
 from fedmodel.transport.mail import Mail, Source
-from fedmodel.transport.members import Listed, Look
+from fedmodel.transport.members import Look
 from fedmodel.transport.notes import Notes, Told
 from fedmodel.transport.outbox import Outbox
 from fedmodel.transport.payloads import Departure, digest_of, size_of
 from fedmodel.transport.questions import Answered, Question
+from fedmodel.transport.rosters import Rosters
 from fedmodel.transport.stamps import Stamp
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.1
 _SLOW_TICK_S = 20.0  # how often it is looked who has been taken back, or whose time is over
 _CLOSING_S = 5.0
-_FRESH_S = 1.0  # for so long the newest roster is the newest, however many ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ class Hub:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fedmodel-hub", daemon=True)
         self._asked = asyncio.Event()  # while there is something to be answered
-        self._newest, self._read_at = config.roster, -math.inf
+        self.rosters = Rosters(config.roster, config.newest, config.clock)
         self.notes = Notes(config.told)
         self._mail: dict[int, tuple[str, Mail[Reply]]] = {}  # member → of which process, and what
 
@@ -285,44 +285,6 @@ class Hub:
             caller.connection.withdraw(seq)
         return opened
 
-    def newest(self) -> SignedRoster:
-        """Return the newest roster. Where the file can't be read, the one read before stays.
-
-        Raises:
-            IdentityError: when it isn't good any more.
-        """
-        now = time.monotonic()
-        if now - self._read_at >= _FRESH_S:
-            try:
-                self._newest = self.config.newest()
-            except IdentityError:
-                raise
-            except (FedmodelError, OSError) as error:
-                logger.warning("the newest roster can't be read, the one before stays: %s", error)
-            self._read_at = now
-        return self._newest
-
-    def check_rosters(self, now: datetime) -> None:
-        """Check that the newest roster and the run's are good still.
-
-        Args:
-            now: the time.
-
-        Raises:
-            IdentityError: when one of them isn't.
-        """
-        for roster in (self.newest(), self.config.roster):
-            roster.check_time(now)
-
-    def look(self) -> Look:
-        """Return what tells of each site whether it may be here now."""
-        now = self.config.clock()
-        try:
-            self.check_rosters(now)
-            return Look(now, Listed(self.newest()))
-        except IdentityError as error:
-            return Look(now, None, str(error))
-
     def mail_of(self, member: int, incarnation: str, source: Source[Reply]) -> Mail[Reply]:
         """Return what has come of a site's letters; of another process of it, nothing.
 
@@ -375,7 +337,7 @@ class Hub:
         while True:
             await asyncio.sleep(_SLOW_TICK_S)
             try:
-                look = self.look()
+                look = self.rosters.look()
             except Exception:  # without this watch nobody would be let go
                 logger.exception("the sites can't be looked at now")
                 continue

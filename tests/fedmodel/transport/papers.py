@@ -15,8 +15,7 @@ from fedmodel.identity.certificates import check_certificate
 from fedmodel.identity.consortium_home import ConsortiumHome
 from fedmodel.identity.handed import signed_roster_in
 from fedmodel.identity.home import PartyHome
-from fedmodel.transport import hub as hubs
-from fedmodel.transport import tls
+from fedmodel.transport import rosters, tls
 from fedmodel.transport.caller import Caller, Stream
 from fedmodel.transport.hello import Hello
 from fedmodel.transport.hub import Hub, HubConfig
@@ -45,7 +44,7 @@ class Papers:
         self._clock, self._past = clock, issued
         patch.setattr(tls, "utc_now", self.now)
         # The newest roster is read at each look: a real second is hours here.
-        patch.setattr(hubs, "_FRESH_S", 0.0)
+        patch.setattr(rosters, "_FRESH_S", 0.0)
         self.consortium = ConsortiumHome(root / "consortium", self.now)
         self.consortium.make("toy")
         names = ["coordinator", *(f"site-{number}" for number in range(1, members + 1))]

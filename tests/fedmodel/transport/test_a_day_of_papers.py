@@ -68,7 +68,7 @@ class Day(World):
     def _look(self) -> None:
         """Look who may no longer be here, as the hub does every twenty seconds."""
         assert self.papers is not None
-        look = self.papers.hub.look()
+        look = self.papers.hub.rosters.look()
         for site, _, stream in list(self.streams):
             caller = self.callers[site.member]
             if not stream.cut_off and (why := caller.outdated(look)) is not None:

@@ -95,7 +95,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr("fedmodel.transport.hub._SLOW_TICK_S", 0.05)
-    monkeypatch.setattr("fedmodel.transport.hub._FRESH_S", 0.0)
+    monkeypatch.setattr("fedmodel.transport.rosters._FRESH_S", 0.0)
     monkeypatch.setattr("fedmodel.transport.connection._GOODBYE_S", 0.3)
     made = World(tmp_path)
     with made.coordinator, Site(made.south, made.coordinator.address):
@@ -195,7 +195,7 @@ def test_when_the_runs_roster_ends_a_newer_one_keeps_nobody_in(
     hub = world.coordinator.hub
     later = hub.config.roster.expires.replace("20", "21", 1)
     newest = replace(hub.config.roster, version=2, expires=later)
-    monkeypatch.setattr(hub, "newest", lambda: newest)
+    monkeypatch.setattr(hub.rosters, "newest", lambda: newest)
     with world.entered(short_papers(world.consortium, world.north, utc_now(), 300)) as line:
         world.clock.ahead = timedelta(days=91)
         assert "version 1 of the roster of 'lowlands' was good until" in line.ended()
@@ -224,7 +224,7 @@ def test_where_the_roster_cant_be_read_nobody_is_let_go_and_a_revoked_site_stays
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.consortium.revoke("north")
-    wait_until(lambda: world.coordinator.hub.newest().version == 2)
+    wait_until(lambda: world.coordinator.hub.rosters.newest().version == 2)
     path = world.coordinator.hub.config.newest.__self__.folder / "roster.json"  # type: ignore[attr-defined]
     with caplog.at_level(logging.WARNING):
         path.write_text("{")
@@ -240,7 +240,7 @@ def test_the_watches_go_on_whatever_happens_to_them(
 ) -> None:
     hub = world.coordinator.hub
     failing = [True]
-    due, newest = hub.outbox.due, hub.newest
+    due, newest = hub.outbox.due, hub.rosters.newest
 
     def first(whole: Any) -> Any:
         def found(*told: Any) -> Any:
@@ -251,7 +251,7 @@ def test_the_watches_go_on_whatever_happens_to_them(
         return found
 
     monkeypatch.setattr(hub.outbox, "due", first(due))
-    monkeypatch.setattr(hub, "newest", first(newest))
+    monkeypatch.setattr(hub.rosters, "newest", first(newest))
     hub.loop.call_soon_threadsafe(hub._asked.set)  # as where somebody is asked
     wait_until(lambda: "can't be given up now" in caplog.text and "looked at now" in caplog.text)
     failing[0] = False

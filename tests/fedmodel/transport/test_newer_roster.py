@@ -87,7 +87,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr("fedmodel.transport.hub._SLOW_TICK_S", 0.05)
-    monkeypatch.setattr("fedmodel.transport.hub._FRESH_S", 0.0)
+    monkeypatch.setattr("fedmodel.transport.rosters._FRESH_S", 0.0)
     monkeypatch.setattr("fedmodel.transport.connection._GOODBYE_S", 0.3)
     monkeypatch.setattr("fedmodel.transport.backoff.Backoff.lost", lambda *_: 0.02)
     with ExitStack() as stack:
@@ -174,7 +174,7 @@ def test_where_the_newest_roster_is_over_nobody_is_let_in(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = replace(world.roster, version=3, issued=_shifted(-9), expires=_shifted(-1))
-    monkeypatch.setattr(world.coordinator.hub, "newest", lambda: over)
+    monkeypatch.setattr(world.coordinator.hub.rosters, "newest", lambda: over)
     assert "ExpiredError: version 3 of the roster" in world.refused(world.north)
     wait_until(lambda: not world.coordinator.hub.callers)
 
