@@ -147,11 +147,7 @@ def _simulate(
     else:
         folder, scenario = None, Scenario.from_mapping(mapping)
         RunFolder.check_new(path)
-    _say_how_far_a_cap_reaches(scenario.homes, console)
-    parties = gather(scenario, progress)
-    _say_delta(scenario, parties, console)
-    console.print(_counts(parties))
-    excluded(parties, scenario.homes)  # a name that no site has is noticed before anything is made
+    parties = _gathered(scenario, console, progress)
     if folder is None:
         folder = _created(path, parties, mapping)
     else:
@@ -173,6 +169,16 @@ def _simulate(
             raise
     _report(summary, parties, folder, console)
     return summary
+
+
+def _gathered(scenario: Scenario, console: Console, progress: Progress) -> Parties:
+    """Bring all parties together, and say what is to be known of them before anything is made."""
+    _say_how_far_a_cap_reaches(scenario.homes, console)
+    parties = gather(scenario, progress)
+    _say_delta(scenario, parties, console)
+    console.print(_counts(parties))
+    excluded(parties, scenario.homes)  # a name that no site has is noticed here
+    return parties
 
 
 def _say_finished(folder: RunFolder, summary: Summary, console: Console) -> None:

@@ -111,12 +111,7 @@ def train(
                 clip=start.clip,
             )
             clips = private.clips if job.privacy.clipping == "adaptive" else ()
-    change = learner.flatten() - start.vector
-    if not np.isfinite(change).all():
-        raise DivergedError(
-            "local training diverged (the parameters became infinite or NaN); "
-            "lower train.lr and train.head_lr"
-        )
+    change = _change(learner, start.vector)
     if plan is not None:
         _check_moved(learner, change, optimizer)
     return Result(change=change, loss=loss, optimizer=optimizer, clips=clips)
@@ -157,6 +152,16 @@ def gradient(
     with torch.random.fork_rng(devices=[]):
         _seed_dropout(_private_seed(round_.entropy), learner.device)
         return clipped_sum(learner, examples, plan, privacy, round_)
+
+
+def _change(learner: Learner, before: Vector) -> Vector:
+    change = learner.flatten() - before
+    if not np.isfinite(change).all():
+        raise DivergedError(
+            "local training diverged (the parameters became infinite or NaN); "
+            "lower train.lr and train.head_lr"
+        )
+    return change
 
 
 def _check_moved(learner: Learner, change: Vector, optimizer: Optimizer) -> None:

@@ -173,40 +173,20 @@ class Summed:
         self, legs: Legs, invitation: Invitation, number: int, model: str
     ) -> tuple[Update, dict[int, str]]:
         """Play one attempt; return the mean and whose masked vectors it is of, by node."""
-        blame = self._aggregator.blame
         self._on_disk.keep()  # before anybody sees by a cohort who is left out
-        cohort = blame.cohort(
-            [self._roll.numbers[n] for n in invitation.nodes], self._job.secagg.masked.survivors
-        )
         try:
-            attempt = self._aggregator.begin(
-                round=invitation.round,
-                attempt=number,
-                model=model,
-                cohort=cohort,
-            )
+            attempt = self._begin(invitation, number, model)
         except QuorumError as error:
             raise _TooFewError(str(error)) from error
         self._ledger.opens(attempt)
         legs.begin(invitation.round, number, lambda: attempt.short)
         try:
-            legs.play("query.open", legs.nodes(cohort), attempt.open_for, attempt.take_shares)
-            attempt.close_shares()
-            self._upload(legs, attempt, invitation)
-            attempt.close_uploads()
-            told = attempt.survivors_message()
-            left = legs.nodes(attempt.survivors)
-            if self._folder is not None:
-                self._folder.note_begun(invitation.round, len(invitation.nodes))
-            legs.play("query.consent", left, lambda member: told, attempt.take_consent)
-            attempt.close_consents()
-            if self._folder is not None:
-                self._folder.keep_attempt(stored(attempt))
-            self._ledger.unmasks(attempt)
+            self._agree(legs, attempt, invitation)
         except QuorumError as error:
             # Who has consented goes into no further attempt of this round.
-            blame.agreed(attempt.consented)
+            self._aggregator.blame.agreed(attempt.consented)
             raise _TooFewError(str(error), final=attempt.spoilt) from error
+        left = legs.nodes(attempt.survivors)
         legs.play("query.reveal", left, attempt.request_for, attempt.take_reveal)
         try:
             mean = self._mean(attempt, invitation.round, invitation.vector)
@@ -214,6 +194,38 @@ class Summed:
             # Some have revealed, and go into no further attempt of this round.
             raise _TooFewError(str(error), final=True) from error
         return mean, _gave(legs, attempt, attempt.survivors)
+
+    def _begin(self, invitation: Invitation, number: int, model: str) -> Attempt:
+        """Begin an attempt with the sites that may be in one sum.
+
+        Raises:
+            QuorumError: when they are too few.
+        """
+        members = [self._roll.numbers[node] for node in invitation.nodes]
+        cohort = self._aggregator.blame.cohort(members, self._job.secagg.masked.survivors)
+        return self._aggregator.begin(
+            round=invitation.round, attempt=number, model=model, cohort=cohort
+        )
+
+    def _agree(self, legs: Legs, attempt: Attempt, invitation: Invitation) -> None:
+        """Play an attempt until its survivors have agreed that their sum is unmasked.
+
+        Raises:
+            QuorumError: when too few are left after a leg.
+        """
+        cohort = legs.nodes(attempt.manifest.cohort)
+        legs.play("query.open", cohort, attempt.open_for, attempt.take_shares)
+        attempt.close_shares()
+        self._upload(legs, attempt, invitation)
+        attempt.close_uploads()
+        told, left = attempt.survivors_message(), legs.nodes(attempt.survivors)
+        if self._folder is not None:
+            self._folder.note_begun(invitation.round, len(invitation.nodes))
+        legs.play("query.consent", left, lambda member: told, attempt.take_consent)
+        attempt.close_consents()
+        if self._folder is not None:
+            self._folder.keep_attempt(stored(attempt))
+        self._ledger.unmasks(attempt)
 
     def recover(self, channel: Channel, round_: int, vector: Vector) -> Collected | None:
         """Ask again for the reveals of a round in whose midst this coordinator died.

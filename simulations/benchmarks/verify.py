@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +31,22 @@ def _measured(run: Path) -> dict[str, float]:
     return found
 
 
+def _in_turns(runs: Mapping[str, Path], turns: int) -> dict[str, list[dict[str, float]]]:
+    """Return what was measured of each run folder: one after the other, so often.
+
+    Raises:
+        RuntimeError: when a check fails of a run in which all is well.
+    """
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
+    for _ in range(turns):
+        for name, path in runs.items():
+            found[name].append(_measured(path))
+    for name, times in found.items():
+        if any(each["failed"] for each in times):
+            raise RuntimeError(f"the run {name!r} is clean, and a check of it has failed")
+    return found
+
+
 def figures(folder: Path, rounds: int, sites: int, turns: int, *, goals: bool) -> list[Figure]:
     """Return what was measured: a run, one of half its rounds, and one in which noise decays."""
     runs = {
@@ -39,52 +55,26 @@ def figures(folder: Path, rounds: int, sites: int, turns: int, *, goals: bool) -
         "sums": make_run(folder / "sums", rounds=rounds, sites=sites, sums=True),
         "decay": make_run(folder / "decay", rounds=rounds // 10, sites=sites, decay=2.0),
     }
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
-    for _ in range(turns):
-        for name, path in runs.items():
-            found[name].append(_measured(path))
-    for name, times in found.items():
-        if any(each["failed"] for each in times):
-            raise RuntimeError(f"the run {name!r} is clean, and a check of it has failed")
+    found = _in_turns(runs, turns)
 
-    def median(name: str, what: str) -> float:
-        return statistics.median(each[what] for each in found[name])
+    def figure(name: str, run: str, what: str, goal: float | None = None) -> Figure:
+        value = statistics.median(each[what] for each in found[run])
+        return Figure(name=f"{name}, CPU", value=value, unit="s", goal=goal if goals else None)
 
-    def goal(value: float) -> float | None:
-        return value if goals else None
-
-    what = f"{rounds} rounds, {sites} sites"
+    size = f"{rounds} rounds, {sites} sites"
+    decayed = f"{rounds // 10} rounds of another noise each, {sites} sites"
     ratios = [w["verify"] / h["verify"] for w, h in zip(found["whole"], found["half"], strict=True)]
     return [
+        figure("imports of the verb", "whole", "imports", 0.5),
+        figure("imports of the accountants beyond", "whole", "accountants"),
+        figure(f"verify, {size}", "whole", "verify", 2.0),
+        figure(f"verify, {size}, a secure sum and all consents each round", "sums", "verify"),
+        figure(f"verify, {decayed}", "decay", "verify"),
         Figure(
-            name="imports of the verb, CPU",
-            value=median("whole", "imports"),
-            unit="s",
-            goal=goal(0.5),
-        ),
-        Figure(
-            name="imports of the accountants beyond, CPU",
-            value=median("whole", "accountants"),
-            unit="s",
-        ),
-        Figure(
-            name=f"verify, {what}, CPU", value=median("whole", "verify"), unit="s", goal=goal(2.0)
-        ),
-        Figure(
-            name=f"verify, {what}, a secure sum and all consents each round, CPU",
-            value=median("sums", "verify"),
-            unit="s",
-        ),
-        Figure(
-            name=f"verify, {rounds // 10} rounds of another noise each, {sites} sites, CPU",
-            value=median("decay", "verify"),
-            unit="s",
-        ),
-        Figure(
-            name=f"verify, {what}, CPU / half the rounds",
+            name=f"verify, {size}, CPU / half the rounds",
             value=statistics.median(ratios),
             unit="x",
-            goal=goal(2.2),
+            goal=2.2 if goals else None,
         ),
     ]
 

@@ -3,12 +3,15 @@
 import io
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmodel._escape import escaped
 from fedmodel._text import listed, show_epsilon
 from fedmodel.audit.board.facts import Course, Facts
 from fedmodel.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["COLOURS", "budget_picture", "picture_text", "with_variables"]
 
@@ -58,7 +61,6 @@ def budget_picture(facts: Facts) -> str | None:
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise MissingExtraError("a report's picture", "report") from error
     settings: Any = {
@@ -71,28 +73,34 @@ def budget_picture(facts: Facts) -> str | None:
     }
     with rc_context(settings):
         figure = Figure(figsize=(6.8, 3.4), layout="constrained")
-        axes = figure.subplots()
-        for number, course in enumerate(facts.courses):
-            axes.step(
-                (0, *course.rounds),
-                (0.0, *course.epsilons),
-                where="post",
-                color=_LINES[number % len(_LINES)].light,
-                linestyle=_DASHES[number % len(_DASHES)],
-                label=_label(course),
-            )
-        promised = facts.job.privacy.epsilon
-        axes.axhline(promised, color=_PROMISE.light, linewidth=1, label=f"promised: {promised:g}")
-        axes.set_xlim(0, max(course.rounds[-1] for course in facts.courses))
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("round")
-        axes.set_ylabel("ε of the run, training")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
+        _draw(figure.subplots(), facts)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return _inline(file.getvalue())
+
+
+def _draw(axes: "Axes", facts: Facts) -> None:
+    """Draw how ε grew at the sites, and what was promised."""
+    from matplotlib.ticker import MaxNLocator
+
+    for number, course in enumerate(facts.courses):
+        axes.step(
+            (0, *course.rounds),
+            (0.0, *course.epsilons),
+            where="post",
+            color=_LINES[number % len(_LINES)].light,
+            linestyle=_DASHES[number % len(_DASHES)],
+            label=_label(course),
+        )
+    promised = facts.job.privacy.epsilon
+    axes.axhline(promised, color=_PROMISE.light, linewidth=1, label=f"promised: {promised:g}")
+    axes.set_xlim(0, max(course.rounds[-1] for course in facts.courses))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("round")
+    axes.set_ylabel("ε of the run, training")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
 
 
 def with_variables(svg: str) -> str:
