@@ -71,18 +71,13 @@ class Ask:
 
 
 def main(
-    mappings: Sequence[dict[str, Any]],
-    *,
-    given: object = None,
-    labels: object = None,
-    carrier: Carrier = over_network,
+    mapping: dict[str, Any], given: Sequence[str] = (), *, carrier: Carrier = over_network
 ) -> int:
     """Take part in runs until asked to stop.
 
     Args:
-        mappings: the composed configuration.
+        mapping: the composed configuration.
         given: unused.
-        labels: unused; a sweep makes no sense here.
         carrier: carries the messages.
 
     Returns:
@@ -91,7 +86,7 @@ def main(
     Raises:
         ConfigError: for a missing or wrong value.
     """
-    ask = Ask.of(mappings[0])
+    ask = Ask.of(mapping)
     with lines_to_stderr(ask.format):
         try:
             join(ask, carrier)

@@ -44,18 +44,12 @@ class Ask:
     card: Particulars = field(default_factory=Particulars)
 
 
-def main(
-    mappings: Sequence[dict[str, Any]],
-    *,
-    given: Sequence[Sequence[str]] = (),
-    labels: object = None,
-) -> int:
+def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
     """Export one run.
 
     Args:
-        mappings: the composed configuration: ``run``, ``to``, ``form`` and ``card``.
+        mapping: the composed configuration: ``run``, ``to``, ``form`` and ``card``.
         given: unused.
-        labels: unused; a sweep makes no sense here.
 
     Returns:
         The exit code.
@@ -63,9 +57,7 @@ def main(
     Raises:
         ConfigError: for a missing or unknown value.
     """
-    if len(mappings) != 1:
-        raise ConfigError("export writes one run at a time; leave -m out")
-    ask = config.build(Ask, mappings[0])
+    ask = config.build(Ask, mapping)
     if not ask.run:
         raise ConfigError("export needs run=<the run's name or folder>")
     if not ask.to:

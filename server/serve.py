@@ -61,18 +61,13 @@ _WORDS = 64 << 20  # bytes of an answer beside its numbers, at most
 
 
 def main(
-    mappings: Sequence[dict[str, Any]],
-    *,
-    given: Sequence[Sequence[str]] = ((),),
-    labels: object = None,
-    carrier: Carrier = over_network,
+    mapping: dict[str, Any], given: Sequence[str] = (), *, carrier: Carrier = over_network
 ) -> int:
     """Coordinate one run.
 
     Args:
-        mappings: the composed configuration.
+        mapping: the composed configuration.
         given: keys that were given.
-        labels: unused; a sweep makes no sense here.
         carrier: carries the messages.
 
     Returns:
@@ -81,16 +76,15 @@ def main(
     Raises:
         ConfigError: for a key that isn't of this verb, or has a wrong value.
     """
-    mapping, keys = mappings[0], list(given[0])
     ask = Ask.of(mapping)
     with lines_to_stderr(ask.format):
         try:
             if ask.check:
                 roster = roster_of(ask, home_of(ask))
-                show_job(propose(ask, mapping, len(roster.members), given=keys), roster, ask)
+                show_job(propose(ask, mapping, len(roster.members), given=given), roster, ask)
                 return 0
             with asked_to_stop():
-                _show(serve(mapping, given=keys, carrier=carrier), ask)
+                _show(serve(mapping, given=given, carrier=carrier), ask)
         except Stopped:
             logger.info(
                 "asked to stop: what the sites hold for the run stays; it goes on with run=%s "

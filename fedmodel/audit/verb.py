@@ -56,18 +56,12 @@ class Ask(Source):
     format: Literal["table", "json"] = "table"
 
 
-def main(
-    mappings: Sequence[dict[str, Any]],
-    *,
-    given: Sequence[Sequence[str]] = (),
-    labels: object = None,
-) -> int:
+def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
     """Verify a run.
 
     Args:
-        mappings: the composed configuration.
+        mapping: the composed configuration.
         given: unused.
-        labels: unused; a sweep makes no sense here.
 
     Returns:
         The exit code: 0, or 1 where a check fails.
@@ -76,7 +70,7 @@ def main(
         ConfigError: for a missing or wrong value.
         EvidenceError: for what can't be verified: no run, or not of a version that is known.
     """
-    ask = config.build(Ask, mappings[0])
+    ask = config.build(Ask, mapping)
     findings = _findings(ask)
     if ask.format == "json":
         print(json.dumps(plain(findings), indent=2))

@@ -61,18 +61,12 @@ class Ask:
             raise ConfigError("release=<run> needs state=<folder of the sites' state>")
 
 
-def main(
-    mappings: Sequence[dict[str, Any]],
-    *,
-    given: Sequence[Sequence[str]] = (),
-    labels: object = None,
-) -> int:
+def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
     """Show budgets.
 
     Args:
-        mappings: the composed configuration.
+        mapping: the composed configuration.
         given: keys that stood on the command line.
-        labels: unused; a sweep makes no sense here.
 
     Returns:
         The exit code: 0, or 1 when the job that is asked about would be refused at a site.
@@ -82,10 +76,8 @@ def main(
         LedgerError: for a ledger that isn't valid, or when something here knows of one that is
             gone: what there is is shown before (as a table), for it isn't all.
     """
-    if len(mappings) != 1:
-        raise ConfigError("budget looks at one state at a time; leave -m out")
-    ask = config.build(Ask, mappings[0])
-    caps = _caps(ask, given[0] if given else ())
+    ask = config.build(Ask, mapping)
+    caps = _caps(ask, given)
     looked = _look(ask)
     found = looked.found
     if looked.missing and (ask.release is not None or ask.format == "json"):

@@ -150,6 +150,8 @@ def _run(verb: str, rest: list[str]) -> int:
         raise ConfigError("several values for a key make a sweep: put -m right after the verb")
     module, _, name = VERBS[verb][0].partition(":")
     entry: Callable[..., int] = getattr(importlib.import_module(module), name)
+    if verb not in SWEEPS:
+        return entry(jobs[0].mapping, jobs[0].given)
     labels = _labels([job.overrides for job in jobs]) if sweep else None
     given = [job.given for job in jobs]
     return entry([job.mapping for job in jobs], given=given, labels=labels)

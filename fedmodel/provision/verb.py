@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedmodel.errors import ConfigError
 from fedmodel.provision.ask import Ask, Role
 from fedmodel.provision.consortium import provision_consortium
 from fedmodel.provision.demo import provision_demo
@@ -19,18 +18,12 @@ _PARTS: dict[Role, Callable[[Ask], int]] = {
 }
 
 
-def main(
-    mappings: Sequence[dict[str, Any]],
-    *,
-    given: Sequence[Sequence[str]] = (),
-    labels: object = None,
-) -> int:
+def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
     """Do one party's part.
 
     Args:
-        mappings: the composed configuration.
+        mapping: the composed configuration.
         given: keys that stood on the command line.
-        labels: unused; a sweep makes no sense here.
 
     Returns:
         The exit code.
@@ -39,7 +32,5 @@ def main(
         FedmodelError: for a missing or wrong value, for what can't be relied on, and where somebody
             must confirm a fingerprint first.
     """
-    if len(mappings) != 1:
-        raise ConfigError("provision does one party's part at a time; leave -m out")
-    ask = Ask.of(mappings[0], given[0] if given else ())
+    ask = Ask.of(mapping, given)
     return _PARTS[ask.role](ask)

@@ -30,7 +30,7 @@ def deployed(tmp_path: Path) -> Deployed:
 
 def join(deployed: Deployed, carrier: Callable[[Line], None], **asked: Any) -> int:
     said = {"site": str(deployed.file("site-1")), **asked}
-    return joining.main([said], carrier=carrier)
+    return joining.main(said, carrier=carrier)
 
 
 def provision(deployed: Deployed, role: str, home: str, *words: str) -> None:

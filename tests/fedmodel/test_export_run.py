@@ -145,15 +145,14 @@ def test_the_verb_hands_on_all_that_it_was_asked(
     monkeypatch.setattr(verb, "export_run", noted)
     monkeypatch.setenv("HOME", str(tmp_path))
     one = {"run": "./r", "to": "~/out", "form": "onnx", "card": {"license": "mit"}}
-    assert main([one]) == 0
+    assert main(one) == 0
     assert asked[1:] == [tmp_path / "out", "onnx", Particulars(license="mit")]
     assert Path(asked[0]).name == "r"
     assert capsys.readouterr().out == f"exported to {tmp_path / 'out'}\n"
-    for mappings, says in (
-        ([one, one], "one run at a time"),
-        ([one | {"run": None}], "needs run="),
-        ([one | {"to": None}], "needs to="),
-        ([one | {"form": "gguf"}], "form='gguf' isn't a choice"),
+    for mapping, says in (
+        (one | {"run": None}, "needs run="),
+        (one | {"to": None}, "needs to="),
+        (one | {"form": "gguf"}, "form='gguf' isn't a choice"),
     ):
         with pytest.raises(ConfigError, match=says):
-            main(mappings)
+            main(mapping)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clients.desk.verb import Ask as SiteAsk
+from clients.desk.arguments import Ask as SiteAsk
 from clients.join import Ask as JoinAsk
 from clients.limits import Limits
 from fedmodel import budget, cli, config, export, provision
@@ -166,8 +166,8 @@ def test_a_sentence_is_taken_as_it_stands(
 ) -> None:
     seen: list[Any] = []
 
-    def main(mappings: Any, **_: Any) -> int:
-        seen.extend(mappings)
+    def main(mapping: Any, given: Any) -> int:
+        seen.append(mapping)
         return 0
 
     monkeypatch.setattr(export, "main", main)
@@ -227,7 +227,7 @@ def test_other_verbs_refuse_numbers_for_names(verb: str) -> None:
     for key in cli.TEXTS[verb]:
         group, _, name = key.rpartition(".")
         with pytest.raises(ConfigError, match=f"{key} must be text.*got 5"):
-            run([others | {group: {name: 5}} if group else others | {name: 5}])
+            run(others | {group: {name: 5}} if group else others | {name: 5})
 
 
 def test_a_switch_is_no_text() -> None:

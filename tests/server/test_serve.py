@@ -46,7 +46,7 @@ def mapping(deployed: Deployed, *more: str) -> tuple[dict[str, Any], list[str]]:
 def serve(deployed: Deployed, *more: str) -> int:
     """Serve by the command line's own way, over the loopback; return the exit code."""
     composed, given = mapping(deployed, *more)
-    return serving.main([composed], given=[given], carrier=deployed.carry)
+    return serving.main(composed, given, carrier=deployed.carry)
 
 
 def simulated(deployed: Deployed, *more: str) -> RunFolder:
@@ -370,7 +370,7 @@ def test_what_is_lacking_or_wrong_is_one_line(
 ) -> None:
     composed, given = mapping(deployed, *more)
     try:
-        code = serving.main([composed], given=[given], carrier=deployed.carry)
+        code = serving.main(composed, given, carrier=deployed.carry)
         told = capsys.readouterr().err
     except ConfigError as error:
         code, told = 2, str(error)

@@ -30,7 +30,7 @@ def nobody_comes(listening):
 
 
 (job,) = compose_all("serve", sys.argv[1:])
-sys.exit(main([job.mapping], given=[job.given], carrier=nobody_comes))
+sys.exit(main(job.mapping, job.given, carrier=nobody_comes))
 """
 
 

@@ -51,18 +51,12 @@ class Ask(Source, Who):
         return self.home is not None or self.signer is not None
 
 
-def main(
-    mappings: Sequence[dict[str, Any]],
-    *,
-    given: Sequence[Sequence[str]] = (),
-    labels: object = None,
-) -> int:
+def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
     """Write the report on a run.
 
     Args:
-        mappings: the composed configuration.
+        mapping: the composed configuration.
         given: unused.
-        labels: unused; a sweep makes no sense here.
 
     Returns:
         The exit code: 0, or 1 where a check fails.
@@ -75,7 +69,7 @@ def main(
         MissingExtraError: when the packages for it aren't installed.
         RunFolderError: when the folder can't be written.
     """
-    ask = config.build(Ask, named(mappings[0]))
+    ask = config.build(Ask, named(mapping))
     terms = Terms(recipients=ask.recipients, until=ask.until, contact=ask.contact)
     now = utc_now()
     terms.check_still_good(now.date())

@@ -49,18 +49,12 @@ class Ask(Who):
         Who.__post_init__(self)
 
 
-def main(
-    mappings: Sequence[dict[str, Any]],
-    *,
-    given: Sequence[Sequence[str]] = (),
-    labels: object = None,
-) -> int:
+def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
     """Pack a run's evidence.
 
     Args:
-        mappings: the composed configuration.
+        mapping: the composed configuration.
         given: unused.
-        labels: unused; a sweep makes no sense here.
 
     Returns:
         The exit code.
@@ -71,7 +65,7 @@ def main(
         LedgerError: for a key that can't be read.
         IdentityError: for one that doesn't open.
     """
-    ask = config.build(Ask, named(mappings[0]))
+    ask = config.build(Ask, named(mapping))
     folder, to = run_path(ask.run), Path(str(ask.to)).expanduser()
     evidence = FolderEvidence(folder)
     records = read_records(evidence)

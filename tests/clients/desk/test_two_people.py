@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from clients.approvers import People, kept_people
-from clients.desk.verb import Ask
+from clients.desk.arguments import Ask
 from clients.policy import Policy
 from clients.site_file import SiteFile
 from fedmodel import cli, config

@@ -106,7 +106,7 @@ def _served(folder: Path, kind: str) -> Path:
         args += ["train=head", "train.rounds=2", "train.steps=1", "train.batch_size=8"]
         args += ["model.max_length=16", "federation.min_rows=1", f"declared.units={EACH}"]
         (job,) = compose_all("serve", [*args, *KINDS[kind]])
-        if serve.main([job.mapping], given=[job.given], carrier=deployed.carry) != 0:
+        if serve.main(job.mapping, job.given, carrier=deployed.carry) != 0:
             raise RuntimeError("serving failed")
         for site in ("site-1", "site-3") if kind == "handed-in" else ():
             ledger = Path("runs") / kind / "ledger" / f"{site}.jsonl"
