@@ -17,7 +17,6 @@ from fedmodel.wire import Shown
 
 __all__ = ["Witness"]
 
-_NAME = "coordinator-head.json"
 _MEANS = (
     "the coordinator has rewritten its ledger, brought back an old copy of it, or keeps two. "
     "Nothing is done; keep {path}, and ask the coordinator's operator"
@@ -40,7 +39,7 @@ class Witness:
     def __init__(self, site: Site, run: str, before: Begun = NOWHERE) -> None:
         self._key = None if site.roster is None else site.roster.coordinator
         self._run = run
-        self._path = site.state.run_folder(run) / _NAME
+        self._path = site.state.shown_path(run)
         self._seen = Begun()
         if self._key is None:
             return

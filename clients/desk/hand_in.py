@@ -11,12 +11,15 @@ from fedmodel.identity.roster import LARGEST
 from fedmodel.identity.signed_roster import read_roster
 from fedmodel.ledger import Ledger
 from fedmodel.ledger.site_state import SiteState
+from fedmodel.ledger.tree_head import LARGEST as LARGEST_HEAD
 
 __all__ = ["write_hand_in"]
 
 
 def write_hand_in(state: SiteState, dataset: str, run: str, to: str | None) -> None:
-    """Pack a site's ledger, its last tree head and its roster, and say so.
+    """Pack a site's ledger, the last tree heads of it and of the coordinator's, and its roster.
+
+    It says so.
 
     Args:
         state: of the site.
@@ -43,6 +46,9 @@ def write_hand_in(state: SiteState, dataset: str, run: str, to: str | None) -> N
         # The head first: a ledger that grows meanwhile still has what the head was signed for.
         parts = {f"sites/{site}/heads/{dataset}.json": _files.read(head)} if head.exists() else {}
         parts[f"ledger/{site}.jsonl"] = _files.read(path)
+        if (shown := state.shown_path(run)).exists():
+            inner = f"runs/{shown.parent.name}/{shown.name}"
+            parts[f"sites/{site}/{inner}"] = _files.read(shown, LARGEST_HEAD)
     except OSError as error:
         raise LedgerError(f"{error.filename} can't be read: {error.strerror}") from error
     parts |= _roster(state.folder / "roster.json")

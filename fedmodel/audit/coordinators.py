@@ -23,6 +23,13 @@ def _present(records: Records) -> Outcome:
                 f"site {site.name!r} was shown {entries} entries of it, and it isn't here",
                 ledger.at(seq),
             )
+    for site in records.sites.values():
+        if (shown := site.shown.value) is not None:
+            return failed(
+                f"site {site.name!r} keeps a tree head of {shown.head.size} entries of it, and it "
+                "isn't here",
+                shown.name,
+            )
     if records.own.name is not None:
         return failed(
             "the coordinator's tree head is here, and its ledger is gone", "coordinator.jsonl"

@@ -17,7 +17,16 @@ from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from fedmodel.errors import EvidenceError
 
-__all__ = ["KINDS", "Evidence", "FolderEvidence", "Kind", "Part", "names_under", "open_plain"]
+__all__ = [
+    "KINDS",
+    "OF_A_SITE",
+    "Evidence",
+    "FolderEvidence",
+    "Kind",
+    "Part",
+    "names_under",
+    "open_plain",
+]
 
 Kind: TypeAlias = Literal[
     "manifest",
@@ -26,6 +35,7 @@ Kind: TypeAlias = Literal[
     "heads",
     "ledger",
     "own-head",
+    "shown-head",
     "coordinator",
     "coordinator-head",
     "state",
@@ -63,6 +73,7 @@ KINDS: dict[Kind, Part] = {
     "heads": _part(r"heads\.json", 64 * _MB),
     "ledger": _part(r"ledger/(?P<site>[^/]+)\.jsonl", 512 * _MB),
     "own-head": _part(r"sites/(?P<site>[^/]+)/heads/[^/]+\.json", _MB),
+    "shown-head": _part(r"sites/(?P<site>[^/]+)/runs/(?P<run>[^/]+)/coordinator-head\.json", _MB),
     "coordinator": _part(r"coordinator\.jsonl", 512 * _MB),
     "coordinator-head": _part(r"coordinator-head\.json", _MB),
     "state": _part(r"checkpoints/round-(?P<round>[0-9]{4,9})/state\.json", 16 * _MB),
@@ -75,6 +86,8 @@ KINDS: dict[Kind, Part] = {
         1 << 40,
     ),
 }
+
+OF_A_SITE: tuple[Kind, ...] = ("ledger", "own-head", "shown-head")  # what it hands in itself
 
 
 class Evidence(Protocol):

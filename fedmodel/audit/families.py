@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fedmodel.audit import coordinators
+from fedmodel.audit import coordinators, shown_heads
 from fedmodel.audit.approvals import APPROVALS
 from fedmodel.audit.asked import ASKED
 from fedmodel.audit.bundles.checks import BUNDLE
@@ -30,11 +30,11 @@ def _with(family: Family, rules: tuple[Rule, ...]) -> Family:
 
 # Of any evidence; BUNDLE comes before them where it is a bundle.
 FAMILIES: tuple[Family, ...] = (
-    _with(FORMS, coordinators.FORM),
+    _with(FORMS, (*coordinators.FORM, *shown_heads.FORM)),
     _with(CHAINS, coordinators.CHAIN),
-    _with(SIGNATURES, coordinators.SIGNATURE),
+    _with(SIGNATURES, (*coordinators.SIGNATURE, *shown_heads.SIGNATURE)),
     _with(ROSTERS, coordinators.ROSTER),
-    _with(TREE_HEADS, (*coordinators.HEAD, *SEEN)),
+    _with(TREE_HEADS, (*coordinators.HEAD, *SEEN, *shown_heads.HEAD)),
     _with(COMPLETENESS, (*ASKED, *OUTCOMES)),
     _with(JOB, coordinators.JOB),
     PLAN,

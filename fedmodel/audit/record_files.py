@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fedmodel import config
 from fedmodel.audit import collector
 from fedmodel.audit.coordinator_reading import CoordinatorReading, read_coordinator
-from fedmodel.audit.evidence import KINDS, Evidence
+from fedmodel.audit.evidence import KINDS, Evidence, Kind
 from fedmodel.audit.reading import LedgerReading, read_ledger
 from fedmodel.audit.records import Found, Head, Records, SiteRecords
 from fedmodel.errors import ConfigError, EvidenceError, FedmodelError
@@ -20,6 +21,7 @@ from fedmodel.ledger.repeated import Decoder
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.runs.files import parse_json
 from fedmodel.runs.manifest import Manifest
+from fedmodel.runs.names import run_folder_name
 from fedmodel.runs.summary import Summary
 
 __all__ = ["read_records"]
@@ -71,10 +73,10 @@ def read_records(
         summary=summary,
         heads=_heads(evidence),
         roster=_roster(evidence, roster),
-        sites=_sites(evidence, _named(manifest.value, summary.value)),
+        sites=_sites(evidence, _named(manifest.value, summary.value), manifest.value.run),
         rosters=_rosters(evidence, roster),
         coordinator=_coordinator(evidence),
-        own=_coordinator_head(evidence),
+        own=_found_head(evidence, "coordinator-head", "coordinator-head.json"),
         consortium=consortium,
     )
 
@@ -193,12 +195,12 @@ def _coordinator(evidence: Evidence) -> CoordinatorReading | None:
     return read_coordinator(name, evidence.read("coordinator", name))
 
 
-def _coordinator_head(evidence: Evidence) -> Found[Head]:
-    name = "coordinator-head.json"
-    if name not in evidence.names("coordinator-head"):
+def _found_head(evidence: Evidence, kind: Kind, name: str) -> Found[Head]:
+    """Return the tree head of that name, if it is there."""
+    if name not in evidence.names(kind):
         return Found()
     try:
-        return Found(Head(_head(evidence.read("coordinator-head", name), name), name), name=name)
+        return Found(Head(_head(evidence.read(kind, name), name), name), name=name)
     except FedmodelError as error:
         return Found(wrong=str(error), name=name)
 
@@ -231,7 +233,7 @@ def _named(manifest: Manifest, summary: Summary | None) -> Sequence[str]:
     return [*told, *(served if isinstance(served, list) else [])]
 
 
-def _sites(evidence: Evidence, named: Sequence[str]) -> dict[str, SiteRecords]:
+def _sites(evidence: Evidence, named: Sequence[str], run: str) -> dict[str, SiteRecords]:
     decoder = Decoder()
     ledgers: dict[str, LedgerReading] = {}
     for name in evidence.names("ledger"):
@@ -240,8 +242,18 @@ def _sites(evidence: Evidence, named: Sequence[str]) -> dict[str, SiteRecords]:
     own: dict[str, list[str]] = {}
     for name in evidence.names("own-head"):
         own.setdefault(_site_of("own-head", name), []).append(name)
-    sites = dict.fromkeys(str(name) for name in (*named, *sorted(ledgers), *sorted(own)))
-    return {name: _site(evidence, name, ledgers.get(name), own.get(name, [])) for name in sites}
+    shown = {
+        found["site"]: _found_head(evidence, "shown-head", name)
+        for name in evidence.names("shown-head")
+        if (found := KINDS["shown-head"].pattern.fullmatch(name))
+        and found["run"] == run_folder_name(run)
+    }
+    known = (*named, *sorted(ledgers), *sorted(own), *sorted(shown))
+    sites = {
+        name: _site(evidence, name, ledgers.get(name), own.get(name, []))
+        for name in dict.fromkeys(str(name) for name in known)
+    }
+    return {name: replace(each, shown=shown.get(name, Found())) for name, each in sites.items()}
 
 
 def _site(

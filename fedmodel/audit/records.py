@@ -1,7 +1,7 @@
 """Records of a run: what its evidence says; what of it can't be read says why."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -59,6 +59,9 @@ class Head:
     name: str
 
 
+_NO_HEAD: Found[Head] = Found()
+
+
 @dataclass(frozen=True, slots=True)
 class SiteRecords:
     """What there is of one site.
@@ -68,12 +71,15 @@ class SiteRecords:
         ledger: as far as it can be followed; ``None`` where it has none here.
         own: tree heads that the site has kept itself.
         wrong: why one of those can't be read.
+        shown: the tree head of the coordinator's ledger that the site has kept: the last that it
+            was shown in the run.
     """
 
     name: str
     ledger: LedgerReading | None = None
     own: tuple[Head, ...] = ()
     wrong: str | None = None
+    shown: Found[Head] = _NO_HEAD
 
     @property
     def party(self) -> str:
@@ -112,7 +118,7 @@ class Records:
     sites: Mapping[str, SiteRecords]
     rosters: Mapping[str, Roster] = field(default_factory=dict)
     coordinator: CoordinatorReading | None = None
-    own: Found[Head] = field(default_factory=lambda: Found[Head]())
+    own: Found[Head] = _NO_HEAD
     consortium: str | None = None
     exported: "ExportedFolder | None" = None
 
@@ -145,6 +151,17 @@ class Records:
             return None
         lacking = sorted(name for name in self.account.participants() if not self._has(name))
         return f"ledgers that weren't handed in: {listed(lacking, 5)}" if lacking else None
+
+    def absent(self, here: Iterable[str]) -> tuple[str, ...]:
+        """Return the sites that took part in a private run, and whose ledgers aren't here, sorted.
+
+        Args:
+            here: names of the sites that have one here.
+        """
+        job = self.job.value
+        if job is None or not job.privacy.private:
+            return ()
+        return tuple(sorted(self.account.participants() - {*here}))
 
     def _has(self, name: str) -> bool:
         return name in self.sites and self.sites[name].ledger is not None

@@ -7,14 +7,15 @@ from fedmodel.audit.records import Head, Records, SiteRecords
 from fedmodel.audit.verdicts import PASSED, Family, Outcome, Rule, failed, not_tested, passed
 from fedmodel.errors import ProtocolError
 
-__all__ = ["SIGNATURES"]
+__all__ = ["SIGNATURES", "unsigned"]
 
 
 def _name_of(key: str, dataset: str) -> str:
     return f"{_hazmat.fingerprint(bytes.fromhex(key))}/{dataset}"
 
 
-def _unsigned(heads: Iterable[Head]) -> Outcome | None:
+def unsigned(heads: Iterable[Head]) -> Outcome | None:
+    """Return why one of some tree heads isn't signed as it says; ``None`` where all are."""
     for each in heads:
         head = each.head
         try:
@@ -38,7 +39,7 @@ def _at_coordinator(records: Records) -> Outcome:
     heads = records.heads.value
     if heads is None:
         return not_tested("there is no heads.json that can be read")
-    return _unsigned(heads) or passed(f"{len(heads)} tree heads")
+    return unsigned(heads) or passed(f"{len(heads)} tree heads")
 
 
 def _owner(_: Records, site: SiteRecords) -> Outcome:
@@ -56,7 +57,7 @@ def _owner(_: Records, site: SiteRecords) -> Outcome:
 def _own(_: Records, site: SiteRecords) -> Outcome:
     if not site.own:
         return not_tested("the site's own tree heads aren't here")
-    return _unsigned(site.own) or PASSED
+    return unsigned(site.own) or PASSED
 
 
 SIGNATURES = Family(

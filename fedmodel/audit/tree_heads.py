@@ -1,10 +1,11 @@
 """Tree heads: whether each ledger is the one that was signed for, or has only grown since."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from fedmodel.audit.coordinator_reading import CoordinatorReading
 from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.records import Head, Records, SiteRecords
+from fedmodel.audit.signatures import unsigned
 from fedmodel.audit.verdicts import (
     PASSED,
     Family,
@@ -57,7 +58,7 @@ def _one(records: Records) -> Outcome:
     """Look for two heads of one ledger and size that differ: nobody signs both by mistake."""
     known: dict[tuple[str, int], Head] = {}
     own = [each for site in records.sites.values() for each in site.own]
-    for each in (*(records.heads.value or ()), *own):
+    for each in (*(records.heads.value or ()), *own, *_of_coordinator(records)):
         head = each.head
         other = known.setdefault((head.ledger, head.size), each)
         if other.head.root != head.root:
@@ -67,6 +68,17 @@ def _one(records: Records) -> Outcome:
                 each.name,
             )
     return passed(f"{len(known)} tree heads") if known else not_tested("there is no tree head")
+
+
+def _of_coordinator(records: Records) -> Iterator[Head]:
+    """Yield the heads of the coordinator's ledger that it has signed: its own, and at sites.
+
+    What isn't signed is told elsewhere, and mustn't accuse anybody of two stories.
+    """
+    found = [records.own, *(site.shown for site in records.sites.values())]
+    for each in (each.value for each in found):
+        if each is not None and unsigned([each]) is None:
+            yield each
 
 
 def _own(_: Records, site: SiteRecords) -> Outcome:

@@ -141,6 +141,10 @@ class SiteState:
         """Return the folder of what is kept of one run: no other run's is in it."""
         return self.folder / "runs" / run_folder_name(run)
 
+    def shown_path(self, run: str) -> Path:
+        """Return the path of the coordinator's last tree head that the site was shown in a run."""
+        return self.run_folder(run) / "coordinator-head.json"
+
     @property
     def offers(self) -> Path:
         """Return the folder of the jobs that were offered."""

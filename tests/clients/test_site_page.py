@@ -23,12 +23,13 @@ def test_the_commands_of_the_page_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 6
     for command in COMMANDS:
-        # The check says that the file has to be filled in.
-        expected = 1 if command[:2] == ["site", "check"] else 0
+        # The check says that the file has to be filled in; of that run there is nothing to hand in.
+        expected = 1 if command[:2] in (["site", "check"], ["site", "hand-in"]) else 0
         small = ["train=head"] if command[0] == "simulate" else []
         assert cli.main([*command, *small]) == expected, f"{command}: {capsys.readouterr().err}"
+    assert "has nothing of run 'demo-0123abcd'" in capsys.readouterr().err
 
 
 def test_the_file_that_the_page_shows_is_the_one_that_is_written() -> None:

@@ -70,6 +70,26 @@ def statement(run: Run, text: bytes, what: str) -> tuple[dict[str, str], Entry]:
     return {one["name"]: one["digest"]["sha256"] for one in told["subject"]}, claim
 
 
+def ledgers_in(parts: dict[str, bytes]) -> set[str]:
+    """Sites whose ledgers are here."""
+    return {name[7:-6] for name in parts if name.startswith("ledger/") and name.endswith(".jsonl")}
+
+
+def took_part(manifest: Entry, parts: dict[str, bytes]) -> set[str]:
+    """Sites that took part in a private run, as far as it is known."""
+    job, config = manifest["job"], manifest["config"]
+    if job["privacy"]["mechanism"] == "none":
+        return set()
+    summary = json.loads(parts.get("summary.json", b"{}"))
+    told = summary["privacy"]["sites"] if summary else {}
+    sites = set(config["sites"]) if isinstance(config.get("sites"), list) else set(told)
+    if not summary and not isinstance(config.get("sites"), list):
+        here = ledgers_in(parts) | {n.split("/")[1] for n in parts if n.startswith("sites/")}
+        sites = here if len(here) == job["federation"]["sites"] else set()
+    excluded = (config.get("federation") or {}).get("exclude") or []
+    return sites - set(excluded) - {name for name, one in told.items() if one["refused"]}
+
+
 def check(run: Run, parts: dict[str, bytes], packer: str | None) -> None:
     """Holds what the packer, and each site that handed in, has signed against the parts."""
     listed, claim = statement(run, parts[STATEMENT], "the bundle")
@@ -81,6 +101,10 @@ def check(run: Run, parts: dict[str, bytes], packer: str | None) -> None:
     manifest = json.loads(parts["manifest.json"])
     names = (manifest["run"], manifest["job_sha256"])
     run.need("bundle", (claim["run"], claim["job_sha256"]) == names, "of another run or job")
+    lacking = took_part(manifest, parts) - ledgers_in(parts)
+    run.need(
+        "bundle", claim["lacking"] == sorted(lacking), "other ledgers are lacking than it says"
+    )
     rosters = [json.loads(text) for name, text in parts.items() if name.startswith("rosters/")]
     known = {("coordinator", roster["coordinator"]) for roster in rosters}
     known |= {("site", one["key"]) for roster in rosters for one in roster["members"]}

@@ -174,6 +174,7 @@ class Run:
             self.need("schema", not paid, "heads.json is missing")
         for path in [
             *self.folder.glob("sites/*/heads/*.json"),
+            *self.folder.glob("sites/*/runs/*/coordinator-head.json"),
             self.folder / "coordinator-head.json",
         ]:
             if path.exists():
@@ -193,7 +194,7 @@ class Run:
                 named = head["ledger"].split("/")[0] == fingerprint(head["key"])
                 self.need("signatures", by_key and named, f"{where}: a head isn't its key's")
                 self.need("schema", head["schema"] == "fedmodel.head/1", f"{where}: its schema")
-                coordinator = where == "coordinator-head.json"
+                coordinator = where.split("/")[-1] == "coordinator-head.json"
                 what = (head["root"], head["last"])
                 same = seen.setdefault((head["ledger"], head["size"]), what) == what
                 self.need("tree heads", same, f"{where}: equivocation at {head['size']} entries")

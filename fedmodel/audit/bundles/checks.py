@@ -1,7 +1,11 @@
 """The bundle: who has packed it, whether it is as it was packed, and who stands by which part."""
 
+from collections.abc import Iterator, Sequence
+
+from fedmodel._text import listed
 from fedmodel.audit.bundles.evidence import BundleEvidence
 from fedmodel.audit.bundles.statement import Claim, Packer
+from fedmodel.audit.evidence import KINDS, OF_A_SITE
 from fedmodel.audit.records import Records, SiteRecords
 from fedmodel.audit.verdicts import PASSED, Family, Outcome, Rule, failed, not_tested, passed
 from fedmodel.errors import ProtocolError
@@ -10,6 +14,7 @@ from fedmodel.identity.names import grouped, same_fingerprint
 __all__ = ["BUNDLE"]
 
 _NO_BUNDLE = "the evidence isn't a bundle"
+_MOST = 10
 
 
 def _bundle(records: Records) -> BundleEvidence | None:
@@ -53,6 +58,26 @@ def _run(records: Records) -> Outcome:
     return PASSED
 
 
+def _lacking(records: Records) -> Outcome:
+    """Hold whose ledgers aren't in it, by its packer's word, against whose aren't."""
+    if (bundle := _bundle(records)) is None:
+        return not_tested(_NO_BUNDLE)
+    if records.job.value is None:
+        return not_tested("there is no job that can be read")
+    told = bundle.signed.claim.lacking
+    found = records.absent(site.name for site, _ in records.with_ledgers())
+    if told == found:
+        return passed(f"{len(found)} lacking, and named" if found else "none is lacking")
+    return failed(
+        f"its packer says that it lacks {_ledgers_of(told)}, and it lacks {_ledgers_of(found)}: a "
+        "ledger was taken out or put in before it was signed"
+    )
+
+
+def _ledgers_of(sites: Sequence[str]) -> str:
+    return f"the ledgers of {listed(sites, _MOST)}" if sites else "no ledger"
+
+
 def _packer(records: Records) -> Outcome:
     if (bundle := _bundle(records)) is None:
         return not_tested(_NO_BUNDLE)
@@ -93,9 +118,18 @@ def _handed_in(records: Records, site: SiteRecords) -> Outcome:
     for name, digest in signed.parts.items():
         if bundle.digest(name) != digest:
             return failed("it isn't as the site has handed it in", name)
-    if site.ledger is not None and site.ledger.name not in signed.parts:
-        return failed("the site hasn't handed that in", site.ledger.name)
+    for name in _of_site(bundle, site.name):
+        if name not in signed.parts:
+            return failed("the site hasn't handed that in", name)
     return passed(f"signed by the site, {len(signed.parts)} files")
+
+
+def _of_site(bundle: BundleEvidence, site: str) -> Iterator[str]:
+    for kind in OF_A_SITE:
+        for name in bundle.names(kind):
+            match = KINDS[kind].pattern.fullmatch(name)
+            if match is not None and match["site"] == site:
+                yield name
 
 
 def _another(records: Records, site: SiteRecords, claim: Claim) -> str | None:
@@ -118,7 +152,7 @@ BUNDLE = Family(
         Rule(
             name="bundle-signed",
             says="The bundle's statement is signed by the key of the packer whom it names. Only in "
-            "a bundle, as are the next four.",
+            "a bundle, as are the next five.",
             run=_signed,
         ),
         Rule(
@@ -136,6 +170,12 @@ BUNDLE = Family(
             says="The packer's key is the one that you give (`packer=`), or one that a roster has "
             "in the packer's role.",
             run=_packer,
+        ),
+        Rule(
+            name="bundle-lacking",
+            says="The ledgers that it lacks, of sites that took part in a private run, are those "
+            "that its packer names.",
+            run=_lacking,
         ),
         Rule(
             name="bundle-handed-in",

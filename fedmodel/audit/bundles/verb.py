@@ -1,7 +1,7 @@
 """The verb ``bundle``: a run's evidence in one file, for a third party."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from fedmodel.audit.bundles.merging import handed_in, merged
 from fedmodel.audit.bundles.packing import pack
 from fedmodel.audit.bundles.signing import Who, named, signer_of
 from fedmodel.audit.bundles.statement import Claim, Signed
-from fedmodel.audit.evidence import FolderEvidence
+from fedmodel.audit.evidence import KINDS, FolderEvidence
 from fedmodel.audit.record_files import read_records
-from fedmodel.audit.records import Records
+from fedmodel.audit.records import Records, SiteRecords
 from fedmodel.errors import ConfigError
 from fedmodel.identity.names import grouped
 from fedmodel.runs.folder import run_path
@@ -113,8 +113,9 @@ def say(to: Path, signed: Signed) -> None:
 
 
 def _lacking(records: Records, parts: Mapping[str, object]) -> tuple[str, ...]:
-    job = records.job.value
-    if job is None or not job.privacy.private:
-        return ()
-    took_part = {str(name) for name in records.account.participants()}
-    return tuple(sorted(name for name in took_part if f"ledger/{name}.jsonl" not in parts))
+    """Return whose ledgers a bundle lacks, as whoever verifies it will find."""
+    found = map(KINDS["ledger"].pattern.fullmatch, parts)
+    here = [match["site"] for match in found if match is not None]
+    # Who took part may show by who has handed something in.
+    sites = {**dict.fromkeys(here, SiteRecords("")), **records.sites}
+    return replace(records, sites=sites).absent(here)

@@ -46,6 +46,7 @@ class ForgedCoordinator:
         self.key = key_of("coordinator")
         self.path = path / "coordinator.jsonl"
         self.head_path = path / "coordinator-head.json"
+        self.shown = sorted(path.glob("sites/*/runs/*/coordinator-head.json"))
 
     def entries(self) -> Entries:
         return [json.loads(line) for line in self.path.read_bytes().splitlines()]
@@ -63,9 +64,21 @@ class ForgedCoordinator:
         self._forged.weave([dict(entry) for entry in entries], sites)
 
     def put(self, lines: Sequence[bytes]) -> None:
-        """Write lines, and the tree head of them."""
+        """Write lines, the tree head of them, and those that sites were shown last."""
         self.path.write_bytes(b"".join(line + b"\n" for line in lines))
         self.head_path.write_bytes(coordinators_head(lines, self.key).to_json() + b"\n")
+        for path in self.shown:
+            size = json.loads(path.read_bytes())["size"]
+            self.show(path, lines[: min(size, len(lines))])
+
+    def show(self, path: Path, lines: Sequence[bytes]) -> None:
+        """Let a site keep the tree head of such lines.
+
+        Args:
+            path: where it is kept.
+            lines: of a ledger of the coordinator's.
+        """
+        path.write_bytes(coordinators_head(lines, self.key).to_json() + b"\n")
 
     def change(
         self, which: Callable[[dict[str, Any]], bool], how: Change, *, sums: bool = False

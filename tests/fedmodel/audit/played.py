@@ -65,6 +65,7 @@ _KEPT = (
     "heads.json",
     "ledger/*.jsonl",
     "sites/*/heads/*.json",
+    "sites/*/runs/*/coordinator-head.json",
     "model/trained.safetensors",
     "rosters/*.json",
     "coordinator.jsonl",
@@ -112,6 +113,10 @@ def _served(folder: Path, kind: str) -> Path:
             ledger = Path("runs") / kind / "ledger" / f"{site}.jsonl"
             ledger.parent.mkdir(exist_ok=True)
             shutil.copyfile(deployed.state / site / "ledgers" / "main.jsonl", ledger)
+            (shown,) = (deployed.state / site).glob("runs/*/coordinator-head.json")
+            copy = Path("runs") / kind / "sites" / site / shown.relative_to(deployed.state / site)
+            copy.parent.mkdir(parents=True)
+            shutil.copyfile(shown, copy)
     return folder / "runs" / kind
 
 

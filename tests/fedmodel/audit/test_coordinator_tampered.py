@@ -14,6 +14,7 @@ from tests.fedmodel.audit import sums_tampered as sums
 from tests.fedmodel.audit.conftest import Forge, failures, found
 from tests.fedmodel.audit.forged import GOLDEN, OLD, Forged
 from tests.fedmodel.audit.forged_coordinator import coordinators_head, key_of
+from tests.fedmodel.audit.shown_tampered import SHOWN
 from tests.fedmodel.audit.sums_tampered import of
 from tests.fedmodel.audit.woven import AS_TOLD
 
@@ -224,6 +225,7 @@ def cases(kind: str, *tampers: Callable[[Forged], None]) -> list[Case]:
 
 
 ZOO: dict[str, list[Case]] = {
+    **{name: cases("record", *tampers) for name, tampers in SHOWN.items()},
     "coordinator-present": cases("record", gone),
     "coordinator-form": cases("record", not_canonical),
     "coordinator-head-form": cases("record", head_in_other_words),

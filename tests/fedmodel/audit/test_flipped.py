@@ -19,6 +19,7 @@ PARTS = (
     "ledger/*",
     "heads.json",
     "sites/*/heads/*",
+    "sites/*/runs/*/*",
     "coordinator*",
     "model/*",
     "checkpoints/*/model*",

@@ -20,6 +20,7 @@ def claim_of(run: Path, **more: object) -> Claim:
     records = read_records(FolderEvidence(run))
     packer = Packer(key=key_of("auditor").public.hex(), role="other", name="An Auditor")
     told = {"run": records.run, "job_sha256": records.manifest.job_sha256, "packer": packer}
+    told["lacking"] = records.absent(site.name for site, _ in records.with_ledgers())
     return Claim(**{**told, **more})  # type: ignore[arg-type]
 
 

@@ -12,8 +12,9 @@ from fedmodel.audit.verdicts import Verdict
 from fedmodel.audit.verify import verify
 from fedmodel.identity.keyfile import secret_text, write_secret
 from tests.fedmodel.audit.conftest import Forge
-from tests.fedmodel.audit.forged import GOLDEN, Forged
-from tests.fedmodel.audit.forged_coordinator import seed_of
+from tests.fedmodel.audit.forged import GOLDEN, Forged, head_of
+from tests.fedmodel.audit.forged_coordinator import coordinators_head, key_of, seed_of
+from tests.fedmodel.audit.shown_tampered import newer_than_the_ledger, shown_of
 
 
 class Sites:
@@ -21,12 +22,14 @@ class Sites:
 
     def __init__(self, forged: Forged, root: Path) -> None:
         self.forged, self.root = forged, root
+        self.shown = {site: shown_of(forged, site) for site in forged.sites}
         write_secret(root / "key", secret_text(seed_of("auditor"), "key"))
         for site in forged.sites:
             for inner in ("ledgers", "heads"):
                 (root / site / inner).mkdir(parents=True)
             shutil.move(forged.ledger(site), root / site / "ledgers" / "main.jsonl")
             shutil.move(forged.own_head(site), root / site / "heads" / "main.json")
+            shutil.move(shown_of(forged, site).parents[1], root / site / "runs")
             shutil.copyfile(forged.roster, root / site / "roster.json")
             write_secret(root / site / "key", secret_text(seed_of(site), "key"))
 
@@ -65,6 +68,7 @@ def test_a_bundle_of_what_all_handed_in(sites: Sites, capsys: pytest.CaptureFixt
     found = sites.found()
     assert set(found["bundle-handed-in"].values()) == {Verdict.PASS}
     assert set(found["coordinator-head"].values()) == {Verdict.PASS}
+    assert set(found["shown-head"].values()) == {Verdict.PASS}
     assert not [name for name, some in found.items() if Verdict.FAIL in some.values()]
 
 
@@ -138,3 +142,96 @@ def test_one_that_was_signed_by_another_key_fails(sites: Sites) -> None:
     assert sites.hand_in("site-1") == 0
     assert sites.bundle("site-1.zip") == 0
     assert sites.found()["bundle-handed-in"]["site site-1"] == Verdict.FAIL
+
+
+# -- tree heads ----------------------------------------------------------------------------------
+
+
+def test_what_a_site_was_shown_tells_of_a_coordinators_rollback(
+    forge: Forge, tmp_path: Path
+) -> None:
+    forged = forge()
+    newer_than_the_ledger(forged)
+    sites = Sites(forged, tmp_path)
+    for site in forged.sites:
+        assert sites.hand_in(site) == 0
+        name = sites.shown[site].relative_to(forged.path).as_posix()
+        assert name in BundleEvidence(tmp_path / f"{site}.zip").signed.parts
+    assert sites.bundle(*(f"{site}.zip" for site in forged.sites)) == 0
+    found = sites.found()
+    assert found["shown-head"]["site site-1"] == Verdict.FAIL
+    assert [check for check, some in found.items() if Verdict.FAIL in some.values()] == [
+        "shown-head"
+    ]
+
+
+def test_a_site_that_was_shown_nothing_hands_in_the_rest(sites: Sites) -> None:
+    shutil.rmtree(sites.root / "site-1" / "runs")
+    assert sites.hand_in("site-1") == 0
+    assert sites.bundle("site-1.zip") == 0
+    assert sites.found()["shown-head"]["site site-1"] == Verdict.NOT_TESTED
+
+
+def test_a_site_hands_in_what_it_was_shown_in_this_run_alone(
+    sites: Sites, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs,) = (sites.root / "site-1").glob("runs")
+    shutil.copytree(next(runs.iterdir()), runs / "other-01234567")
+    assert sites.hand_in("site-1") == 0
+    parts = BundleEvidence(sites.root / "site-1.zip").signed.parts
+    assert len([name for name in parts if "/runs/" in name]) == 1
+
+
+def heads_of(sites: Sites, which: str) -> tuple[Path, Path]:
+    """Return where a site keeps a tree head, and where a run's folder has a copy of it."""
+    if which == "own":
+        return sites.root / "site-1" / "heads" / "main.json", sites.forged.own_head()
+    (mine,) = (sites.root / "site-1").glob("runs/*/coordinator-head.json")
+    return mine, sites.shown["site-1"]
+
+
+def head_over(sites: Sites, which: str, size: int, ends: bytes = b"") -> bytes:
+    """Return a signed tree head of so many entries, of which the last is another."""
+    ledger = sites.root / "site-1" / "ledgers" / "main.jsonl"
+    path = ledger if which == "own" else sites.forged.coordinator.path
+    lines = path.read_bytes().splitlines()[:size]
+    lines[-1] += ends
+    if which == "own":
+        return head_of(lines, key_of("site-1")).to_json() + b"\n"
+    return coordinators_head(lines, key_of("coordinator")).to_json() + b"\n"
+
+
+@pytest.mark.parametrize("which", ["own", "shown"])
+def test_an_older_tree_head_never_takes_the_place_of_a_newer_one(
+    sites: Sites, which: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, theirs = heads_of(sites, which)
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+
+    def merged(before: bytes, after: bytes) -> str:
+        theirs.write_bytes(before)
+        mine.write_bytes(after)
+        for name in ("site-1.zip", "run.zip"):
+            (sites.root / name).unlink(missing_ok=True)
+        assert sites.hand_in("site-1") == 0
+        code = sites.bundle("site-1.zip")
+        err = capsys.readouterr().err
+        assert bool(code) == bool(err)
+        return err
+
+    five, six = (head_over(sites, which, size) for size in (5, 6))
+    assert merged(five, six) == ""
+    assert merged(six, six) == ""
+    assert merged(b"{}\n", six) == ""
+    err = merged(six, five)
+    assert "it is older, of 5 entries, and the other is of 6" in err
+    assert "site-1.zip" in err
+    assert str(sites.forged.path) in err
+    assert "both are of 6 entries and signed, and differ" in merged(
+        six, head_over(sites, which, 6, b"x")
+    )
+    assert "it can't be read" in merged(six, b"{}\n")
+    assert "and the other of" in merged(six, head_over(sites, _OTHER[which], 7))
+
+
+_OTHER = {"own": "shown", "shown": "own"}

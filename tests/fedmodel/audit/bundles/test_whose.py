@@ -1,7 +1,7 @@
 """Whose a bundle and its parts are: each name, role, key and run that a statement gives is held."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from fedmodel.audit.verdicts import Check, Verdict
 from fedmodel.audit.verify import verify
 from fedmodel.errors import EvidenceError
 from fedmodel.identity.keys import SigningKey
+from tests import second_verifier
 from tests.fedmodel.audit.bundles.conftest import Packed, claim_of, sha256
 from tests.fedmodel.audit.conftest import Forge
 from tests.fedmodel.audit.forged import Forged, key_of
@@ -98,13 +99,19 @@ def test_who_is_said_to_have_handed_in_has(packed: Packed) -> None:
 
 
 def handed(
-    forged: Forged, signer: str = "site-1", name: str = "site-1", part: str = LEDGER, **claim: Any
+    forged: Forged,
+    signer: str = "site-1",
+    name: str = "site-1",
+    parts: Sequence[str | Path] = (),
+    **claim: Any,
 ) -> Path:
     """Pack a run with a statement of a site in it, whatever that says."""
     key = key_of(signer)
     packer = Packer(key=key.public.hex(), role="site", name=name)
     said = replace(claim_of(forged.path, packer=packer), **claim)
-    statement = Signed.make(said, {part: sha256(forged.path / part)}, key).envelope.to_json()
+    own = [path.relative_to(forged.path) for path in forged.path.glob("sites/site-1/**/*.json")]
+    listed = {str(part): sha256(forged.path / part) for part in parts or (Path(LEDGER), *own)}
+    statement = Signed.make(said, listed, key).envelope.to_json()
     added = {handed_name("site-1"): statement}
     return bundle_of(forged, key_of("auditor"), added, handed_in=("site-1",))
 
@@ -120,7 +127,7 @@ def as_it_was(_: Forged) -> None:
 @pytest.mark.parametrize(
     ("how", "said", "why"),
     [
-        (as_it_was, {"part": "sites/site-1/heads/main.json"}, "hasn't handed that in"),
+        (as_it_was, {"parts": ["sites/site-1/heads/main.json"]}, "hasn't handed that in"),
         (as_it_was, {"job_sha256": "0" * 64}, "of another run or job"),
         (as_it_was, {"run": "another"}, "of another run or job"),
         (as_it_was, {"name": "site-2"}, "the statement under its name is that of"),
@@ -140,3 +147,46 @@ def test_a_statement_is_the_sites_own_of_this_run(
 def test_a_statement_that_is_passes(forge: Forge) -> None:
     found = check_of(handed(forge()), "bundle-handed-in", "site site-1")
     assert found.verdict == Verdict.PASS, found
+
+
+# -- what isn't in it ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "lacking", "why"),
+    [
+        ("record", {LEDGER: None}, (), "it lacks no ledger, and it lacks the ledgers of site-1"),
+        ("record", {}, ("site-1",), "lacks the ledgers of site-1, and it lacks no ledger"),
+        ("none", {}, ("site-1",), "lacks the ledgers of site-1, and it lacks no ledger"),
+        ("served", {}, (), "it lacks no ledger, and it lacks the ledgers of site-1, site-3"),
+        ("served", {}, ("site-1", "site-2", "site-3"), "of site-1, site-2, site-3, and it lacks"),
+        ("interrupted", {LEDGER: None}, (), "and it lacks the ledgers of site-1"),
+    ],
+)
+def test_its_packer_names_the_ledgers_that_it_lacks(
+    packed: Packed,
+    kind: str,
+    changed: dict[str, bytes | None],
+    lacking: tuple[str, ...],
+    why: str,
+    tmp_path: Path,
+) -> None:
+    path = packed(kind, changed=changed, lacking=lacking)
+    found = check_of(path, "bundle-lacking")
+    assert (found.verdict, why in found.reason) == (Verdict.FAIL, True), found
+    assert {each.family for each in second_verifier.verify_bundle(path, tmp_path / "out")} >= {
+        "bundle"
+    }
+
+
+def test_the_ledgers_that_it_lacks_are_named(packed: Packed) -> None:
+    path = packed("record", changed={LEDGER: None}, lacking=("site-1",))
+    found = check_of(path, "bundle-lacking")
+    assert (found.verdict, found.reason) == (Verdict.PASS, "1 lacking, and named")
+
+
+def test_a_tree_head_that_the_site_hasnt_handed_in(forge: Forge) -> None:
+    """Its statement is of the ledger alone, and two of its tree heads are here all the same."""
+    found = check_of(handed(forge(), parts=(LEDGER,)), "bundle-handed-in", "site site-1")
+    assert (found.verdict, found.reason) == (Verdict.FAIL, "the site hasn't handed that in")
+    assert (found.entry or "").startswith("sites/site-1/")
