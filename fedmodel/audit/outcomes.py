@@ -58,7 +58,7 @@ def _fates(records: Records, site: SiteRecords) -> Outcome:
         if not found:
             unknown.append(entry)
         for outcome in found:
-            steps = entry.steps if entry.type == "spend" else outcome.steps
+            steps = entry.steps if entry.type == "spend" else 1  # of a repeat, and no more
             if outcome.result == "given" and outcome.steps != steps:
                 return failed(
                     f"it was charged {steps} steps, and says that {outcome.steps} were taken",

@@ -70,11 +70,7 @@ def entries(run: Run, name: str, book: Book) -> None:
             of = book.entries[entry["of"]]
             run.need("chain", _follows(entry, of, outcomes[of["seq"]]), f"{where}: of what?")
             outcomes[of["seq"]].add(entry["manifest"])
-            whole = (
-                [of.get("steps", entry["steps"]), True]
-                if entry["result"] == "given"
-                else [0, False]
-            )
+            whole = [of.get("steps", 1), True] if entry["result"] == "given" else [0, False]
             told = [entry["steps"], bool(entry["update"])] == whole
             run.need("completeness", told, f"{where}: other steps than were charged")
 

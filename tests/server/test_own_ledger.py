@@ -191,6 +191,13 @@ def test_a_coordinator_that_dies_goes_on_in_the_same_ledger(
     # One that is finished twice came to the same: what had been kept was taken again.
     assert {each.round: each.model for each in finished}[results[-1].round] == results[-1].model
     assert len({(each.round, each.model) for each in results}) == 2
+    # What each site gave is known of a round that was taken again, too.
+    gave = {(each.round, g.member): set[str]() for each in finished for g in each.given}
+    for each in finished:
+        for given in each.given:
+            gave[each.round, given.member].add(given.update)
+    assert len(gave) == 2 * len(NODES)
+    assert all(len(updates) == 1 and all(updates) for updates in gave.values())
     (end,) = of_type(folder, EndEntry)
     assert end.model == vector_sha256(result.vector)
 

@@ -10,6 +10,7 @@ import pytest
 from fedmodel import config
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.ledger.grounds import DECISION
+from tests import second_verifier
 from tests.fedmodel.audit.conftest import Forge, failures, found
 from tests.fedmodel.audit.forged import Forged
 from tests.fedmodel.audit.forged_coordinator import key_of
@@ -113,6 +114,15 @@ def test_a_tampering_fails_in_the_check_that_names_it_alone(
     tamper(forged)
     failed = failures(forged.path)
     assert set(failed) == {name}, failed
+
+
+@pytest.mark.parametrize(("steps", "name"), [(2, "ledger-entries"), (0, "outcomes-told")])
+def test_what_came_of_a_repeat_is_one_step(forge: Forge, steps: int, name: str) -> None:
+    forged = forge("repeated")
+    (repeated, *_) = [entry["seq"] for entry in forged.entries() if entry["type"] == "repeat"]
+    at_site(lambda entry: entry.get("of") == repeated, steps=steps)(forged)
+    assert set(failures(forged.path)) == {name}
+    assert second_verifier.verify(forged.path)
 
 
 def test_an_approval_of_this_job_passes(forge: Forge) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import LedgerError, RefusedError
-from fedmodel.ledger import Ledger, Mechanism, Part, RepeatEntry
+from fedmodel.ledger import Ledger, Mechanism, OutcomeEntry, Part, RepeatEntry
 from fedmodel.ledger.entries import Entry
 from fedmodel.ledger.mechanism import DPSGD
 from fedmodel.ledger.request import Request
@@ -79,3 +79,14 @@ def test_a_line_that_repeats_what_was_not_is_refused(site: SiteState, attempt: i
     entry: Entry = RepeatEntry(seq=3, reservation=1, **NAMES, round=1, attempt=attempt)
     with pytest.raises(LedgerError, match="isn't the one that follows"):
         book.check(entry)
+
+
+def test_what_came_of_a_repeat_is_one_step_that_costs_nothing(site: SiteState) -> None:
+    ledger = ledger_of(site)
+    before, again = ledger.book().charges(), ledger.repeat(**NAMES, round=1)
+    gave: dict[str, Any] = {"of": again.seq, "kind": "train", "round": 1, "attempt": 2}
+    gave |= {"result": "given", "update": "1" * 64, "manifest": "2" * 64, **NAMES}
+    with pytest.raises(LedgerError, match="2 steps were taken, and 1 were charged"):
+        ledger.note_outcome(OutcomeEntry(**gave, steps=2))
+    ledger.note_outcome(OutcomeEntry(**gave, steps=1))
+    assert ledger.book().charges() == Ledger(ledger.path).book().charges() == before
