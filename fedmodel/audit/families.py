@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fedmodel.audit import coordinators, shown_heads
+from fedmodel.audit import coordinators, shown_heads, times
 from fedmodel.audit.approvals import APPROVALS
 from fedmodel.audit.asked import ASKED
 from fedmodel.audit.bundles.checks import BUNDLE
@@ -31,7 +31,7 @@ def _with(family: Family, rules: tuple[Rule, ...]) -> Family:
 # Of any evidence; BUNDLE comes before them where it is a bundle.
 FAMILIES: tuple[Family, ...] = (
     _with(FORMS, (*coordinators.FORM, *shown_heads.FORM)),
-    _with(CHAINS, coordinators.CHAIN),
+    _with(CHAINS, (*times.SITE, *coordinators.CHAIN, *times.COORDINATOR)),
     _with(SIGNATURES, (*coordinators.SIGNATURE, *shown_heads.SIGNATURE)),
     _with(ROSTERS, coordinators.ROSTER),
     _with(TREE_HEADS, (*coordinators.HEAD, *SEEN, *shown_heads.HEAD)),

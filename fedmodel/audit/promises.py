@@ -113,6 +113,30 @@ def _follows(by: Held) -> Outcome:
     return passed(f"norm {by.plan.clip:g} first, and then what each step before has come to")
 
 
+def _grounds(by: Held) -> Outcome:
+    """Hold what a site says that it reserved on against what follows from the job."""
+    checked = "passed" if by.job.privacy.clips_units else "none"
+    told = [(held.entry, held.entry.grounds) for held in by.entries.reservations]
+    for entry, grounds in told:
+        if grounds is None:
+            continue
+        if grounds.divisor != by.plan.expected_batch:
+            return failed(
+                f"it divides each noised sum by {grounds.divisor}, and the job by "
+                f"{by.plan.expected_batch}",
+                by.ledger.at(entry),
+            )
+        if grounds.preflight != checked:
+            return failed(
+                f"its preflight is {grounds.preflight!r}, and the job takes {checked!r}: what "
+                "clips units is checked before the first step, and nothing else can be",
+                by.ledger.at(entry),
+            )
+    if any(grounds is None for _, grounds in told):
+        return not_tested("lines of earlier schemas don't say on what grounds a site reserves")
+    return passed(f"divisor {by.plan.expected_batch}, preflight {checked}")
+
+
 def _summary(records: Records) -> Outcome:
     job, summary = records.job.value, records.summary.value
     if job is None or summary is None:
@@ -167,6 +191,12 @@ PLAN = Family(
             says="No round has more steps than the job's, nor fewer unless its ε covered no more; "
             "no more is reserved than the plan has.",
             site=with_plan(steps_as_planned),
+        ),
+        Rule(
+            name="plan-grounds",
+            says="Each reservation says the job's divisor of a noised sum, and that the preflight "
+            "was passed where the job clips units.",
+            site=with_plan(_grounds),
         ),
         Rule(
             name="summary-promise",

@@ -89,6 +89,11 @@ def _grounds(run: Run, where: str, entry: Entry) -> None:
         return
     agreed = sha256(canonical(grounds["agreed"])) == entry["job"]
     run.need("job", agreed, f"{where}: the job agreed to isn't of its name")
+    shared = run.job["privacy"]["mechanism"] == "site"
+    divisor = 1 if shared else run.job["train"]["batch_size"]
+    named = (grounds["divisor"], grounds["preflight"])
+    mine = entry["run"] != run.name or named == (divisor, "none" if shared else "passed")
+    run.need("plan", mine, f"{where}: another divisor or preflight than the job's")
     people = set()
     for one in grounds["approved"]:
         decision = one["decision"]

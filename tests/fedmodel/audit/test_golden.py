@@ -22,6 +22,7 @@ NO_LEDGERS = {
         "own-head-form",
         "ledger-chain",
         "ledger-entries",
+        "ledger-times",
     ),
     *("heads-signed", "ledger-owner", "own-head-signed", "heads-by-members", "roster-key"),
     *("own-head", "coordinator-head", "heads-have-ledgers", "attempts-numbered"),
@@ -41,16 +42,29 @@ OF_SUMS |= {"sums-vectors"}
 OF_COORDINATOR = OF_SUMS | {
     *("coordinator-present", "coordinator-form", "coordinator-head-form", "coordinator-chain"),
     *("coordinator-beginning", "coordinator-owner", "coordinator-signed", "coordinator-key"),
-    *("coordinator-members", "coordinator-own-head", "coordinator-rounds", "coordinator-told"),
-    *("coordinator-job", "asked-for", "paid-for", "model-rounds", "model-named"),
+    *(
+        "coordinator-times",
+        "coordinator-members",
+        "coordinator-own-head",
+        "coordinator-rounds",
+        "coordinator-told",
+    ),
+    *(
+        "coordinator-job",
+        "coordinator-times",
+        "asked-for",
+        "paid-for",
+        "model-rounds",
+        "model-named",
+    ),
 }
 UNSEEN = {"coordinator-one-story", "coordinator-seen", *SHOWN_HEADS}
-OF_OUTCOMES = {"outcomes-told", "started-from", "given-got"}
+OF_OUTCOMES = {"outcomes-told", "started-from", "given-got", "plan-grounds"}
 NO_CAP, NO_SUMS, NO_SHARES = {"caps-kept"}, OF_SUMS, {"epsilon-adversaries"}
 NO_PRIVACY = {
     *("plan-unit", "plan-mechanism", "plan-rate", "plan-noise", "plan-clip", "plan-steps"),
     *("plan-epsilon", "epsilon-bounds", "epsilon-told", "epsilon-kept", "epsilon-total"),
-    *("epsilon-worst", "job-named"),
+    *("epsilon-worst", "job-named", "plan-grounds"),
 }
 OF_LEDGERS = NO_PRIVACY - {"plan-epsilon", "epsilon-worst"}
 UNFINISHED = {

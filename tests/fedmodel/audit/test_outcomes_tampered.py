@@ -92,6 +92,7 @@ ZOO: dict[str, list[Tamper]] = {
         approved_twice_by_one,
     ],
     "caps-kept": [reserved(caps=CAPS)],
+    "plan-grounds": [reserved(divisor=7), reserved(divisor=80), reserved(preflight="none")],
     "asked-for": [shown_first(0), shown_first(3)],
     "started-from": [at_site(of("spend", 2), model="0" * 64)],
     "given-got": [at_site(of("outcome", 2), update="0" * 64)],
