@@ -179,26 +179,26 @@ def _asked_for(records: Records, site: SiteRecords) -> Outcome:
         if drawn:
             return failed("it has spent on the run, and the coordinator knows no such site")
         return not_tested("the coordinator knows no such site, and the run spent nothing here")
-    asked, job = records.asked[member], records.job.value
+    asked, job, begins = records.asked[member], records.job.value, records.story.begins
     last = 0 if job is None else job.train.rounds  # of a later one another check says so
     paid: Counter[tuple[str, int]] = Counter()
     for entry in drawn:
         kind = entry.kind if entry.type == "spend" else "train"
         key = (kind, entry.round if kind == "train" else 0)
-        paid[key] += 1
-        if not (records.story.begins < entry.round <= last or kind == "evaluate"):
+        paid[key] = times = paid[key] + 1
+        if not (begins < entry.round <= last or kind == "evaluate"):
             continue
-        places = asked.get(key, [])
-        what = f"to {kind} in round {entry.round}" if kind == "train" else "to evaluate"
-        if paid[key] > len(places):
+        places = asked.get(key, ())
+        if times > len(places):
             return failed(
-                f"it has drawn noise {paid[key]} times {what}, and by the coordinator's ledger it "
+                f"it has drawn noise {times} times {_to(*key)}, and by the coordinator's ledger it "
                 f"was asked {len(places)} times: an asking was left out",
                 ledger.at(entry),
             )
-        if _shows_late(records, entry, places[paid[key] - 1]):
+        place = places[times - 1]
+        if entry.coordinator_entries <= place and _shows_late(records, entry, place):
             return failed(
-                f"asked {what}, it was shown {entry.coordinator_entries} entries of the "
+                f"asked {_to(*key)}, it was shown {entry.coordinator_entries} entries of the "
                 "coordinator's ledger, and the one that asks for it isn't among them: it was "
                 "written later, or an older tree head was shown",
                 ledger.at(entry),
@@ -206,10 +206,14 @@ def _asked_for(records: Records, site: SiteRecords) -> Outcome:
     return passed(f"{sum(paid.values())} drawn, in {sum(map(len, asked.values()))} askings")
 
 
+def _to(kind: str, round_: int) -> str:
+    return f"to {kind} in round {round_}" if kind == "train" else "to evaluate"
+
+
 def _shows_late(records: Records, entry: Charged, place: int) -> bool:
-    """Return whether an asking isn't in what its site was shown of the coordinator's ledger."""
+    """Return whether an asking, which its site wasn't shown, should have been shown to it."""
     coordinator = records.coordinator
-    if coordinator is None or not is_told(entry) or entry.coordinator_entries > place:
+    if coordinator is None or not is_told(entry):
         return False
     return coordinator.entries[place].schema == SCHEMA  # those of before show nothing
 
@@ -221,7 +225,7 @@ def _paid_for(records: Records, site: SiteRecords) -> Outcome:
         return not_tested(_NO_LEDGER if ledger is None else "the coordinator knows no such site")
     if (why := records.outdated(ledger)) is not None:
         return not_tested(why)
-    coordinator, told, silent = records.coordinator, 0, list[Gave]()
+    told, silent = 0, list[Gave]()
     first = _first_spends(records, ledger)
     for each in records.given.get(member, ()):
         entries = each.given.entries
@@ -229,26 +233,25 @@ def _paid_for(records: Records, site: SiteRecords) -> Outcome:
             silent += [each] if each.kind else []
             continue
         told += 1
-        where = None if coordinator is None else coordinator.at(each.entry)
         if (wrong := _not_then(ledger, each.given)) is not None:
-            return failed(wrong, where)
+            return failed(wrong, records.at_coordinator(each.entry))
         if each.kind and first.get((each.kind, each.round), entries) >= entries:
             what = f"update of round {each.round}" if each.kind == "train" else "evaluation"
             return failed(
                 f"its {what} is counted, and the {entries} entries that its ledger had then have "
                 "no spend of it",
-                where,
+                records.at_coordinator(each.entry),
             )
     for sum_ in (each for found in records.story.sums.values() for each in found):
         if member in sum_.survivors and ("train", sum_.round) not in first:
             return failed(
                 f"it is in a sum of round {sum_.round} that was unmasked, and has no spend of it",
-                None if coordinator is None else coordinator.at(sum_),
+                records.at_coordinator(sum_),
             )
     if silent:
         return inconclusive(
             f"{told} tree heads; of {len(silent)} of its answers the coordinator says none",
-            None if coordinator is None else coordinator.at(silent[0].entry),
+            records.at_coordinator(silent[0].entry),
         )
     return passed(f"{told} tree heads")
 

@@ -17,8 +17,10 @@ def paused() -> Iterator[None]:
     if not gc.isenabled():
         yield
         return
+    gc.unfreeze()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()  # nor later, until there are others: it would be the first thing to be done
         gc.enable()

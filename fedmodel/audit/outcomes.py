@@ -5,6 +5,7 @@ charge. Those of before don't, and what they lack isn't tested.
 """
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.records import Records, SiteRecords
@@ -115,7 +116,7 @@ def _given(records: Records, site: SiteRecords) -> Outcome:
         (e.kind, e.round if e.kind == "train" else 0, e.update): e
         for e in _outcomes(records, ledger)
     }
-    coordinator, count, silent = records.coordinator, 0, list[Gave]()
+    count, silent = 0, list[Gave]()
     for each in records.given.get(member, ()):
         if not (update := each.given.update):
             if each.kind and each.entry.schema != _SILENT:
@@ -123,39 +124,41 @@ def _given(records: Records, site: SiteRecords) -> Outcome:
             continue
         count += 1
         entry = by_update.get((each.kind or "train", each.round, update))
-        where = None if coordinator is None else coordinator.at(each.entry)
+        if entry is not None and not 0 < each.given.entries <= entry.seq:
+            continue
         what = f"round {each.round}" if each.kind == "train" else "the evaluation"
+        where = records.at_coordinator(each.entry)
         if entry is None:
             return failed(
                 f"the coordinator got {update[:16]}… of it in {what}, and by its own ledger it "
                 "gave no such thing",
                 where,
             )
-        if each.given.entries and entry.seq >= each.given.entries:
-            return failed(
-                f"what it gave in {what} is among none of the {each.given.entries} entries that "
-                "its ledger had when the coordinator got it",
-                where,
-            )
+        return failed(
+            f"what it gave in {what} is among none of the {each.given.entries} entries that "
+            "its ledger had when the coordinator got it",
+            where,
+        )
     if silent:
         return inconclusive(
             f"of {len(silent)} things that the coordinator got of it, it doesn't say the SHA-256, "
             "as its ledger does of each",
-            None if coordinator is None else coordinator.at(silent[0].entry),
+            records.at_coordinator(silent[0].entry),
         )
     return passed(f"{count} digests") if count else not_tested(_UNTOLD)
 
 
 def _outcomes(records: Records, ledger: LedgerReading) -> Iterator[OutcomeEntry]:
-    for entry in ledger.entries:
-        if entry.type == "outcome" and entry.run == records.run and entry.result == "given":
-            yield entry
+    for charge in ledger.of_run(records.run).drawn:
+        for entry in outcomes_of(ledger, charge):
+            if entry.result == "given":
+                yield entry
 
 
 def _masked(records: Records, site: SiteRecords) -> Outcome:
     """Hold the vectors in sums against those that a site says it has masked for them."""
     ledger, member = site.ledger, records.numbers.get(site.name)
-    job, coordinator, count = records.job.value, records.coordinator, 0
+    job, count = records.job.value, 0
     if ledger is None or member is None:
         return not_tested(_NO_LEDGER if ledger is None else "the coordinator knows no such site")
     if job is None or job.secagg.sums is None:
@@ -171,7 +174,7 @@ def _masked(records: Records, site: SiteRecords) -> Outcome:
             return failed(
                 f"the sum of round {sum_.round} has its masked vector {vector[:16]}…, and by its "
                 "own ledger it has masked no such one for that attempt",
-                None if coordinator is None else coordinator.at(sum_),
+                records.at_coordinator(sum_),
             )
     return passed(f"{count} vectors") if count else not_tested(_UNTOLD)
 
@@ -211,12 +214,11 @@ _UNSEEN = "it was shown no tree head of the coordinator's ledger"
 
 def witnessed(records: Records, ledger: LedgerReading) -> Iterator[tuple[int, int, str]]:
     """Yield where a site's ledger says what it was shown of the coordinator's: size and root."""
-    for entry in ledger.entries:
-        if (
-            entry.type in ("spend", "repeat", "give-back", "abort")
-            and entry.run == records.run
-            and entry.coordinator_entries
-        ):
+    found = ledger.of_run(records.run)
+    ends = [each.end for each in found.reservations if each.end is not None]
+    entries = sorted([*found.drawn, *ends], key=attrgetter("seq")) if ends else found.drawn
+    for entry in entries:
+        if entry.coordinator_entries:
             yield entry.seq, entry.coordinator_entries, entry.coordinator_root
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedmodel.accounting.spends import Spend, merge
+from fedmodel.audit.bulk import Bulk
 from fedmodel.errors import EvidenceError, FedmodelError
 from fedmodel.ledger import Book, Entry, OpenEntry, RepeatEntry, Reservation, SpendEntry, merkle
 from fedmodel.ledger.line import FIRST, Line
@@ -147,12 +148,17 @@ def read_ledger(name: str, text: bytes, decoder: Decoder) -> LedgerReading:
         EvidenceError: for a line that a newer version has written.
     """
     found = LedgerReading(name)
-    read_lines(found, text, decoder.decode, of_a_newer_version)
+    bulk = Bulk(found, text, decoder) if text.isascii() else None
+    read_lines(found, text, decoder.decode, of_a_newer_version, bulk)
     return found
 
 
 def read_lines(
-    found: Any, text: bytes, decode: Callable[[bytes], Line], newer: Callable[[bytes], bool]
+    found: Any,
+    text: bytes,
+    decode: Callable[[bytes], Line],
+    newer: Callable[[bytes], bool],
+    bulk: "Bulk | None" = None,
 ) -> None:
     """Take in a ledger's bytes, whosever it is, up to the first line that is wrong.
 
@@ -161,13 +167,19 @@ def read_lines(
         text: the bytes.
         decode: returns a line's entry.
         newer: tells whether a newer version has written a line.
+        bulk: takes in many lines at once where it can.
 
     Raises:
         EvidenceError: for a line that a newer version has written.
     """
     *lines, tail = text.split(b"\n")
-    for line in lines:
-        if not _take(found, line, decode, newer):
+    place = 0
+    while place < len(lines):
+        if bulk is not None and (count := bulk.take(lines, place)):
+            place += count
+        elif _take(found, lines[place], decode, newer):
+            place += 1
+        else:
             return
     if tail and not _take(found, tail, decode, newer) and found.form is not None:
         # What an append that crashed has left: nothing was done on its account, or it is damage.

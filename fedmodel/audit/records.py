@@ -14,6 +14,7 @@ from fedmodel.audit.rounds import Account, Round
 from fedmodel.audit.story import Gave, Story
 from fedmodel.identity.roster import Roster
 from fedmodel.job import Job
+from fedmodel.ledger.coordinator_entries import CoordinatorEntry
 from fedmodel.ledger.tree_head import TreeHead
 from fedmodel.runs.manifest import Manifest
 from fedmodel.runs.summary import Summary
@@ -264,6 +265,10 @@ class Records:
         for each in self.story.given:
             found[each.given.member].append(each)
         return found
+
+    def at_coordinator(self, entry: CoordinatorEntry) -> str | None:
+        """Return where an entry of the coordinator's ledger stands, for people."""
+        return None if self.coordinator is None else self.coordinator.at(entry)
 
     @cached_property
     def keys(self) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """The book: what a ledger's entries add up to, held and spent. No files, no clock."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
+from operator import attrgetter
 from typing import TypeAlias, get_args
 
 from fedmodel.accounting.spends import Kind, Spend
@@ -14,6 +16,7 @@ from fedmodel.ledger.entries import (
     Entry,
     GiveBackEntry,
     OpenEntry,
+    OutcomeEntry,
     Part,
     RepeatEntry,
     ReserveEntry,
@@ -78,6 +81,13 @@ class Reservation:
             self._left[drawn] = max(0, self._left[drawn] - entry.steps)
         self._spent[drawn] += entry.steps
         self.spent.append(entry)
+
+    def draw_all(self, entries: Sequence[SpendEntry]) -> None:
+        """Count spends that are alike, give up nothing, and were checked."""
+        drawn, steps = _steps(entries[0]), entries[0].steps * len(entries)
+        self._left[drawn] = max(0, self._left[drawn] - steps)
+        self._spent[drawn] += steps
+        self.spent += entries
 
     def _after(self, entry: SpendEntry) -> Counter[_Steps]:
         """Return what is left after a spend: fewer of such steps, if any are, and of others."""
@@ -208,6 +218,35 @@ class Book:
             self.reservations[entry.reservation].end = entry
             del self._open[entry.run, entry.job]
 
+    def draw_all(self, spends: Sequence[SpendEntry], outcomes: Sequence[OutcomeEntry]) -> bool:
+        """Check and count spends, each with its outcome after it, all at once.
+
+        Args:
+            spends: alike in all but where they stand, what they start from and what was shown.
+            outcomes: of each, likewise.
+
+        Returns:
+            Whether they were counted; none was where they have to be checked one by one.
+        """
+        first, came = spends[0], outcomes[0]
+        try:
+            self.check(first)
+        except LedgerError:
+            return False
+        alike = _both_named(first, came) and came.steps <= first.steps and not first.given_up
+        if not (alike and self._schema == first.schema == came.schema):
+            return False
+        if {*map(_RESERVATION, spends)} != {first.reservation}:
+            return False
+        if list(map(_CHARGED, spends)) != list(map(_OUTCOME_OF, outcomes)):
+            return False
+        self.reservations[first.reservation].draw_all(spends)
+        rounds = [entry.round for entry in spends]
+        named = zip(repeat(first.run), repeat(first.job), repeat(first.kind), rounds, strict=False)
+        self._attempts.update(named)
+        self.outcomes.count_all(spends, outcomes)
+        return True
+
     def open_one(self, run: str, job: str) -> Reservation | None:
         """Return the open reservation of a run and job."""
         seq = self._open.get((run, job))
@@ -251,6 +290,14 @@ class Book:
             done[_steps(part)] -= used
             if used < part.steps:
                 yield replace(part, steps=part.steps - used)
+
+
+def _both_named(spend: SpendEntry, outcome: OutcomeEntry) -> bool:
+    return (spend.run, spend.job, spend.kind) == (outcome.run, outcome.job, outcome.kind)
+
+
+_RESERVATION = attrgetter("reservation")
+_CHARGED, _OUTCOME_OF = attrgetter("seq", "round", "attempt"), attrgetter("of", "round", "attempt")
 
 
 def _steps(written: Part | SpendEntry) -> _Steps:

@@ -8,6 +8,7 @@ RFC 9162, section 2.1.4.2.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from fedmodel.errors import ProtocolError
 
@@ -72,12 +73,9 @@ class Tree:
         if not size:
             return EMPTY
         sha256, levels = hashlib.sha256, self._levels
-        place = (size & -size).bit_length() - 1
-        left = (size >> place) - 1
+        (place, left), *others = _subtrees(size)
         root = levels[place][left]
-        while left:  # a subtree for each bit that is set
-            down = (left & -left).bit_length() - 1
-            place, left = place + down, (left >> down) - 1
+        for place, left in others:
             root = sha256(b"\1" + levels[place][left] + root).digest()
         return root
 
@@ -119,6 +117,17 @@ class Tree:
             return self._levels[place][start >> place]
         split = _split(size)
         return _node(self._hash(start, start + split), self._hash(start + split, end))
+
+
+@lru_cache(maxsize=4096)  # of many trees roots are asked for over as many leaves
+def _subtrees(size: int) -> tuple[tuple[int, int], ...]:
+    """Return the whole subtrees of the first leaves, from the smallest: level, and place in it.
+
+    Args:
+        size: how many leaves; there is a subtree for each bit that is set.
+    """
+    bits = (n for n in range(size.bit_length()) if size >> n & 1)
+    return tuple((n, (size >> n) - 1) for n in bits)
 
 
 def _split(size: int) -> int:

@@ -81,6 +81,12 @@ class Outcomes:
         """Take in an outcome that was checked."""
         self._of.setdefault(entry.of, []).append(entry)
 
+    def count_all(self, spends: Sequence[SpendEntry], outcomes: Sequence[OutcomeEntry]) -> None:
+        """Take in spends that were checked, and of each its outcome."""
+        numbers = [entry.seq for entry in spends]
+        self._charged.update(zip(numbers, spends, strict=True))
+        self._of.update(zip(numbers, ([entry] for entry in outcomes), strict=True))
+
 
 def _named(entry: Charged) -> tuple[str, str, Kind, int]:
     kind: Kind = entry.kind if entry.type == "spend" else "train"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmodel.errors import FedmodelError
-from fedmodel.ledger import repeated
+from fedmodel.ledger import alike
 from fedmodel.ledger.entries import Entry
 from fedmodel.ledger.lines import decode
 from fedmodel.ledger.repeated import Decoder
@@ -38,7 +38,7 @@ def test_golden_lines_twice_over() -> None:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a pattern be made of each kind of line as soon as it has come."""
-    monkeypatch.setattr(repeated, "_PAYS", 1)
+    monkeypatch.setattr(alike, "_PAYS", 1)
 
 
 def expecting(before: bytes, line: bytes) -> Decoder:
