@@ -49,10 +49,12 @@ class Ask(Source):
 
     Args:
         report: a signed report's folder, to verify with the run or by itself.
+        signer: fingerprint of the key that must have signed the report.
         format: ``table`` or ``json``.
     """
 
     report: str | None = None
+    signer: str | None = None
     format: Literal["table", "json"] = "table"
 
 
@@ -87,14 +89,17 @@ def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
 def _findings(ask: Ask) -> Findings:
     """Return what the checks find: of a run, of a report, or of a report by its run."""
     if ask.report is None:
+        if ask.signer is not None:
+            raise ConfigError("signer is about a report; give it with report=, or leave it out")
         return verify(records_of(ask, "verify"))
     from fedmodel.audit.board.signed import SignedReport
 
     report = SignedReport(Path(ask.report).expanduser())
     if ask.run is None and ask.bundle is None:
-        return report.findings(ask.packer, None)
-    # The packer is the report's signer here; a bundle's own is named in its findings.
-    return report.findings(ask.packer, verify(records_of(replace(ask, packer=None), "verify")))
+        if ask.packer is not None:
+            raise ConfigError("packer is about a bundle; a report has its signer: signer=…")
+        return report.findings(ask.signer, None)
+    return report.findings(ask.signer, verify(records_of(ask, "verify")))
 
 
 def records_of(source: Source, verb: str) -> Records:

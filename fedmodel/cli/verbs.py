@@ -105,7 +105,9 @@ TEXTS: dict[str, frozenset[str]] = {
     "export": frozenset(["run", "to"]) | SENTENCES["export"],
     "budget": frozenset(["state", "run", "site", "dataset", "what_if", "release", "format"]),
     "bundle": frozenset(["run", "to", "home", "as", "name", "passphrase"]),
-    "verify": frozenset(["run", "bundle", "report", "packer", "roster", "consortium", "export"]),
+    "verify": frozenset(
+        ["run", "bundle", "report", "packer", "signer", "roster", "consortium", "export"]
+    ),
     "report": frozenset(
         [
             *("run", "bundle", "packer", "roster", "consortium", "export", "to", "until"),

@@ -113,18 +113,18 @@ class SignedReport:
         if statement_text(_PREDICATE, self._claim, self._digests) != self._envelope.payload:
             raise EvidenceError(f"{folder / STATEMENT}: it isn't in its one form (RFC 8785)")
 
-    def findings(self, packer: str | None, found: Findings | None) -> Findings:
+    def findings(self, signer: str | None, found: Findings | None) -> Findings:
         """Return what the checks of the report find, with those of the run where they were made.
 
         Args:
-            packer: fingerprint of the key that must have signed; ``None``: anybody's.
+            signer: fingerprint of the key that must have signed; ``None``: anybody's.
             found: what the run's own records show now; ``None``: they aren't here.
         """
         same = self._same()
         blocked = same.verdict == Verdict.FAIL
         outcomes = {
             "report-signed": self._signed(),
-            "report-signer": self._signer(packer),
+            "report-signer": self._signer(signer),
             "report-files": same,
             "report-says": (
                 not_tested("because report-files failed") if blocked else self._says(found)
@@ -147,14 +147,14 @@ class SignedReport:
             return failed("it names another key's fingerprint than its signer's", STATEMENT)
         return passed(f"by {signer.name!r} ({signer.role}) of {grouped(signer.fingerprint)}")
 
-    def _signer(self, packer: str | None) -> Outcome:
+    def _signer(self, known: str | None) -> Outcome:
         signer = self._claim.signer
-        if packer is None:
-            return not_tested("give the fingerprint of the signer's key by packer=")
-        if not same_fingerprint(packer, signer.fingerprint):
+        if known is None:
+            return not_tested("give the fingerprint of the signer's key by signer=")
+        if not same_fingerprint(known, signer.fingerprint):
             return failed(
                 f"{signer.name!r} of {grouped(signer.fingerprint)} has signed it, and you gave "
-                f"{packer:.80}",
+                f"{known:.80}",
                 STATEMENT,
             )
         return passed("its key is the one that you gave")

@@ -46,7 +46,7 @@ def test_one_that_nobody_touched_passes(capsys: pytest.CaptureFixture[str]) -> N
         "report-says": "NOT TESTED",
     }
     code, found = verified(
-        capsys, f"packer={_hazmat.fingerprint(bytes.fromhex(key))}", f"run={GOLDEN / 'record'}"
+        capsys, f"signer={_hazmat.fingerprint(bytes.fromhex(key))}", f"run={GOLDEN / 'record'}"
     )
     assert (code, found) == (0, dict.fromkeys(SIGNED, "PASS"))
     assert "signed by A. Auditor (other), whose key" in " ".join(told["questions"][11]["answer"])
@@ -74,7 +74,7 @@ def test_one_that_lacks_a_file_or_has_another_one_fails(
 
 
 def test_anothers_key_and_anothers_run_show(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = verified(capsys, "packer=0123-4567-89ab-cdef-0123-4567-89ab-cdef")
+    code, found = verified(capsys, "signer=0123-4567-89ab-cdef-0123-4567-89ab-cdef")
     assert (code, found["report-signer"]) == (1, "FAIL")
     code, found = verified(capsys, f"run={GOLDEN / 'site'}")
     assert (code, found["report-says"]) == (1, "FAIL")
