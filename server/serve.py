@@ -51,7 +51,7 @@ from server.office import Office, home_of, node_names, roster_of
 from server.outcome import Ended, summarise
 from server.proposed import Proposed, propose
 from server.shown import show_job
-from server.told import told_of_sites
+from server.told import most_spent, told_of_sites
 
 __all__ = ["main", "serve"]
 
@@ -223,6 +223,7 @@ class _Run:
                 names=self.names,
                 sites=sites,
                 basis="plan",
+                spent=most_spent(job),
                 time=time,
                 traffic=traffic,
             )

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 
+from fedmodel.accounting.planning import plan_of
+from fedmodel.accounting.remaining import planned_spends
+from fedmodel.accounting.spends import Spend
 from fedmodel.job import Job
 from fedmodel.runs import SiteLedger, SiteSummary
 from server.coordinator import RunResult
 from server.ledger_memory import LedgerMemory
 
-__all__ = ["told_of_sites"]
+__all__ = ["most_spent", "told_of_sites"]
 
 
 def told_of_sites(
@@ -41,6 +44,15 @@ def told_of_sites(
         )
         for node, name in names.items()
     }
+
+
+def most_spent(job: Job) -> tuple[tuple[Spend, ...], ...]:
+    """Return what a site that took part in everything has spent, where the sites share the noise.
+
+    Args:
+        job: of the run.
+    """
+    return (planned_spends(plan_of(job)),) if job.privacy.shared else ()
 
 
 def _site(

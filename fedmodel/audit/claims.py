@@ -12,6 +12,8 @@ from functools import lru_cache
 
 from fedmodel.accounting.adversaries import adversaries
 from fedmodel.accounting.claims import Claim, claim
+from fedmodel.accounting.planning import plan_of
+from fedmodel.accounting.remaining import planned_spends
 from fedmodel.accounting.spends import Adjacency, Kind, Spend, merge
 from fedmodel.audit.plans import plan_by
 from fedmodel.audit.reading import LedgerReading, RunEntries
@@ -199,18 +201,41 @@ def _adversaries(records: Records) -> Outcome:
         return not_tested("each site adds all of its noise: against everybody ε is the same")
     if (why := records.without_ledgers) is not None:
         return not_tested(why)
+    by_plan = summary.privacy.basis == "plan"
+    if by_plan and not told:
+        return inconclusive(
+            "the summary tells no ε against each adversary: an earlier version's coordinator has "
+            "written it, or they were taken out",
+            "summary.json",
+        )
     try:
-        found = _against(job, [ledger.of_run(records.run) for _, ledger in records.with_ledgers()])
+        sites = [ledger.of_run(records.run) for _, ledger in records.with_ledgers()]
+        found = _against(job, sites)
+        planned = _planned(job, sites) if by_plan else found
     except (PrivacyError, ConfigError) as error:
         return failed(str(error))
-    for name in {*found, *told}:
-        if not _same(told.get(name), found.get(name, math.nan)):
+    for name in dict.fromkeys([*planned, *told]):  # in one order, whoever looks at it
+        if not _same(told.get(name), planned.get(name, math.nan)):
+            whose = "the whole plan costs" if by_plan else "the worst ledger adds up to"
             return failed(
-                f"against {name} the summary says ε = {told.get(name)}, and the worst ledger adds "
-                f"up to {found.get(name)}",
+                f"against {name} the summary says ε = {told.get(name)}, and {whose} "
+                f"{planned.get(name)}",
                 "summary.json",
             )
-    return passed("; ".join(f"{name}: ε = {value:.6g}" for name, value in found.items()))
+        if found.get(name, 0.0) > planned[name] * (1 + _TOLD):
+            return failed(
+                f"against {name} the worst ledger adds up to ε = {found[name]:.6g}, and the whole "
+                f"plan to {planned[name]:.6g}",
+            )
+    most = "at most " if by_plan else ""
+    return passed("; ".join(f"{name}: ε = {most}{value:.6g}" for name, value in planned.items()))
+
+
+def _planned(job: Job, sites: Sequence[RunEntries]) -> dict[str, float]:
+    """Return ε of the whole plan against each adversary: the most that a run can have cost."""
+    reserved = next((each for each in sites if each.reservations), None)
+    plan = plan_of(job) if reserved is None else plan_by(job, reserved)
+    return adversaries(plan, planned_spends(plan), job.secagg.masked.colluders)
 
 
 def _against(job: Job, sites: Sequence[RunEntries]) -> dict[str, float]:
@@ -269,7 +294,8 @@ EPSILON = Family(
         Rule(
             name="epsilon-adversaries",
             says="Where sites share the noise, the summary's ε against each adversary is what the "
-            "worst ledger adds up to (to 0.1 %).",
+            "worst ledger adds up to (to 0.1 %). Where it is the plan's word, it is what the whole "
+            "plan costs, and no ledger adds up to more.",
             run=_adversaries,
             ledgers=True,
         ),

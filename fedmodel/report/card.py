@@ -180,6 +180,7 @@ _SPENT = {
     "ledgers": "ε spent (the worst site's)",
     "plan": "ε spent, at most (the worst site's)",
 }
+_MOST = {"ledgers": "", "plan": ", at most"}
 _NEIGHBOURS = {
     "add-remove": "whether or not any one unit was in the training data",
     "replace": "exchanging any one unit of the training data for another",
@@ -206,7 +207,7 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
         ("Clip norm", number(asked["clip"]) + _CLIPPINGS[asked["clipping"]]),
         (_SPENT[spent.basis], show_epsilon(spent.epsilon)),
         *(
-            (f"ε against: {plain(name)}", show_epsilon(found))
+            (f"ε against: {plain(name)}{_MOST[spent.basis]}", show_epsilon(found))
             for name, found in spent.adversaries.items()
         ),
         ("ε allowed", number(asked["epsilon"])),

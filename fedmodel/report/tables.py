@@ -86,12 +86,12 @@ def _overall(summary: Summary) -> Table:
             table.add_row(_words(name, final), _metric(final, name))
         if name in scores:
             table.add_row("  as released under DP", _margin(scores[name]))
+    most = ", at most" if privacy.basis == "plan" else ""
     if privacy.epsilon is not None and privacy.delta is not None:
         claim = f"({show_epsilon(privacy.epsilon)}, {privacy.delta:g}) per {privacy.unit}"
-        most = ", at most" if privacy.basis == "plan" else ""
         table.add_row(f"(ε, δ), worst site{most}", claim)
     for name, epsilon in privacy.adversaries.items():
-        table.add_row(f"  against: {cell(name)}", show_epsilon(epsilon))
+        table.add_row(f"  against: {cell(name)}{most}", show_epsilon(epsilon))
     for row in (*_rounding(summary.secagg), *_times(summary.time), *_traffic(traffic)):
         table.add_row(*row)
     return table

@@ -160,7 +160,10 @@ def _from_whom(facts: Facts) -> Answer:
             "nobody can see that it doesn't."
         ]
         told = {} if summary is None else summary.privacy.adversaries
-        lines += [f"Against {name}: ε = {show_epsilon(value)}." for name, value in told.items()]
+        equals = "≤" if summary is not None and summary.privacy.basis == "plan" else "="
+        lines += [
+            f"Against {name}: ε {equals} {show_epsilon(value)}." for name, value in told.items()
+        ]
     else:
         lines.append(
             "From the coordinator, too, even one that lies: each site adds all of its noise "

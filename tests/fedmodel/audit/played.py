@@ -49,6 +49,7 @@ KINDS: dict[str, Sequence[str]] = {
     "shared": ("privacy=record", "state=state"),
     "handed-in": ("privacy=record", "privacy.epsilon=4"),
     "served": ("privacy=record", "privacy.epsilon=4"),
+    "handed-shared": ("privacy=distributed", "privacy.epsilon=4"),
 }
 # After what the coordinator dies: a round, a sum that it was about to unmask, or all its consents.
 _DIES = {
@@ -76,7 +77,7 @@ _KEPT = (
 def play(kind: str, folder: Path) -> Path:
     """Play a run of a kind in a folder, and return the run's own."""
     args = ["simulate", *SMALL, *KINDS[kind]]
-    if kind in ("served", "handed-in"):
+    if kind in ("served", "handed-in", "handed-shared"):
         return _served(folder, kind)
     with _inside(folder):
         if kind == "shared":
@@ -92,7 +93,7 @@ def play(kind: str, folder: Path) -> Path:
 
 
 def _served(folder: Path, kind: str) -> Path:
-    """Serve a run to three sites in folders of their own, of which one refuses.
+    """Serve a run to three sites in folders of their own; one refuses, unless they share the noise.
 
     The others hand in their ledgers, or don't.
     """
@@ -102,14 +103,16 @@ def _served(folder: Path, kind: str) -> Path:
 
     with _inside(folder):
         deployed = Deployed(Path.cwd(), held_out=True)
-        deployed.fill("site-2", "epsilon: null  # largest", "epsilon: 3.5  # largest")
+        sites = {"handed-in": ("site-1", "site-3"), "handed-shared": deployed.names}.get(kind, ())
+        if kind != "handed-shared":
+            deployed.fill("site-2", "epsilon: null  # largest", "epsilon: 3.5  # largest")
         args = [f"model.labels={LABELS}", f"home={deployed.coordinator}", f"run={kind}"]
         args += ["train=head", "train.rounds=2", "train.steps=1", "train.batch_size=8"]
         args += ["model.max_length=16", "federation.min_rows=1", f"declared.units={EACH}"]
         (job,) = compose_all("serve", [*args, *KINDS[kind]])
         if serve.main(job.mapping, job.given, carrier=deployed.carry) != 0:
             raise RuntimeError("serving failed")
-        for site in ("site-1", "site-3") if kind == "handed-in" else ():
+        for site in sites:
             ledger = Path("runs") / kind / "ledger" / f"{site}.jsonl"
             ledger.parent.mkdir(exist_ok=True)
             shutil.copyfile(deployed.state / site / "ledgers" / "main.jsonl", ledger)
