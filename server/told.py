@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from fedmodel.accounting.planning import plan_of
-from fedmodel.accounting.remaining import planned_spends
 from fedmodel.accounting.spends import Spend
 from fedmodel.job import Job
 from fedmodel.runs import SiteLedger, SiteSummary
@@ -52,7 +51,7 @@ def most_spent(job: Job) -> tuple[tuple[Spend, ...], ...]:
     Args:
         job: of the run.
     """
-    return (planned_spends(plan_of(job)),) if job.privacy.shared else ()
+    return (plan_of(job).spends(),) if job.privacy.shared else ()
 
 
 def _site(

@@ -13,7 +13,6 @@ from functools import lru_cache
 from fedmodel.accounting.adversaries import adversaries
 from fedmodel.accounting.claims import Claim, claim
 from fedmodel.accounting.planning import plan_of
-from fedmodel.accounting.remaining import planned_spends
 from fedmodel.accounting.spends import Adjacency, Kind, Spend, merge
 from fedmodel.audit.plans import plan_by
 from fedmodel.audit.reading import LedgerReading, RunEntries
@@ -235,7 +234,7 @@ def _planned(job: Job, sites: Sequence[RunEntries]) -> dict[str, float]:
     """Return ε of the whole plan against each adversary: the most that a run can have cost."""
     reserved = next((each for each in sites if each.reservations), None)
     plan = plan_of(job) if reserved is None else plan_by(job, reserved)
-    return adversaries(plan, planned_spends(plan), job.secagg.masked.colluders)
+    return adversaries(plan, plan.spends(), job.secagg.masked.colluders)
 
 
 def _against(job: Job, sites: Sequence[RunEntries]) -> dict[str, float]:

@@ -80,6 +80,7 @@ UNTESTED = {
     "repeated": UNASKED | NO_CAP | NOT_PUBLISHED,
     "shared": PLAIN | ELSEWHERE | NOT_PUBLISHED,
     "handed-in": (PLAIN | OWN_HEADS | {"epsilon-total"}) - AT_COORDINATOR,
+    "handed-shared": (UNASKED | NO_CAP | OWN_HEADS | {"epsilon-total"}) - AT_COORDINATOR,
     "served": (PLAIN | NO_LEDGERS | OF_LEDGERS) - AT_COORDINATOR,
     "distributed": UNASKED | NO_CAP | NOT_PUBLISHED,
     "site": UNASKED | NO_CAP | NOT_PUBLISHED,

@@ -321,13 +321,17 @@ def test_every_check_that_can_fail_has_a_tampering() -> None:
     assert not tampered & NEVER
 
 
-def test_an_adversarys_epsilon_in_the_summary(forge: Forge) -> None:
-    forged = forge("distributed")
+@pytest.mark.parametrize("kind", ["distributed", "handed-shared"])
+def test_an_adversarys_epsilon_in_the_summary(forge: Forge, kind: str) -> None:
+    forged = forge(kind)
     assert failures(forged.path) == {}
     forged.edit(
         "summary.json", lambda told: told["privacy"]["adversaries"].update({"coordinator": 1.0})
     )
     assert set(failures(forged.path)) == {"epsilon-adversaries"}
+    forged.edit("summary.json", lambda told: told["privacy"]["adversaries"].clear())
+    silent = Verdict.FAIL if kind == "distributed" else Verdict.INCONCLUSIVE
+    assert "epsilon-adversaries" in found(forged.path, silent)
 
 
 @pytest.mark.parametrize(

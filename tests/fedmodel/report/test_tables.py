@@ -62,6 +62,8 @@ def test_rows_a_refusal_and_adversaries() -> None:
     text = shown(replace(PLAIN, privacy=privacy), {"north": 12, "south": 90})
     assert cells(text, "north")[1:3] == ["12", "0 (refused: too few rows)"]
     assert cells(text, "against: another site")[1] == "3.000"
+    planned = shown(replace(PLAIN, privacy=replace(privacy, basis="plan")), {})
+    assert cells(planned, "against: another site, at most")[1] == "3.000"
     assert "as released" not in text
 
 
