@@ -9,6 +9,7 @@ WORKERS ?= 2
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(if $(TESTS),-k '$(TESTS)') $(PYTESTFLAGS)
 PARALLEL = $(if $(TESTS),,-n $(WORKERS) --dist loadfile)
 FEW = --hypothesis-profile=few
+HALF = --hypothesis-profile=half
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo quick test test-slow test-all coverage lint types imports deps check bench clean
@@ -33,10 +34,10 @@ quick: $(STAMP)  ## the tests that take no time, of every room: while you work
 test: $(STAMP)  ## some cases of everything; TESTS=word: those with that in their name
 	$(PYTEST) $(PARALLEL) $(FEW) -m "not slow and not soak and not gpu"
 
-test-slow: $(STAMP)  ## the other cases, all examples, the slow tests; not the longest, nor those for a GPU
-	$(PYTEST) $(PARALLEL) -m "(slow or hypothesis) and not gpu and not soak"
+test-slow: $(STAMP)  ## the other cases, more examples, the slow tests; not the longest, nor those for a GPU
+	$(PYTEST) $(PARALLEL) $(HALF) -m "(slow or hypothesis) and not gpu and not soak"
 
-test-all: $(STAMP)  ## all tests, the longest and those for a GPU too
+test-all: $(STAMP)  ## all tests and all examples, the longest and those for a GPU too
 	$(PYTEST) $(PARALLEL)
 
 coverage: $(STAMP)  ## the same tests as `make test`, and which lines and branches none of them runs

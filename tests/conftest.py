@@ -14,7 +14,7 @@ import pytest
 from _pytest.doctest import DoctestModule
 
 from fedmodel.seeds import Entropy
-from tests.examples import register_few
+from tests.examples import register_profiles
 from tests.forks import Forks
 from tests.habits import leave_off
 from tests.hydra_once import read_files_once
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # The process that only hands out tests to others imports this file, too: what is slow to import is
 # imported where it is used.
 leave_off()
-register_few()
+register_profiles()
 gc.disable()  # of what is imported and collected hardly anything is garbage
 
 

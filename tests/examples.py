@@ -1,11 +1,11 @@
-"""Examples that Hypothesis tries: a fifth of them by the profile ``few``, all of them otherwise.
+"""Examples that Hypothesis tries: a fifth by the profile ``few``, half by ``half``, or all of them.
 
 How long one takes is no matter: on a busy machine any may take long.
 """
 
 from hypothesis import HealthCheck, settings
 
-__all__ = ["examples", "register_few"]
+__all__ = ["examples", "register_profiles"]
 
 settings.register_profile(
     "all", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -15,9 +15,10 @@ settings.load_profile("all")
 ALL = settings().max_examples
 
 
-def register_few() -> None:
-    """Name the profile of ``make test`` and ``make quick``; ``make test-slow`` takes none."""
+def register_profiles() -> None:
+    """Name those of ``make test`` (and ``make quick``) and ``make test-slow``; all take none."""
     settings.register_profile("few", settings(), max_examples=ALL // 5)
+    settings.register_profile("half", settings(), max_examples=ALL // 2)
 
 
 def examples(count: int) -> int:

@@ -35,11 +35,13 @@ def test_first_and_last_stay_and_some_between(count: int, cases: int, kept: list
     assert not plain.get_closest_marker("slow")
 
 
-def test_a_fifth_of_the_examples_by_the_profile_few_and_all_without_it() -> None:
+def test_a_profile_tries_a_fifth_or_half_of_the_examples_and_all_are_tried_without_one() -> None:
     before = settings.get_current_profile_name()
     try:
         settings.load_profile("few")
         assert (examples(300), examples(40), examples(2)) == (60, 8, 1)
+        settings.load_profile("half")
+        assert (examples(300), examples(40), examples(2)) == (150, 20, 1)
         settings.load_profile("default")
         assert (examples(300), ALL) == (300, 100)
     finally:
