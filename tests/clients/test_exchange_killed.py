@@ -96,19 +96,24 @@ def check(folder: Path, job: Job, life: Life, call: int) -> bool:
     return killed
 
 
+EVERYWHERE = [("on", each, 1, 1) for each in (ProposedPrivacy(), RECORD, POOLED, WHOLE)]
+ALL = [f"{name} everywhere" for name in ("summed", "private", "distributed", "whole sites")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "privacy", "first", "stride"),
     [
         ("off", RECORD, 1, 1),
         ("seal", RECORD, 2, 3),
-        ("on", ProposedPrivacy(), 1, 1),
-        # These call for the same, but for their ledgers' lines: each is killed at a third.
-        ("on", RECORD, 1, 3),
-        ("on", POOLED, 2, 3),
-        ("on", WHOLE, 3, 3),
+        ("on", ProposedPrivacy(), 1, 2),
+        # These call for the same, but for their ledgers' lines: each is killed at a sixth.
+        ("on", RECORD, 2, 6),
+        ("on", POOLED, 4, 6),
+        ("on", WHOLE, 6, 6),
+        *(pytest.param(*every, marks=pytest.mark.soak) for every in EVERYWHERE),
     ],
-    ids=["plain", "sealed", "summed", "summed private", "distributed", "whole sites"],
+    ids=["plain", "sealed", "summed", "summed private", "distributed", "whole sites", *ALL],
 )
 def test_a_site_killed_anywhere_hides_no_spend_and_agrees_once(
     tmp_path: Path, mode: Any, privacy: ProposedPrivacy, first: int, stride: int

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from simulations.benchmarks import distributed, dp_step, engine, secagg, transport, verify
+from simulations.benchmarks import distributed, dp_step, engine, secagg, transport
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTED = ("--quick", "--seeds", "2", "--epsilons", "8")
@@ -36,23 +36,29 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return start
 
 
-@pytest.mark.parametrize(
-    ("name", "args"),
-    [
-        pytest.param("engine", ("--quick",), marks=pytest.mark.soak),
-        pytest.param("dp_step", DP_STEP, marks=pytest.mark.soak),
-        pytest.param("secagg", ("--quick",), marks=pytest.mark.slow),
-        pytest.param("distributed", DISTRIBUTED, marks=pytest.mark.soak),
-        pytest.param("transport", ("--quick",), marks=pytest.mark.soak),
-        pytest.param("verify", ("--quick",), marks=pytest.mark.soak),
-    ],
-)
-def test_each_is_a_program(name: str, args: tuple[str, ...], tmp_path: Path) -> None:
-    out = tmp_path / "report.json"
+def program(name: str, args: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Return the report of a benchmark in a process of its own."""
+    out = folder / "report.json"
     command = [sys.executable, "-m", f"simulations.benchmarks.{name}", *args, "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert json.loads(out.read_text())["figures"]
+    report: dict[str, Any] = json.loads(out.read_text())
+    return report
+
+
+@pytest.mark.soak  # verify's is the one that the slow tests start as a program
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("engine", ("--quick",)),
+        ("dp_step", DP_STEP),
+        ("secagg", ("--quick",)),
+        ("distributed", DISTRIBUTED),
+        ("transport", ("--quick",)),
+    ],
+)
+def test_each_is_a_program(name: str, args: tuple[str, ...], tmp_path: Path) -> None:
+    assert program(name, args, tmp_path)["figures"]
 
 
 @pytest.mark.slow
@@ -175,8 +181,8 @@ def test_the_quick_benchmark_of_the_network_keeps_the_contract(
 
 
 @pytest.mark.slow
-def test_the_quick_benchmark_of_verification_keeps_the_contract(run: Run) -> None:
-    report, _ = run(verify, "--quick")
+def test_the_quick_benchmark_of_verification_keeps_the_contract(tmp_path: Path) -> None:
+    report = program("verify", ["--quick"], tmp_path)
     values = {figure["name"]: figure["value"] for figure in report["figures"]}
     assert values.keys() >= {
         "imports of the verb, CPU",

@@ -4,6 +4,7 @@ What one party decides and another looks up only seems to be shared where they w
 before: features that are kept or not, checks that have passed, buffers.
 """
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -51,16 +52,25 @@ def run(forks: Forks, tmp_path: Path, kind: str, folder: Path, method: str, priv
     assert code == 0, told.read_text()[-2000:]
 
 
-CASES = [
-    pytest.param(
-        *(kind, method, privacy),
-        # Each method of each family once; all with all of them in the longest tests.
-        marks=pytest.mark.slow if (row + column) % len(PRIVACIES) == number else pytest.mark.soak,
+# Each family once, and all methods and privacies among them; all with all in the longest tests.
+SOME = {
+    (
+        kind,
+        "full" if kind in FROZEN else METHODS[row % len(METHODS)],
+        PRIVACIES[(row + row // len(PRIVACIES)) % len(PRIVACIES)],
     )
     for row, kind in enumerate(CONFIGS)
-    for column, method in enumerate(METHODS)
-    for number, privacy in enumerate(PRIVACIES)
+}
+CASES = [
+    pytest.param(*case, marks=pytest.mark.slow if case in SOME else pytest.mark.soak)
+    for case in product(CONFIGS, METHODS, PRIVACIES)
 ]
+
+
+def test_every_method_and_privacy_is_tried_with_some_family() -> None:
+    kinds, methods, privacies = map(set, zip(*SOME, strict=True))
+    assert (kinds, methods, privacies) == (set(CONFIGS), set(METHODS), set(PRIVACIES))
+    assert all((kind, "full") in {case[:2] for case in SOME} for kind in FROZEN)
 
 
 @pytest.mark.parametrize(("kind", "method", "privacy"), CASES)

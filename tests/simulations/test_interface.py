@@ -3,7 +3,7 @@
 import random
 import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tests.fedmodel.report.conftest import PLAIN
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/python.md"
 SMALL: dict[str, Any] = {"debug": "fast", "train": "head"}
+OF_NOTEBOOKS = ("debug=fast", "train.rounds=1", "privacy=none", "data.rows=160")
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,21 @@ def _forget() -> None:
     examples._kept.clear()
 
 
+@pytest.fixture(scope="module")
+def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FinishedRun]:
+    """Return what gives the run of a method where nothing is set: one for all that differ."""
+    folder, found = tmp_path_factory.mktemp("usual"), dict[str, FinishedRun]()
+
+    def run(train: str) -> FinishedRun:
+        if train not in found:
+            _forget()
+            where = str(folder / train)
+            found[train] = fedmodel.simulate(*OF_NOTEBOOKS, f"train={train}", run=where)
+        return found[train]
+
+    return run
+
+
 @contextmanager
 def _doubles() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
@@ -113,7 +129,9 @@ def _doubles() -> Iterator[None]:
     ],
     ids=["head", "doubles", "inference", "no gradients", "autocast", "device"],
 )
-def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any, train: str) -> None:
+def test_what_a_notebook_has_set_for_torch_is_its_own(
+    theirs: Any, train: str, usual_run: Callable[[str], FinishedRun]
+) -> None:
     """Each ended the run, some of them after a step that had been paid for."""
 
     def state() -> tuple[Any, ...]:
@@ -128,16 +146,14 @@ def test_what_a_notebook_has_set_for_torch_is_its_own(theirs: Any, train: str) -
             random.getstate(),
         )
 
-    keys = ["debug=fast", f"train={train}", "train.rounds=1", "privacy=none", "data.rows=160"]
     _forget()
     with theirs():
         before = state()
-        run = fedmodel.simulate(*keys, run="theirs")
+        run = fedmodel.simulate(*OF_NOTEBOOKS, f"train={train}", run="theirs")
         run.confusion()
         run.export("theirs")
         assert state() == before
-    _forget()
-    usual = fedmodel.simulate(*keys, run="usual")
+    usual = usual_run(train)
     assert run.summary.final == usual.summary.final
     for name, value in usual.folder.model().items():
         assert (value == run.folder.model()[name]).all()

@@ -40,7 +40,7 @@ def excerpt(name: str, rows: int, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["head", "lora"])
+@pytest.mark.parametrize("method", ["head", pytest.param("lora", marks=pytest.mark.soak)])
 def test_five_hospitals_learn_from_abstracts_with_minilm(tmp_path: Path, method: str) -> None:
     args = [
         "data=csv",

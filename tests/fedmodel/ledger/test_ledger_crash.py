@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
-SLOW = pytest.mark.slow
+SLOW, SOAK = pytest.mark.slow, pytest.mark.soak
 
 
 def lives(mode: str, times: int, seed: int) -> dict[str, int]:
@@ -27,7 +27,7 @@ def lives(mode: str, times: int, seed: int) -> dict[str, int]:
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("kills", "part"),
-    [(40, 0.06), pytest.param(150, 0.2, marks=SLOW), pytest.param(600, 0.9, marks=SLOW)],
+    [(40, 0.06), pytest.param(150, 0.2, marks=SLOW), pytest.param(600, 0.9, marks=SOAK)],
 )
 def test_kills_between_and_within_system_calls(kills: int, part: float) -> None:
     # In turns: a thousand at random left out a quarter of the points before or after a call.

@@ -37,6 +37,11 @@ SOME = [
     Case("roberta", "cls", "adapter"),
     Case("t5", form="sentence-transformers"),
     Case("bert", form="onnx"),
+    Case("electra", form="adapter"),
+    Case("mpnet"),
+    Case("llama", "cls"),
+    Case("modernbert", form="sentence-transformers"),
+    Case("deberta-v2", "cls", "adapter"),
 ]
 POOLED = [kind for kind in EVERY if kind != "t5"]  # T5's own head isn't a text encoder's
 ALL = [
@@ -56,7 +61,7 @@ def test_every_family_that_classifies_texts_is_tried() -> None:
     "cases",
     [
         SOME,
-        ALL,
+        pytest.param(ALL, marks=pytest.mark.soak),
         pytest.param([*GRAPHS, Case("t5", form="onnx")], marks=pytest.mark.soak),
     ],
     ids=["some", "all", "onnx"],

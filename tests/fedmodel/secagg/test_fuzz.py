@@ -350,9 +350,12 @@ def test_bent_messages(worlds: "type[World]", cases: int) -> None:
 
 
 @pytest.mark.slow
-def test_many_bent_messages(worlds: "type[World]") -> None:
+@pytest.mark.parametrize(
+    ("first", "last"), [(10_000, 30_000), pytest.param(30_000, 130_000, marks=pytest.mark.soak)]
+)
+def test_many_bent_messages(worlds: "type[World]", first: int, last: int) -> None:
     found = entries(worlds)
-    for start in range(10_000, 130_000, 10_000):
+    for start in range(first, last, 10_000):
         check(attack(found, range(start, start + 10_000)), 10_000)
 
 

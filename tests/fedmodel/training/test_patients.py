@@ -20,6 +20,7 @@ from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
 from fedmodel.training.round import Round
+from tests.examples import examples
 from tests.fedmodel.gradients.shapes import any_shape
 
 Sum = dict[str, torch.Tensor]
@@ -82,7 +83,7 @@ WAYS = [
 @pytest.mark.long
 @pytest.mark.parametrize(("unit", "clipping", "method"), WAYS)
 @settings(
-    max_examples=8,
+    max_examples=max(4, examples(8)),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -55,13 +55,27 @@ SOME = {
     ("full", "float32", "fast", False),
     ("full", "float32", "hooks", False),
 }
+# Each method in bf16 with one engine, and groups with the others; all of them in the longest tests.
+SLOW = {
+    ("head", "bf16", "hooks", True),
+    ("lora", "bf16", "hooks", False),
+    ("ffa", "bf16", "fast", True),
+    ("full", "bf16", "fast", False),
+}
+
+
+def tier(way: tuple[str, str, str, bool]) -> tuple[pytest.MarkDecorator, ...]:
+    """Return what says how often a way is tried: in bf16 it takes ten times as long."""
+    if way in SOME:
+        return ()
+    return (pytest.mark.soak if way[1] == "bf16" and way not in SLOW else pytest.mark.slow,)
 
 
 @pytest.mark.sample(1)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("method", "precision", "engine", "grouped"),
-    [pytest.param(*way, marks=() if way in SOME else pytest.mark.slow) for way in ALL],
+    [pytest.param(*way, marks=tier(way)) for way in ALL],
 )
 def test_the_sum_moves_by_no_more_than_the_clip_norm(
     method: str, precision: str, engine: str, grouped: bool

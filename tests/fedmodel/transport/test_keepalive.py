@@ -12,13 +12,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from fedmodel.transport import tls
+from fedmodel.transport import options, tls
 from fedmodel.transport.options import channel_options, server_options
 from tests.fedmodel.transport.consortium import TLS_NAME, Consortium
 from tests.fedmodel.transport.echo import METHOD, ask, serving, site_credentials
 from tests.fedmodel.transport.proxies import Forwarder
 
-PATIENCE = 65.0  # s; without grpc.http2.ping_timeout_ms it would take a minute more than agreed
+# s; without grpc.http2.ping_timeout_ms it would take a minute more than agreed
+PATIENCE = {1: 65.0, 3: 45.0}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ async def peer(*given: str | Path) -> AsyncIterator[tuple[int, str]]:
         await process.wait()
 
 
-async def site_notices(consortium: Consortium) -> grpc.StatusCode:
+async def site_notices(consortium: Consortium, patience: float) -> grpc.StatusCode:
     """Return how a stream ends whose coordinator is stopped."""
     async with (
         peer("serve", consortium.coordinator.folder) as (number, port),
@@ -60,13 +61,13 @@ async def site_notices(consortium: Consortium) -> grpc.StatusCode:
         assert await call.read() != grpc.aio.EOF
         os.kill(number, signal.SIGSTOP)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await asyncio.wait_for(call.read(), PATIENCE)
+            await asyncio.wait_for(call.read(), patience)
         code = raised.value.code()
         assert isinstance(code, grpc.StatusCode)
         return code
 
 
-async def coordinator_notices(consortium: Consortium) -> bool:
+async def coordinator_notices(consortium: Consortium, patience: float) -> bool:
     """Return whether the coordinator's end of a stream ends, once its site is stopped."""
     ended = asyncio.Event()
 
@@ -87,15 +88,23 @@ async def coordinator_notices(consortium: Consortium) -> bool:
         assert answer == "b'hello'"
         assert not ended.is_set()
         os.kill(number, signal.SIGSTOP)
-        await asyncio.wait_for(ended.wait(), PATIENCE)
+        await asyncio.wait_for(ended.wait(), patience)
     return ended.is_set()
 
 
 @pytest.mark.slow
-def test_a_stopped_peer_is_noticed_at_both_ends(consortium: Consortium) -> None:
+@pytest.mark.parametrize("part", [3, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_stopped_peer_is_noticed_at_both_ends(
+    consortium: Consortium, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a third of the times that are agreed, and in the longest tests with all of them."""
+    for name in ("_SITE_PINGS", "_COORDINATOR_PINGS", "_ANSWER"):
+        monkeypatch.setattr(options, name, getattr(options, name) // part)
+
     async def both() -> None:
+        patience = PATIENCE[part]
         code, ended = await asyncio.gather(
-            site_notices(consortium), coordinator_notices(consortium)
+            site_notices(consortium, patience), coordinator_notices(consortium, patience)
         )
         assert code == grpc.StatusCode.UNAVAILABLE
         assert ended
