@@ -293,13 +293,14 @@ class Ledger:
             The entry as written; of one whose very outcome is there already, that one.
 
         Raises:
-            LedgerError: when the ledger can't be read, isn't valid or can't be written, or the
-                outcome is of no such entry.
+            LedgerError: when the ledger can't be read, isn't valid or can't be written, the
+                outcome is of no such entry, or something else has come of that already.
         """
         encode(outcome)
         with self._signed.writing() as writer:
             for known in self._journal.book.outcomes.of(outcome.of):
                 if known.manifest == outcome.manifest:
+                    known.require_same(outcome)
                     return known
             return writer.append(outcome)
 

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from fedmodel import config
 from fedmodel.accounting.spends import Kind
-from fedmodel.errors import ConfigError
+from fedmodel.errors import ConfigError, LedgerError
 from fedmodel.ledger.fields import require_counts, require_reals
 from fedmodel.ledger.line import Line
 from fedmodel.ledger.site_line import SiteLine
@@ -71,6 +71,27 @@ class OutcomeEntry(SiteLine):
             raise ConfigError("what failed has given nothing, taken no step and moved no clip norm")
         for clip in self.clips:
             require_reals(_Clip(clip), "clip")
+
+    def require_same(self, other: "OutcomeEntry") -> None:
+        """Check that what leaves now is what the ledger says.
+
+        Norms that adapt may be known no more: a process that was started anew has the update alone.
+
+        Args:
+            other: outcome of the same entry, and of the same attempt at a sum.
+
+        Raises:
+            LedgerError: when it is of something else.
+        """
+        if (self.result, self.update) != (other.result, other.update):
+            raise LedgerError(
+                f"of entry {self.of} the ledger says that it has {_came(self)}, and now it would "
+                f"have {_came(other)}; nothing leaves. What was made anew has to be charged anew"
+            )
+
+
+def _came(outcome: OutcomeEntry) -> str:
+    return f"given {outcome.update[:16]}…" if outcome.update else "failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ def spent(five: Ledger) -> SpendEntry:
 
 
 def test_an_outcome_is_written_once(five: Ledger, spent: SpendEntry) -> None:
-    first = five.note_outcome(outcome(spent))
-    assert five.note_outcome(outcome(spent, update="2" * 64)) == first
+    first = five.note_outcome(outcome(spent, clips=("0.5",) * spent.steps))
+    assert five.note_outcome(outcome(spent)) == first  # after a restart norms are known no more
     assert five.book().outcomes.of(spent.seq) == [first]
     outcomes = five.book().outcomes
     assert outcomes.last_charged(spent.run, JOB, spent.round, "1" * 64) == spent
@@ -65,6 +65,27 @@ def test_an_update_that_is_masked_anew_has_an_outcome_for_each_attempt(
     assert len(five.book().outcomes.of(spent.seq)) == 2
     with pytest.raises(LedgerError, match="a second outcome of entry"):
         five.note_outcome(outcome(spent))
+
+
+@pytest.mark.parametrize("manifest", ["", "5" * 64])
+def test_nothing_leaves_under_the_outcome_of_something_else(
+    five: Ledger, spent: SpendEntry, manifest: str
+) -> None:
+    first = five.note_outcome(outcome(spent, manifest=manifest))
+    before = five.path.read_bytes()
+    with pytest.raises(LedgerError, match=r"has given 1{16}…, and now it would have given 2{16}…"):
+        five.note_outcome(outcome(spent, manifest=manifest, update="2" * 64))
+    assert five.path.read_bytes() == before
+    assert five.book().outcomes.of(spent.seq) == [first]
+
+
+def test_what_has_failed_gives_nothing_later(five: Ledger, spent: SpendEntry) -> None:
+    failed = outcome(spent, **FAILED)
+    assert five.note_outcome(failed) == five.note_outcome(failed)
+    for manifest, why in (("", "has failed, and now it would"), ("5" * 64, "a second outcome")):
+        with pytest.raises(LedgerError, match=why):
+            five.note_outcome(outcome(spent, manifest=manifest))
+    assert len(five.book().outcomes.of(spent.seq)) == 1
 
 
 @pytest.mark.parametrize(
