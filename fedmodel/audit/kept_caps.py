@@ -1,5 +1,7 @@
 """Caps: whether what a site had reserved and spent was within its caps when a run reserved."""
 
+from collections.abc import Iterator, Sequence
+
 from fedmodel import config
 from fedmodel.audit.reading import LedgerReading
 from fedmodel.audit.records import Records, SiteRecords
@@ -49,7 +51,8 @@ def _kept(records: Records, site: SiteRecords) -> Outcome:
     ledger, told, limited = site.ledger, caps_of(records), []
     if ledger is None or not (reservations := ledger.of_run(records.run).reservations):
         return not_tested("the run has reserved nothing here")
-    for held in reservations:
+    books = books_at(ledger, [held.entry.seq for held in reservations])
+    for held, book in zip(reservations, books, strict=True):
         grounds = held.entry.grounds
         in_force = [] if grounds is None else [grounds.caps.caps()]
         in_force += [] if isinstance(told, str) else [told]
@@ -58,7 +61,7 @@ def _kept(records: Records, site: SiteRecords) -> Outcome:
                 continue
             limited.append(str(caps))
             try:
-                _check(caps, book_at(ledger, held.entry.seq), records.run)
+                _check(caps, book, records.run)
             except (BudgetError, PrivacyError) as error:
                 return failed(f"as the run reserved: {error}", ledger.at(held.entry))
     if not limited:
@@ -73,12 +76,26 @@ def _check(caps: Caps, book: Book, run: str) -> None:
     caps.check(spent=spent, held=held, new=(), run=ours)
 
 
+def books_at(ledger: LedgerReading, seqs: Sequence[int]) -> Iterator[Book]:
+    """Yield what a ledger added up to once each of some entries was there.
+
+    It is one book, which goes on to be counted: each entry once.
+
+    Args:
+        ledger: as it was read.
+        seqs: of the entries, rising.
+    """
+    book, at = Book(), 0
+    for seq in seqs:
+        for entry in ledger.entries[at : seq + 1]:
+            book.count(entry)
+        at = max(at, seq + 1)
+        yield book
+
+
 def book_at(ledger: LedgerReading, seq: int) -> Book:
     """Return what a ledger added up to once an entry was there."""
-    book = Book()
-    for entry in ledger.entries[: seq + 1]:
-        book.count(entry)
-    return book
+    return next(books_at(ledger, [seq]))
 
 
 CAPS = Family(
