@@ -88,27 +88,11 @@ def cases() -> list[Case]:
     return found
 
 
-# Both ways of pooling, every method and both forms.
-SOME: list[Case] = [
-    ("tiny", "cls", "lora", "merged"),
-    ("tiny", "mean", "lora", "adapter"),
-    ("tiny", "mean", "ffa", "merged"),
-    ("tiny", "cls", "full", "merged"),
-    ("tiny", "cls", "head", "merged"),
-    ("roberta", "cls", "lora", "adapter"),
-]
-
-
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "chosen", [SOME, pytest.param(cases(), marks=pytest.mark.slow)], ids=["some", "all"]
-)
-def test_plain_libraries_give_the_same_logits(
-    model_of: Any, tmp_path: Path, chosen: list[Case]
-) -> None:
+def test_plain_libraries_give_the_same_logits(model_of: Any, tmp_path: Path) -> None:
     expected, lines = {}, []
-    for kind, pooling, method, form in chosen:
+    for kind, pooling, method, form in cases():
         if kind == "tiny":
             model = job.Model(labels=("a", "b", "c"), pooling=pooling, max_length=12)  # type: ignore[arg-type]
         else:
