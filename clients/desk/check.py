@@ -13,6 +13,7 @@ from clients.start import read_rows
 from fedmodel.errors import FedmodelError, RefusedError
 from fedmodel.identity import kept_secret
 from fedmodel.identity.home import PartyHome
+from fedmodel.identity.passphrase import read_passphrase
 from fedmodel.identity.validity import utc_now
 from fedmodel.ledger.caps import Caps
 from fedmodel.secagg.agreement import Floors
@@ -39,17 +40,19 @@ class Checked:
     problems: tuple[str, ...]
 
 
-def check_file(path: Path) -> Checked:
+def check_file(path: Path, passphrase: str | None = None) -> Checked:
     """Read a site's file, its rows and its keys, and say what doesn't fit.
 
     Args:
         path: of the file.
+        passphrase: where the one is read that the keys are sealed under; ``None``: as the file
+            says.
 
     Raises:
         ConfigError: for a file that can't be read.
     """
     file = SiteFile.read(path)
-    problems = [*_of_keys(file), *_of_days(file.policy.limits)]
+    problems = [*_of_keys(file, passphrase), *_of_days(file.policy.limits)]
     found, held_out = None, 0
     try:
         rows, test = read_rows(file)
@@ -77,7 +80,7 @@ def _wide(count: int) -> list[int]:
     return [least // low * low, (most // high + 1) * high]
 
 
-def _of_keys(file: SiteFile) -> list[str]:
+def _of_keys(file: SiteFile, passphrase: str | None) -> list[str]:
     home = PartyHome(file.state)
     if not home.exists:
         made = f"fedmodel provision role=site home={home.folder} makes them"
@@ -92,8 +95,10 @@ def _of_keys(file: SiteFile) -> list[str]:
                 "no roster was taken over yet: fedmodel provision role=site "
                 f"home={home.folder} roster=FILE"
             )
-        if file.coordinator.passphrase is None:
-            kept_secret(home.folder / "key", "key")
+        source = passphrase or file.coordinator.passphrase
+        key = home.folder / "key"
+        sealed = key.exists() and home.sealed
+        kept_secret(key, "key", passphrase=read_passphrase(source) if sealed else None)
         found += home.warnings()
     except FedmodelError as error:
         found.append(str(error))

@@ -23,6 +23,7 @@ from fedmodel.budget.statement import WhatIf, what_if
 from fedmodel.errors import ConfigError, FedmodelError
 from fedmodel.identity import SigningKey, kept_secret
 from fedmodel.identity.home import PartyHome
+from fedmodel.identity.names import grouped
 from fedmodel.identity.passphrase import read_passphrase
 from fedmodel.job import Job, Performance
 from fedmodel.ledger import Ledger, Request
@@ -60,7 +61,7 @@ def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
         _make_key(ask)
         return 0
     if ask.do == "check" and ask.file is not None:
-        checked = check_file(ask.file)
+        checked = check_file(ask.file, ask.passphrase)
         show_checked(checked, as_json=ask.format == "json")
         return 1 if checked.problems else 0
     said = None if ask.file is None else SiteFile.read(ask.file)
@@ -119,6 +120,7 @@ def _make_key(ask: Ask) -> None:
     print(escaped(f"{path} {'has' if known else 'now has'} your key, {sealed}; it never leaves it"))
     print("for the site's policy (approvers):")
     print(escaped(f"{approver.name} {approver.key.hex()}"))
+    print(f"fingerprint, for whoever verifies what it signs: {grouped(key.fingerprint)}")
 
 
 def _signer(ask: Ask, state: SiteState, people: People) -> SigningKey:

@@ -17,6 +17,7 @@ from fedmodel.audit.verb import Source, records_of
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.audit.verify import verify
 from fedmodel.errors import ConfigError, MissingExtraError, RunFolderError, UnavailableError
+from fedmodel.identity.names import grouped
 from fedmodel.identity.validity import utc_now
 
 __all__ = ["main"]
@@ -92,6 +93,9 @@ def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
         print(escaped(f"report.pdf was left out, and report.html prints as well: {left_out}"))
     print(escaped(f"{report.advice.advice}: {report.advice.reason}"))
     print(escaped(f"written to {to}: {', '.join(name for name in files if '/' not in name)}"))
+    if signer is not None:
+        print(f"fingerprint of the key that signed it: {grouped(signer.fingerprint)}")
+        print("read it out to whoever verifies it: fedmodel verify report=… signer=…")
     return 1 if findings.count(Verdict.FAIL) else 0
 
 

@@ -95,7 +95,11 @@ def say(to: Path, signed: Signed) -> None:
     count = len(signed.parts) - len(claim.left_out)
     print(escaped(f"{to} has {count} files of run {claim.run}, signed by {claim.packer.name!r}"))
     print(escaped(f"fingerprint of the key: {grouped(claim.packer.fingerprint)}"))
-    print("read it out to whoever verifies it: fedmodel verify bundle=… packer=…")
+    if claim.packer.role == "site":
+        print("the roster has that key. Whoever packs the run's bundle takes the file along:")
+        print("fedmodel bundle run=… with=[…] to=…")
+    else:
+        print("read it out to whoever verifies it: fedmodel verify bundle=… packer=…")
     if claim.handed_in:
         print(escaped(f"handed in by: {listed(claim.handed_in, _MOST_NAMED)}"))
     if claim.lacking:

@@ -152,3 +152,28 @@ def test_a_suggested_bracket_is_wide_and_round(count: int) -> None:
     assert least <= count < most or count == 0
     assert least * 1.5 <= count or count < 3
     assert most >= 2 * count
+
+
+def test_a_sealed_key_is_opened_with_the_passphrase_that_join_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, credentials = tmp_path / "north", tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "north").write_text("correct horse battery\n")
+    (credentials / "north").chmod(0o600)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    words = ["provision", "role=site", f"home={home}", "name=Nord", "passphrase=credential:north"]
+    assert main(words) == 0
+    if "passphrase: null" in (home / "site.yaml").read_text():
+        fill(home, "passphrase: null", "passphrase: credential:north")
+    capsys.readouterr()
+
+    def about_keys() -> list[str]:
+        told = checked(home, capsys)["problems"]
+        return [each for each in told if "passphrase" in each or "CREDENTIALS" in each]
+
+    assert about_keys() == []
+    (credentials / "north").write_text("another horse battery\n")
+    assert len(about_keys()) == 1
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    assert len(about_keys()) == 1
