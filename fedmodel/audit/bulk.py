@@ -73,8 +73,8 @@ class Bulk:
         if charged is None or came is None:
             return False
         hashes = [sha256(line).hexdigest() for line in lines]
-        before = [found.last, *hashes[:-1]]
-        numbers = list(map(str, range(len(found.entries), len(found.entries) + len(lines))))
+        before = (found.last, *hashes[:-1])
+        numbers = tuple(map(str, range(len(found.entries), len(found.entries) + len(lines))))
         for shape, columns, first in ((one, charged, 0), (two, came, 1)):
             by_key = dict(zip(shape.keys, columns, strict=True))
             if by_key["prev"] != before[first::2] or by_key["seq"] != numbers[first::2]:

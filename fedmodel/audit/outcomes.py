@@ -229,8 +229,10 @@ def _one_story(records: Records) -> Outcome:
     for site, ledger in records.with_ledgers():
         for seq, entries, root in witnessed(records, ledger):
             count += 1
-            other, by = known.setdefault(entries, (root, site.name))
-            if other != root:
+            if (told := known.get(entries)) is None:
+                known[entries] = root, site.name
+            elif told[0] != root:
+                by = told[1]
                 return failed(
                     f"sites {by!r} and {site.name!r} were shown {entries} entries of the "
                     "coordinator's ledger each, and they differ: it has told two stories",

@@ -6,7 +6,7 @@ result, or a crash after it (another start), or the end of a run that failed.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 from fedmodel.ledger.coordinator_entries import (
     AttemptEntry,
@@ -56,8 +56,7 @@ class Asking:
     result: ResultEntry | EvaluationEntry | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Gave:
+class Gave(NamedTuple):
     """What a site has given, or heard, and where its ledger stood then.
 
     Args:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, repeat
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from fedmodel.ledger.entries import Entry
@@ -130,7 +131,7 @@ class Alike:
             deque(map(put, made, map(int, columns[place])), 0)
         return made
 
-    def columns(self, lines: Sequence[str]) -> list[list[str]] | None:
+    def columns(self, lines: Sequence[str]) -> list[tuple[str, ...]] | None:
         """Return the values of each field that varies, in lines of one length.
 
         ``None`` unless all are of the shape, and have their values in the same places.
@@ -142,7 +143,8 @@ class Alike:
         if first is None:
             return None
         spans = [first.span(n) for n in range(1, len(self.keys) + 1)]
-        found = [[line[start:stop] for line in lines] for start, stop in spans]
+        # Of two or more, as the itemgetter of one has no tuple: each line has a number and a hash.
+        found = list(zip(*map(itemgetter(*(slice(*span) for span in spans)), lines), strict=True))
         starts, stops = [0, *(stop for _, stop in spans)], [start for start, _ in spans]
         between = [repeat(lines[0][n:m]) for n, m in zip(starts, [*stops, None], strict=True)]
         # Put together again around these values, they have to be the same lines.
