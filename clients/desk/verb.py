@@ -118,9 +118,9 @@ def _make_key(ask: Ask) -> None:
     approver = Approver.of(f"{ask.name} {key.public.hex()}")
     sealed = "in the clear, for you alone" if passphrase is None else "sealed under the passphrase"
     print(escaped(f"{path} {'has' if known else 'now has'} your key, {sealed}; it never leaves it"))
+    print(f"fingerprint, for whoever verifies what it signs: {grouped(key.fingerprint)}")
     print("for the site's policy (approvers):")
     print(escaped(f"{approver.name} {approver.key.hex()}"))
-    print(f"fingerprint, for whoever verifies what it signs: {grouped(key.fingerprint)}")
 
 
 def _signer(ask: Ask, state: SiteState, people: People) -> SigningKey:
