@@ -58,7 +58,7 @@ _RULES = (
         "the notes are made up; choose data=csv, jsonl, parquet, excel, folder or hub",
     ),
     _Rule(
-        _keys("data", "rows", "test_rows"),
+        _keys("data", "rows", "test_rows", "style"),
         lambda s: s.source.kind == "synthetic",
         "it is of data=synthetic, whose notes are made up",
     ),

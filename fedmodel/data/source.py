@@ -45,6 +45,8 @@ class Source:
         train_only: classes of which a site holds nothing out.
         rows: how many synthetic rows.
         test_rows: how many synthetic test rows, of other patients; 0: hold out instead.
+        style: of synthetic rows: ``free``, each site in words of its own, or ``templated``, the
+            fields of one form as sentences.
     """
 
     kind: Literal["csv", "jsonl", "parquet", "excel", "folder", "hub", "synthetic"] = "synthetic"
@@ -68,6 +70,7 @@ class Source:
     train_only: tuple[str, ...] = ()
     rows: int = 6000
     test_rows: int = 1500
+    style: Literal["free", "templated"] = "free"
 
     def __post_init__(self) -> None:
         self._check_marks()

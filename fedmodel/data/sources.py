@@ -136,7 +136,9 @@ def _check_named(source: Source, labels: Sequence[str]) -> None:
 
 def _train(source: Source, seed: Seed, sites: int, task: Task, watch: Watch) -> Rows:
     if source.kind == "synthetic":
-        return clinical_notes(source.rows, sites, seed, label_sets=task.label_sets)
+        return clinical_notes(
+            source.rows, sites, seed, label_sets=task.label_sets, style=source.style
+        )
     columns, where = _columns(source, task, test=False), source.train or ""
     if source.kind not in ("hub", "folder"):
         return _file(source, where, columns, watch)
@@ -155,7 +157,12 @@ def _test(source: Source, seed: Seed, sites: int, task: Task, watch: Watch) -> R
         return None
     if source.kind == "synthetic":
         return clinical_notes(
-            source.test_rows, sites, seed, cohort="test", label_sets=task.label_sets
+            source.test_rows,
+            sites,
+            seed,
+            cohort="test",
+            label_sets=task.label_sets,
+            style=source.style,
         )
     columns, where = _columns(source, task, test=True), source.test or source.train or ""
     if source.kind in ("hub", "folder"):

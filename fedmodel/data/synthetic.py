@@ -14,6 +14,7 @@ from fedmodel.data import synthetic_lexicon as lexicon
 from fedmodel.data.partition import site_names
 from fedmodel.data.rows import Rows
 from fedmodel.data.synthetic_style import Style, make_style
+from fedmodel.data.synthetic_template import DRAWS, templated_note
 from fedmodel.errors import DataError
 from fedmodel.seeds import Seed
 from fedmodel.tasks import Label
@@ -52,6 +53,7 @@ def clinical_notes(
     *,
     cohort: Literal["train", "test"] = "train",
     label_sets: bool = False,
+    style: Literal["free", "templated"] = "free",
 ) -> Rows:
     """Write clinical notes of five classes of diagnosis.
 
@@ -63,6 +65,8 @@ def clinical_notes(
         cohort: the two cohorts share no patient.
         label_sets: label a note with the set of classes that at least two of its phrases are
             about (none, one or two of them), and not with its diagnosis. The notes are the same.
+        style: ``free``: each site in words of its own; ``templated``: one form of fields that every
+            site fills in, nearly all of whose words are the same in every note, and no name.
 
     Returns:
         The notes in random order, with site and patient.
@@ -86,12 +90,12 @@ def clinical_notes(
     first = 0 if cohort == "train" else _MOST_PATIENTS
     counts = _site_sizes(rows, sites, seed)
     for index, count in enumerate(counts):
-        style = make_style(index, seed.child("site", index))
+        own = make_style(index, seed.child("site", index)) if style == "free" else None
         rng = seed.child("notes", cohort, index).numpy()
         classes = _classes(_mix(count, index, seed), rng)
         people = list(_people(count, first, seed, rng))
         first = people[-1].number + 1
-        notes = list(_notes(classes, people, style, rng))
+        notes = list(_notes(classes, people, own, rng))
         texts.extend(text for text, _ in notes)
         labels.extend([topics for _, topics in notes] if label_sets else classes)
         patients.extend(f"patient-{person.number:07d}" for person in people)
@@ -162,15 +166,20 @@ def _person(number: int, record: int, u: Sequence[float]) -> _Patient:
 def _notes(
     classes: Sequence[str],
     people: Sequence[_Patient],
-    style: Style,
+    style: Style | None,
     rng: "np.random.Generator",
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each note, and the classes that it speaks of."""
+    """Yield each note, and the classes that it speaks of; without a site's style by template."""
+    width = _DRAWS if style is not None else DRAWS
     for start in range(0, len(classes), _CHUNK):
         stop = min(start + _CHUNK, len(classes))
-        draws = rng.random((stop - start, _DRAWS)).tolist()
+        draws = rng.random((stop - start, width)).tolist()
         for index, u in zip(range(start, stop), draws, strict=True):
-            yield _note(classes[index], people[index], style, u), _topics(classes[index], u)
+            label, person = classes[index], people[index]
+            if style is None:
+                yield templated_note(label, person.sex, person.age, u)
+            else:
+                yield _note(label, person, style, u), _topics(label, u)
 
 
 def _topics(label: str, u: Sequence[float]) -> tuple[str, ...]:

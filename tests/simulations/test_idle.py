@@ -49,6 +49,7 @@ NEEDS: dict[str, tuple[str, list[str], list[str]]] = {
     "data.test_fraction": ("0.3", CSV, [*CSV, "data.test=b.csv"]),
     "data.rows": ("300", [], CSV),
     "data.test_rows": ("40", [], CSV),
+    "data.style": ("templated", [], CSV),
     "train.lr": ("0.2", ["train=full"], ["train=head"]),
     "train.optimizer_state": ("keep", ["train.momentum=0.9"], []),
     "train.momentum": ("0.5", ["train.steps=2"], ["train.steps=1"]),

@@ -114,3 +114,44 @@ def test_a_bag_of_words_does_well_but_not_perfectly() -> None:
     words = TfidfVectorizer()
     model = LogisticRegression(tol=0.01).fit(words.fit_transform(NOTES.texts), NOTES.labels)
     assert 0.82 < model.score(words.transform(test.texts), test.labels) < 0.95
+
+
+# -- by template ---------------------------------------------------------------------------------
+
+
+def test_notes_by_template_are_one_form_that_everybody_fills_in() -> None:
+    notes = clinical_notes(600, 4, Seed(0), style="templated")
+    filled_in = r"\d+(\.\d)?|woman|man|severe|mild|none"
+    assert len({re.sub(filled_in, "", text) for text in notes.texts}) == 1
+    assert len(set(notes.texts)) > 590
+    free = clinical_notes(600, 4, Seed(0))
+    assert (notes.sites, notes.patients) != (None, None)
+    assert Counter(notes.labels) == Counter(free.labels)
+    assert (
+        digest(clinical_notes(200, 3, Seed(7), style="templated"))
+        == "6b60a42d2c95d0ca8eb9c360ed195145e05f7474fb9e5e341e703ca74fc46faf"
+    )
+
+
+def test_what_a_templated_note_says_is_about_its_class() -> None:
+    notes = clinical_notes(1500, 4, Seed(0), style="templated")
+
+    def share(words: str, label: str) -> float:
+        texts = [t for t, found in zip(notes.texts, notes.labels, strict=True) if found == label]
+        return sum(words in text for text in texts) / len(texts)
+
+    assert share("Cough: none", "respiratory") < 0.3 < share("Cough: none", "infectious")
+    assert share("Chest pain: severe", "cardiac") > 0.4 > share("Chest pain: severe", "orthopaedic")
+    sets = clinical_notes(1500, 4, Seed(0), style="templated", label_sets=True)
+    assert sets.texts == notes.texts
+    for text, topics in zip(sets.texts, sets.labels, strict=True):
+        assert len(topics) == text.count("severe")
+    assert {len(topics) for topics in sets.labels} >= {0, 1, 2}
+
+
+def test_the_source_says_how_they_are_written() -> None:
+    source = Source(kind="synthetic", rows=50, test_rows=20, style="templated")
+    tables = load(source, Seed(0), 2, SINGLE)
+    assert tables.test is not None
+    for rows in (tables.train, tables.test):
+        assert all("Heart rate" in text for text in rows.texts)
