@@ -212,7 +212,9 @@ def make_app(site_of: SiteOf) -> ClientApp:
 
 def _run(node: _Node) -> SiteRun:
     if node.run is None:
-        raise UnjoinedError("this site hasn't joined the job; send query.join first")
+        raise UnjoinedError(
+            "this process hasn't joined the run; it takes part when all join anew, before a round"
+        )
     return node.run
 
 

@@ -98,8 +98,8 @@ class Authority:
         begun = self._begun
         if begun is None:
             raise UnjoinedError(
-                f"'{kind}' came before this process was asked who it is (query.hello): it can't be "
-                "told whether it is of now. Let the coordinator begin a joining"
+                "this process has started since the joining began, and can't tell whether "
+                f"'{kind}' is of now; it takes part when all join anew, before a round"
             )
         self._require("run", told.run, begun.run)
         self._require("job", told.job, begun.job)

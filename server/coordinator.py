@@ -1,6 +1,6 @@
 """The coordinator of one run: what it is given, and what it returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,8 +30,8 @@ class Reporter(Protocol):
     def round_started(self, number: int, sites: int) -> None:
         """A round begins with so many sites."""
 
-    def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
-        """A round ended."""
+    def round_ended(self, number: int, metrics: dict[str, Any], gave: Collection[int] = ()) -> None:
+        """A round ended; of its failures some may be of nodes whose updates are in its mean."""
 
 
 class Silent:
@@ -43,7 +43,7 @@ class Silent:
     def round_started(self, number: int, sites: int) -> None:
         """Say nothing."""
 
-    def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+    def round_ended(self, number: int, metrics: dict[str, Any], gave: Collection[int] = ()) -> None:
         """Say nothing."""
 
 

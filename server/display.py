@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 _NAMED = 8  # sites named for one reason
 _ABOVE = "as said above"
+_LEFT = "left the round"
 
 
 class Rounds(Protocol):
@@ -85,8 +86,15 @@ class Display:
         """Begin a round."""
         self._progress.round_started(number, self._rounds, sites * self._steps)
 
-    def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
-        """Show a round's metrics."""
+    def round_ended(self, number: int, metrics: dict[str, Any], gave: Collection[int] = ()) -> None:
+        """Show a round's metrics, and who has failed in it.
+
+        Args:
+            number: of the round.
+            metrics: its line.
+            gave: the nodes whose updates are in its mean: of a secure sum also who failed in a leg
+                after that of the updates.
+        """
         shown = [
             f"{name} {metrics[name]:.3f}"
             for name in ("accuracy", "macro_f1", "loss", "train_loss")
@@ -96,9 +104,16 @@ class Display:
             shown.append(f"update {metrics['update']:.1e} in steps of {metrics['step']:.1e}")
         if "reason" in metrics:
             shown.append("no sum")
-        if metrics.get("failures"):
-            shown.append(f"{len(metrics['failures'])} site(s) gave no update")
-            self._say_why("gave no update", {int(n): w for n, w in metrics["failures"].items()})
+        failures = {int(n): why for n, why in metrics.get("failures", {}).items()}
+        # Where there is no sum nobody's update counts, but somebody may have given one.
+        lost = _LEFT if "reason" in metrics else "gave no update"
+        for what, nodes in (
+            (lost, failures.keys() - set(gave)),
+            (f"{_LEFT} after giving an update, which counts", failures.keys() & set(gave)),
+        ):
+            if nodes:
+                shown.append(f"{len(nodes)} site(s) {what}")
+                self._say_why(what, {node: failures[node] for node in nodes})
         note = " · ".join(shown).replace("_", " ")
         self._progress.round_ended()
         self._say(f"round {number}/{self._rounds}" + (f": {note}" if note else ""), wrap=False)

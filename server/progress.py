@@ -173,7 +173,8 @@ class Progress:
             row["blamed"] = {str(node): why for node, why in got.blamed.items()}
         self.rows.append(row)
         self.save()
-        self.c.reporter.round_ended(self.round, row)
+        gave = got.givers if got.mean is not None else ()
+        self.c.reporter.round_ended(self.round, row, gave)
 
     def note_result(self, got: Collected) -> None:
         """Write down in the coordinator's ledger what came of the round."""

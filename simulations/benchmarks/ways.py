@@ -1,7 +1,7 @@
 """The workload without an engine, and through fedmodel's real apps."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -79,7 +79,7 @@ class _Reporter(Silent):
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+    def round_ended(self, number: int, metrics: dict[str, Any], gave: Collection[int] = ()) -> None:
         self._clock.round_ended(number)
 
 

@@ -92,7 +92,7 @@ def refusal(reply: Message, kind: str) -> str:
 
 
 def test_training_before_joining_is_refused(talk: Talk) -> None:
-    assert "join first" in refusal(talk.order(), "UnjoinedError").replace("query.join", "join")
+    assert "hasn't joined the run" in refusal(talk.order(), "UnjoinedError")
 
 
 def test_a_node_without_a_site_is_refused() -> None:

@@ -129,7 +129,7 @@ def test_an_offer_before_a_greeting_or_after_an_order_is_an_old_one(talk: Talk) 
     talk.job = job_of("off", RECORD)
     talk.session = "ab" * 32  # as if it had been greeted
     offer = Offer(run="test", job=talk.job, performance=CPU, joining=talk.session)
-    assert "before this process was asked who it is" in why(
+    assert "has started since the joining began" in why(
         talk.send("query.join", wire.encode_offer(offer)), 209
     )
     assert untouched(talk)

@@ -1,7 +1,7 @@
 """Joinings of a run: when all join anew, who is asked, and of what a quorum is counted."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -45,7 +45,7 @@ class Events(Silent):
     def __init__(self, grid: KnowingGrid, after: dict[int, Event]) -> None:
         self.grid, self.after = grid, after
 
-    def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+    def round_ended(self, number: int, metrics: dict[str, Any], gave: Collection[int] = ()) -> None:
         if number in self.after:
             self.after[number](self.grid)
 

@@ -1,7 +1,7 @@
 """Joining and leaving, and what the coordinator does with where ledgers stand."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,9 @@ def test_heads_are_on_disk_after_the_join_and_after_the_leave(sites: Sites) -> N
 
 def test_heads_are_on_disk_after_each_round(sites: Sites) -> None:
     class Killed(Silent):
-        def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+        def round_ended(
+            self, number: int, metrics: dict[str, Any], gave: Collection[int] = ()
+        ) -> None:
             seen.append(on_disk(sites))
             if number == 2:
                 raise KeyboardInterrupt
@@ -196,7 +198,9 @@ def test_what_may_pass_interrupts_a_run_and_what_may_not_ends_it(
     sites: Sites, error: Exception, *, told: bool
 ) -> None:
     class Failing(Silent):
-        def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+        def round_ended(
+            self, number: int, metrics: dict[str, Any], gave: Collection[int] = ()
+        ) -> None:
             raise error
 
     with pytest.raises(type(error), match=str(error)):
@@ -251,7 +255,9 @@ def test_an_update_whose_head_does_not_follow_is_left_out(
     class Told:
         def sites_joined(self, sites: dict[int, str | None]) -> None: ...
         def round_started(self, number: int, sites: int) -> None: ...
-        def round_ended(self, number: int, metrics: dict[str, object]) -> None:
+        def round_ended(
+            self, number: int, metrics: dict[str, object], gave: Collection[int] = ()
+        ) -> None:
             seen[number] = str(metrics["failures"])
 
     keys = {n: sites.ledger(n).owner.signer.public.hex() for n in NODES}  # type: ignore[union-attr]

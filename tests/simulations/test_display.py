@@ -42,6 +42,26 @@ def test_a_reason_is_said_once_with_the_sites_it_is_the_reason_of() -> None:
     ]
 
 
+def test_who_has_given_an_update_and_fails_later_is_not_told_to_have_given_none() -> None:
+    """A site that restarts between its upload and its consent: its update is in the sum."""
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    display = Display(Progress(console), console, 3, 1, {1: "H1", 2: "H2", 3: "H3"})
+    failures = {"1": "upload: gone", "2": "consent: gone"}
+    display.round_ended(1, {"failures": failures}, gave=(2, 3))
+    display.round_ended(2, {"failures": failures, "reason": "too few consents"})
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "  H1 gave no update: upload: gone",
+        "  H2 left the round after giving an update, which counts: consent: gone",
+        "round 1/3: 1 site(s) gave no update · 1 site(s) left the round after giving an update, "
+        "which counts",
+        "  H1 left the round: upload: gone",
+        "  H2 left the round: consent: gone",
+        "round 2/3: no sum · 2 site(s) left the round",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "path"),
     [

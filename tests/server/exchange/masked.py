@@ -1,6 +1,6 @@
 """Made-up sites of secure sums, and runs of the coordinator with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,9 +160,11 @@ class Rows(Silent):
 
     def __init__(self) -> None:
         self.kept: list[dict[str, Any]] = []
+        self.gave: list[tuple[int, ...]] = []
 
-    def round_ended(self, number: int, metrics: dict[str, Any]) -> None:
+    def round_ended(self, number: int, metrics: dict[str, Any], gave: Collection[int] = ()) -> None:
         self.kept.append(metrics)
+        self.gave.append(tuple(gave))
 
 
 def play(
@@ -171,7 +173,7 @@ def play(
     """Play a run; return how it ended, and what was told of each round."""
     contexts = {n: Context(1, n, {}, RecordDict(), {}) for n in sites.left}
     channel, told = Channel(grid(sites.app(), contexts, Run.create_empty(1))), Rows()
-    return rounds.run(channel, coordinator(sites.job, reporter=told, **parts)), told.kept
+    return rounds.run(channel, coordinator(sites.job, **({"reporter": told} | parts))), told.kept
 
 
 def mean_of(*nodes: int, rounds: int = 1) -> Any:

@@ -32,6 +32,7 @@ from tests.server.exchange.masked import (
     NODES,
     SIZE,
     Meddle,
+    Rows,
     Sites,
     change,
     coordinator,
@@ -250,10 +251,12 @@ def test_the_first_reason_is_told_not_what_follows_from_it() -> None:
     def raising(kind: str, node: int) -> Exception | None:
         return RefusedError("not today") if (kind, node) == ("query.consent", 4) else None
 
-    result, rows = play(Sites(job_of(), raising=raising))
+    told = Rows()
+    result, _ = play(Sites(job_of(), raising=raising), reporter=told)
     # It was asked to reveal all the same: its consent may have been lost on the way only.
-    assert rows[0]["failures"] == {"4": "consent: not today"}
+    assert told.kept[0]["failures"] == {"4": "consent: not today"}
     assert result.updates == dict.fromkeys(NODES, 1)
+    assert told.gave == [NODES]  # whoever shows the failures knows that its update counts
 
 
 def test_spent_budgets_end_the_run_and_are_not_tried_again() -> None:
