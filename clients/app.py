@@ -173,7 +173,7 @@ class SiteApp:
             if site.policy.approval == "each":
                 site.approvals.end(end.run, end.job_sha256)
             forget(site.state.run_folder(end.run), end.job_sha256)
-        how = "failed, and may go on" if end.failed else "ended"
+        how = "stopped before its end, and may go on" if end.failed else "ended"
         logger.info("site %s: the run %s has %s", node.name, end.run, how)
         if node.run is None:
             # With its rows; whoever speaks to it again is asked who it is.

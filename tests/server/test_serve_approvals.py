@@ -38,3 +38,21 @@ def test_a_refusal_by_peoples_word_is_no_reason_to_try_again(deployed: Deployed)
     run = RunFolder.open(Path("runs/served")).run
     assert cli.main(["site", "refuse", run, f"site={deployed.file('site-1')}"]) == 0
     assert serve(deployed, *asked, "federation.quorum=1") == 1
+
+
+def test_a_run_that_all_sites_refuse_stays_with_who_refused_and_goes_on_once_that_is_mended(
+    deployed: Deployed,
+) -> None:
+    """As docs/run-folder.md says; a simulation's folder goes."""
+    for name in deployed.names:
+        deployed.fill(name, "private: false", "private: true")
+    asked = ["privacy=none", "declared.rows=40", "train.rounds=1", "run=served", "resume=true"]
+    assert serve(deployed, *asked) == 1
+    folder = RunFolder.open(Path("runs/served"))
+    told = folder.own_ledger.read_text()
+    assert told.count('"kind":"refused"') == 3
+    assert folder.summary() is None
+    for name in deployed.names:
+        deployed.fill(name, "private: true", "private: false")
+    assert serve(deployed, *asked) == 0
+    assert RunFolder.open(Path("runs/served")).run == folder.run
