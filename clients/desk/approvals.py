@@ -37,7 +37,7 @@ from fedmodel.errors import (
 from fedmodel.identity import SigningKey
 from fedmodel.identity.validity import utc_now
 from fedmodel.ledger.site_state import SiteState
-from fedmodel.runs import run_folder_name
+from fedmodel.runs import is_called, run_folder_name
 
 __all__ = ["Approvals", "Status", "desk_of"]
 
@@ -47,7 +47,6 @@ Status: TypeAlias = Literal[
 
 _MOST = 100  # offers that may wait: a coordinator could fill a disk with them
 _LARGEST = 2 << 20  # bytes of an offer: twice the longest job
-_SUFFIX = len("-01234567")  # of a run's name: what tells it from others that are called so
 _DIGITS = 16  # of a job's hash in a folder's name
 _WHY = {
     "waiting": "this job waits for the approval of this site's people",
@@ -269,6 +268,10 @@ class Approvals:
         """
         return approvers(self.decisions(asked.run, asked.job_sha256), self.clock())
 
+    def called(self, name: str) -> list[Asked]:
+        """Return the offers of a name (see :meth:`find`), the newest first."""
+        return [each for each in self._offers() if is_called(each.run, each.job_sha256, name)]
+
     def find(self, name: str) -> Asked:
         """Return the offer of a name: its run's, also without the last digits, or its job's hash.
 
@@ -281,8 +284,7 @@ class Approvals:
         Raises:
             ConfigError: when there is none, or more than one.
         """
-        every = self._offers()
-        meant = [asked for asked in every if _is_called(asked, name)]
+        every, meant = self._offers(), self.called(name)
         if len(meant) > 1:
             each = ", ".join(f"{a.run}/{a.job_sha256[:_DIGITS]}" for a in meant[:10])
             raise ConfigError(f"{len(meant)} offers are called '{name}'; say which: {each}")
@@ -315,14 +317,6 @@ def desk_of(state: SiteState, people: People | None = None) -> Approvals:
     people = people or People()
     keys = [each.key for each in people.all] or [state.key.public]
     return Approvals(state.offers, keys, people.needed)
-
-
-def _is_called(asked: Asked, name: str) -> bool:
-    run, _, digits = name.rpartition("/")
-    if run:  # no run has a / in its name
-        return asked.run == run and bool(digits) and asked.job_sha256.startswith(digits)
-    hashed = len(name) >= 6 and asked.job_sha256.startswith(name)
-    return hashed or name in (asked.run, asked.run[:-_SUFFIX])
 
 
 def _named(coordinator: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from clients.desk.taken import taken
 from fedmodel import _files
 from fedmodel.audit.bundles.packing import in_memory, pack
 from fedmodel.audit.bundles.statement import Claim, Packer
@@ -24,24 +25,20 @@ def write_hand_in(state: SiteState, dataset: str, run: str, to: str | None) -> N
     Args:
         state: of the site.
         dataset: whose ledger it is.
-        run: its name in the ledger.
+        run: its name, as it was typed.
         to: file to write.
 
     Raises:
-        ConfigError: when it isn't said where, or there is something else.
-        LedgerError: when the ledger can't be read, or has nothing of the run.
+        ConfigError: when it isn't said where, there is something else, or the ledger has nothing of
+            the run.
+        LedgerError: when the ledger can't be read.
     """
     if to is None:
         raise ConfigError("site hand-in needs to=<a file to write, such as my-site.zip>")
     path, head = state.ledger_path(dataset), state.head_path(dataset)
     found = Ledger(path).book()
-    held = found.of(run)
-    if not held or found.opened is None:
-        raise LedgerError(
-            f"{path} has nothing of run {run!r}; give the run's whole name, as fedmodel site jobs "
-            "lists it, and the dataset that it was of"
-        )
-    site = found.opened.site
+    held = taken(found.of(), run, str(path))
+    run, site = held[-1].entry.run, state.site if found.opened is None else found.opened.site
     try:
         # The head first: a ledger that grows meanwhile still has what the head was signed for.
         parts = {f"sites/{site}/heads/{dataset}.json": _files.read(head)} if head.exists() else {}

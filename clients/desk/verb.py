@@ -15,11 +15,12 @@ from clients.desk.decision import Verdict, until
 from clients.desk.hand_in import write_hand_in
 from clients.desk.page import Arrays, brief_page, make_page
 from clients.desk.shown import Shown
+from clients.desk.taken import require_unasked
 from clients.site_file import SiteFile
 from fedmodel import config
 from fedmodel._escape import escaped
 from fedmodel.accounting.planning import plan_of
-from fedmodel.budget.statement import WhatIf, what_if
+from fedmodel.budget.statement import WhatIf, what_first, what_if
 from fedmodel.errors import ConfigError, FedmodelError
 from fedmodel.identity import SigningKey, kept_secret
 from fedmodel.identity.home import PartyHome
@@ -72,6 +73,8 @@ def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
         return 0
     people = kept_people(state.folder) if said is None else said.policy.people
     desk = desk_of(state, people)
+    if ask.do != "jobs" and not desk.called(str(ask.job)):
+        require_unasked(state, ask.dataset, str(ask.job))
     shown = Shown(desk=desk, people=people, as_json=ask.format == "json")
     if ask.do == "jobs":
         shown.jobs()
@@ -176,10 +179,10 @@ def _arrays(job: Job) -> Arrays:
 
 
 def _cost(job: Job, state: SiteState, ask: Ask) -> WhatIf | None:
-    path = state.ledger_path(ask.dataset)
-    if not job.privacy.private or not path.exists():
+    if not job.privacy.private:
         return None
-    book = Ledger(path).book()
-    if book.opened is None:
-        return None
-    return what_if(book, Request.of(plan_of(job)), ask.budget)
+    path, asked = state.ledger_path(ask.dataset), Request.of(plan_of(job))
+    book = Ledger(path).book() if path.exists() else None
+    if book is None or book.opened is None:
+        return what_first(state.site, ask.dataset, asked, ask.budget)
+    return what_if(book, asked, ask.budget)

@@ -8,7 +8,7 @@ from fedmodel.job import Unit
 from fedmodel.ledger import Book, Request, Reservation
 from fedmodel.ledger.caps import Caps, Charge, total
 
-__all__ = ["RunLine", "Statement", "Sum", "WhatIf", "cost_of", "statement", "what_if"]
+__all__ = ["RunLine", "Statement", "Sum", "WhatIf", "cost_of", "statement", "what_first", "what_if"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,19 +148,33 @@ def what_if(book: Book, terms: Request | None, caps: Caps) -> WhatIf:
     """
     if book.opened is None:
         raise ValueError("a statement is of a ledger that has begun")
-    spent, held = book.charges()
     new = [] if terms is None else terms.charges()
+    cost = _held_against(*book.charges(), new, caps)
+    return replace(cost, site=book.opened.site, dataset=book.opened.dataset)
+
+
+def what_first(site: str, dataset: str, terms: Request, caps: Caps) -> WhatIf:
+    """Return what a job would do to a dataset on which nothing was ever spent.
+
+    Args:
+        site: whose it is.
+        dataset: its name.
+        terms: of the job.
+        caps: to hold it against.
+    """
+    return replace(_held_against([], [], terms.charges(), caps), site=site, dataset=dataset)
+
+
+def _held_against(
+    spent: Sequence[Charge], held: Sequence[Charge], new: Sequence[Charge], caps: Caps
+) -> WhatIf:
+    """Return what a job would do to a ledger, and whether the caps would refuse it."""
     refusal = None
     try:
         caps.check(spent=spent, held=held, new=new)
     except BudgetError as error:
         refusal = str(error)
-    return replace(
-        cost_of(spent, held, new, caps),
-        site=book.opened.site,
-        dataset=book.opened.dataset,
-        refusal=refusal,
-    )
+    return replace(cost_of(spent, held, new, caps), refusal=refusal)
 
 
 def cost_of(

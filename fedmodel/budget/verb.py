@@ -16,11 +16,10 @@ from fedmodel.errors import ConfigError, LedgerError, RunFolderError
 from fedmodel.job import Job
 from fedmodel.ledger import Request
 from fedmodel.ledger.caps import Caps
-from fedmodel.runs import RunFolder, job_in, run_path
+from fedmodel.runs import RunFolder, is_called, job_in, run_path
 
 __all__ = ["main"]
 
-_DIGITS = len("-01234567")
 _FORMATS = ("table", "json")
 
 
@@ -164,9 +163,10 @@ def _look(ask: Ask) -> Looked:
 
 
 def _give_back(found: Sequence[Found], run: str) -> None:
-    held = sorted({r.entry.run for f in found for r in f.ledger.book().open_ones()})
+    every = [r.entry for f in found for r in f.ledger.book().open_ones()]
+    held = sorted({entry.run for entry in every})
     # A ledger knows a run as its folder's name and eight digits; the name will do if it is clear.
-    meant = [name for name in held if run in (name, name[:-_DIGITS])]
+    meant = sorted({entry.run for entry in every if is_called(entry.run, entry.job, run)})
     if len(meant) != 1:
         raise ConfigError(
             f"{len(meant)} runs with an open reservation are called '{run}'"

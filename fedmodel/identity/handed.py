@@ -15,10 +15,13 @@ def text_of(path: Path) -> str:
     """Return the text of a small file from outside.
 
     Raises:
+        ConfigError: when there is no such file.
         LedgerError: when it can't be read.
     """
     try:
         return _files.read(path, LARGEST).decode("latin-1")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise _not_there(path, error) from error
     except OSError as error:
         raise LedgerError(f"can't read {path}: {error.strerror}") from error
 
@@ -27,16 +30,23 @@ def request_in(path: Path) -> PartyRequest:
     """Return the request in a file, once it has verified.
 
     Raises:
+        ConfigError: when there is no such file.
         LedgerError: when it can't be read.
         IdentityError: naming the file, when it isn't one, or doesn't show that its maker has the
             keys (:class:`PossessionError`).
     """
     try:
         return PartyRequest.from_json(_files.read(path, LARGEST))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise _not_there(path, error) from error
     except OSError as error:
         raise LedgerError(f"can't read the request {path}: {error.strerror}") from error
     except IdentityError as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def _not_there(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"can't read {path}: {error.strerror}; give the file that was handed over")
 
 
 def signed_roster_in(path: Path) -> SignedRoster:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fedmodel._forms import ExportForm
-from fedmodel.errors import ModelError, RunFolderError
+from fedmodel.errors import ConfigError, ModelError, RunFolderError
 from fedmodel.models import modeling, onnx, sentences
 from fedmodel.models.build import READS
 from fedmodel.models.context import quiet
@@ -80,7 +80,8 @@ def export(
     Raises:
         ModelError: if the model hasn't that form, or another one's logits came of it.
         MissingExtraError: for ``onnx``, if what writes it isn't installed.
-        RunFolderError: if ``to`` exists with something in it, or can't be written.
+        ConfigError: if ``to`` exists with something in it.
+        RunFolderError: if it can't be written.
     """
     _check_form(model, form)
     with _folder(to) as folder, quiet():
@@ -190,7 +191,7 @@ def _share_permissions(folder: Path, card: Path) -> None:
 def _folder(to: Path) -> Iterator[Path]:
     """Give a fresh folder beside ``to``; rename it to ``to`` at the end, or remove it."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise RunFolderError(f"{to} already exists and isn't an empty folder; choose another `to`")
+        raise ConfigError(f"{to} already exists and isn't an empty folder; choose another `to`")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))

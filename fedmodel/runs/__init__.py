@@ -5,7 +5,7 @@ from fedmodel.runs.files import to_json, write_atomic
 from fedmodel.runs.folder import RunFolder, run_path
 from fedmodel.runs.jobs import job_in
 from fedmodel.runs.manifest import Machine, Manifest, manifest_of
-from fedmodel.runs.names import check_run, new_run, run_folder_name
+from fedmodel.runs.names import check_run, is_called, new_run, run_folder_name
 from fedmodel.runs.pending import Begun, KeptRound
 from fedmodel.runs.resuming import check_unchanged, continued
 from fedmodel.runs.summary import (
@@ -41,6 +41,7 @@ __all__ = [
     "check_run",
     "check_unchanged",
     "continued",
+    "is_called",
     "job_in",
     "manifest_of",
     "new_run",

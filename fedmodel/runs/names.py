@@ -10,10 +10,12 @@ import re
 from fedmodel.errors import ConfigError
 from fedmodel.seeds import Entropy
 
-__all__ = ["LONGEST", "check_run", "new_run", "run_folder_name"]
+__all__ = ["LONGEST", "check_run", "is_called", "new_run", "run_folder_name"]
 
 LONGEST = 160  # characters
-_ROOM = LONGEST - len("-01234567")
+_SUFFIX = len("-01234567")  # of a run's name: what tells it from others that are called so
+_ROOM = LONGEST - _SUFFIX
+_HASHED = 6  # digits of a hash that are taken for one
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -43,6 +45,27 @@ def check_run(run: str) -> str:
             f"doesn't begin with a dot or a blank; got {run[:40]!r:.60}"
         )
     return run
+
+
+def is_called(run: str, job: str, name: str) -> bool:
+    """Return whether somebody who types a name may mean a run of a job.
+
+    Args:
+        run: its name.
+        job: SHA-256 (hex) of its job.
+        name: the run's, also without the digits at its end; six or more digits of the job's hash;
+            or ``RUN/HASH`` with the first of them, which tells two jobs of one run apart.
+
+    >>> is_called("demo-0123abcd", "5d1c9a30", "demo")
+    True
+    >>> is_called("demo-0123abcd", "5d1c9a30", "demo-0123abcd/5d")
+    True
+    """
+    whole, _, digits = name.rpartition("/")
+    if whole:  # no run has a / in its name
+        return run == whole and bool(digits) and job.startswith(digits)
+    hashed = len(name) >= _HASHED and job.startswith(name)
+    return hashed or name in (run, run[:-_SUFFIX])
 
 
 def run_folder_name(run: str) -> str:

@@ -109,7 +109,7 @@ def test_a_job_from_join_to_leave(folder: Path) -> None:
     assert isinstance(talk.site.open_ledger().entries()[-1], GiveBackEntry)
     # Who has left, or never was there, has nothing to give back.
     assert wire.decode_standing(talk.leave().content) is None
-    assert "query.join" in why(talk.train(2)).reason
+    assert "hasn't joined the run" in why(talk.train(2)).reason
     assert talk.entries()[3:] == ["spend", "outcome", "give-back"]
     (made,) = talk.site.open_ledger().book().of("test", JOB.sha256)
     assert made.entry.code.startswith("fedmodel ")
@@ -122,7 +122,7 @@ def test_a_session_ends_with_its_own_job_only(folder: Path, failed: bool) -> Non
     assert not talk.leave(failed, job=replace(JOB, seed=1)).has_error()
     standing(talk.train(1))
     standing(talk.leave(failed))
-    assert "query.join" in why(talk.train(1)).reason
+    assert "hasn't joined the run" in why(talk.train(1)).reason
 
 
 def test_a_session_ends_also_where_the_ledger_cannot_be_written(folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_session_ends_also_where_the_ledger_cannot_be_written(folder: Path) ->
     talk.site.ledger_file.unlink()
     talk.site.ledger_file.mkdir()
     assert talk.leave().has_error()
-    assert "query.join" in why(talk.train(1)).reason
+    assert "hasn't joined the run" in why(talk.train(1)).reason
 
 
 def test_what_the_operator_gave_up_is_not_spent(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_caps_refuse_a_job_before_it_trains_with_the_numbers(folder: Path) -> No
         assert show_epsilon(cost(2)) in str(told)  # by the operator, and nobody else
     assert show_epsilon(cost(2)) not in refusal.reason
     assert show_epsilon(cost(1)) not in refusal.reason
-    assert "query.join" in why(talk.train(1)).reason
+    assert "hasn't joined the run" in why(talk.train(1)).reason
     # The first run's reservation still stands; when it ends unspent, the second fits in.
     standing(Talk(folder, caps=caps).leave())
     standing(Talk(folder, caps=caps, run="two").offer())
@@ -278,7 +278,7 @@ def test_a_ledger_older_than_the_coordinators_head_is_refused(folder: Path) -> N
     # What is wrong with its files is the site's own affair.
     assert why(back.offer(JOB, newer)).reason == "RollbackError: see the site's own log"
     assert "an old copy" in str(back.app.work(RUN, NODE).refusal)
-    assert "query.join" in why(back.train(1)).reason
+    assert "hasn't joined the run" in why(back.train(1)).reason
     # Also when it comes to light later, nothing is spent.
     talk = Talk(folder)
     standing(talk.offer())

@@ -92,7 +92,7 @@ def test_the_card_tells_the_privacy_that_was_spent(
     assert "  author = {A, B},\n  year = {20" in card
     assert list(summary.classes) == ["test"]
     assert sum(summary.classes["test"].values()) == 40
-    assert cli.main(["export", f"run='{folder}'", f"to='{to}'"]) == 1
+    assert cli.main(["export", f"run='{folder}'", f"to='{to}'"]) == 2
     assert "already exists" in capsys.readouterr().err
     assert cli.main(["export", f"run='{folder}'", f"to='{to}2'", "form=adapter"]) == 2
     assert cli.main(["export", f"run='{folder}'", f"to='{to}2'", "card.license=My own"]) == 2

@@ -115,10 +115,10 @@ def _check_free(to: Path) -> None:
     """Check, before minutes may go by, that a folder can be written.
 
     Raises:
-        RunFolderError: when it is there, and not empty.
+        ConfigError: when it is there, and not empty.
     """
     if to.exists() and not (to.is_dir() and not any(to.iterdir())):
-        raise RunFolderError(f"{to} is there already; give to= a folder that isn't, or is empty")
+        raise ConfigError(f"{to} is there already; give to= a folder that isn't, or is empty")
 
 
 def _write(to: Path, files: Mapping[str, bytes]) -> None:

@@ -12,11 +12,13 @@ import pytest
 from clients.desk import Asked, verb
 from clients.desk.approvals import desk_of
 from clients.desk.page import Arrays, make_page, page_text
+from fedmodel.accounting.planning import plan_of
 from fedmodel.budget.statement import WhatIf
 from fedmodel.cli import main
 from fedmodel.errors import RefusedError
 from fedmodel.identity.security_log import SecurityLog
 from fedmodel.job import Model, Privacy, Train
+from fedmodel.ledger import Ledger, Request
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.runs import RunFolder
 from tests.jobs import make_job
@@ -212,6 +214,43 @@ def test_a_wrong_word_of_an_approval_is_told_before_the_model_is_read(
     ):
         assert main(["site", "approve", "demo", where, *words]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_the_page_names_the_cap_where_nothing_was_spent_yet(
+    state: SiteState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "_arrays", lambda job: Arrays(shapes={}))
+    for cap, refused in ((20, False), (2, True)):
+        budget = told(capsys, state, "show", "demo", f"budget.epsilon={cap}")["page"]["budget"]
+        assert (budget["cap"], budget["spent"], budget["before"]) == (cap, 0, 0)
+        assert budget["job"] == budget["after"] > 2
+        assert (budget["refusal"] is not None) == refused
+    assert main(["site", "show", "demo", f"state={state.folder}", "budget.epsilon=20"]) == 0
+    assert "the cap is 20" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("do", ["revoke", "refuse", "approve", "show"])
+def test_of_a_run_that_nobody_was_asked_for_it_is_said_how_it_is_stopped(
+    do: str, state: SiteState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policy has taken it (approval: auto): there is no offer, and a reservation."""
+    ledger = state.ledger("main")
+    asked = Request.of(plan_of(JOB))
+    ledger.reserve(asked, run="long-89abcdef", job=JOB.sha256, code="")
+    words = ["site", do, "long", f"state={state.folder}"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "no offers" not in said
+    stop = f"fedmodel budget state={state.folder} release=long-89abcdef"
+    assert stop in said
+    assert "approval: each" in said
+    assert main(stop.split()[1:]) == 0  # as it says
+    assert not Ledger(ledger.path).book().open_ones()
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "holds nothing here any more" in capsys.readouterr().err
+    assert main([*words[:2], "other", words[3]]) == 2
+    assert "no offers are called 'other'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("terminal", [True, False])

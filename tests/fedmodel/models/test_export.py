@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fedmodel import job
-from fedmodel.errors import ModelError, RunFolderError
+from fedmodel.errors import ConfigError, ModelError, RunFolderError
 from fedmodel.models import attach, digest, export, load, load_tokenizer
 from fedmodel.models.export import CODE_FILE
 from fedmodel.seeds import Seed
@@ -190,7 +190,7 @@ def test_existing_folders(tmp_path: Path) -> None:
     empty.mkdir()
     file.write_text("kept")
     for target in (full, file):
-        with pytest.raises(RunFolderError, match="already exists"):
+        with pytest.raises(ConfigError, match="already exists"):
             export(net, tokenizer, target, form="merged", card="")
     with pytest.raises(RunFolderError, match="can't write"):
         export(net, tokenizer, file / "below", form="merged", card="")

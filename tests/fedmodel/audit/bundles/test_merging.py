@@ -1,5 +1,6 @@
 """Hand-ins of sites, and a run's bundle that is put together from them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,21 @@ def test_a_bundle_of_what_all_handed_in(sites: Sites, capsys: pytest.CaptureFixt
     assert not [name for name, some in found.items() if Verdict.FAIL in some.values()]
 
 
+def test_a_run_is_called_as_an_approval_calls_it(
+    sites: Sites, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, job = (
+        sites.forged.run,
+        json.loads((sites.forged.path / "manifest.json").read_bytes())["job_sha256"],
+    )
+    for number, name in enumerate((run[:-9], f"{run}/{job[:4]}", job[:8])):
+        assert sites.hand_in("site-1", f"{number}.zip", run=name) == 0
+    capsys.readouterr()
+    assert sites.hand_in("site-1", run=f"{run[:-10]}x") == 2
+    said = capsys.readouterr().err
+    assert f"did you mean '{run}'?" in said or f"its runs are: {run}" in said
+
+
 def test_no_secret_of_a_site_is_in_its_hand_in(sites: Sites) -> None:
     assert sites.hand_in("site-1") == 0
     whole = (sites.root / "site-1.zip").read_bytes()
@@ -132,7 +148,7 @@ def test_what_is_no_hand_in(sites: Sites, capsys: pytest.CaptureFixture[str]) ->
     assert "is no site's hand-in" in capsys.readouterr().err
     assert cli.main(["verify", f"bundle={sites.root / 'site-1.zip'}"]) == 2
     assert "is what one party hands in, not a run" in capsys.readouterr().err
-    assert sites.hand_in("site-1", run="nothing") == 1
+    assert sites.hand_in("site-1", run="nothing") == 2
     assert "has nothing of run 'nothing'" in capsys.readouterr().err
 
 
