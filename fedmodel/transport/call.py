@@ -156,6 +156,8 @@ class Call:
             frame = await self._next(allowed)
             if isinstance(frame.head, Bye):
                 return frame.head
+            if self.connection.closed:
+                continue  # this site has said that it goes: it comes again, or another process does
             if isinstance(frame.head, Ack):
                 self._acknowledged(frame.head.seq)
             else:

@@ -69,12 +69,12 @@ def test_the_coordinator_is_told_of_a_site_that_cant_read_its_inbox(
             coordinator.wait_for(1)  # without a restart at either end
 
 
-def slow_to_read(patch: pytest.MonkeyPatch) -> None:
+def slow_to_read(patch: pytest.MonkeyPatch, seconds: float = 0.3) -> None:
     """Make a coordinator that is late to look at what has come: an end comes with it, then."""
     read = Caller._next
 
     async def late(caller: Caller, *args: Any) -> Frame:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(seconds)
         return await read(caller, *args)
 
     patch.setattr(Caller, "_next", late)
@@ -92,6 +92,26 @@ def test_the_coordinator_hears_why_a_site_goes_however_busy_it_is(
             site.link.close("it is evening")
         wait_until(lambda: not coordinator.hub.present())
         assert "site north goes: it is evening" in caplog.text
+
+
+def test_an_order_that_comes_after_the_goodbye_isnt_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consortium = Consortium(tmp_path)
+    slow_to_read(monkeypatch, 1.0)
+    with Coordinator(consortium, tmp_path / "run") as coordinator:
+        with Site(consortium.sites["north"], coordinator.address) as site:
+            wait_until(lambda: site.link.connected)
+            call = site.link._call
+            assert call is not None
+            closing = threading.Thread(target=site.link.close)
+            closing.start()
+            wait_until(lambda: call.connection.closed)
+            coordinator.wait_for(1)  # it hasn't read that yet
+            (answered,) = coordinator.ask(b"one", [1], timeout=5)
+            closing.join()
+        assert answered.payload is None
+        assert site.done == []
 
 
 def test_a_coordinator_that_is_late_with_its_greeting_is_dialled_again_and_named(
