@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from fedmodel.mechanisms.shares import Shares, bits_needed, noised
-from fedmodel.secagg import packed_size
 from fedmodel.secagg.masking import Encode
+from fedmodel.secagg.ring import packed_size
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from simulations.benchmarks.dp_step import ledger_seconds

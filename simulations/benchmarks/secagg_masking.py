@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmodel._hazmat import Keystream
-from fedmodel.secagg import FixedPoint, Sum, mask
 from fedmodel.secagg.checks import Checked, upload_sha256
-from fedmodel.secagg.masking import TILE, Encode
+from fedmodel.secagg.fixedpoint import FixedPoint
+from fedmodel.secagg.masking import TILE, Encode, Sum, mask
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from simulations.benchmarks.report import Figure

@@ -160,6 +160,7 @@ def test_the_page_has_the_table_of_checks() -> None:
 def test_neither_torch_nor_a_network_is_imported() -> None:
     code = (
         "import sys; from fedmodel.audit.verb import main; "
+        "assert 'numpy' not in sys.modules, 'it is for accountants alone'; "
         f"code = main({{'run': {str(GOLDEN / 'record')!r}, 'format': 'json'}}); "
         "bad = {'torch', 'flwr', 'grpc', 'hydra', 'transformers', 'ssl', 'http.client'}; "
         "sys.exit(f'{bad & set(sys.modules)}' if bad & set(sys.modules) else code)"

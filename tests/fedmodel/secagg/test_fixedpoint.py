@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from fedmodel.errors import ConfigError, RunError
-from fedmodel.secagg import FixedPoint
+from fedmodel.secagg.fixedpoint import FixedPoint
 from fedmodel.secagg.ring import BITS, centred
 from tests.examples import examples
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 
 from fedmodel.errors import ConfigError, FloorError
-from fedmodel.secagg import Graph, graph, make_graph, neighbours_needed
-from fedmodel.secagg.graph import COMPLETE
+from fedmodel.secagg import graph
+from fedmodel.secagg.graph import COMPLETE, Graph, make_graph, neighbours_needed
 from tests.examples import examples
 
 SEED = b"s" * 32
