@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,16 @@ def test_the_last_line_without_its_end_is_torn(lines: list[bytes], tmp_path: Pat
         found = read_ledger("ledger", text[:-cut], Decoder())
         assert everything(found) == everything(one_by_one(text[:-cut]))
         assert found.torn
+
+
+@pytest.mark.parametrize("change", [{"run": "another"}, {"job": "1" * 64}, {"steps": 6}])
+def test_a_book_counts_nothing_where_outcomes_arent_those_of_the_spends(
+    lines: list[bytes], change: dict[str, Any]
+) -> None:
+    found = one_by_one(b"\n".join(lines[:61]) + b"\n")
+    before, decoder = everything(found), Decoder()
+    spends: list[Any] = [decoder.decode(line) for line in lines[61:69:2]]
+    outcomes: list[Any] = [decoder.decode(line) for line in lines[62:70:2]]
+    assert not found.book.draw_all(spends, [replace(each, **change) for each in outcomes])
+    assert everything(found) == before
+    assert found.book.draw_all(spends, outcomes)
