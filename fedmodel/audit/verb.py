@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedmodel import _files, config
+from fedmodel.audit import collector
 from fedmodel.audit.bundles.evidence import BundleEvidence
 from fedmodel.audit.evidence import Evidence, FolderEvidence
 from fedmodel.audit.exports import ExportedFolder
@@ -58,6 +59,7 @@ class Ask(Source):
     format: Literal["table", "json"] = "table"
 
 
+@collector.paused(verb=True)
 def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
     """Verify a run.
 

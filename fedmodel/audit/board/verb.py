@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from fedmodel import _files, config
 from fedmodel._escape import escaped
+from fedmodel.audit import collector
 from fedmodel.audit.board.asked import Terms
 from fedmodel.audit.board.report import Report, report_of
 from fedmodel.audit.board.sacro import sacro_files, tables
@@ -52,6 +53,7 @@ class Ask(Source, Who):
         return self.home is not None or self.signer is not None
 
 
+@collector.paused(verb=True)
 def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
     """Write the report on a run.
 

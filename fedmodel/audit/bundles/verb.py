@@ -8,6 +8,7 @@ from typing import Any
 from fedmodel import config
 from fedmodel._escape import escaped
 from fedmodel._text import listed
+from fedmodel.audit import collector
 from fedmodel.audit.bundles.evidence import BundleEvidence
 from fedmodel.audit.bundles.merging import handed_in, merged
 from fedmodel.audit.bundles.packing import pack
@@ -49,6 +50,7 @@ class Ask(Who):
         Who.__post_init__(self)
 
 
+@collector.paused(verb=True)
 def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
     """Pack a run's evidence.
 
