@@ -157,6 +157,47 @@ def test_a_field_that_says_something_else(lines: list[bytes], field: str, every:
     assert tried
 
 
+_TAUGHT: list[tuple[int, dict[str, object]]] = [
+    *((1, {field: _CHANGES[field]}) for field in ("run", "job", "kind")),
+    (1, {"steps": 99}),
+    (0, {"given_up": [{"kind": "train", "rate": "0.01", "steps": 1}]}),
+    *((0, {field: _CHANGES[field]}) for field in ("run", "job", "unit", "delta")),
+    (0, {"mechanism": {"name": "distributed", "honest": 2, "survivors": 2}}),
+]
+
+
+@pytest.mark.parametrize(("which", "said"), _TAUGHT)
+def test_what_one_ledger_teaches_isnt_believed_of_another(
+    lines: list[bytes], which: int, said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that is refused has a shape all the same, which is known from then on, and awaited."""
+    tried: list[int] = []
+    taken = bulk.Bulk._taken
+
+    def trying(self: bulk.Bulk, some: Sequence[bytes], *others: Any) -> bool:
+        tried.append(len(some))
+        return taken(self, some, *others)
+
+    def change(number: int, line: bytes) -> bytes:
+        told = json.loads(line)
+        if number > 4:  # other shapes than those of the first two
+            told |= {"clip": "2.0"} if told["type"] == "spend" else {"steps": told["steps"] - 1}
+        if number > 4 and told["type"] == ("spend", "outcome")[which]:
+            told |= said
+            for part in said.get("given_up", ()):
+                part |= {key: told[key] for key in ("mechanism", "noise_multiplier")}
+        return config.canonical(told)
+
+    monkeypatch.setattr(bulk, "_FEWEST", 1)
+    monkeypatch.setattr(bulk.Bulk, "_taken", trying)
+    abusing, decoder = rechained(lines[:45], change), Decoder()
+    for line in [*abusing[3:7]] * 3:
+        decoder.decode(line)
+    found = assert_same(abusing, decoder)
+    assert tried
+    assert (found.rule is None) == ("given_up" in said)  # that may be said, of each once
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -184,6 +225,16 @@ def test_values_that_are_written_otherwise(lines: list[bytes], old: bytes, new: 
             return re.sub(old, new, line, count=1) if number == at else line
 
         assert_same(rechained(lines, change))
+
+
+def test_no_entries_with_a_root_is_refused_where_one_digit_is_as_long(lines: list[bytes]) -> None:
+    def change(number: int, line: bytes) -> bytes:
+        count = b"0" if number == 131 else b"5"
+        return re.sub(rb'(?<="coordinator_entries":)[0-9]+', count, line)
+
+    found = assert_same(rechained(lines[:140], change))
+    assert found.form is not None
+    assert found.form.line == 132
 
 
 def test_a_line_that_was_changed_and_nothing_after_it(lines: list[bytes]) -> None:

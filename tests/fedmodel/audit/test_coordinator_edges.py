@@ -69,6 +69,15 @@ def start_of_the_round_before(forged: Forged) -> None:
     at_site(lambda e: of("spend", 2)(e) and e["kind"] == "train", model=first)(forged)
 
 
+def shown_all_before_the_asking(forged: Forged) -> None:
+    (place,) = (
+        n
+        for n, e in enumerate(forged.coordinator.entries())
+        if of("round", 2)(e) and e["kind"] == "train"
+    )
+    at_site(lambda e: of("spend", 2)(e) and e["kind"] == "train", coordinator_entries=place)(forged)
+
+
 def fewer_updates_by_the_summary(forged: Forged) -> None:
     forged.edit("summary.json", lambda told: told["privacy"]["sites"]["site-1"].update(rounds=1))
 
@@ -134,6 +143,7 @@ CASES: list[tuple[str, str, Callable[[Forged], None]]] = [
     ("paid-for", "record", given_with_entries_up_to("spend")),
     ("given-got", "record", given_with_entries_up_to("outcome")),
     ("given-got", "record", update_of_the_round_before),
+    ("asked-for", "record", shown_all_before_the_asking),
     ("started-from", "record", start_of_the_round_before),
     ("coordinator-told", "record", fewer_updates_by_the_summary),
     ("coordinator-told", "record", publisher_that_failed),

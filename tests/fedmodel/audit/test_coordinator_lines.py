@@ -56,6 +56,35 @@ def test_a_changed_line_is_refused_alike(line: bytes, data: st.DataObject) -> No
     assert outcome(changed, decode_faster) == outcome(changed, decode)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"},{"', b'"};{"'),
+        (b'"},{"', b'"} {"'),
+        (b'"},{"', b'"}{"'),
+        (b'"},{"', b'"},,{"'),
+        (b'"},{"', b'"}, {"'),
+        (b'"},{"', b'"},{},{"'),
+        (b'"},{"', b'"},{"entries":01},{"'),
+        (b'"given":[{', b'"given":[,{'),
+        (b'"given":[', b'"given":["},{",'),
+        (b'"}],"mean"', b'"},],"mean"'),
+    ],
+)
+def test_what_is_between_the_items_of_a_list_counts(old: bytes, new: bytes) -> None:
+    line = next(
+        line for line in LINES if b'"type":"result"' in line and line.count(b'"member"') > 2
+    )
+    assert old in line
+    for count in (1, -1):
+        changed = line.replace(old, new, count)
+        assert isinstance(outcome(changed, decode_faster), str)
+        assert outcome(changed, decode_faster) == outcome(changed, decode)
+    # One that lacks, and one beside: as many as there were.
+    moved = line.replace(b'"},{', b'"}{', 1).replace(b'"given":[', b'"given":[,')
+    assert outcome(moved, decode_faster) == outcome(moved, decode)
+
+
 # -- a model's file ------------------------------------------------------------------------------
 
 

@@ -76,6 +76,10 @@ def test_one_that_lacks_a_file_or_has_another_one_fails(
 def test_anothers_key_and_anothers_run_show(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = verified(capsys, "signer=0123-4567-89ab-cdef-0123-4567-89ab-cdef")
     assert (code, found["report-signer"]) == (1, "FAIL")
+    assert cli.main(["verify", "report=report", "packer=0123-4567-89ab-cdef"]) == 2
+    assert "packer is about a bundle" in capsys.readouterr().err
+    assert cli.main(["verify", f"run={GOLDEN / 'site'}", "signer=0123-4567-89ab-cdef"]) == 2
+    assert "signer is about a report" in capsys.readouterr().err
     code, found = verified(capsys, f"run={GOLDEN / 'site'}")
     assert (code, found["report-says"]) == (1, "FAIL")
     # Of the same run, with its records changed since.

@@ -8,10 +8,13 @@ import pytest
 
 from fedmodel import cli
 from fedmodel.audit.bundles.evidence import BundleEvidence
+from fedmodel.audit.bundles.packing import in_memory, pack
+from fedmodel.audit.bundles.statement import Packer
 from fedmodel.audit.record_files import read_records
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.audit.verify import verify
 from fedmodel.identity.keyfile import secret_text, write_secret
+from tests.fedmodel.audit.bundles.conftest import claim_of
 from tests.fedmodel.audit.conftest import Forge
 from tests.fedmodel.audit.forged import GOLDEN, Forged, head_of
 from tests.fedmodel.audit.forged_coordinator import coordinators_head, key_of, seed_of
@@ -196,6 +199,27 @@ def test_a_site_hands_in_what_it_was_shown_in_this_run_alone(
     assert sites.hand_in("site-1") == 0
     parts = BundleEvidence(sites.root / "site-1.zip").signed.parts
     assert len([name for name in parts if "/runs/" in name]) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sites/site-1/runs/other-01234567/coordinator-head.json",
+        "sites/site-2/heads/main.json",
+        "coordinator-head.json",
+    ],
+)
+def test_what_is_of_another_run_or_party_isnt_a_sites_to_hand_in(
+    sites: Sites, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = key_of("site-1")
+    packer = Packer(key=key.public.hex(), role="site", name="site-1")
+    ledger = sites.root / "site-1" / "ledgers" / "main.jsonl"
+    parts = {"ledger/site-1.jsonl": ledger.read_bytes(), name: b"{}\n"}
+    claim = claim_of(sites.forged.path, packer=packer, lacking=())
+    pack(sites.root / "site-1.zip", claim, in_memory(parts), key)
+    assert sites.bundle("site-1.zip") == 2
+    assert f"{name!r} isn't site 'site-1''s to hand in" in capsys.readouterr().err
 
 
 def heads_of(sites: Sites, which: str) -> tuple[Path, Path]:
