@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import time
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +16,7 @@ from pathlib import Path
 __all__ = ["Room", "grown", "rooms_in", "watch_rooms"]
 
 _EVERY = 10  # rounds between two looks
+_LOOKS, _PAUSE_S, _VAIN = 50, 0.02, 2
 _MARK = "ROOM "
 _LINES = {
     "clients.app": re.compile(r"trained in round (\d+) "),
@@ -45,6 +47,23 @@ class Room:
         taken, _ = tracemalloc.get_traced_memory()
         size = os.sysconf("SC_PAGE_SIZE")
         return cls(objects=len(gc.get_objects()), bytes=taken, resident=pages * size)
+
+    @classmethod
+    def at_rest(cls) -> "Room":
+        """Look until two looks have found no less: what was under way then is over."""
+        least, vain = cls.now(), 0
+        for _ in range(_LOOKS):
+            time.sleep(_PAUSE_S)
+            room = cls.now()
+            vain = 0 if room.objects < least.objects or room.bytes < least.bytes else vain + 1
+            if vain == _VAIN:
+                break
+            least = cls(
+                objects=min(least.objects, room.objects),
+                bytes=min(least.bytes, room.bytes),
+                resident=min(least.resident, room.resident),
+            )
+        return least
 
 
 def grown(rooms: Sequence[Room], rounds: int = _EVERY) -> dict[str, float]:

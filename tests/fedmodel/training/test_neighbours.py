@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -132,6 +132,12 @@ def neighbours(draw: st.DrawFn, unit: str, replace: bool) -> tuple[Site, Site]:
     return sites[0], sites[1]
 
 
+def far_apart(replace: bool) -> tuple[Site, Site]:
+    """Return two sites: one has a row more, or each has one of another label in its place."""
+    rest, new, old = [Row("p", 1)], Row("new", 0), Row("old", 4)
+    return [*rest, new], [*rest, old] if replace else rest
+
+
 # Both adjacencies and both units with the head, and each of them with another method; all: slow.
 SOME = {("add-remove", "patient", "lora"), ("replace", "record", "full")}
 WAYS = [
@@ -168,6 +174,7 @@ def test_neighbours_clipped_sums_are_at_most_a_sensitivity_apart(
         st.sampled_from([1, 3, 7, 64]),
         st.sampled_from(["fast", "fast", "hooks"]),
     )
+    @example(far_apart(replace), "flat", 1e-3, 8, 64, "fast")  # it all but reaches the bound
     def check(
         sites: tuple[Site, Site], clipping: Any, clip: float, limit: int, physical: int, engine: Any
     ) -> None:

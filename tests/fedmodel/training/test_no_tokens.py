@@ -49,4 +49,5 @@ def test_a_text_of_no_token_is_one_unknown_token(
     with torch.inference_mode():
         alone = learner.logits(examples.batch(last))
         among = learner.logits(examples.batch(np.arange(len(texts))))[-1:]
-    assert torch.allclose(alone, among, atol=1e-6)
+    # Sums in another order, by machine; each logit is rounded by the size of the largest.
+    assert (alone - among).abs().max() <= 1e-5 * among.abs().max()
