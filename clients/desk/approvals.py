@@ -8,7 +8,7 @@
     <state>/<site>/offers/<run>/<job>/ended            the run is over, and its approval used up
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -270,7 +270,7 @@ class Approvals:
 
     def called(self, name: str) -> list[Asked]:
         """Return the offers of a name (see :meth:`find`), the newest first."""
-        return [each for each in self._offers() if is_called(each.run, each.job_sha256, name)]
+        return _called(self._offers(), name)
 
     def find(self, name: str) -> Asked:
         """Return the offer of a name: its run's, also without the last digits, or its job's hash.
@@ -284,7 +284,8 @@ class Approvals:
         Raises:
             ConfigError: when there is none, or more than one.
         """
-        every, meant = self._offers(), self.called(name)
+        every = self._offers()
+        meant = _called(every, name)
         if len(meant) > 1:
             each = ", ".join(f"{a.run}/{a.job_sha256[:_DIGITS]}" for a in meant[:10])
             raise ConfigError(f"{len(meant)} offers are called '{name}'; say which: {each}")
@@ -317,6 +318,10 @@ def desk_of(state: SiteState, people: People | None = None) -> Approvals:
     people = people or People()
     keys = [each.key for each in people.all] or [state.key.public]
     return Approvals(state.offers, keys, people.needed)
+
+
+def _called(offers: Iterable[Asked], name: str) -> list[Asked]:
+    return [each for each in offers if is_called(each.run, each.job_sha256, name)]
 
 
 def _named(coordinator: str | None) -> str:

@@ -8,7 +8,6 @@ value of its type. Any other line goes to the general decoder, which alone says 
 
 import json
 import re
-from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeAlias, TypeVar, get_args
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar, get_args
 from fedmodel.accounting.spends import Kind
 from fedmodel.errors import ConfigError
 from fedmodel.ledger import coordinator_entries as entries
+from fedmodel.ledger.alike import all_made
 from fedmodel.ledger.coordinator_entries import (
     SCHEMA,
     CoordinatorEntry,
@@ -139,11 +139,8 @@ def _given_of(items: str) -> tuple[Given, ...]:
     if len(found) - 1 != items.count("},{") or size + _BARE * len(found) - 1 != len(items):
         raise _UnusualError
     entries, members, roots, updates = zip(*found, strict=True)
-    made = [object.__new__(Given) for _ in found]
     columns = (map(int, entries), map(int, members), roots, updates)
-    for put, column in zip(_PUTS, columns, strict=True):
-        deque(map(put, made, column), 0)
-    return tuple(made)
+    return tuple(all_made(Given, len(found), zip(_PUTS, columns, strict=True)))
 
 
 _BARE = len('{"entries":,"member":,"root":"","update":""},')

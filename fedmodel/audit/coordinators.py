@@ -166,7 +166,8 @@ def _job(records: Records, ledger: CoordinatorReading) -> Outcome:
 FORM = (
     Rule(
         name="coordinator-present",
-        says="A coordinator whose tree head of its own ledger is here has that ledger here.",
+        says="A coordinator whose tree head of its own ledger is here, or of which a site keeps or "
+        "names one, has that ledger here.",
         run=_present,
     ),
     Rule(

@@ -26,6 +26,7 @@ __all__ = [
     "Part",
     "names_under",
     "open_plain",
+    "site_of",
 ]
 
 Kind: TypeAlias = Literal[
@@ -88,6 +89,17 @@ KINDS: dict[Kind, Part] = {
 }
 
 OF_A_SITE: tuple[Kind, ...] = ("ledger", "own-head", "shown-head")  # what it hands in itself
+
+
+def site_of(kind: Kind, name: str) -> str | None:
+    """Return the site that a part is of; ``None``: the name isn't of that kind.
+
+    Args:
+        kind: one of :data:`OF_A_SITE`.
+        name: of the part.
+    """
+    found = KINDS[kind].pattern.fullmatch(name)
+    return None if found is None else found["site"]
 
 
 class Evidence(Protocol):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fedmodel import config
 from fedmodel.audit import collector
 from fedmodel.audit.coordinator_reading import CoordinatorReading, read_coordinator
-from fedmodel.audit.evidence import KINDS, Evidence, Kind
+from fedmodel.audit.evidence import KINDS, Evidence, Kind, site_of
 from fedmodel.audit.reading import LedgerReading, read_ledger
 from fedmodel.audit.records import Found, Head, Records, SiteRecords
 from fedmodel.errors import ConfigError, EvidenceError, FedmodelError
@@ -238,10 +238,10 @@ def _sites(evidence: Evidence, named: Sequence[str], run: str) -> dict[str, Site
     ledgers: dict[str, LedgerReading] = {}
     for name in evidence.names("ledger"):
         text = evidence.read("ledger", name)
-        ledgers[_site_of("ledger", name)] = read_ledger(name, text, decoder)
+        ledgers[site_of("ledger", name) or name] = read_ledger(name, text, decoder)
     own: dict[str, list[str]] = {}
     for name in evidence.names("own-head"):
-        own.setdefault(_site_of("own-head", name), []).append(name)
+        own.setdefault(site_of("own-head", name) or name, []).append(name)
     shown = {
         found["site"]: _found_head(evidence, "shown-head", name)
         for name in evidence.names("shown-head")
@@ -282,8 +282,3 @@ def _head(text: bytes, name: str) -> TreeHead:
     if not same:
         raise ConfigError(f"{name} isn't as fedmodel writes it")
     return head
-
-
-def _site_of(kind: Any, name: str) -> str:
-    found = KINDS[kind].pattern.fullmatch(name)
-    return name if found is None else found["site"]

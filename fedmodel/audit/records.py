@@ -150,7 +150,7 @@ class Records:
         """Which ledgers of a served run weren't handed in; ``None`` where those are all."""
         if not self.served:
             return None
-        lacking = sorted(name for name in self.account.participants() if not self._has(name))
+        lacking = self._without(site.name for site, _ in self.with_ledgers())
         return f"ledgers that weren't handed in: {listed(lacking, 5)}" if lacking else None
 
     def absent(self, here: Iterable[str]) -> tuple[str, ...]:
@@ -162,10 +162,10 @@ class Records:
         job = self.job.value
         if job is None or not job.privacy.private:
             return ()
-        return tuple(sorted(self.account.participants() - {*here}))
+        return tuple(self._without(here))
 
-    def _has(self, name: str) -> bool:
-        return name in self.sites and self.sites[name].ledger is not None
+    def _without(self, here: Iterable[str]) -> list[str]:
+        return sorted(self.account.participants() - {*here})
 
     @property
     def _copied_later(self) -> bool:

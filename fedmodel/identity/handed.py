@@ -18,12 +18,7 @@ def text_of(path: Path) -> str:
         ConfigError: when there is no such file.
         LedgerError: when it can't be read.
     """
-    try:
-        return _files.read(path, LARGEST).decode("latin-1")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise _not_there(path, error) from error
-    except OSError as error:
-        raise LedgerError(f"can't read {path}: {error.strerror}") from error
+    return _read(path).decode("latin-1")
 
 
 def request_in(path: Path) -> PartyRequest:
@@ -36,17 +31,20 @@ def request_in(path: Path) -> PartyRequest:
             keys (:class:`PossessionError`).
     """
     try:
-        return PartyRequest.from_json(_files.read(path, LARGEST))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise _not_there(path, error) from error
-    except OSError as error:
-        raise LedgerError(f"can't read the request {path}: {error.strerror}") from error
+        return PartyRequest.from_json(_read(path, "the request "))
     except IdentityError as error:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _not_there(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"can't read {path}: {error.strerror}; give the file that was handed over")
+def _read(path: Path, what: str = "") -> bytes:
+    try:
+        return _files.read(path, LARGEST)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ConfigError(
+            f"can't read {path}: {error.strerror}; give the file that was handed over"
+        ) from error
+    except OSError as error:
+        raise LedgerError(f"can't read {what}{path}: {error.strerror}") from error
 
 
 def signed_roster_in(path: Path) -> SignedRoster:

@@ -8,15 +8,15 @@ quotes are escaped, and no part of an entry has such fields but the entry itself
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, repeat
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from fedmodel.ledger.entries import Entry
 
-__all__ = ["VARIES", "Alike", "fit"]
+__all__ = ["VARIES", "Alike", "all_made", "fit"]
 
 # Of no entries of the coordinator's ledger there is no root: such a line has another shape.
 VARIES = re.compile(
@@ -53,6 +53,22 @@ _TIMES = re.compile(f"(?:{_TEXTS['time']})+").fullmatch
 _PAYS = 64  # lines of a kind from which on it pays to make their pattern
 
 _Put: TypeAlias = Callable[[Any, Any], None]
+T = TypeVar("T")
+
+
+def all_made(kind: type[T], count: int, fields_: Iterable[tuple[_Put, Iterable[Any]]]) -> list[T]:
+    """Return so many frozen objects, whose values have been checked.
+
+    Args:
+        kind: of object.
+        count: how many.
+        fields_: what sets a field, and its value in each of them.
+    """
+    made = [object.__new__(kind) for _ in range(count)]
+    # Field by field, for all of them at once: without a step of Python's for each.
+    for put, values in fields_:
+        deque(map(put, made, values), 0)
+    return made
 
 
 def fit(keys: Sequence[str], values: Sequence[bytes]) -> bool:
@@ -121,15 +137,10 @@ class Alike:
 
     def all_filled(self, columns: Sequence[Sequence[str]]) -> list[Any]:
         """Return the entries of the shape with such values (:meth:`columns`)."""
-        made = [object.__new__(self.kind) for _ in columns[0]]
-        # Field by field, for all of them at once: without a step of Python's for each.
-        for put, value in self.same:
-            deque(map(put, made, repeat(value)), 0)
-        for put, place in self.texts:
-            deque(map(put, made, columns[place]), 0)
-        for put, place in self.numbers:
-            deque(map(put, made, map(int, columns[place])), 0)
-        return made
+        same = ((put, repeat(value)) for put, value in self.same)
+        texts = ((put, columns[place]) for put, place in self.texts)
+        numbers = ((put, map(int, columns[place])) for put, place in self.numbers)
+        return all_made(self.kind, len(columns[0]), chain(same, texts, numbers))
 
     def columns(self, lines: Sequence[str]) -> list[tuple[str, ...]] | None:
         """Return the values of each field that varies, in lines of one length.

@@ -176,10 +176,6 @@ _MECHANISMS = {
     "distributed": "DP-SGD on all sites' rows together; noise in shares, secure sums",
     "site": "clipped updates of whole sites; noise in shares, secure sums",
 }
-_SPENT = {
-    "ledgers": "ε spent (the worst site's)",
-    "plan": "ε spent, at most (the worst site's)",
-}
 _MOST = {"ledgers": "", "plan": ", at most"}
 _NEIGHBOURS = {
     "add-remove": "whether or not any one unit was in the training data",
@@ -205,7 +201,7 @@ def _privacy(job: Mapping[str, Any], summary: Summary) -> str:
         ("Neighbouring datasets", f"{code(spent.adjacency)} of one unit"),
         ("Mechanism", _MECHANISMS[spent.mechanism]),
         ("Clip norm", number(asked["clip"]) + _CLIPPINGS[asked["clipping"]]),
-        (_SPENT[spent.basis], show_epsilon(spent.epsilon)),
+        (f"ε spent{_MOST[spent.basis]} (the worst site's)", show_epsilon(spent.epsilon)),
         *(
             (f"ε against: {plain(name)}{_MOST[spent.basis]}", show_epsilon(found))
             for name, found in spent.adversaries.items()

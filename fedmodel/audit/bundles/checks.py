@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from fedmodel._text import listed
 from fedmodel.audit.bundles.evidence import BundleEvidence
 from fedmodel.audit.bundles.statement import Claim, Packer
-from fedmodel.audit.evidence import KINDS, OF_A_SITE
+from fedmodel.audit.evidence import OF_A_SITE, site_of
 from fedmodel.audit.records import Records, SiteRecords
 from fedmodel.audit.verdicts import PASSED, Family, Outcome, Rule, failed, not_tested, passed
 from fedmodel.errors import ProtocolError
@@ -126,10 +126,7 @@ def _handed_in(records: Records, site: SiteRecords) -> Outcome:
 
 def _of_site(bundle: BundleEvidence, site: str) -> Iterator[str]:
     for kind in OF_A_SITE:
-        for name in bundle.names(kind):
-            match = KINDS[kind].pattern.fullmatch(name)
-            if match is not None and match["site"] == site:
-                yield name
+        yield from (name for name in bundle.names(kind) if site_of(kind, name) == site)
 
 
 def _another(records: Records, site: SiteRecords, claim: Claim) -> str | None:

@@ -14,7 +14,7 @@ from fedmodel.audit.bundles.merging import handed_in, merged
 from fedmodel.audit.bundles.packing import pack
 from fedmodel.audit.bundles.signing import Who, named, signer_of
 from fedmodel.audit.bundles.statement import Claim, Signed
-from fedmodel.audit.evidence import KINDS, FolderEvidence
+from fedmodel.audit.evidence import FolderEvidence, site_of
 from fedmodel.audit.record_files import read_records
 from fedmodel.audit.records import Records, SiteRecords
 from fedmodel.errors import ConfigError
@@ -120,8 +120,7 @@ def say(to: Path, signed: Signed) -> None:
 
 def _lacking(records: Records, parts: Mapping[str, object]) -> tuple[str, ...]:
     """Return whose ledgers a bundle lacks, as whoever verifies it will find."""
-    found = map(KINDS["ledger"].pattern.fullmatch, parts)
-    here = [match["site"] for match in found if match is not None]
+    here = [site for name in parts if (site := site_of("ledger", name)) is not None]
     # Who took part may show by who has handed something in.
     sites = {**dict.fromkeys(here, SiteRecords("")), **records.sites}
     return replace(records, sites=sites).absent(here)
