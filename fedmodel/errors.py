@@ -33,6 +33,7 @@
         ├── RangeError             an update has a number that a secure sum has no room for
         ├── QuorumError            too few sites answered
         └── RunFolderError         a run folder that can't be read, written or resumed
+            ├── RunNameError       … that isn't there, or is there already: exit code 2
             └── LedgerError        … a site's ledger, or what stands beside it
                 └── RollbackError  … that is older than one that somebody has seen
 
@@ -230,6 +231,15 @@ class QuorumError(RunError):
 
 class RunFolderError(RunError):
     """A run folder can't be read, written or resumed."""
+
+
+class RunNameError(RunFolderError):
+    """A run folder isn't there where it is named, or is taken where a new one was to be made.
+
+    To whoever reads folders it is one that can't be read; on the command line it is wrong input.
+    """
+
+    exit_code = 2
 
 
 class LedgerError(RunFolderError):

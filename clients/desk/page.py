@@ -67,7 +67,9 @@ def brief_page(asked: Asked) -> dict[str, Any]:
     }
 
 
-def make_page(asked: Asked, job: Job, arrays: Arrays, cost: WhatIf | None) -> dict[str, Any]:
+def make_page(
+    asked: Asked, job: Job, arrays: Arrays, cost: WhatIf | None, *, capped: bool = True
+) -> dict[str, Any]:
     """Return what whoever decides must know, as plain data.
 
     Args:
@@ -75,6 +77,7 @@ def make_page(asked: Asked, job: Job, arrays: Arrays, cost: WhatIf | None) -> di
         job: that is offered.
         arrays: that it trains.
         cost: what it would do to the ledger of the rows; ``None`` for a job that spends nothing.
+        capped: whether the site's caps were known.
     """
     key = asked.coordinator
     return {
@@ -105,7 +108,7 @@ def make_page(asked: Asked, job: Job, arrays: Arrays, cost: WhatIf | None) -> di
         "leaves": [*_leaves(job, arrays)],
         "arrays": {name: list(shape) for name, shape in arrays.shapes.items()},
         "arrays_unknown": arrays.unknown,
-        "budget": None if cost is None else figures(cost),
+        "budget": None if cost is None else figures(cost, capped=capped),
         "code": f"fedmodel {version('fedmodel')}, sources {source_digest()}",
     }
 

@@ -28,6 +28,7 @@ from fedmodel.identity.names import grouped
 from fedmodel.identity.passphrase import read_passphrase
 from fedmodel.job import Job, Performance
 from fedmodel.ledger import Ledger, Request
+from fedmodel.ledger.caps import Caps
 from fedmodel.ledger.site_state import SiteState
 from fedmodel.seeds import Entropy
 
@@ -67,6 +68,7 @@ def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
         return 1 if checked.problems else 0
     said = None if ask.file is None else SiteFile.read(ask.file)
     ask = ask if said is None else ask.by(said)
+    capped = said is not None or ask.budget != Caps()  # else a cap may stand in the site's file
     state = state_of(ask)
     if ask.do == "hand-in":
         write_hand_in(state, ask.dataset, str(ask.job), ask.to)
@@ -80,23 +82,23 @@ def main(mapping: dict[str, Any], given: Sequence[str] = ()) -> int:
         shown.jobs()
     elif ask.do == "show":
         asked = desk.find(str(ask.job))
-        shown.one(asked, _page(asked, state, ask))
+        shown.one(asked, _page(asked, state, ask, capped))
     else:
-        _decide(ask, _VERDICTS[ask.do], state, shown)
+        _decide(ask, _VERDICTS[ask.do], state, shown, capped)
     return 0
 
 
 # -- who decides ---------------------------------------------------------------------------------
 
 
-def _decide(ask: Ask, verdict: Verdict, state: SiteState, shown: Shown) -> None:
+def _decide(ask: Ask, verdict: Verdict, state: SiteState, shown: Shown, capped: bool) -> None:
     desk, people = shown.desk, shown.people
     asked = desk.find(str(ask.job))
     approves = verdict == "approved"
     # What may be wrong is told before the page is made, which takes long.
     signer = _signer(ask, state, people)
     expires = until(ask.expires, desk.clock()) if approves else None
-    page = _page(asked, state, ask) if approves else brief_page(asked)
+    page = _page(asked, state, ask, capped) if approves else brief_page(asked)
     text, why = config.canonical(page), ask.why or ""
     status = desk.decide(asked, verdict, signer, page=text, why=why, expires=expires)
     PartyHome(state.folder).log.add(
@@ -152,7 +154,7 @@ def _signer(ask: Ask, state: SiteState, people: People) -> SigningKey:
 # -- the page ------------------------------------------------------------------------------------
 
 
-def _page(asked: Asked, state: SiteState, ask: Ask) -> dict[str, Any]:
+def _page(asked: Asked, state: SiteState, ask: Ask, capped: bool) -> dict[str, Any]:
     try:
         job = asked.read_job()
     except ConfigError as error:
@@ -160,7 +162,7 @@ def _page(asked: Asked, state: SiteState, ask: Ask) -> dict[str, Any]:
             f"the job of run {asked.run} is of another version of fedmodel ({error}); show it with "
             "the version that it was offered to"
         ) from error
-    return make_page(asked, job, _arrays(job), _cost(job, state, ask))
+    return make_page(asked, job, _arrays(job), _cost(job, state, ask), capped=capped)
 
 
 def _arrays(job: Job) -> Arrays:

@@ -26,6 +26,10 @@ __all__ = ["Found", "Head", "Records", "SiteRecords"]
 
 T = TypeVar("T")
 
+_AT_THE_SITES = (
+    "each site's ledger is at the site, and none is in this folder: ask the sites for what "
+    "fedmodel site hand-in packs, and put it together by fedmodel bundle run=NAME with=[FILE,…]"
+)
 _COPIED_AT_THE_END = (
     "the run hasn't come to its end, and its ledgers are copied here from its state folder then; "
     "those there would tell"
@@ -142,7 +146,7 @@ class Records:
         if job is not None and not job.privacy.private:
             return "the job promises no privacy, so that no ledger is kept"
         if self.served:
-            return "each site's ledger is at the site, and none is in this folder"
+            return _AT_THE_SITES
         return _COPIED_AT_THE_END if self._copied_later else None
 
     @cached_property

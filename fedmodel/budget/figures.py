@@ -13,8 +13,16 @@ from fedmodel.budget.statement import WhatIf
 __all__ = ["figures", "said"]
 
 
-def figures(cost: WhatIf) -> dict[str, Any]:
-    """Return what a job would do to a ledger, as plain data."""
+_UNKNOWN = "the site's caps aren't known here (site=site.yaml reads them)"
+
+
+def figures(cost: WhatIf, *, capped: bool = True) -> dict[str, Any]:
+    """Return what a job would do to a ledger, as plain data.
+
+    Args:
+        cost: of the job.
+        capped: whether the site's caps were known; without them a cap that is lacking says nothing.
+    """
     left = None if cost.cap is None or cost.after is None else max(0.0, cost.cap - cost.after)
     return {
         "dataset": cost.dataset,
@@ -27,14 +35,15 @@ def figures(cost: WhatIf) -> dict[str, Any]:
         "cap": cost.cap,
         "left": _finite(left),
         "refusal": cost.refusal,
-    }
+    } | ({} if capped else {"caps_unknown": True})
 
 
 def said(found: Mapping[str, Any]) -> str:
     """Return such figures as a line: what the job costs, what is spent and held, what is left."""
     alone, spent, before, after = (_show(found[n]) for n in ("job", "spent", "before", "after"))
     at = "" if found["delta"] is None else f", at δ = {found['delta']:g}"
-    cap = "no cap is set" if found["cap"] is None else f"the cap is {found['cap']:g}"
+    none = _UNKNOWN if found.get("caps_unknown") else "no cap is set"
+    cap = none if found["cap"] is None else f"the cap is {found['cap']:g}"
     left = "" if found["left"] is None else f", {found['left']:.3f} are left"
     return (
         f"dataset {found['dataset']}, per {found['unit']}{at}: by itself the job costs ε {alone}; "

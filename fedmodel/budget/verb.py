@@ -140,13 +140,17 @@ def _look(ask: Ask) -> Looked:
 
     Raises:
         RunFolderError: when there is no ledger, and nothing that knows of one.
-        ConfigError: when there is none of the site or dataset.
+        ConfigError: when there is none of the site or dataset, or no such folder.
     """
     if ask.state is None:
         where = run_path(ask.run)
         looked = of_run(RunFolder.open(where))
     else:
         where = Path(ask.state).expanduser()
+        if not where.is_dir():
+            raise ConfigError(
+                f"there is no folder {where}; give state= the one of the sites' state"
+            )
         looked = of_state(where)
     asked = looked.of(ask.site, ask.dataset)
     if asked.found or asked.missing:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmodel.errors import ConfigError, RunFolderError
+from fedmodel.errors import ConfigError, RunFolderError, RunNameError
 from fedmodel.runs import checkpoint as checkpoints
 from fedmodel.runs import pending
 from fedmodel.runs.arrays import as_bytes, load_arrays
@@ -64,7 +64,8 @@ class RunFolder:
             manifest: what the run is.
 
         Raises:
-            RunFolderError: if there is a run already, or it can't be written.
+            RunNameError: if something is there already.
+            RunFolderError: if it can't be written.
         """
         cls.check_new(path)
         write_atomic(path / "manifest.json", to_json(manifest.to_mapping()))
@@ -75,7 +76,8 @@ class RunFolder:
         """Check that there is no run at a path yet.
 
         Raises:
-            RunFolderError: if something is there.
+            RunNameError: if something is there.
+            RunFolderError: if that can't be told.
         """
         try:
             # A kill during the very first write leaves only its temporary file: that is no run.
@@ -84,7 +86,8 @@ class RunFolder:
                 for p in path.iterdir()
             )
         except OSError as error:
-            raise RunFolderError(
+            taken = isinstance(error, NotADirectoryError)
+            raise (RunNameError if taken else RunFolderError)(
                 f"{path} can't be a run folder: {error.strerror}; choose another run=NAME"
             ) from error
         if not taken:
@@ -92,13 +95,13 @@ class RunFolder:
         try:
             cls.open(path)
         except RunFolderError as error:
-            raise RunFolderError(
+            raise RunNameError(
                 f"{path} exists already, and holds no run that can be read ({error}); choose "
                 "another run=NAME, or move that folder away"
             ) from error
         if (path / "summary.json").is_file():
-            raise RunFolderError(f"{path} is there already, and finished; choose another run=NAME")
-        raise RunFolderError(
+            raise RunNameError(f"{path} is there already, and finished; choose another run=NAME")
+        raise RunNameError(
             f"{path} exists already; choose another run=NAME, or continue it with resume=true"
         )
 
@@ -127,8 +130,11 @@ class RunFolder:
         """Open an existing run folder.
 
         Raises:
+            RunNameError: if there is no such folder.
             RunFolderError: if it isn't one, or of a schema this version doesn't know.
         """
+        if not path.is_dir():
+            raise RunNameError(f"there is no run {path}; give run= one that is, or its folder")
         folder = cls(path)
         _ = folder.manifest  # read now: what can't be read isn't open
         return folder

@@ -42,6 +42,11 @@ def require_port(listen: str) -> None:
     taken = next((fault for fault in faults if fault.errno == errno.EADDRINUSE), None)
     if taken is None and len(faults) < len(places):
         return
+    if faults and all(fault.errno == errno.EADDRNOTAVAIL for fault in faults):
+        raise ConfigError(
+            f"can't listen at {listen}: this machine has no such address; give one of its own, or "
+            f"0.0.0.0:{port} for all of them"
+        ) from faults[0]
     fault = taken or next(iter(faults), None)
     error_type = ConfigError if taken is None else UnavailableError
     raise error_type(

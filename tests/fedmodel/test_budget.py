@@ -221,8 +221,9 @@ def test_the_operator_gives_up_a_run(state: Path, capsys: pytest.CaptureFixture[
     [
         ([], "budget needs state=", 2),
         (["state=x", "run=y"], "one of them", 2),
-        (["state=nowhere"], "has no ledger", 1),
-        (["run=nowhere"], "is missing", 1),
+        (["state=nowhere"], "there is no folder nowhere", 2),
+        (["state=."], "has no ledger", 1),
+        (["run=nowhere"], "there is no run", 2),
         (["state=state", "site=nobody"], "there are: site=South Side dataset=main", 2),
         (["state=state", "format=xml"], "expected one of: table, json", 2),
         (["run=x", "release=y"], "needs state=", 2),

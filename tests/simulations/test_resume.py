@@ -168,8 +168,8 @@ def test_a_resume_that_would_change_the_job_is_refused(forks: Forks, tmp_path: P
 
 
 def test_a_resume_of_nothing_says_so(forks: Forks, tmp_path: Path) -> None:
-    assert ran(forks, ["run=nothing", "resume=true"], tmp_path) == 1
-    assert "is missing; is" in (tmp_path / "output").read_text()
+    assert ran(forks, ["run=nothing", "resume=true"], tmp_path) == 2
+    assert "there is no run" in (tmp_path / "output").read_text()
 
 
 def test_a_resume_compares_groups_without_what_a_machine_decides(tmp_path: Path) -> None:

@@ -252,10 +252,9 @@ def _worst(facts: Facts) -> Answer:
         return unanswered(9, "no ε of any site is known here; nothing else tells of it.")
     largest = max(site.epsilon or 0.0 for site in known)
     names = [site.name for site in known if site.epsilon == largest]
-    lines = [
-        f"By ε: {listed(names, _MOST)}, at {show_epsilon(largest)}"
-        + (", and all others alike." if len(names) == len(known) else ".")
-    ]
+    alike = len(known) > 1 and len(names) == len(known)
+    who, at = listed(names, _MOST), show_epsilon(largest)
+    lines = [f"By ε all are alike: {who}, at {at} each." if alike else f"By ε: {who}, at {at}."]
     lines.append(
         "Who is served worst (rare classes, small sites, outliers) isn't in these records: per "
         "class and per site the model's answers weren't counted under privacy."

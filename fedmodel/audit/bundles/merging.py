@@ -146,7 +146,10 @@ def _not_newer(before: bytes, after: bytes) -> str | None:
         return f"it is older, of {new.size} entries, and the other is of {old.size}"
     if (new.size, new.root) == (old.size, old.root) or new.size > old.size:
         return None
-    return f"both are of {new.size} entries and signed, and differ: one of them was rewritten"
+    return (
+        f"both are of {new.size} entries, and their roots differ: one of them was rewritten, or "
+        "forged"
+    )
 
 
 def _begins(longer: Iterable[bytes], shorter: Iterable[bytes]) -> bool:

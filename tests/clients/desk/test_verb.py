@@ -229,6 +229,16 @@ def test_the_page_names_the_cap_where_nothing_was_spent_yet(
     assert "the cap is 20" in " ".join(capsys.readouterr().out.split())
 
 
+def test_caps_that_only_the_sites_file_would_tell_arent_told_as_none(
+    state: SiteState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "_arrays", lambda job: Arrays(shapes={}))
+    assert main(["site", "show", "demo", f"state={state.folder}"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the site's caps aren't known here (site=site.yaml reads them)" in said
+    assert "no cap is set" not in said
+
+
 @pytest.mark.parametrize("do", ["revoke", "refuse", "approve", "show"])
 def test_of_a_run_that_nobody_was_asked_for_it_is_said_how_it_is_stopped(
     do: str, state: SiteState, capsys: pytest.CaptureFixture[str]

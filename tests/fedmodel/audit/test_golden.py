@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedmodel.audit.verdicts import Verdict
-from tests.fedmodel.audit.conftest import findings_of
+from tests.fedmodel.audit.conftest import Forge, findings_of, found
 from tests.fedmodel.audit.forged import GOLDEN, OLD
 from tests.fedmodel.audit.played import KINDS, play
 
@@ -122,3 +122,10 @@ def test_a_golden_run_of_before_passes_what_its_records_can_tell(path: Path) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_is_played_now_passes_all_that_applies(kind: str, tmp_path: Path) -> None:
     check(play(kind, tmp_path), kind)
+
+
+def test_where_no_ledger_was_handed_in_it_is_said_how_they_come_here(forge: Forge) -> None:
+    reasons = {e.reason for e in found(forge("served").path, Verdict.NOT_TESTED)["ledger-chain"]}
+    (said,) = reasons
+    assert "fedmodel site hand-in" in said
+    assert "fedmodel bundle run=NAME with=[FILE,…]" in said

@@ -376,3 +376,9 @@ def test_a_demo_is_simulated_under_its_own_roster(
     # Other sites than those on the roster aren't taken on by the way.
     assert cli.main(["simulate", "state=demo", "federation.sites=2", "secagg=seal", *small]) == 2
     assert "lists site-1, site-2, site-3" in capsys.readouterr().err
+
+
+def test_a_request_that_isnt_there_is_wrong_input(told: Told) -> None:
+    told("role=consortium", "home=board", "name=Board")
+    told("role=consortium", "home=board", "request=nowhere", code=2)
+    assert "nowhere" in told.error

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedmodel import runs
-from fedmodel.errors import RunFolderError
+from fedmodel.errors import RunFolderError, exit_code
 from fedmodel.job import Job
 from fedmodel.runs import Checkpoint, RunFolder, manifest_of
 from tests.conftest import new_run
@@ -182,3 +182,24 @@ def test_what_a_kill_during_the_first_write_leaves_is_no_run(tmp_path: Path) -> 
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(RunFolderError):
         RunFolder.check_new(tmp_path)
+
+
+def test_a_folder_that_isnt_there_or_is_there_already_is_wrong_input(tmp_path: Path) -> None:
+    """And one that can't be read isn't: it is damaged, whatever the caller names."""
+    with pytest.raises(RunFolderError, match="there is no run") as raised:
+        RunFolder.open(tmp_path / "demo")
+    codes = [exit_code(raised.value)]
+    RunFolder.create(tmp_path / "demo", manifest_of("demo", make_job()))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("")
+    for taken in ("demo", "file", "full"):
+        with pytest.raises(RunFolderError, match="choose another run=NAME") as raised:
+            RunFolder.check_new(tmp_path / taken)
+        codes.append(exit_code(raised.value))
+    assert codes == [2, 2, 2, 2]
+    (tmp_path / "demo" / "manifest.json").write_text("{")
+    for damaged in ("demo", "full"):
+        with pytest.raises(RunFolderError) as raised:
+            RunFolder.open(tmp_path / damaged)
+        assert exit_code(raised.value) == 1

@@ -54,6 +54,19 @@ def test_whom_it_cost_most_is_one_that_took_part() -> None:
     assert worst.text[0] == f"By ε: {second.name}, at 2.000."
 
 
+def test_where_it_cost_all_the_same_nobody_is_named_as_worst() -> None:
+    findings, facts = told()
+    sites = tuple(replace(site, epsilon=1.0, refused=None) for site in facts.sites)
+    for count, said in (
+        (3, f"By ε all are alike: {', '.join(site.name for site in sites)}, at 1.000 each."),
+        (1, f"By ε: {sites[0].name}, at 1.000."),
+    ):
+        these = replace(facts, sites=sites[:count])
+        advice = recommend(findings, these, termed=True, attacked=True)
+        (worst,) = (a for a in answers(findings, these, advice, Terms(), None) if a.number == 9)
+        assert worst.text[0] == said
+
+
 @pytest.mark.parametrize("place", ["ledger", "manifest"])
 def test_the_cap_is_that_of_all_that_a_site_ever_spends(forge: Forge, place: str) -> None:
     caps = {**CAPS, "epsilon": "9.0", "run_epsilon": "5.0"}

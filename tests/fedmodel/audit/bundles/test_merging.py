@@ -267,8 +267,9 @@ def test_an_older_tree_head_never_takes_the_place_of_a_newer_one(
     assert "it is older, of 5 entries, and the other is of 6" in err
     assert "site-1.zip" in err
     assert str(sites.forged.path) in err
-    assert "both are of 6 entries and signed, and differ" in merged(
-        six, head_over(sites, which, 6, b"x")
+    assert (
+        "both are of 6 entries, and their roots differ: one of them was rewritten, or forged"
+        in merged(six, head_over(sites, which, 6, b"x"))
     )
     assert "it can't be read" in merged(six, b"{}\n")
     assert "and the other of" in merged(six, head_over(sites, _OTHER[which], 7))
