@@ -112,10 +112,7 @@ def _given(records: Records, site: SiteRecords) -> Outcome:
         return not_tested(_NO_LEDGER if ledger is None else "the coordinator knows no such site")
     if (why := records.outdated(ledger)) is not None:
         return not_tested(why)
-    by_update = {
-        (e.kind, e.round if e.kind == "train" else 0, e.update): e
-        for e in _outcomes(records, ledger)
-    }
+    by_update = _firsts(records, ledger)
     count, silent = 0, list[Gave]()
     for each in records.given.get(member, ()):
         if not (update := each.given.update):
@@ -146,6 +143,17 @@ def _given(records: Records, site: SiteRecords) -> Outcome:
             records.at_coordinator(silent[0].entry),
         )
     return passed(f"{count} digests") if count else not_tested(_UNTOLD)
+
+
+def _firsts(records: Records, ledger: LedgerReading) -> dict[tuple[str, int, str], OutcomeEntry]:
+    """Return what was given, by its kind, round and digest; of what is alike the first."""
+    firsts: dict[tuple[str, int, str], OutcomeEntry] = {}
+    for entry in _outcomes(records, ledger):
+        # Counts may be equal by chance. Whoever has got one of them has got what the first was of.
+        key = entry.kind, entry.round if entry.kind == "train" else 0, entry.update
+        if key not in firsts or entry.seq < firsts[key].seq:
+            firsts[key] = entry
+    return firsts
 
 
 def _outcomes(records: Records, ledger: LedgerReading) -> Iterator[OutcomeEntry]:

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from fedmodel import config
+from fedmodel.audit.evidence import FolderEvidence
+from fedmodel.audit.outcomes import OUTCOMES
+from fedmodel.audit.record_files import read_records
 from fedmodel.audit.verdicts import Verdict
 from fedmodel.ledger.grounds import DECISION
 from tests import second_verifier
@@ -145,6 +148,26 @@ def test_an_update_that_failed_at_the_site_isnt_one_that_the_coordinator_has(for
     }
     forged.change("site-1", of("outcome", 2), lambda entry: entry.update(nothing))
     assert "given-got" in failures(forged.path)
+
+
+def test_of_two_evaluations_that_gave_equal_counts_the_first_is_known_too(forge: Forge) -> None:
+    forged = forge()
+    entries = forged.entries()
+    last = max(n for n, e in enumerate(entries) if e.get("kind") == "evaluate")
+    (spend,) = (e for e in entries if (e["type"], e.get("kind")) == ("spend", "evaluate"))
+    (given,) = (e for e in entries if e.get("of") == spend["seq"])
+    again = [
+        {**spend, "attempt": 2, "nonce": "0" * 32, "seq": 99},
+        {**given, "attempt": 2, "of": 99, "seq": 100},
+    ]
+    forged.write("site-1", [*entries[: last + 1], *again, *entries[last + 1 :]])
+    early = last + 1  # entries that it had when the coordinator got the first
+    forged.coordinator.change(of("evaluation"), lambda e: e["given"][0].update(entries=early))
+    # That it evaluated twice fails a check before: this one is to say nothing of its own.
+    records = read_records(FolderEvidence(forged.path))
+    (rule,) = (rule for rule in OUTCOMES if rule.name == "given-got")
+    assert rule.site is not None
+    assert rule.site(records, records.sites["site-1"]).verdict is Verdict.PASS
 
 
 def test_steps_whose_fate_nobody_knows_are_told(forge: Forge) -> None:
