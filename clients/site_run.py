@@ -290,7 +290,7 @@ class SiteRun:
         if self.job.privacy.mechanism == "distributed":
             with self._watch.stage(TRAINING, 1):
                 found: NDArray[np.floating] = local.gradient(
-                    self.learner, self.examples, self.job.privacy, order.vector, self.plan, round_
+                    self.learner, self.examples, self.job, order.vector, self.plan, round_
                 )
         else:
             guard.before_step(self.plan.spend(order.round, 1))

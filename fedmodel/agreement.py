@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from fedmodel.accounting.planning import plan_for
 from fedmodel.errors import ConfigError
@@ -23,7 +23,9 @@ from fedmodel.job import (
     Privacy,
     Proposal,
     SecAgg,
+    Train,
     masked_sums,
+    why_not_means,
 )
 from fedmodel.secagg.sums import bits_needed
 
@@ -43,6 +45,7 @@ class Facts:
         units: of privacy at each site, as published: rows or patients; rows without privacy.
         rows: largest number of rows at a site, as published.
         public_test: whether there are public test rows; else each site holds some of its own out.
+        headed: whether the starting weights bring a trained head, from which training goes on.
     """
 
     labels: tuple[str, ...]
@@ -50,6 +53,7 @@ class Facts:
     units: tuple[int, ...]
     rows: int
     public_test: bool
+    headed: bool = False
 
 
 def complete(proposal: Proposal, facts: Facts) -> Job:
@@ -68,12 +72,13 @@ def complete(proposal: Proposal, facts: Facts) -> Job:
     federation = _federation(proposal, facts)
     aggregation = _complete(Aggregation, proposal.aggregation, weights=proposal.weights)
     privacy = _privacy(proposal, facts)
+    train: Train = _complete(Train, proposal.train, start=_start(proposal, facts))
     return Job(
-        model=complete_model(proposal, facts.labels),
+        model=complete_model(proposal, facts),
         weights=facts.weights,
-        train=proposal.train,
+        train=train,
         privacy=privacy,
-        secagg=_secagg(proposal, privacy, federation, facts),
+        secagg=_secagg(proposal, privacy, train, federation, facts),
         aggregation=aggregation,
         federation=federation,
         seed=proposal.seed,
@@ -85,24 +90,40 @@ def _complete(kind: type[Any], asked: Any, **known: Any) -> Any:
     return kind(**{field.name: getattr(asked, field.name) for field in fields(asked)} | known)
 
 
-def complete_model(proposal: Proposal, labels: tuple[str, ...]) -> Model:
+def complete_model(proposal: Proposal, facts: Facts) -> Model:
     """Return the network of a proposal: what its starting weights are made by.
+
+    A head that starts from means has a bias, for their centre is folded into it.
 
     Args:
         proposal: what is asked for.
-        labels: of the sites' rows, in the order of the logits.
+        facts: what is public, but for the starting weights.
 
     Raises:
         ConfigError: when the proposal names labels, and one of the sites' isn't among them.
     """
-    asked = proposal.model.labels
+    asked, labels = proposal.model.labels, facts.labels
     if asked is not None and (unknown := sorted(set(labels) - set(asked))):
         raise ConfigError(
             f"model.labels must list every class in the data, and {unknown[:5]} aren't among "
             f"{list(asked)}"
         )
-    made: Model = _complete(Model, proposal.model, labels=labels if asked is None else asked)
+    made: Model = _complete(
+        Model,
+        proposal.model,
+        labels=labels if asked is None else asked,
+        head_bias=proposal.model.head_bias or _start(proposal, facts) == "means",
+    )
     return made
+
+
+def _start(proposal: Proposal, facts: Facts) -> Literal["zero", "means"]:
+    """Return what training starts from: means, where it may and isn't told otherwise."""
+    asked = proposal.train.start
+    if asked != "auto":
+        return asked
+    need = why_not_means(proposal.model, proposal.train, proposal.privacy, proposal.aggregation)
+    return "means" if need is None and not facts.headed else "zero"
 
 
 def _federation(proposal: Proposal, facts: Facts) -> Federation:
@@ -149,22 +170,28 @@ def _privacy(proposal: Proposal, facts: Facts) -> Privacy:
     return made
 
 
-def _secagg(proposal: Proposal, privacy: Privacy, federation: Federation, facts: Facts) -> SecAgg:
+def _secagg(
+    proposal: Proposal, privacy: Privacy, train: Train, federation: Federation, facts: Facts
+) -> SecAgg:
     if proposal.secrecy != "on":
         return SecAgg(mode=proposal.secrecy)
     weighted = proposal.weights == "examples"
     # A bound on a site's rows that sites would agree on: a power of two.
     max_weight = 1 << facts.rows.bit_length() if weighted else 1
     sums = masked_sums(proposal.secagg, sites=federation.cohort, max_weight=max_weight)
-    return SecAgg(mode="on", sums=replace(sums, bits=_bits(proposal, privacy, sums, federation)))
+    return SecAgg(
+        mode="on", sums=replace(sums, bits=_bits(proposal, privacy, train, sums, federation))
+    )
 
 
-def _bits(proposal: Proposal, privacy: Privacy, sums: MaskedSums, federation: Federation) -> int:
+def _bits(
+    proposal: Proposal, privacy: Privacy, train: Train, sums: MaskedSums, federation: Federation
+) -> int:
     asked = proposal.secagg.bits
     if not privacy.shared:
         return asked or max(BITS)  # fewer round a small update to nothing where sites are many
     evaluate = federation.test == "held-out"
-    plan = plan_for(privacy, proposal.train, sums, evaluate=evaluate)
+    plan = plan_for(privacy, train, sums, evaluate=evaluate)
     return bits_needed(plan, federation.cohort, asked)
 
 

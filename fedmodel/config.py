@@ -22,6 +22,7 @@ import rfc8785
 from fedmodel.errors import ConfigError
 
 __all__ = [
+    "ABSENT",
     "build",
     "canonical",
     "digest",
@@ -35,6 +36,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+# Metadata of a dataclass's field that is left out of mappings, and so of JSON, where it has its
+# default: for what is newer than a format, whose older texts then keep their hashes.
+ABSENT: Mapping[str, Any] = types.MappingProxyType({"absent": True})
 _MAPPINGS = (dict, Mapping)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _HEX = re.compile("[0-9a-f]*")
@@ -203,12 +208,25 @@ def to_mapping(obj: Any) -> Any:
     if obj is None or isinstance(obj, str | int | float):  # what most of it is
         return obj
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return {f.name: to_mapping(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
+        values = ((name, getattr(obj, name), absent) for name, absent in _shown(type(obj)))
+        return {name: to_mapping(value) for name, value, absent in values if value != absent}
     if isinstance(obj, Mapping):
         return {str(k): to_mapping(v) for k, v in obj.items()}
     if isinstance(obj, list | tuple):
         return [to_mapping(v) for v in obj]
     return obj
+
+
+_NEVER = object()
+
+
+@functools.cache
+def _shown(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """Return the fields of a dataclass, each with the value with which it is left out."""
+    return tuple(
+        (f.name, f.default if f.metadata.get("absent") else _NEVER)
+        for f in dataclasses.fields(kind)
+    )
 
 
 def require_hex(name: str, text: str, digits: int) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from fedmodel import models
 from fedmodel.agreement import Facts, complete, complete_model
 from fedmodel.job import Job, Proposal
 from fedmodel.seeds import Seed
@@ -28,7 +29,8 @@ def agree(proposal: Proposal, facts: Facts, watch: Watch = UNWATCHED) -> tuple[J
         ModelError: when the model isn't usable.
     """
     complete(proposal, replace(facts, weights=UNKNOWN))
-    model = complete_model(proposal, facts.labels)
+    facts = replace(facts, headed=models.headed(proposal.model))
+    model = complete_model(proposal, facts)
     with watch.stage("loading the model"):
         learner = network(model, proposal.train, Seed(proposal.seed), proposal.performance)
     return complete(proposal, replace(facts, weights=learner.digest)), learner

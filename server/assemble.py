@@ -14,7 +14,9 @@ from fedmodel.runs import RunFolder
 from fedmodel.training import examples as rows_as_tensors
 from fedmodel.training.evaluate import evaluate
 from fedmodel.training.learner import Learner, resident
+from fedmodel.training.names import name_vectors
 from fedmodel.training.optim import rates
+from fedmodel.training.staged import site_train
 from fedmodel.update import Vector
 from fedmodel.watch import UNWATCHED, Watch
 from server.coordinator import Coordinator, Reporter, Silent
@@ -102,10 +104,16 @@ def make_coordinator(
         exclude=known.exclude,
         refusals=None if known.home is None else RefusalLog(known.home, most=MOST_REFUSALS),
         untold=None if known.home is None else Untold(known.home),
-        rates=rates(learner.module, learner.layout, job.train) if distributed else None,
+        rates=_rates(job, learner) if distributed else None,
+        names=name_vectors(learner) if job.train.start == "means" else None,
         reporter=reporter or Silent(),
         timeout=timeout,
     )
+
+
+def _rates(job: Job, learner: Learner) -> Vector:
+    train = site_train(job, job.train.stage(job.train.rounds))
+    return rates(learner.module, learner.layout, train)
 
 
 def excluded_nodes(names: Mapping[int, str], exclude: Sequence[str]) -> frozenset[int]:

@@ -99,6 +99,8 @@ class Coordinator:
         keys: its own, and the roster; needed where updates are hidden or sealed.
         rates: learning rate of each coordinate, float32 ``[trainable]``; needed where the
             coordinator takes the optimiser's steps (``privacy=distributed``).
+        names: embeddings of the classes' names, float64 ``[K, width]``, for a head that starts from
+            means; ``None``: not known.
         refusals: where it is kept which sites have refused the job, and why; ``None``: nowhere.
         untold: ends of its runs that sites haven't heard of; ``None``: they aren't kept.
         exclude: nodes that its operator leaves out.
@@ -122,6 +124,7 @@ class Coordinator:
     ledger: OwnLedger = field(default_factory=OwnLedger)
     keys: CoordinatorKeys | None = None
     rates: Vector | None = None
+    names: NDArray[np.float64] | None = None
     refusals: RefusalLog | None = None
     untold: Untold | None = None
     exclude: frozenset[int] = frozenset()

@@ -25,9 +25,9 @@ class ServerOptimizer:
         self._strategy = ServerStrategy(aggregation)
 
     def step(
-        self, round_: int, vector: NDArray[np.float32], mean: NDArray[np.float32]
+        self, round_: int, vector: NDArray[np.float32], mean: NDArray[np.float32], sites: int = 1
     ) -> NDArray[np.float32]:
-        """Return the new parameters from the old ones and the mean change."""
+        """Return the new parameters from the old ones and the mean change over some sites."""
         return self._strategy.step(round_, vector, vector + mean)
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmodel import wire
+from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import QuorumError, RunError, RunFolderError
 from fedmodel.mechanisms.counts import Counts
 from fedmodel.runs import Checkpoint, KeptRound
 from fedmodel.update import Update, Vector, root_mean_square, vector_sha256
 from server.collect import Collected
 from server.coordinator import Coordinator, RunResult
+from server.head_optimizer import HeadOptimizer
 from server.optimizer import ServerOptimizer
 from server.publishing import Published, publish
 
@@ -34,7 +36,7 @@ class Progress:
     def __init__(self, coordinator: Coordinator) -> None:
         self.c = coordinator
         self.job = coordinator.job
-        self.optimizer = ServerOptimizer(self.job.aggregation)
+        self.optimizer = _optimizer(coordinator)
         self.vector: Vector = coordinator.initial
         self._model: str | None = None  # SHA-256 of them, once it was asked for
         self.round = 0
@@ -160,7 +162,7 @@ class Progress:
         row: dict[str, Any] = {"round": self.round, "updates": got.updates, "asked": asked}
         if got.mean is not None:
             self.applied += 1
-            self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector)
+            self.vector = self.optimizer.step(self.round, self.vector, got.mean.vector, got.updates)
             self._model = None
             row |= got.mean.metrics
             row |= self.rounding(got)
@@ -282,3 +284,11 @@ class Progress:
             f"({'; '.join(reasons) or 'no reason given'}). The model is the one the run began "
             f"with. Mend the sites and {'continue with resume=true' if left else 'run it anew'}"
         )
+
+
+def _optimizer(coordinator: Coordinator) -> ServerOptimizer | HeadOptimizer:
+    job = coordinator.job
+    if job.train.start == "zero":
+        return ServerOptimizer(job.aggregation)
+    plan = plan_of(job) if job.privacy.private else None
+    return HeadOptimizer(job, plan, coordinator.names)

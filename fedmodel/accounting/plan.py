@@ -7,17 +7,19 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from fedmodel.accounting.adaptive import gradient_noise
+from fedmodel.accounting.schedule import factor
 from fedmodel.accounting.spends import Adjacency, Spend
 from fedmodel.errors import ConfigError, PrivacyError
 from fedmodel.job import Unit
 
-__all__ = ["Plan", "decayed"]
+__all__ = ["Plan"]
 
 _CHOICES = {
     "unit": get_args(Unit),
     "adjacency": ("add-remove", "replace"),
     "mechanism": ("dpsgd", "distributed", "site"),
     "clipping": ("flat", "per-layer", "adaptive"),
+    "start": ("zero", "means"),
 }
 
 
@@ -60,6 +62,8 @@ class Plan:
         noise_multiplier: of the first round's steps: standard deviation of the noise, over C.
         decay: noise multiplier of the last round over that of the first; between them it changes
             geometrically.
+        start: what the steps start from; ``means`` opens with releases of their own noise
+            (:mod:`fedmodel.accounting.schedule`).
         rate: probability with which a unit takes part in a step, in (0, 1].
         rounds: of the whole run.
         steps: of a round.
@@ -87,6 +91,7 @@ class Plan:
     clip: float
     noise_multiplier: float
     decay: float = 1.0
+    start: Literal["zero", "means"] = "zero"
     rate: float
     rounds: int
     steps: int
@@ -116,8 +121,8 @@ class Plan:
                 raise ConfigError(f"plan.{name} must be at least 1, got {getattr(self, name)}")
         self._check_mechanism()
         self.evaluation()
-        for round_ in (1, self.rounds):  # between them the noise is between theirs
-            self.spend(round_)
+        for round_ in {1, min(2, self.rounds), min(3, self.rounds), self.rounds}:
+            self.spend(round_)  # after an opening the noise is between the third's and the last's
             self.gradient_noise_multiplier(round_)
 
     def _check_mechanism(self) -> None:
@@ -170,7 +175,10 @@ class Plan:
         """Return the noise multiplier that a round's steps are accounted with (1, 2, …)."""
         if not 1 <= round <= self.rounds:
             raise PrivacyError(f"the plan has rounds 1 to {self.rounds}, got {round}")
-        return self.noise_multiplier * decayed(self.decay, self.rounds, round)
+        return self.noise_multiplier * self._factor(round)
+
+    def _factor(self, round: int) -> float:
+        return factor(round, rounds=self.rounds, decay=self.decay, start=self.start)
 
     def gradient_noise_multiplier(self, round: int) -> float:
         """Return the standard deviation of the noise on the sum of gradients, over C.
@@ -250,14 +258,3 @@ def _spends(plan: Plan) -> tuple[Spend, ...]:
     evaluation = plan.evaluation()
     rounds = tuple(plan.spend(round_) for round_ in range(1, plan.rounds + 1))
     return rounds if evaluation is None else (*rounds, evaluation)
-
-
-def decayed(decay: float, rounds: int, round_: int) -> float:
-    """Return a round's noise over that of the first, where it changes geometrically.
-
-    Args:
-        decay: of the last round over the first.
-        rounds: of the run, ≥ 1.
-        round_: 1, 2, …
-    """
-    return 1.0 if rounds == 1 else float(decay ** ((round_ - 1) / (rounds - 1)))

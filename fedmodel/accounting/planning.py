@@ -1,11 +1,13 @@
 """Planning: from a job's promise to the plan that keeps it, its noise calibrated."""
 
 from functools import lru_cache
+from typing import Literal
 
 from fedmodel import job
 from fedmodel.accounting.calibration import Scaled, calibrate_schedule
 from fedmodel.accounting.claims import claim
-from fedmodel.accounting.plan import Plan, decayed
+from fedmodel.accounting.plan import Plan
+from fedmodel.accounting.schedule import factor
 from fedmodel.accounting.spends import Spend
 from fedmodel.errors import ConfigError, PrivacyError
 
@@ -32,6 +34,7 @@ def make_plan(
     rounds: int,
     steps: int,
     evaluate: bool,
+    start: Literal["zero", "means"] = "zero",
     honest: int = 1,
     survivors: int = 1,
     noise_multiplier: float | None = None,
@@ -45,6 +48,7 @@ def make_plan(
         steps: of a round, ≥ 1. With ``site`` a round is one step, however many a site takes.
         evaluate: whether test rows are the sites' own, so that an evaluation is a release; none
             is planned if the job suppresses it.
+        start: what the steps start from.
         honest: see :class:`Plan`. It has no influence on the noise accounted, nor on any spend.
         survivors: likewise.
         noise_multiplier: of the first round, where it is known, as from a ledger: then nothing is
@@ -65,7 +69,7 @@ def make_plan(
     batch_size, steps = (1, 1) if whole else (batch_size, steps)
     noise = privacy.evaluation_noise if evaluate and privacy.evaluation == "noised" else None
     schedule = tuple(
-        Scaled(rate, decayed(privacy.decay, rounds, round_), steps)
+        Scaled(rate, factor(round_, rounds=rounds, decay=privacy.decay, start=start), steps)
         for round_ in range(1, rounds + 1)
     )
     fixed = () if noise is None else (Spend(1.0, noise, 1, "evaluate"),)
@@ -80,6 +84,7 @@ def make_plan(
         if noise_multiplier is None
         else noise_multiplier,
         decay=privacy.decay,
+        start=start,
         rate=rate,
         rounds=rounds,
         steps=steps,
@@ -166,6 +171,7 @@ def plan_for(
         rounds=train.rounds,
         steps=train.steps,
         evaluate=evaluate,
+        start=train.start,
         honest=honest,
         survivors=survivors,
         noise_multiplier=noise_multiplier,

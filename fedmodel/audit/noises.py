@@ -33,7 +33,7 @@ def as_planned(by: Held) -> Outcome:
         expected = planned if step.kind == "train" else {real(plan.evaluation_noise or 0.0)}
         if not _among(step.noise_multiplier, expected):
             return failed(f"its noise multiplier is {step.noise_multiplier}, not the plan's", where)
-    if plan.decay != 1:
+    if len(planned) > 1:
         by_round = [real(noise) for noise in _noises(plan)]
         for entry in entries.spends:
             if entry.kind == "train" and not _is_of_its_round(entry, by_round):

@@ -18,7 +18,8 @@ from fedmodel.job.performance import Performance
 from fedmodel.job.privacy import Privacy, ProposedPrivacy, Unit
 from fedmodel.job.proposal import Proposal
 from fedmodel.job.secagg import BITS, MaskedSums, ProposedSecAgg, SecAgg, masked_sums
-from fedmodel.job.train import Lora, Model, ProposedModel, Train
+from fedmodel.job.start import why_not_means
+from fedmodel.job.train import Lora, Model, ProposedModel, ProposedTrain, Stage, Train
 
 __all__ = [
     "BITS",
@@ -36,8 +37,11 @@ __all__ = [
     "ProposedModel",
     "ProposedPrivacy",
     "ProposedSecAgg",
+    "ProposedTrain",
     "SecAgg",
+    "Stage",
     "Train",
     "Unit",
     "masked_sums",
+    "why_not_means",
 ]

@@ -12,6 +12,7 @@ from fedmodel.job.checks import require
 from fedmodel.job.federation import Aggregation, Federation
 from fedmodel.job.privacy import Privacy
 from fedmodel.job.secagg import SecAgg
+from fedmodel.job.start import check_start
 from fedmodel.job.together import check_together
 from fedmodel.job.train import Model, Train
 from fedmodel.seeds import Seed
@@ -68,6 +69,11 @@ class Job:
             "secagg.survivors can't be more than the sites in a round",
         )
         check_together(self.privacy, self.train, self.aggregation, self.secagg.mode)
+        check_start(self.model, self.train, self.privacy, self.aggregation)
+        require(
+            self.train.start != "means" or self.model.head_bias,
+            "a head that starts from means has a bias, and the job's has none (model.head_bias)",
+        )
 
     @functools.cached_property
     def sha256(self) -> str:

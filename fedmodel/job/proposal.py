@@ -11,8 +11,9 @@ from fedmodel.job.federation import ProposedAggregation, ProposedFederation
 from fedmodel.job.performance import Performance
 from fedmodel.job.privacy import ProposedPrivacy
 from fedmodel.job.secagg import ProposedSecAgg
+from fedmodel.job.start import check_start
 from fedmodel.job.together import check_together
-from fedmodel.job.train import ProposedModel, Train
+from fedmodel.job.train import ProposedModel, ProposedTrain
 
 __all__ = ["Proposal"]
 
@@ -39,7 +40,7 @@ class Proposal:
     """
 
     model: ProposedModel = field(default_factory=ProposedModel)
-    train: Train = field(default_factory=Train)
+    train: ProposedTrain = field(default_factory=ProposedTrain)
     privacy: ProposedPrivacy = field(default_factory=ProposedPrivacy)
     secagg: ProposedSecAgg = field(default_factory=ProposedSecAgg)
     aggregation: ProposedAggregation = field(default_factory=ProposedAggregation)
@@ -50,6 +51,7 @@ class Proposal:
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**53, f"seed must be in [0, 2**53), got {self.seed}")
         check_together(self.privacy, self.train, self.aggregation, self.secrecy)
+        check_start(self.model, self.train, self.privacy, self.aggregation)
         self.performance.check(self.privacy)
 
     @property
@@ -98,7 +100,7 @@ class Proposal:
 
 _GROUPS: dict[str, type[Any]] = {
     "model": ProposedModel,
-    "train": Train,
+    "train": ProposedTrain,
     "privacy": ProposedPrivacy,
     "secagg": ProposedSecAgg,
     "aggregation": ProposedAggregation,

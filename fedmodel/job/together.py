@@ -3,13 +3,13 @@
 from fedmodel.job.checks import require
 from fedmodel.job.federation import ProposedAggregation
 from fedmodel.job.privacy import ProposedPrivacy
-from fedmodel.job.train import Train
+from fedmodel.job.train import ProposedTrain
 
 __all__ = ["check_together"]
 
 
 def check_together(
-    privacy: ProposedPrivacy, train: Train, aggregation: ProposedAggregation, secagg: str
+    privacy: ProposedPrivacy, train: ProposedTrain, aggregation: ProposedAggregation, secagg: str
 ) -> None:
     """Check parts of a proposal or a job against one another.
 
@@ -52,7 +52,7 @@ def check_together(
         _check_distributed(train)
 
 
-def _check_distributed(train: Train) -> None:
+def _check_distributed(train: ProposedTrain) -> None:
     require(
         train.steps == 1,
         "with privacy=distributed every optimiser step is one secure sum, so train.steps must "

@@ -1,11 +1,15 @@
 """Network and training: what is trained, and how each site trains it."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from fedmodel.config import ABSENT
 from fedmodel.job.checks import require
 
-__all__ = ["Lora", "Model", "ProposedModel", "Train"]
+__all__ = ["Lora", "Model", "ProposedModel", "ProposedTrain", "Stage", "Train"]
+
+# What a round of training the head asks the sites for.
+Stage: TypeAlias = Literal["mean", "class-sums", "steps"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +92,8 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Train:
-    """How each site trains.
+class ProposedTrain:
+    """How each site is to train.
 
     Args:
         method: which parameters train: ``lora``, ``ffa`` (LoRA with A frozen, arXiv 2403.12313),
@@ -110,6 +114,10 @@ class Train:
         frozen: modules that stay as they are under any method: names or their last parts, such as
             ``relative_attention_bias``.
         lora: shape and place of the adapters, with ``lora`` and ``ffa``.
+        start: what the steps start from. ``zero``: the starting weights. ``means``, with ``head``:
+            the first round releases the mean of the texts' vectors, the second the sum of each
+            class's around it; a head is made of those, and the other rounds go on from there
+            (:meth:`Train.stage`). ``auto``: means where they can be had.
     """
 
     method: Literal["lora", "ffa", "full", "head"] = "head"
@@ -125,6 +133,7 @@ class Train:
     precision: Literal["float32", "bf16"] = "float32"
     frozen: tuple[str, ...] = ()
     lora: Lora = field(default_factory=Lora)
+    start: Literal["auto", "zero", "means"] = "auto"
 
     def __post_init__(self) -> None:
         for name in ("rounds", "steps", "batch_size"):
@@ -144,3 +153,29 @@ class Train:
     def total_steps(self) -> int:
         """Optimiser steps a site takes in a whole run."""
         return self.rounds * self.steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train(ProposedTrain):
+    """How each site trains, complete: see :class:`ProposedTrain`.
+
+    Args:
+        start: ``zero`` or ``means``.
+    """
+
+    # Later than the format of a job: absent from its JSON where it is as it was before.
+    start: Literal["zero", "means"] = field(default="zero", metadata=ABSENT)
+
+    def stage(self, round_: int) -> Stage:
+        """Return what a round asks for (1, 2, …).
+
+        With ``start=means`` that is the mean first, then the class sums, then steps; a lone round
+        asks for the class sums at once.
+        """
+        if self.start == "zero":
+            return "steps"
+        opening: tuple[Stage, ...] = ("class-sums",) if self.rounds == 1 else _OPENING
+        return opening[round_ - 1] if round_ <= len(opening) else "steps"
+
+
+_OPENING: tuple[Stage, ...] = ("mean", "class-sums")

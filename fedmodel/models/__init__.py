@@ -8,7 +8,7 @@ from fedmodel.models.families import family, head_names, unwrap, with_positions
 from fedmodel.models.frozen import FrozenPrefix, frozen_prefix
 from fedmodel.models.head import HeadView, head_only
 from fedmodel.models.layout import Layout
-from fedmodel.models.load import digest, load
+from fedmodel.models.load import digest, headed, load
 from fedmodel.models.tokenizer import load_tokenizer
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "frozen_prefix",
     "head_names",
     "head_only",
+    "headed",
     "load",
     "load_tokenizer",
     "onnx",

@@ -18,7 +18,7 @@ __all__ = ["attach", "parameter_groups"]
 
 
 def attach(
-    model: PreTrainedModel, train: job.Train, seed: Seed, *, peft_type: str = "SEQ_CLS"
+    model: PreTrainedModel, train: job.ProposedTrain, seed: Seed, *, peft_type: str = "SEQ_CLS"
 ) -> nn.Module:
     """Make exactly the parameters of ``train.method`` trainable.
 
@@ -53,7 +53,7 @@ def attach(
     return _freeze(model, train)
 
 
-def _freeze(model: nn.Module, train: job.Train) -> nn.Module:
+def _freeze(model: nn.Module, train: job.ProposedTrain) -> nn.Module:
     """Freeze the modules that end in one of the names."""
     modules = dict(model.named_modules())
     for wanted in train.frozen:
@@ -72,7 +72,7 @@ def _freeze(model: nn.Module, train: job.Train) -> nn.Module:
     return model
 
 
-def _check_learns(model: nn.Module, train: job.Train) -> None:
+def _check_learns(model: nn.Module, train: job.ProposedTrain) -> None:
     """Check that something moves, and no matrix of zeros stays through which it must act.
 
     Raises:
@@ -121,7 +121,9 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return head, body
 
 
-def _lora(model: PreTrainedModel, train: job.Train, seed: Seed, peft_type: str) -> nn.Module:
+def _lora(
+    model: PreTrainedModel, train: job.ProposedTrain, seed: Seed, peft_type: str
+) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     targets = _targets(model, train.lora.target_modules)

@@ -25,7 +25,7 @@ from fedmodel.models.source import Source, explained, find
 from fedmodel.models.tokenizer import load_tokenizer
 from fedmodel.seeds import Seed
 
-__all__ = ["digest", "load", "longest_input"]
+__all__ = ["digest", "headed", "load", "longest_input"]
 
 
 def load(model: job.Model, seed: Seed) -> PreTrainedModel:
@@ -58,6 +58,20 @@ def load(model: job.Model, seed: Seed) -> PreTrainedModel:
         if model.source == "tiny":
             tiny.prepare(net.eval())
     return net.eval()  # type: ignore[no-any-return]
+
+
+def headed(model: job.ProposedModel) -> bool:
+    """Return whether a model's files are an export whose trained head training goes on from.
+
+    Raises:
+        ModelError: when its configuration can't be read.
+    """
+    source = find(model)
+    if source is None or model.pooling != "mean":
+        return False
+    with explained(source, "configuration"):
+        found, _ = PreTrainedConfig.get_config_dict(source.name, **source.arguments)
+    return bool(found.get("model_type") == FedmodelConfig.model_type)
 
 
 def digest(module: nn.Module) -> str:

@@ -44,7 +44,7 @@ class Source:
         return where
 
 
-def find(model: job.Model) -> Source | None:
+def find(model: job.ProposedModel) -> Source | None:
     """Return where the model's files are; None for ``tiny``, which has none.
 
     Raises:

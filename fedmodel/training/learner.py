@@ -4,7 +4,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedmodel import config, models, tasks
 from fedmodel.errors import ConfigError, ModelError
-from fedmodel.job import Job, Model, Performance, Train
+from fedmodel.job import Job, Model, Performance, ProposedTrain, Train
 from fedmodel.seeds import Seed
 from fedmodel.training import made_up
 from fedmodel.training.padded import padded
@@ -40,6 +40,16 @@ def pick_device(choice: str) -> torch.device:
     return torch.device(choice)
 
 
+class Asks(Protocol):
+    """What a round asks of a head, where that isn't the task's own loss of its own logits."""
+
+    def features(self, features: Tensor) -> Tensor:
+        """Return vectors as the round's head reads them, ``[B, H]``."""
+
+    def losses(self, logits: Tensor, targets: Tensor, entropies: Tensor) -> Tensor:
+        """Return each row's loss, ``[B]``, given the task's."""
+
+
 class Learner:
     """A model with its adapters, the order of its trainable parameters, and a forward pass.
 
@@ -51,7 +61,7 @@ class Learner:
     def __init__(
         self,
         model: Model,
-        train: Train,
+        train: ProposedTrain,
         seed: Seed,
         device: torch.device,
         *,
@@ -88,6 +98,7 @@ class Learner:
         self.steady = Steady(device.type, self.hidden_size)
         self.padding_seen: bool | None = None  # see :mod:`.padding`
         self.longest = model.max_length
+        self.asked: Asks | None = None  # see :mod:`.staged`
         self._settled = False
 
     @property
@@ -101,7 +112,10 @@ class Learner:
             self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
         ):
             if self.head is not None:
-                out = self.head.logits(batch["features"])
+                features = batch["features"]
+                out = self.head.logits(
+                    features if self.asked is None else self.asked.features(features)
+                )
             elif self.frozen is not None and "hidden" in batch:
                 with self.frozen.skipped(batch["hidden"]):
                     out = self.module(**self._inputs(batch)).logits
@@ -193,12 +207,12 @@ class Learner:
 
 @functools.lru_cache(maxsize=2)
 def _resident(
-    model: Model, train: Train, seed: Seed, device: torch.device, checkpointing: bool
+    model: Model, train: ProposedTrain, seed: Seed, device: torch.device, checkpointing: bool
 ) -> Learner:
     return Learner(model, train, seed, device, checkpointing=checkpointing)
 
 
-def network(model: Model, train: Train, seed: Seed, performance: Performance) -> Learner:
+def network(model: Model, train: ProposedTrain, seed: Seed, performance: Performance) -> Learner:
     """Return this process's learner for a network, made on first use.
 
     In a simulation the coordinator and all sites share it: every use begins by loading a vector.

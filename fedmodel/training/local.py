@@ -1,6 +1,6 @@
 """One site's part of a round: a few optimiser steps on its own rows, as an update."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,14 @@ from torch.optim import Optimizer
 
 from fedmodel.accounting.plan import Plan
 from fedmodel.errors import DivergedError, PrivacyError
-from fedmodel.job import Job, Privacy, Train
+from fedmodel.job import Job, Stage, Train
 from fedmodel.seeds import Entropy, Seed
 from fedmodel.training import optim
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner
 from fedmodel.training.losses import example_losses
 from fedmodel.training.round import Round, Start
+from fedmodel.training.staged import site_train, staged
 from fedmodel.update import Vector
 
 __all__ = ["Result", "gradient", "shuffled", "train"]
@@ -87,16 +88,20 @@ def train(
     Raises:
         DivergedError: if training without privacy diverges to NaN or infinity.
     """
-    learner.load_vector(start.vector)
-    optimizer = optim.make(learner.module, job.train)
+    stage = job.train.stage(round_.number)
+    optimizer = optim.make(learner.module, site_train(job, stage))
     if start.state is not None:
         optim.load_state(optimizer, start.state)
     loss: float | None = None
     clips: tuple[float, ...] = ()
-    with torch.random.fork_rng(devices=[]):
+    with (
+        torch.random.fork_rng(devices=[]),
+        staged(learner, job, round_.number, start.vector) as before,
+    ):
         _seed_dropout(_dropout_seed(seed, plan, round_.entropy), learner.device)
         if plan is None:
-            loss = _plain_steps(learner, examples, job.train, optimizer, round_, steps, seed)
+            order = _batches(examples, job.train, stage, steps, seed)
+            loss = _plain_steps(learner, examples, order, optimizer, round_)
         else:
             from fedmodel.training import dpsgd  # Opacus is slow to import: only when needed
 
@@ -111,7 +116,7 @@ def train(
                 clip=start.clip,
             )
             clips = private.clips if job.privacy.clipping == "adaptive" else ()
-    change = _change(learner, start.vector)
+        change = _change(learner, before)
     if plan is not None:
         _check_moved(learner, change, optimizer)
     return Result(change=change, loss=loss, optimizer=optimizer, clips=clips)
@@ -120,7 +125,7 @@ def train(
 def gradient(
     learner: Learner,
     examples: Examples,
-    privacy: Privacy,
+    job: Job,
     vector: Vector,
     plan: Plan,
     round_: Round,
@@ -134,7 +139,7 @@ def gradient(
     Args:
         learner: the network.
         examples: the site's rows.
-        privacy: of the job.
+        job: what was agreed.
         vector: the step's parameters, float32 ``[trainable]``.
         plan: the privacy plan. Its spend must already be on disk.
         round_: which round it is: one step, told of before anything is computed.
@@ -148,10 +153,9 @@ def gradient(
     """
     from fedmodel.training.gradient import clipped_sum  # Opacus is slow to import
 
-    learner.load_vector(vector)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), staged(learner, job, round_.number, vector):
         _seed_dropout(_private_seed(round_.entropy), learner.device)
-        return clipped_sum(learner, examples, plan, privacy, round_)
+        return clipped_sum(learner, examples, plan, job.privacy, round_)
 
 
 def _change(learner: Learner, before: Vector) -> Vector:
@@ -191,18 +195,24 @@ def _seed_dropout(value: int, device: torch.device) -> None:
         torch.cuda.manual_seed(value)
 
 
+def _batches(
+    examples: Examples, train: Train, stage: Stage, steps: int, seed: Seed
+) -> list[NDArray[np.int64]]:
+    """Return the rows of each step without privacy; a sum of an opening is of all of them, once."""
+    if stage != "steps":
+        return [np.arange(len(examples))]
+    return list(shuffled(seed.child("batches"), len(examples), train.batch_size, steps))
+
+
 def _plain_steps(
     learner: Learner,
     examples: Examples,
-    train: Train,
+    order: Sequence[NDArray[np.int64]],
     optimizer: Optimizer,
     round_: Round,
-    steps: int,
-    seed: Seed,
 ) -> float:
     learner.module.train()
     total = 0.0
-    order = shuffled(seed.child("batches"), len(examples), train.batch_size, steps)
     for rows in order:
         optimizer.zero_grad(set_to_none=True)
         for part in examples.chunks(rows, round_.performance.physical_batch):
@@ -212,4 +222,4 @@ def _plain_steps(
         optimizer.step()
         round_.on_step()
     optimizer.zero_grad(set_to_none=True)
-    return total / steps
+    return total / len(order)

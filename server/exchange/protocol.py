@@ -12,6 +12,7 @@ from server.answers import Answer, Check, nothing
 from server.collect import Collected, read_each
 from server.exchange.channel import Channel
 from server.robust import Combination
+from server.weighed import Weighed, weighs
 
 __all__ = ["Exchange", "Invitation", "collect_updates", "require_weight"]
 
@@ -94,7 +95,10 @@ def collect_updates(
             require_weight(update)
         return update
 
-    together, givers = Combination(job.aggregation), []
+    together: Combination | Weighed = Combination(job.aggregation)
+    if weighs(job, invitation.round):
+        together = Weighed(job)
+    givers: list[int] = []
     failures: dict[int, Failure] = {}
     sha256s: dict[int, str] = {}
     for node, got in read_each(answers, invitation.nodes, checked, invitation.check, "update"):

@@ -45,12 +45,10 @@ def job_of(mode: Any = "on", privacy: ProposedPrivacy | None = None, **parts: An
         secagg=ProposedSecAgg(mode=mode, **parts.pop("secagg", {})),
         **parts,
     )
-    model = complete_model(proposal, ("a", "b"))
+    facts = Facts(labels=("a", "b"), weights="", units=(16,) * COUNT, rows=63, public_test=True)
+    model = complete_model(proposal, facts)
     weights = network(model, proposal.train, Seed(0), CPU).digest
-    facts = Facts(
-        labels=("a", "b"), weights=weights, units=(16,) * COUNT, rows=63, public_test=True
-    )
-    return complete(proposal, facts)
+    return complete(proposal, replace(facts, weights=weights))
 
 
 RECORD = ProposedPrivacy(mechanism="dpsgd", epsilon=3.0, delta=1e-3, rate=0.5)

@@ -135,7 +135,7 @@ def test_exchanging_takes_more_noise_and_an_evaluation_too() -> None:
 
 
 def test_make_plan_is_checked() -> None:
-    def make(privacy: Privacy, **change: int) -> Plan:
+    def make(privacy: Privacy, **change: Any) -> Plan:
         counts = {"batch_size": 4, "rounds": 2, "steps": 3, **change}
         return make_plan(privacy, evaluate=False, **counts)
 

@@ -36,6 +36,6 @@ def sum_of(
     **more: Any,
 ) -> F:
     round_ = Round(performance=Performance(engine=engine, physical_batch=physical), **more)
-    found = local.gradient(learner, examples, job.privacy, vector, plan, round_)
+    found = local.gradient(learner, examples, job, vector, plan, round_)
     assert found.dtype == np.float64
     return found.astype(np.float64)
