@@ -84,6 +84,11 @@ _RULES = (
         "with train=head only the head trains, at train.head_lr",
     ),
     _Rule(
+        ("train.start",),
+        lambda s: s.proposal.train.method == "head",
+        "it is of train=head",
+    ),
+    _Rule(
         ("train.lora",),
         lambda s: s.proposal.train.method in ("lora", "ffa"),
         "it is of train=lora and train=ffa",

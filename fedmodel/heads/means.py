@@ -67,14 +67,16 @@ class Centre:
 def centred(sums: Sums) -> Centre:
     """Return the mean of vectors of length 1 from its noised sum (in the first row).
 
-    Where noise is most of it, less of it is taken off: the mean is shrunk towards 0.
+    Where noise is most of it, less of it is taken off: the mean is shrunk towards 0, and no mean is
+    longer than 1.
     """
     width, count = sums.vectors.shape[1], max(sums.counts[0], 1.0)
     told, variance = sums.vectors[0] / count, sums.variance / count**2
     square, noise = float(told @ told), variance * width
     kept = max(0.0, 1 - noise / square) if square > 0 else 0.0
+    kept = min(kept, square**-0.5) if square > 1 else kept
     spread = max(1 - max(square - noise, 0.0), _LEAST_SPREAD)
-    error = kept * variance
+    error = min(kept * variance, 2 / width)
     return Centre(
         frame=Frame(kept * told, float((spread + error * width) ** -0.5)),
         error=error,

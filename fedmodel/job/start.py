@@ -19,7 +19,9 @@ def why_not_means(
     The coordinator makes the head and takes the optimiser's steps, so the sites' must be plain
     ones; and the vectors must be of length 1, for that bounds what one row can do to a mean.
     """
-    plain = train.optimizer == "sgd" and not train.momentum and not train.weight_decay
+    lone = train.steps == 1 and train.optimizer_state == "reset"  # no step comes after another
+    still = lone or not train.momentum
+    plain = train.optimizer == "sgd" and still and not train.weight_decay
     needs = {
         "train=head": train.method == "head",
         "model.task=sequence-classification": model.task == "sequence-classification",
@@ -28,7 +30,7 @@ def why_not_means(
         "train.precision=float32": train.precision == "float32",
         "train.steps=1 with DP": train.steps == 1 or not privacy.private,
         "another privacy than site": privacy.mechanism != "site",
-        "privacy.clipping=flat": privacy.clipping == "flat",
+        "privacy.clipping=flat": privacy.clipping == "flat" or not privacy.private,
         "aggregation=fedavg": aggregation.optimizer == "fedavg",
     }
     return next((need for need, met in needs.items() if not met), None)

@@ -83,11 +83,12 @@ def test_the_same_proposal_and_facts_make_the_same_job_without_a_gap(
     assert (("secagg", "sums") in found) == (one.secagg.mode != "on")
     assert "auto" not in (one.secagg.mode, one.aggregation.weights)
     assert one.federation == Federation(sites=5, test="public" if public else "held-out")
-    assert (one.weights, one.model, one.train) == (
-        NO_WEIGHTS,
-        Model(labels=("a", "b")),
-        proposal.train,
-    )
+    means = one.train.start == "means"
+    open_ = proposal.train.start == "auto"
+    assert means == (open_ and (one.train.steps == 1 or not one.privacy.private))
+    assert (one.weights, one.model) == (NO_WEIGHTS, Model(labels=("a", "b"), head_bias=means))
+    asked = {f.name: getattr(proposal.train, f.name) for f in dataclasses.fields(proposal.train)}
+    assert one.train == Train(**{**asked, "start": one.train.start})
 
 
 def test_what_was_asked_for_stays_and_machines_have_no_say() -> None:
@@ -99,6 +100,7 @@ def test_what_was_asked_for_stays_and_machines_have_no_say() -> None:
     )
     job = complete(asked, FACTS)
     assert job.model == Model(labels=("b", "a", "c"), max_length=9)
+    assert job.train.start == "zero"  # several private steps a round
     assert job.privacy == Privacy(mechanism="dpsgd", rate=0.3, clip=0.7)
     assert job.federation == Federation(sites=5, patience=2, fraction=0.8)
     assert job.seed == 7

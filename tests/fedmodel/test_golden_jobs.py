@@ -45,7 +45,9 @@ ASKED: dict[str, dict[str, Any]] = {
 
 
 def made(asked: dict[str, Any]) -> dict[str, Any]:
-    job = complete(Proposal.from_mapping(asked), FACTS)
+    # Before heads could start from means all started from zero, and no job said so.
+    train = {"start": "zero", **asked.get("train", {})}
+    job = complete(Proposal.from_mapping({**asked, "train": train}), FACTS)
     found: dict[str, Any] = {"job": job.json.decode(), "sha256": job.sha256}
     if job.privacy.private:
         found["noise_multiplier"] = plan_of(job).noise_multiplier

@@ -209,10 +209,23 @@ def _mechanism(run: Run, one: Entry) -> bool:
 
 def noise_of_rounds(job: Entry, parts: list[Entry]) -> dict[int, float]:
     """The noise multiplier of each round, by that of the first among a reservation's."""
-    decay, rounds = job["privacy"]["decay"], job["train"]["rounds"]
     reserved = [float(one["noise_multiplier"]) for one in parts if one["kind"] == "train"]
-    first = min(reserved) if decay >= 1 else max(reserved)
-    return {r + 1: first * decay ** (r / max(rounds - 1, 1)) for r in range(rounds)}
+    ratios = ratios_of_rounds(job)
+    return {r: min(reserved) / min(ratios.values()) * ratio for r, ratio in ratios.items()}
+
+
+def ratios_of_rounds(job: Entry) -> dict[int, float]:
+    """Each round's noise multiplier over that of the first."""
+    decay, rounds = job["privacy"]["decay"], job["train"]["rounds"]
+    opens = job["train"].get("start", "zero") == "means"
+    if opens and rounds == 2:
+        return {1: 1.0, 2: math.sqrt(12 / 88)}
+    steps = max(rounds - 2, 1) if opens else rounds
+    falls = [decay ** (s / max(steps - 1, 1)) for s in range(steps)]
+    if not opens or rounds == 1:
+        return {s + 1: noise for s, noise in enumerate(falls)}
+    first = math.sqrt(6 / 60 * sum(noise**-2 for noise in falls))
+    return {1: 1.0, 2: math.sqrt(6 / 34)} | {s + 3: first * noise for s, noise in enumerate(falls)}
 
 
 def norm_of_counts(run: Run) -> float:

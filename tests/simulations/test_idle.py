@@ -51,6 +51,7 @@ NEEDS: dict[str, tuple[str, list[str], list[str]]] = {
     "data.test_rows": ("40", [], CSV),
     "data.style": ("templated", [], CSV),
     "train.lr": ("0.2", ["train=full"], ["train=head"]),
+    "train.start": ("zero", ["train=head"], ["train=lora"]),
     "train.optimizer_state": ("keep", ["train.momentum=0.9"], []),
     "train.momentum": ("0.5", ["train.steps=2"], ["train.steps=1"]),
     "train.lora.rank": ("2", ["train=lora"], ["train=full"]),
@@ -285,7 +286,8 @@ _SHOWN_IN = {
 @pytest.mark.soak
 @pytest.mark.parametrize("key", sorted(ALWAYS.keys() - _ELSEWHERE))
 def test_what_counts_always_makes_a_difference(key: str, tmp_path: Path) -> None:
-    base = ["privacy=none", *_SHOWN_IN.get(key, ["train=head"])]
+    # Steps, and no sums of all rows before them.
+    base = ["privacy=none", *_SHOWN_IN.get(key, ["train=head", "train.start=zero"])]
     assert outcome(tmp_path, base) == outcome(tmp_path, base)
     given = [o for o in base if not o.startswith(f"{key}=")]
     assert outcome(tmp_path, base) != outcome(tmp_path, [*given, f"{key}={ALWAYS[key]}"])

@@ -67,6 +67,7 @@ def test_no_field_follows_from_rows() -> None:
     assert {f.name for f in dataclasses.fields(Plan)} <= {
         *(f.name for f in dataclasses.fields(Privacy)),
         *("rounds", "steps", "noise_multiplier", "expected_batch", "honest", "survivors"),
+        "start",
     }
 
 

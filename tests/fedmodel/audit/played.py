@@ -50,6 +50,7 @@ KINDS: dict[str, Sequence[str]] = {
     "handed-in": ("privacy=record", "privacy.epsilon=4"),
     "served": ("privacy=record", "privacy.epsilon=4"),
     "handed-shared": ("privacy=distributed", "privacy.epsilon=4"),
+    "means": ("privacy=record", "train.rounds=4", "data.test_rows=0"),
 }
 # After what the coordinator dies: a round, a sum that it was about to unmask, or all its consents.
 _DIES = {
@@ -76,7 +77,8 @@ _KEPT = (
 
 def play(kind: str, folder: Path) -> Path:
     """Play a run of a kind in a folder, and return the run's own."""
-    args = ["simulate", *SMALL, *KINDS[kind]]
+    start = "means" if kind == "means" else "zero"
+    args = ["simulate", *SMALL, f"train.start={start}", *KINDS[kind]]
     if kind in ("served", "handed-in", "handed-shared"):
         return _served(folder, kind)
     with _inside(folder):
@@ -107,7 +109,13 @@ def _served(folder: Path, kind: str) -> Path:
         if kind != "handed-shared":
             deployed.fill("site-2", "epsilon: null  # largest", "epsilon: 3.5  # largest")
         args = [f"model.labels={LABELS}", f"home={deployed.coordinator}", f"run={kind}"]
-        args += ["train=head", "train.rounds=2", "train.steps=1", "train.batch_size=8"]
+        args += [
+            "train=head",
+            "train.start=zero",
+            "train.rounds=2",
+            "train.steps=1",
+            "train.batch_size=8",
+        ]
         args += ["model.max_length=16", "federation.min_rows=1", f"declared.units={EACH}"]
         (job,) = compose_all("serve", [*args, *KINDS[kind]])
         if serve.main(job.mapping, job.given, carrier=deployed.carry) != 0:

@@ -40,6 +40,7 @@ class Bare:
         self.device, self.precision = CPU, "float32"
         self.preflights_passed: set[tuple[str, bool]] = set()
         self.dropout = 1.0  # some rows have it
+        self.asked = None
 
     @property
     def trained(self) -> nn.Module:

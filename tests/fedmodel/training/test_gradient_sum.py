@@ -129,7 +129,7 @@ def test_a_large_models_sum_is_float32(
     examples, vector = examples_of(learner), start_of(learner)
     wide = sum_of(learner, examples, plan_of(), job, vector)
     monkeypatch.setattr(fast, "_WIDE_UP_TO", 1)
-    found = local.gradient(learner, examples, job.privacy, vector, plan_of(), Round())
+    found = local.gradient(learner, examples, job, vector, plan_of(), Round())
     assert found.dtype == np.float32
     # Its units are clipped to 0.998 C, for the rounding.
     clipped = wide * (1 - 2e-3) / (1 - 1e-4)

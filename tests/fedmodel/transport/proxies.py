@@ -140,6 +140,13 @@ class Forwarder:
         tasks = [*self._open]
         await self._cut_all()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # TLS says goodbye before it closes, and the loop may be gone by then; what was cut amid a
+        # handshake nobody holds.
+        left: Any = self._loop
+        for transport in [*left._transports.values()]:
+            transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def _reset(self, task: asyncio.Task[None], but: asyncio.StreamWriter | None = None) -> None:
         for writer in self._open.get(task, []):
