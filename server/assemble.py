@@ -112,8 +112,8 @@ def make_coordinator(
 
 
 def _rates(job: Job, learner: Learner) -> Vector:
-    train = site_train(job, job.train.stage(job.train.rounds))
-    return rates(learner.module, learner.layout, train)
+    # Under shared noise all rounds have the same: the job's, or 1.
+    return rates(learner.module, learner.layout, site_train(job, job.train.rounds))
 
 
 def excluded_nodes(names: Mapping[int, str], exclude: Sequence[str]) -> frozenset[int]:

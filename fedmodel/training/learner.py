@@ -49,6 +49,9 @@ class Asks(Protocol):
     def losses(self, logits: Tensor, targets: Tensor, entropies: Tensor) -> Tensor:
         """Return each row's loss, ``[B]``, given the task's."""
 
+    def told(self, loss: float) -> float | None:
+        """Return the task's mean loss where that is what such a mean is of."""
+
 
 class Learner:
     """A model with its adapters, the order of its trainable parameters, and a forward pass.

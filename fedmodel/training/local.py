@@ -31,7 +31,8 @@ class Result:
 
     Args:
         change: parameters after minus before, float32 ``[trainable]``.
-        loss: mean training loss, ``None`` when private: it would be a release of its own.
+        loss: mean training loss, ``None`` when private (it would be a release of its own), and of
+            a round that takes no step.
         optimizer: with its state, for those who keep it.
         clips: an adaptive clip norm after each step; none without one.
     """
@@ -89,7 +90,7 @@ def train(
         DivergedError: if training without privacy diverges to NaN or infinity.
     """
     stage = job.train.stage(round_.number)
-    optimizer = optim.make(learner.module, site_train(job, stage))
+    optimizer = optim.make(learner.module, site_train(job, round_.number))
     if start.state is not None:
         optim.load_state(optimizer, start.state)
     loss: float | None = None
@@ -102,6 +103,8 @@ def train(
         if plan is None:
             order = _batches(examples, job.train, stage, steps, seed)
             loss = _plain_steps(learner, examples, order, optimizer, round_)
+            if learner.asked is not None:
+                loss = learner.asked.told(loss)
         else:
             from fedmodel.training import dpsgd  # Opacus is slow to import: only when needed
 

@@ -61,6 +61,10 @@ class Asked:
             return logits[:, 0] * -self.scale
         return logits.gather(1, targets[:, None])[:, 0] * -self.scale
 
+    def told(self, loss: float) -> float | None:
+        """Return the mean cross-entropy that a mean of :meth:`losses` stands for, if it does."""
+        return loss / self.scale if self.stage == "steps" else None
+
 
 def opening_scale(privacy: Privacy) -> float:
     """Return the L2 norm of what a row of length 1 gives to a sum of the opening, over 1.
@@ -70,11 +74,19 @@ def opening_scale(privacy: Privacy) -> float:
     return privacy.clip / math.hypot(1.0, BIAS) if privacy.private else 1.0
 
 
-def site_train(job: Job, stage: Stage) -> Train:
-    """Return how a site trains in a stage: where the coordinator steps, by a rate of 1."""
-    if job.train.start == "zero" or (stage == "steps" and not job.privacy.private):
-        return job.train
-    return replace(job.train, head_lr=1.0)
+def site_train(job: Job, round_: int) -> Train:
+    """Return how a site trains in a round: where the coordinator steps, by a rate of 1.
+
+    Without privacy sites take their own steps after the opening, at a rate that falls to 0 in equal
+    parts: at one that stays, the head swings from round to round.
+    """
+    train = job.train
+    if train.start == "zero":
+        return train
+    if train.stage(round_) == "steps" and not job.privacy.private:
+        left = (train.rounds - round_ + 1) / (train.rounds - 2)
+        return replace(train, head_lr=train.head_lr * left)
+    return replace(train, head_lr=1.0)
 
 
 @contextmanager

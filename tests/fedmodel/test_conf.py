@@ -86,7 +86,7 @@ TRAINED = {
     ("ffa", NOISED): (10, 1, 512, "sgd", 10.0, 60.0, [-1]),
     ("full", ALONE): (10, 5, 64, "adamw", 5e-5, 0.001, None),
     ("full", NOISED): (10, 1, 512, "sgd", 0.2, 60.0, None),
-    ("head", ALONE): (20, 5, 64, "sgd", 1.0, 3.0, None),
+    ("head", ALONE): (20, 10, 64, "sgd", 1.0, 3.0, None),
     ("head", NOISED): (20, 1, 512, "sgd", 1.0, 40.0, None),
 }
 CASES = [(m, level, row) for (m, levels), row in TRAINED.items() for level in levels]

@@ -17,7 +17,7 @@ from fedmodel.training import local, replay
 from fedmodel.training.examples import Examples, prepare
 from fedmodel.training.learner import Learner
 from fedmodel.training.round import Round, Start
-from fedmodel.training.staged import opening_scale, staged
+from fedmodel.training.staged import opening_scale, site_train, staged
 from tests.examples import examples as some
 from tests.fedmodel.training.conftest import LABELS, NAMES, TEXTS
 from tests.jobs import make_job
@@ -181,6 +181,14 @@ def test_a_round_within_a_round_is_refused(learner: Learner) -> None:
     assert learner.asked is None
 
 
+def test_without_privacy_a_sites_rate_falls_in_equal_parts() -> None:
+    plain = job(Privacy(), rounds=6, head_lr=8.0)
+    assert [site_train(plain, r).head_lr for r in range(1, 7)] == [1, 1, 8, 6, 4, 2]
+    assert {site_train(job(head_lr=8.0), r).head_lr for r in range(1, 6)} == {1}
+    zero = job(Privacy(), start="zero", head_lr=8.0)
+    assert site_train(zero, 3) == zero.train
+
+
 def test_the_sums_of_an_opening_are_exact_without_privacy(learner: Learner) -> None:
     """Of all rows, however many a step takes, and once, however many steps a round has."""
     examples = rows_of(learner)
@@ -193,3 +201,19 @@ def test_the_sums_of_an_opening_are_exact_without_privacy(learner: Learner) -> N
     np.testing.assert_allclose(found[0], x.mean(axis=0), atol=1e-6)
     assert biases[0] == pytest.approx(BIAS, rel=1e-5)
     assert not found[1:].any()
+    assert result.loss is None
+
+
+def test_the_loss_that_is_told_is_the_tasks(learner: Learner) -> None:
+    examples, head = rows_of(learner), a_head(learner)[2]
+    examples.run_frozen()
+    learner.load_vector(head)
+    with torch.inference_mode():
+        logits = learner.logits(examples.batch(np.arange(len(examples))))
+    targets = examples.labels(np.arange(len(examples)))
+    expected = float(torch.nn.functional.cross_entropy(logits, targets))
+    plain = job(Privacy(), batch_size=len(examples))
+    on = Round(performance=Performance(physical_batch=5), number=3)
+    start = Start(vector=head)
+    result = local.train(learner, examples, plain, start, on, steps=1, plan=None, seed=Seed(1))
+    assert result.loss == pytest.approx(expected, rel=1e-4)
