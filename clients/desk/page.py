@@ -17,7 +17,7 @@ from fedmodel._escape import escaped
 from fedmodel._paths import source_digest
 from fedmodel.budget.figures import figures, said
 from fedmodel.budget.statement import WhatIf
-from fedmodel.job import Job
+from fedmodel.job import Job, Stage
 
 __all__ = ["SCHEMA", "Arrays", "brief_page", "make_page", "page_text"]
 
@@ -138,18 +138,28 @@ def guess(epsilon: float, delta: float) -> float:
     return 1 - (1 - delta) / (1 + math.exp(min(epsilon, 700.0)))
 
 
+_GIVEN: dict[Stage, str] = {
+    "mean": "the mean of the texts' vectors, and of how many rows it is",
+    "class-sums": "the sum of each class's vectors, and how many rows it has",
+    "steps": "the change of what is trained",
+}
+
+
 def _leaves(job: Job, arrays: Arrays) -> Iterator[dict[str, Any]]:
     numbers = sum(math.prod(shape) for shape in arrays.shapes.values())
     known = arrays.unknown is None
     bits = job.secagg.sums.bits if job.secagg.sums is not None else 32
-    yield {
-        "what": "the change of what is trained",
-        "times": job.train.rounds,
-        "arrays": len(arrays.shapes) if known else None,
-        "numbers": numbers if known else None,
-        "bytes": numbers * bits // 8 if known else None,
-        "protection": _protection(job),
-    }
+    stages = [job.train.stage(round_) for round_ in range(1, job.train.rounds + 1)]
+    for stage, what in _GIVEN.items():
+        if stage in stages:
+            yield {
+                "what": what,
+                "times": stages.count(stage),
+                "arrays": len(arrays.shapes) if known else None,
+                "numbers": numbers if known else None,
+                "bytes": numbers * bits // 8 if known else None,
+                "protection": _protection(job),
+            }
     hidden = "none" if job.secagg.mode == "off" else "not noised; hidden as the change is"
     if job.aggregation.weights == "examples":
         yield _small("the number of training rows", job.train.rounds, hidden)

@@ -134,7 +134,7 @@ def _training(job: Mapping[str, Any], summary: Summary) -> str:
         ("Base model", _shown_base(job) + revision),
         ("Pooling", pooling + normal),
         ("Tokens read", str(model["max_length"])),
-        ("Trained", _METHODS[train["method"]]),
+        ("Trained", _METHODS[train["method"]] + _started(train)),
         ("Sites", str(job["federation"]["sites"])),
         ("Rounds", str(summary.rounds)),
         ("Steps of a site in a round", str(train["steps"])),
@@ -152,6 +152,11 @@ _SEEDED = (
     "without privacy of the order of batches too"
 )
 _DRAWN = ". Noise, and which rows a private step takes, are drawn from the system and never by it"
+
+
+def _started(train: Mapping[str, Any]) -> str:
+    means = train.get("start", "zero") == "means"
+    return ", from class means that the first rounds released" if means else ""
 
 
 def _rates(train: Mapping[str, Any]) -> str:

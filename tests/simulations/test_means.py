@@ -1,6 +1,8 @@
 """Runs of a head that starts from means, through everything: ledgers, verification, export."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,14 @@ def test_a_head_that_was_trained_before_is_gone_on_from(
     assert cli.main(["export", "run=runs/means", "to=out"]) == 0
     assert cli.main(["simulate", *SMALL, "privacy=none", "model.path=out", "run=on"]) == 0
     assert job_of(RunFolder.open(tmp_path / "runs" / "on")).train.start == "zero"
+
+
+def test_the_pages_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).resolve().parents[2] / "docs/heads.md"
+    commands = re.findall(r"^fedmodel (simulate .+)$", page.read_text(), re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert cli.main([*shlex.split(command), "data.rows=300", "data.test_rows=40"]) == 0
+    starts = [job_of(RunFolder.open(path)).train.start for path in sorted(Path("runs").iterdir())]
+    assert starts == ["means", "means", "zero"]  # look, templated, zero

@@ -46,6 +46,18 @@ def page_of(made: Job, arrays: Arrays = ARRAYS, cost: WhatIf | None = COST, **ch
     return make_page(offer, made, arrays, cost)
 
 
+def test_what_leaves_for_a_head_that_starts_from_means_is_named_by_round() -> None:
+    means = make_job(
+        model=job.Model(labels=("a", "b"), head_bias=True),
+        train=job.Train(method="head", start="means", rounds=7, steps=1),
+        privacy=Privacy(mechanism="dpsgd", unit="patient", epsilon=3.0),
+    )
+    found = {e["what"]: e["times"] for e in page_of(means)["leaves"]}
+    assert found["the mean of the texts' vectors, and of how many rows it is"] == 1
+    assert found["the sum of each class's vectors, and how many rows it has"] == 1
+    assert found["the change of what is trained"] == 5
+
+
 def test_the_text_says_what_the_page_holds() -> None:
     page = page_of(PRIVATE)
     text = " ".join(page_text(page).split())
