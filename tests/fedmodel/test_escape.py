@@ -188,7 +188,7 @@ def test_no_librarys_log_clears_the_screen(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging, "_logRecordFactory", logging.LogRecord)
-    assert cli.main(["budget", "state=nowhere"]) == 1
+    assert cli.main(["budget", "state=nowhere"]) == 2
     assert logging.getLogRecordFactory() is entry._Record
     out = io.StringIO()
     handler = logging.StreamHandler(out)

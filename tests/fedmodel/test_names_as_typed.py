@@ -259,5 +259,5 @@ def test_the_command_line_takes_names_as_typed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for state in ("2024_01", "1e3", "true"):
-        assert cli.main(["budget", f"state={state}"]) == 1
-        assert f"fedmodel: {state} has no ledger" in capsys.readouterr().err
+        assert cli.main(["budget", f"state={state}"]) == 2
+        assert f"fedmodel: there is no folder {state}; give state=" in capsys.readouterr().err

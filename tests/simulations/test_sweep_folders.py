@@ -107,7 +107,7 @@ def test_of_a_folder_that_cant_be_read_nobody_is_told_to_go_on_with_it(
     assert bench({"seed": 0}, {"seed": 1}, {"seed": 2}) != 0
     assert bench.ran == {"s-002": 2}
     first, *others = json.loads(bench.table.read_text())["jobs"]
-    assert first["failed"] == "failed: RunFolderError"
+    assert first["failed"] == "failed: RunNameError"
     assert "move that folder away" in first["reason"]
     assert "manifest.json" in first["reason"]
     assert "resume=true" not in first["reason"]

@@ -88,6 +88,7 @@ UNTESTED = {
     "recovered": UNASKED | NO_CAP | NOT_PUBLISHED | NO_SHARES,
     "lost": UNASKED | NO_CAP | NOT_PUBLISHED,
     "skipped": PLAIN,
+    "means": PLAIN,
 }
 UNSURE_BEFORE = {"patient": {"plan-clip"}}
 
