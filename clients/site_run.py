@@ -36,6 +36,7 @@ from fedmodel.training import local
 from fedmodel.training.examples import Examples
 from fedmodel.training.learner import Learner, resident
 from fedmodel.training.round import Round, Start
+from fedmodel.training.staged import check_head
 from fedmodel.update import Update, Vector, vector_sha256
 from fedmodel.watch import TRAINING, UNWATCHED, Watch
 from fedmodel.wire import Content, Offer, Order
@@ -212,6 +213,8 @@ class SiteRun:
             raise ProtocolError(
                 f"expected {self.learner.layout.total} parameters, got {order.vector.size}"
             )
+        if self.job.train.start == "means":
+            check_head(self.job, order.vector)  # before anything is paid for it
         if self.account is not None:
             self.account.check_known(order.entries)
         self._opened()

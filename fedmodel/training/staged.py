@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from fedmodel.job import Job, Privacy, Stage, Train
 from fedmodel.training.learner import Learner
 from fedmodel.update import Vector
 
-__all__ = ["Asked", "opening_scale", "site_train", "staged"]
+__all__ = ["Asked", "check_head", "opening_scale", "site_train", "staged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,25 @@ def site_train(job: Job, round_: int) -> Train:
     return replace(train, head_lr=1.0)
 
 
+def check_head(job: Job, vector: Vector) -> tuple[Frame, Vector]:
+    """Return the frame of a head that a round starts from, and the head as it stands in that.
+
+    Args:
+        job: that starts from means.
+        vector: the round's parameters, float32 ``[trainable]``.
+
+    Raises:
+        ProtocolError: when they aren't a head with a frame.
+    """
+    shape = HeadShape.of(vector.size, len(job.model.labels))
+    frame = Frame.of(shape, vector)
+    with np.errstate(over="ignore", invalid="ignore"):
+        own = shape.vector(*frame.framed(shape, vector))
+    if not np.isfinite(own).all():
+        raise ProtocolError("the head's numbers are too large for its frame; its sender made them")
+    return frame, own
+
+
 @contextmanager
 def staged(learner: Learner, job: Job, round_: int, vector: Vector) -> Iterator[Vector]:
     """Set a round's parameters, and what it asks for, for as long as this context lasts.
@@ -109,9 +129,7 @@ def staged(learner: Learner, job: Job, round_: int, vector: Vector) -> Iterator[
         learner.load_vector(vector)
         yield vector
         return
-    stage, shape = job.train.stage(round_), HeadShape.of(vector.size, len(job.model.labels))
-    frame = Frame.of(shape, vector)
-    own = shape.vector(*frame.framed(shape, vector))
+    stage, (frame, own) = job.train.stage(round_), check_head(job, vector)
     learner.load_vector(own)
     centre = torch.from_numpy(frame.centre.astype("float32")).to(learner.device)
     opening = 1.0 if stage == "steps" else opening_scale(job.privacy)
