@@ -12,6 +12,25 @@ from fedmodel.runs import Manifest, RunFolder, Summary, write_atomic
 __all__ = ["report_page", "write_page"]
 
 
+_FORMAT = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="UTF-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+{stylesheet}
+body {{ color: {foreground}; background-color: {background}; }}
+pre {{ overflow-x: auto; font-family: Menlo, "DejaVu Sans Mono", Consolas, monospace; }}
+</style>
+</head>
+<body>
+<pre><code style="font-family: inherit">{code}</code></pre>
+</body>
+</html>
+"""
+
+
 def write_page(folder: RunFolder, summary: Summary, *, anew: bool = True) -> None:
     """Write a finished run's page.
 
@@ -44,7 +63,8 @@ def report_page(summary: Summary, name: str, manifest: Manifest | None = None) -
         recorder.print(table)
     for note in summary.notes:
         recorder.print(escaped(note), markup=False, highlight=False)
-    page = recorder.export_html(inline_styles=True)
+    # Tables of text are as wide as they are; on a narrow screen they scroll, and the page doesn't.
+    page = recorder.export_html(inline_styles=True, code_format=_FORMAT)
     heading = f"<h1>{html.escape(escaped(f'fedmodel run {name}'))}</h1>"
     return page.replace("<body>", f"<body>\n{heading}", 1)
 

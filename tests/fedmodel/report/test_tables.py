@@ -141,6 +141,7 @@ def test_a_page_follows_from_the_file_alone() -> None:
     read = Summary.from_mapping(json.loads(json.dumps(summary.to_mapping())))
     page = report_page(read, "a <b>")
     assert page == report_page(summary, "a <b>")
+    assert "pre { overflow-x: auto;" in page  # wide tables scroll, the page doesn't
     assert "<h1>fedmodel run a &lt;b&gt;</h1>" in page
     assert "[1] Mind ε &lt; 3 &amp; more." in page
     assert "http" not in page
