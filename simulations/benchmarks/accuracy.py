@@ -31,7 +31,7 @@ from simulations.run import simulate
 _METHODS = {
     "head": ("train=head",),
     "head-zero": ("train=head", "train.start=zero"),  # with DP at the rate of before
-    "means": ("train=head", "train.start=means", "train.rounds=1"),
+    "means": ("train=means",),
     "ffa": ("train=ffa",),
     "lora": ("train=lora",),
 }

@@ -42,7 +42,7 @@ def test_every_choice_composes(choice: str) -> None:
     assert len(job(choice, *NEEDS.get(choice, [])).sha256) == 64
 
 
-NAMING = {"kind", "source", "method", "mechanism", "unit", "mode", "optimizer"}
+NAMING = {"kind", "source", "method", "start", "mechanism", "unit", "mode", "optimizer"}
 
 
 def flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -88,6 +88,8 @@ TRAINED = {
     ("full", NOISED): (10, 1, 512, "sgd", 0.2, 60.0, None),
     ("head", ALONE): (20, 10, 64, "sgd", 1.0, 3.0, None),
     ("head", NOISED): (20, 1, 512, "sgd", 1.0, 40.0, None),
+    ("means", ALONE): (1, 1, 64, "sgd", 1.0, 10.0, None),
+    ("means", NOISED): (1, 1, 512, "sgd", 1.0, 10.0, None),
 }
 CASES = [(m, level, row) for (m, levels), row in TRAINED.items() for level in levels]
 
@@ -99,8 +101,8 @@ def test_a_job_trains_as_measured(method: str, level: str, row: tuple[Any, ...])
     rounds, steps, batch_size, optimizer, lr, head_lr, layers = row
     train = cli.compose("simulate", [f"train={method}", f"privacy={level}"])["train"]
     assert train == {
-        "method": method,
-        "start": "auto",
+        "method": "head" if method == "means" else method,
+        "start": "means" if method == "means" else "auto",
         "rounds": rounds,
         "steps": steps,
         "batch_size": batch_size,
