@@ -64,7 +64,7 @@ bench: $(STAMP)  ## the benchmarks (minutes)
 	$(BIN)/python -m simulations.benchmarks.dp_step --out runs/dp_step.json
 	$(BIN)/python -m simulations.benchmarks.secagg --out runs/secagg.json
 	$(BIN)/python -m simulations.benchmarks.distributed --quick --out runs/distributed.json
-	$(BIN)/python -m simulations.benchmarks.accuracy --quick --seeds 1 --epsilons 3 --out runs/accuracy.json
+	$(BIN)/python -m simulations.benchmarks.accuracy --quick --sets templated --modes record --seeds 1 --epsilons 3 --out runs/accuracy.json
 	$(BIN)/python -m simulations.benchmarks.transport --out runs/transport.json
 	$(BIN)/python -m simulations.benchmarks.verify --out runs/verify.json
 

@@ -30,7 +30,7 @@ from simulations.run import simulate
 
 _METHODS = {
     "head": ("train=head",),
-    "head-zero": ("train=head", "train.start=zero"),  # with DP at the rate of before
+    "head-zero": ("train=head", "train.start=zero"),  # with the rate and the steps of before
     "means": ("train=means",),
     "ffa": ("train=ffa",),
     "lora": ("train=lora",),
@@ -61,7 +61,8 @@ def overrides(cell: Cell) -> list[str]:
     words = [*_METHODS[cell.method], f"seed={cell.seed}"]
     if cell.epsilon == "none":
         pooled = _POOLED[:2] if cell.mode == "pooled" else ()
-        return [*words, *pooled, "privacy=none"]
+        steps = ("train.steps=5",) if cell.method == _BASE else ()
+        return [*words, *pooled, *steps, "privacy=none"]
     rate = ("train.head_lr=30",) if cell.method == _BASE else ()
     promise = (f"privacy.epsilon={cell.epsilon}", "privacy.delta=1e-4")
     return [*words, *rate, *_MODES[cell.mode], *promise]
@@ -73,8 +74,14 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
     sets, modes, epsilons, methods = asked
     for name, seed in itertools.product(sets, range(args.seeds)):
         for mode, epsilon, method in itertools.product(modes, epsilons, methods):
-            if (mode == "patient") <= (name == "patients"):
+            # Without privacy all sites' modes are one.
+            again = epsilon == "none" and mode != "pooled" and mode != _plain(modes)
+            if (mode == "patient") <= (name == "patients") and not again:
                 yield Cell(set=name, mode=mode, epsilon=epsilon, method=method, seed=seed)
+
+
+def _plain(modes: Sequence[str]) -> str | None:
+    return next((mode for mode in modes if mode not in ("pooled", "patient")), None)
 
 
 def kept(path: Path) -> dict[Cell, tuple[float, float]]:
@@ -91,7 +98,8 @@ def kept(path: Path) -> dict[Cell, tuple[float, float]]:
 
 def run_all(args: argparse.Namespace, console: Console) -> dict[Cell, tuple[float, float]]:
     """Run what isn't finished, and return all."""
-    path = args.out.with_name(f"{args.out.name}.cells")
+    # Figures of a tiny model are none of a whole one's.
+    path = args.out.with_name(f"{args.out.name}{'.quick' if args.quick else ''}.cells")
     path.parent.mkdir(parents=True, exist_ok=True)
     found = kept(path)
     files = None if args.train is None else (args.train, args.test)
@@ -161,6 +169,11 @@ def figures(table: Sequence[Line]) -> list[Figure]:
                 gap = statistics.mean(value[at] for value in line.apart)
                 label = f"{name}: {metric}, more than {_BASE}"
                 out.append(Figure(name=label, value=gap, unit="points", better="higher"))
+                error = _spread([v[at] for v in line.apart]) / math.sqrt(len(line.apart))
+                out.append(Figure(name=f"{label}, standard error", value=error, unit="points"))
+            spread = _spread([value[at] for value in line.values])
+            label = f"{name}: {metric}, standard deviation over {len(line.values)} splits"
+            out.append(Figure(name=label, value=spread, unit="points"))
     return out
 
 

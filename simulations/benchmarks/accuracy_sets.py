@@ -51,16 +51,17 @@ def _made_up(name: str, seed: int, size: tuple[int, int]) -> tuple[list[_Row], l
         rows = zip(found.sites or (), found.texts, found.labels, strict=True)
         parts.append([{"site": s, "text": t, "label": str(y)} for s, t, y in rows])
         if name == "patients":
-            _share_patients(parts[-1])
+            _share_patients(parts[-1], cohort)
     return parts[0], parts[1]
 
 
-def _share_patients(rows: list[_Row]) -> None:
+def _share_patients(rows: list[_Row], cohort: str) -> None:
     """Make several rows of a site and a class one patient's, who comes with the same complaint."""
     seen: Counter[tuple[str, str]] = Counter()
     for row in rows:
         key = (row["site"], row["label"])
-        row["patient"] = f"{row['site']}-{row['label']}-{seen[key] // _PER_PATIENT}"
+        number = seen[key] // _PER_PATIENT
+        row["patient"] = f"{cohort}-{row['site']}-{row['label']}-{number}"
         seen[key] += 1
 
 

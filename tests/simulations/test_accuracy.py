@@ -24,8 +24,9 @@ def test_it_goes_on_where_it_was(
     out, table = tmp_path / "figures.json", tmp_path / "table.md"
     words = [*QUICK, "--out", str(out), "--markdown", str(table), "--methods"]
     assert accuracy.main([*words, "head-zero"]) == 0
-    path = tmp_path / "figures.json.cells"
+    path = tmp_path / "figures.json.quick.cells"
     (first,) = kept(path)
+    value = kept(path)[first]
     whole = path.read_text()
     path.write_text(whole + '{"cell": {"set": "templa')  # it was killed as it wrote
     ran: list[Any] = []
@@ -38,7 +39,7 @@ def test_it_goes_on_where_it_was(
     assert accuracy.main([*words, "head-zero,means"]) == 0
     assert len(ran) == 1
     assert [cell.method for cell in kept(path)] == ["head-zero", "means"]
-    assert kept(path)[first] == kept(path)[first]
+    assert kept(path)[first] == value
     assert accuracy.main([*words, "head-zero,means"]) == 0
     assert len(ran) == 1
     named = {figure["name"] for figure in json.loads(out.read_text())["figures"]}
@@ -70,6 +71,8 @@ def test_only_patients_rows_have_patients_and_a_cell_says_all_that_differs() -> 
     )
     found = [(c.set, c.mode) for c in accuracy.cells(args)]
     assert ("plain", "patient") not in found
+    assert found.count(("plain", "distributed")) == 2
+    assert found.count(("patients", "patient")) == 1  # without privacy it is as the others
     assert ("patients", "patient") in found
     one = Cell(set="plain", mode="pooled", epsilon="none", method="head", seed=4)
     assert overrides(one)[-1] == "privacy=none"
@@ -78,10 +81,10 @@ def test_only_patients_rows_have_patients_and_a_cell_says_all_that_differs() -> 
 
 @pytest.mark.parametrize("name", [name for name in SETS if name != "abstracts"])
 def test_a_set_is_the_same_for_a_seed_and_another_for_another(name: str, tmp_path: Path) -> None:
-    def rows(seed: int, folder: str) -> list[dict[str, str]]:
+    def rows(seed: int, folder: str, part: str = "train") -> list[dict[str, str]]:
         (tmp_path / folder).mkdir()
         words = write_set(name, seed, tmp_path / folder, (120, 30), None)
-        path = next(word for word in words if word.startswith("data.train=")).split("'")[1]
+        path = next(word for word in words if word.startswith(f"data.{part}=")).split("'")[1]
         with open(path, newline="") as file:
             return list(csv.DictReader(file))
 
@@ -91,6 +94,9 @@ def test_a_set_is_the_same_for_a_seed_and_another_for_another(name: str, tmp_pat
     if name == "patients":
         many = [row["patient"] for row in one]
         assert max(map(many.count, many)) == 8
+        tested = {row["patient"] for row in rows(1, "d", "test")}
+        assert tested
+        assert not tested & set(many)
 
 
 def test_abstracts_are_split_anew_with_the_sites_sizes(tmp_path: Path) -> None:
