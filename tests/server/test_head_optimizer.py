@@ -172,3 +172,40 @@ def test_only_an_openings_own_noise_is_weighed() -> None:
         train=Train(method="head", start="means", steps=3),
     )
     assert not any(weighs(plain, r) for r in (1, 2, 3))
+
+
+def test_a_step_is_the_rate_times_the_gradient_of_the_mean_loss() -> None:
+    """In the logits' own terms: rows that read s·(x − m) move by −rate · gradient, biases don't."""
+    asked, rng = job(epsilon=8.0), np.random.default_rng(1)
+    optimizer = HeadOptimizer(asked, plan_of(asked), None)
+    optimizer.restore({n: np.array([v]) for n, v in OURS.items()})
+    frame = Frame(rng.normal(size=WIDTH) * 0.1, 3.0)
+    before = frame.plain(SHAPE, rng.normal(size=(3, WIDTH)), rng.normal(size=3))
+    gradient = rng.normal(size=(3, WIDTH)) * 0.01
+    gradient -= gradient.mean(axis=0)  # as a softmax's has it
+    units = OURS["rows"] * SITES
+    gave = SHAPE.vector(-gradient, rng.normal(size=3)) * np.float32(units / (50 * SITES))
+    after = optimizer.step(3, before, gave, SITES)
+    (old, _), (new, _) = SHAPE.parts(before), SHAPE.parts(after)
+    moved = (new - old) / frame.scale
+    np.testing.assert_allclose(moved, -optimizer.rate(3, SITES) * gradient, atol=1e-5)
+    assert Frame.of(SHAPE, after).scale == pytest.approx(3.0, rel=1e-5)
+    np.testing.assert_allclose(
+        Frame.of(SHAPE, after).framed(SHAPE, after)[1],
+        Frame.of(SHAPE, before).framed(SHAPE, before)[1],
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rounds", "stages"),
+    [
+        (1, ["class-sums"]),
+        (2, ["mean", "class-sums"]),
+        (4, ["mean", "class-sums", "steps", "steps"]),
+    ],
+)
+def test_stages_follow_from_the_job(rounds: int, stages: list[str]) -> None:
+    train = job(rounds).train
+    assert [train.stage(r) for r in range(1, rounds + 1)] == stages
+    assert Train(rounds=rounds).stage(1) == "steps"

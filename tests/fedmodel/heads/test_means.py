@@ -150,3 +150,16 @@ def test_weights_leave_the_noise_on_the_mean_as_it_is() -> None:
         each = [SHAPE.vector(r, c * BIAS) for r, c in zip(noised, counts, strict=True)]
         seen.append(SHAPE.parts(weighed(SHAPE, each))[0])
     np.testing.assert_allclose(np.std(seen, axis=(0, 2)), 2**-0.5, rtol=0.05)
+
+
+def test_what_all_names_share_says_nothing() -> None:
+    x, y = made()
+    before = centred(Sums.of(SHAPE, released(x, np.zeros(len(x), int)), 1.0))
+    z = (x - before.frame.centre) * before.frame.scale
+    sums = Sums.of(SHAPE, released(z, y), 4.0)
+    names = np.random.default_rng(7).normal(size=(CLASSES, WIDTH))
+    _, one, _ = head_of(sums, before, names)
+    _, other, _ = head_of(sums, before, names + 5.0)
+    np.testing.assert_allclose(one, other, atol=1e-9)
+    _, none, _ = head_of(sums, before, None)
+    assert not np.allclose(one, none)
