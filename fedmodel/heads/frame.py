@@ -99,8 +99,9 @@ class Frame:
         """
         factor = self.scale / BIAS
         rows, biases = rows - rows.mean(axis=0), biases - biases.mean()
+        # Of mean 0 both, so that the means are what the frame puts there.
         own = biases - factor * rows @ self.centre
-        return shape.vector(factor * rows + self.centre, own - own.mean() + self.scale)
+        return shape.vector(factor * rows + self.centre, own + self.scale)
 
     def framed(self, shape: HeadShape, vector: Vector) -> tuple[F, F]:
         """Return rows and biases of this frame: the inverse of :meth:`plain`."""

@@ -9,12 +9,13 @@ import pytest
 from fedmodel.accounting.planning import plan_of
 from fedmodel.errors import RunFolderError
 from fedmodel.heads.frame import BIAS, Frame, HeadShape
+from fedmodel.heads.means import Centre, Sums, centred, head_of
 from fedmodel.job import Job, Model, Privacy, Train
 from fedmodel.training.staged import opening_scale
 from fedmodel.update import Update
 from server.head_optimizer import HeadOptimizer
 from server.weighed import Weighed, weighs
-from tests.jobs import make_job
+from tests.jobs import make_job, summed
 
 NAMES, WIDTH, SITES = ("a", "b", "c"), 30, 4
 SHAPE = HeadShape(classes=3, width=WIDTH)
@@ -209,3 +210,49 @@ def test_stages_follow_from_the_job(rounds: int, stages: list[str]) -> None:
     train = job(rounds).train
     assert [train.stage(r) for r in range(1, rounds + 1)] == stages
     assert Train(rounds=rounds).stage(1) == "steps"
+
+
+def test_an_opening_takes_the_noise_for_what_it_is() -> None:
+    """σ·C of each of four sites, seen through the scale at which a row fills C."""
+    asked = job(epsilon=1.0)
+    plan, optimizer = plan_of(asked), HeadOptimizer(asked, plan_of(asked), None)
+    vector = np.zeros(3 * (WIDTH + 1), np.float32)
+    through = 0.5 / math.hypot(1, 0.25)
+    for round_ in (1, 2):
+        gave = [site_gives(asked, round_, vector, x, y, np.zeros(vector.size)) for x, y in ROWS]
+        mean: F = np.mean(gave, axis=0, dtype=np.float32)
+        total: F = np.sum(gave, axis=0, dtype=np.float64) * 50 / through
+        sums = Sums.of(
+            SHAPE,
+            total,
+            plan.noise_multiplier * (1, math.sqrt(6 / 34))[round_ - 1] * 0.5 * 2 / through,
+        )
+        if round_ == 1:
+            found = centred(sums)
+            expected = found.frame.plain(SHAPE, np.zeros((3, WIDTH)), np.zeros(3))
+        else:
+            frame = Frame.of(SHAPE, vector)
+            before = Centre(frame=frame, error=found.error, spread=found.spread)
+            centre, rows, biases = head_of(sums, before, None)
+            expected = centre.frame.plain(SHAPE, rows, biases)
+        vector = optimizer.step(round_, vector, mean, SITES)
+        np.testing.assert_allclose(vector, expected, atol=1e-4)
+        assert optimizer.state()["rows"][0] == pytest.approx(200, rel=1e-3)
+
+
+def test_sites_that_are_alike_weigh_alike() -> None:
+    update = np.abs(np.random.default_rng(2).normal(size=3 * (WIDTH + 1))).astype(np.float32)
+    together = Weighed(job())
+    for _ in range(3):
+        together.add(Update.of(update))
+    np.testing.assert_allclose(together.result().vector, update, rtol=1e-5)
+
+
+def test_a_sum_with_shared_noise_is_taken_as_it_is() -> None:
+    shared = make_job(
+        model=Model(labels=NAMES, head_bias=True),
+        train=Train(method="head", start="means", rounds=5, steps=1),
+        privacy=Privacy(mechanism="distributed", epsilon=2.0, delta=1e-4, rate=1.0),
+        secagg=summed(5),
+    )
+    assert not any(weighs(shared, r) for r in (1, 2, 3))

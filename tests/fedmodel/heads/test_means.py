@@ -163,3 +163,26 @@ def test_what_all_names_share_says_nothing() -> None:
     np.testing.assert_allclose(one, other, atol=1e-9)
     _, none, _ = head_of(sums, before, None)
     assert not np.allclose(one, none)
+
+
+def test_another_unit_of_length_makes_no_difference() -> None:
+    """Sums of vectors that are twice as long, and noise that is, are the same in half the unit."""
+    x, y = made()
+    rng = np.random.default_rng(8)
+    frame = Frame(x.mean(axis=0) + rng.normal(0, 0.01, WIDTH), 2.0)
+    z = (x - frame.centre) * frame.scale
+    noise = rng.normal(0, 3.0, CLASSES * (WIDTH + 1))
+    noise[:CLASSES] = 0
+    sums = Sums.of(SHAPE, released(z, y) + noise, 3.0)
+    twice = Sums(sums.vectors * 2, sums.counts, sums.variance * 4)
+    before = Centre(frame=frame, error=1e-4, spread=0.1)
+    wider = Centre(frame=Frame(frame.centre, 4.0), error=1e-4, spread=0.1)
+    one, rows, biases = head_of(sums, before, None)
+    other, same, too = head_of(twice, wider, None)
+    np.testing.assert_allclose(rows, same)
+    np.testing.assert_allclose(biases, too)
+    assert one.frame.scale == pytest.approx(other.frame.scale)
+    # The two sources of the mean together are as good as their precisions add up to.
+    shares = sums.counts / sums.counts.sum()
+    told = float((shares**2 * sums.variance / sums.counts**2).sum()) / frame.scale**2
+    assert one.error == pytest.approx(1 / (1 / 1e-4 + 1 / told))
