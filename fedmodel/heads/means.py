@@ -70,15 +70,29 @@ def centred(sums: Sums) -> Centre:
     Where noise is most of it, less of it is taken off: the mean is shrunk towards 0, and no mean is
     longer than 1.
     """
-    width, count = sums.vectors.shape[1], max(sums.counts[0], 1.0)
-    told, variance = sums.vectors[0] / count, sums.variance / count**2
-    square, noise = float(told @ told), variance * width
+    count = float(_floored(sums)[0])
+    return _around(sums.vectors[0] / count, sums.variance / count**2)
+
+
+def _floored(sums: Sums) -> F:
+    """Return counts that can be divided by: none is below 1, nor below its own noise.
+
+    What is within a standard deviation of 0 says nothing but how large the noise is; divided by
+    less, the noise on the vectors would become as large as one likes.
+    """
+    found: F = np.maximum(sums.counts, max(1.0, sums.variance**0.5 / BIAS))
+    return found
+
+
+def _around(told: F, variance: float) -> Centre:
+    """Return the centre at a noised mean of vectors of length 1."""
+    square, noise = float(told @ told), variance * told.size
     kept = max(0.0, 1 - noise / square) if square > 0 else 0.0
     kept = min(kept, square**-0.5) if square > 1 else kept
     spread = max(1 - max(square - noise, 0.0), _LEAST_SPREAD)
-    error = min(kept * variance, 2 / width)
+    error = min(kept * variance, 2 / told.size)
     return Centre(
-        frame=Frame(kept * told, float((spread + error * width) ** -0.5)),
+        frame=Frame(kept * told, float((spread + error * told.size) ** -0.5)),
         error=error,
         spread=spread,
     )
@@ -133,23 +147,17 @@ def head_of(sums: Sums, before: Centre | None, names: F | None) -> tuple[Centre,
         before: what the round before has found; ``None``: there was none.
         names: embeddings of the classes' names, ``[K, width]``, of length 1; ``None``: not known.
     """
-    counts = np.maximum(sums.counts, 1.0)
+    counts = _floored(sums)
     means, variances = sums.vectors / counts[:, None], sums.variance / counts**2
     shares = counts / counts.sum()
     middle = shares @ means
     error = float(shares**2 @ variances)
-    centre = _alone(middle, error) if before is None else _moved(before, middle, error)
+    centre = _around(middle, error) if before is None else _moved(before, middle, error)
     scale = centre.frame.scale / (1.0 if before is None else before.frame.scale)
     towards = None if names is None else names - names.mean(axis=0)
     found = shrunk((means - middle) * scale, variances * scale**2, towards)
     biases = PRIOR * np.log(shares) - TEMPERATURE / 2 * (found**2).sum(axis=1)
     return centre, TEMPERATURE * BIAS * found, biases
-
-
-def _alone(middle: F, error: float) -> Centre:
-    spread = max(1 - max(float(middle @ middle) - error * middle.size, 0.0), _LEAST_SPREAD)
-    scale = float((spread + error * middle.size) ** -0.5)
-    return Centre(frame=Frame(middle, scale), error=error, spread=spread)
 
 
 def _moved(before: Centre, middle: F, error: float) -> Centre:

@@ -256,3 +256,23 @@ def test_a_sum_with_shared_noise_is_taken_as_it_is() -> None:
         secagg=summed(5),
     )
     assert not any(weighs(shared, r) for r in (1, 2, 3))
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("epsilon", [1.0, 0.1, 0.03, 0.01])
+def test_of_noise_alone_comes_a_head_that_sites_take(epsilon: float, lost: int) -> None:
+    """Two sites of hardly a row, one round lost or none: their own promise, however small ε is."""
+    asked = job(epsilon=epsilon)
+    shape, plan = HeadShape(classes=3, width=384), plan_of(asked)
+    for seed in range(30):
+        optimizer, rng = HeadOptimizer(asked, plan, None), np.random.default_rng(seed)
+        vector = np.zeros(3 * 385, np.float32)
+        for round_ in range(1, 5):
+            if round_ == lost:
+                continue
+            noise = rng.normal(0, plan.noise_std(round_) * math.sqrt(2), vector.size)
+            mean = (noise / (plan.expected_batch * 2)).astype(np.float32)
+            vector = optimizer.step(round_, vector, mean, 2)
+            assert np.abs(vector).max() < 1000
+            known = Frame.of(shape, vector)  # which a site would refuse where it is none
+            assert 0.1 < known.scale < 150
