@@ -6,7 +6,6 @@ output, a line each, and isn't run again: the same command goes on.
 """
 
 import argparse
-import io
 import itertools
 import json
 import math
@@ -23,10 +22,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from rich.console import Console
 
-from fedmodel import cli
 from simulations.benchmarks.accuracy_sets import SETS, write_set
-from simulations.benchmarks.report import Figure, publish
-from simulations.run import simulate
+from simulations.benchmarks.report import Figure, arguments, publish
+from simulations.benchmarks.silent import simulated
 
 _METHODS = {
     "head": ("train=head",),
@@ -110,8 +108,8 @@ def run_all(args: argparse.Namespace, console: Console) -> dict[Cell, tuple[floa
             split = (cell.set, cell.seed)
             if split not in written:
                 written[split] = write_set(*split, Path(folder), size, files)
-            words = [*written[split], model, *overrides(cell), f"run='{folder}/{number}'"]
-            final = simulate(cli.compose("simulate", words), Console(file=io.StringIO())).final
+            words = [*written[split], model, *overrides(cell)]
+            final = simulated(words, Path(folder) / str(number)).final
             figures = {m: 100 * final[m] for m in ("accuracy", "macro_f1")}
             file.write("\n" * (number == 0) + json.dumps({"cell": asdict(cell), **figures}) + "\n")
             file.flush()
@@ -185,9 +183,9 @@ _HEAD = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code."""
-    parser = argparse.ArgumentParser(description="Accuracy by set, ε, privacy and method.")
-    parser.add_argument("--quick", action="store_true", help="a tiny model; figures mean nothing")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = arguments(
+        "Accuracy by set, ε, privacy and method.", "a tiny model; figures mean nothing"
+    )
     parser.add_argument("--train", type=Path, help="CSV of the abstracts to train on")
     parser.add_argument("--test", type=Path, help="CSV of those to test on")
     parser.add_argument("--sets", default=",".join(SETS), help="separated by commas")

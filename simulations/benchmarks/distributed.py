@@ -9,7 +9,6 @@ Takes minutes for each run of ``lora``, seconds for ``head``.
 """
 
 import argparse
-import io
 import os
 import statistics
 import sys
@@ -22,10 +21,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from rich.console import Console
 
-from fedmodel import cli
-from fedmodel.runs import Summary
-from simulations.benchmarks.report import Figure, publish
-from simulations.run import simulate
+from simulations.benchmarks.report import Figure, arguments, publish
+from simulations.benchmarks.silent import simulated
 
 _WAYS = ("pooled", "distributed", "record")
 _GOAL = 1.0  # points of accuracy that distributed may be below pooled
@@ -38,11 +35,6 @@ def overrides(way: str, method: str, epsilon: float, seed: int, batch: int) -> l
         return [*found, f"privacy={way}"]
     one = ["federation.sites=1", "federation.partition=iid", f"train.batch_size={batch}"]
     return [*found, "privacy=record", *one]
-
-
-def _run(words: Sequence[str], folder: Path) -> Summary:
-    mapping = cli.compose("simulate", [*words, f"run='{folder}'"])
-    return simulate(mapping, Console(file=io.StringIO()))
 
 
 def _data(args: argparse.Namespace) -> list[str]:
@@ -69,7 +61,7 @@ def figures(args: argparse.Namespace, console: Console) -> list[Figure]:
                     for seed in range(args.seeds):
                         words = overrides(way, method, epsilon, seed, args.pooled_batch)
                         path = Path(folder) / f"{method}-{epsilon:g}-{way}-{seed}"
-                        finals.append(_run([*_data(args), *words], path).final)
+                        finals.append(simulated([*_data(args), *words], path).final)
                     means[way] = _add(out, f"{method}, ε = {epsilon:g}, {way}", finals)
                     console.print(f"{method}, ε = {epsilon:g}, {way}: {means[way]:.1f} %")
                 name = f"{method}, ε = {epsilon:g}, pooled less distributed, accuracy"
@@ -95,9 +87,7 @@ def _add(out: list[Figure], name: str, finals: Sequence[Mapping[str, float]]) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code."""
-    parser = argparse.ArgumentParser(description="What noise in shares is worth.")
-    parser.add_argument("--quick", action="store_true", help="made-up notes; figures mean little")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = arguments("What noise in shares is worth.", "made-up notes; figures mean little")
     parser.add_argument("--train", type=Path, help="CSV of training rows, with a site column")
     parser.add_argument("--test", type=Path, help="CSV of public test rows")
     parser.add_argument("--site", default="site", help="name of that column")

@@ -36,7 +36,7 @@ from fedmodel.ledger.site_state import SiteState
 from fedmodel.mechanisms import noise
 from fedmodel.seeds import Entropy
 from simulations.benchmarks.dp_ways import ACCUMULATED, Method, Step, Work, peak_memory
-from simulations.benchmarks.report import Figure, publish
+from simulations.benchmarks.report import Figure, arguments, publish
 
 _GOALS = {("full", 64): 1.15, ("full", 128): 1.20, ("lora", 64): 1.04, ("lora", 128): 1.04}
 _MEMORY_GOALS = {"full": 1.20, "lora": 1.05}
@@ -157,9 +157,7 @@ def figures(args: argparse.Namespace, console: Console) -> list[Figure]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code."""
-    parser = argparse.ArgumentParser(description="What a private step costs.")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes; times mean little")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = arguments("What a private step costs.", "tiny shapes; times mean little")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--turns", type=int, default=3, help="of our way beside no privacy")
     parser.add_argument("--thorough", action="store_true", help="Opacus's ways at every batch")

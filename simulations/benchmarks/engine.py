@@ -18,7 +18,6 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from rich.console import Console
 from fedmodel.update import Vector
 from simulations.benchmarks import flower_engine, startup, ways
 from simulations.benchmarks.clock import Clock, Cost
-from simulations.benchmarks.report import Figure, publish
+from simulations.benchmarks.report import Figure, arguments, publish
 from simulations.benchmarks.workload import Workload
 
 _MISSING = "Flower's own engine is left out: pip install 'fedmodel[bench]'"
@@ -126,9 +125,7 @@ def figures(costs: Costs, work: Workload, start: float) -> list[Figure]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code."""
-    parser = argparse.ArgumentParser(description="Seconds per round beyond training.")
-    parser.add_argument("--quick", action="store_true", help="tiny, without Ray; times mean little")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = arguments("Seconds per round beyond training.", "tiny, without Ray; times mean little")
     args = parser.parse_args(argv)
     root = str(Path(__file__).parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])

@@ -1,5 +1,6 @@
 """Output of every benchmark: the machine, and figures with their goals."""
 
+import argparse
 import json
 import os
 import platform
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Figure", "machine", "publish"]
+__all__ = ["Figure", "arguments", "machine", "publish"]
 
 _PACKAGES = ("torch", "flwr", "ray")
 
@@ -67,6 +68,19 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             out[name] = None
     return out
+
+
+def arguments(about: str, quick: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that every benchmark has.
+
+    Args:
+        about: what it measures.
+        quick: what is other with ``--quick``.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    return parser
 
 
 def publish(figures: Sequence[Figure], title: str, out: Path, console: Console) -> None:

@@ -14,7 +14,6 @@ import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -29,7 +28,7 @@ from fedmodel.secagg.ring import packed_size
 from fedmodel.seeds import Entropy
 from fedmodel.update import Vector
 from simulations.benchmarks.dp_step import ledger_seconds
-from simulations.benchmarks.report import Figure, publish
+from simulations.benchmarks.report import Figure, arguments, publish
 from simulations.benchmarks.secagg_flower import masked, share_figures, stage_figures
 from simulations.benchmarks.secagg_masking import (
     allocated,
@@ -230,9 +229,7 @@ def figures(args: argparse.Namespace, console: Console) -> list[Figure]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code."""
-    parser = argparse.ArgumentParser(description="What secure aggregation costs.")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes; times mean little")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = arguments("What secure aggregation costs.", "tiny sizes; times mean little")
     parser.add_argument("--turns", type=int, default=3, help="of what is compared")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)

@@ -8,7 +8,6 @@ ratio is the median over the turns. Figures of memory are of resident pages abov
 of files that are mapped included.
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedmodel import _files
-from simulations.benchmarks.report import Figure, publish
+from simulations.benchmarks.report import Figure, arguments, publish
 from simulations.benchmarks.transport_ends import consortium
 from simulations.benchmarks.transport_flower import available, flower
 from simulations.benchmarks.transport_line import Line
@@ -332,9 +331,7 @@ def figures(sizes: Sizes, goals: Goals, console: Console) -> list[Figure]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code."""
-    parser = argparse.ArgumentParser(description="What the network costs.")
-    parser.add_argument("--quick", action="store_true", help="small sizes, once; no goals")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = arguments("What the network costs.", "small sizes, once; no goals")
     parser.add_argument("--turns", type=int, default=_WHOLE.turns, help="of what is compared")
     args = parser.parse_args(argv)
     console = Console()

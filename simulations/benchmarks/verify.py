@@ -5,7 +5,6 @@ that nothing is remembered from another; what it imports is told apart, the acco
 (SciPy, dp-accounting), which are imported where there is an ε to recompute, from the rest.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from simulations.benchmarks import verify_once
-from simulations.benchmarks.report import Figure, publish
+from simulations.benchmarks.report import Figure, arguments, publish
 from simulations.benchmarks.verify_run import make_run
 
 _TIMEOUT = 600
@@ -81,9 +80,7 @@ def figures(folder: Path, rounds: int, sites: int, turns: int, *, goals: bool) -
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, no goals")
-    parser.add_argument("--out", type=Path, required=True, help="file of the figures")
+    parser = arguments(__doc__, "small sizes, no goals")
     args = parser.parse_args(argv)
     rounds, sites, turns = (20, 3, 1) if args.quick else (1000, 50, 5)
     with tempfile.TemporaryDirectory() as folder:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-import simulations.run
-from simulations.benchmarks import accuracy
+from simulations.benchmarks import accuracy, silent
 from simulations.benchmarks.accuracy import Cell, kept, lines, overrides
 from simulations.benchmarks.accuracy_sets import SETS, write_set
 
@@ -33,9 +32,9 @@ def test_it_goes_on_where_it_was(
 
     def counted(*asked: Any) -> Any:
         ran.append(asked)
-        return simulations.run.simulate(*asked)
+        return silent.simulated(*asked)
 
-    monkeypatch.setattr(accuracy, "simulate", counted)
+    monkeypatch.setattr(accuracy, "simulated", counted)
     assert accuracy.main([*words, "head-zero,means"]) == 0
     assert len(ran) == 1
     assert [cell.method for cell in kept(path)] == ["head-zero", "means"]
