@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 from fedmodel.accounting.planning import plan_for
 from fedmodel.errors import ConfigError
@@ -17,6 +17,7 @@ from fedmodel.job import (
     BITS,
     Aggregation,
     Federation,
+    HeadStart,
     Job,
     MaskedSums,
     Model,
@@ -117,7 +118,7 @@ def complete_model(proposal: Proposal, facts: Facts) -> Model:
     return made
 
 
-def _start(proposal: Proposal, facts: Facts) -> Literal["zero", "means"]:
+def _start(proposal: Proposal, facts: Facts) -> HeadStart:
     """Return what training starts from: means, where it may and isn't told otherwise."""
     asked = proposal.train.start
     if asked != "auto":

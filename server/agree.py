@@ -28,8 +28,9 @@ def agree(proposal: Proposal, facts: Facts, watch: Watch = UNWATCHED) -> tuple[J
         PrivacyError: when no noise keeps its promise, likewise.
         ModelError: when the model isn't usable.
     """
-    complete(proposal, replace(facts, weights=UNKNOWN))
-    facts = replace(facts, headed=models.headed(proposal.model))
+    first = complete(proposal, replace(facts, weights=UNKNOWN))
+    if first.train.start == "means":  # else whether there is a trained head makes no difference
+        facts = replace(facts, headed=models.headed(proposal.model))
     model = complete_model(proposal, facts)
     with watch.stage("loading the model"):
         learner = network(model, proposal.train, Seed(proposal.seed), proposal.performance)

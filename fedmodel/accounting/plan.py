@@ -10,7 +10,7 @@ from fedmodel.accounting.adaptive import gradient_noise
 from fedmodel.accounting.schedule import factor
 from fedmodel.accounting.spends import Adjacency, Spend
 from fedmodel.errors import ConfigError, PrivacyError
-from fedmodel.job import Unit
+from fedmodel.job import HeadStart, Unit
 
 __all__ = ["Plan"]
 
@@ -19,7 +19,7 @@ _CHOICES = {
     "adjacency": ("add-remove", "replace"),
     "mechanism": ("dpsgd", "distributed", "site"),
     "clipping": ("flat", "per-layer", "adaptive"),
-    "start": ("zero", "means"),
+    "start": get_args(HeadStart),
 }
 
 
@@ -91,7 +91,7 @@ class Plan:
     clip: float
     noise_multiplier: float
     decay: float = 1.0
-    start: Literal["zero", "means"] = "zero"
+    start: HeadStart = "zero"
     rate: float
     rounds: int
     steps: int
@@ -175,10 +175,8 @@ class Plan:
         """Return the noise multiplier that a round's steps are accounted with (1, 2, …)."""
         if not 1 <= round <= self.rounds:
             raise PrivacyError(f"the plan has rounds 1 to {self.rounds}, got {round}")
-        return self.noise_multiplier * self._factor(round)
-
-    def _factor(self, round: int) -> float:
-        return factor(round, rounds=self.rounds, decay=self.decay, start=self.start)
+        over = factor(round, rounds=self.rounds, decay=self.decay, start=self.start)
+        return self.noise_multiplier * over
 
     def gradient_noise_multiplier(self, round: int) -> float:
         """Return the standard deviation of the noise on the sum of gradients, over C.

@@ -1,7 +1,6 @@
 """Planning: from a job's promise to the plan that keeps it, its noise calibrated."""
 
 from functools import lru_cache
-from typing import Literal
 
 from fedmodel import job
 from fedmodel.accounting.calibration import Scaled, calibrate_schedule
@@ -34,7 +33,7 @@ def make_plan(
     rounds: int,
     steps: int,
     evaluate: bool,
-    start: Literal["zero", "means"] = "zero",
+    start: job.HeadStart = "zero",
     honest: int = 1,
     survivors: int = 1,
     noise_multiplier: float | None = None,

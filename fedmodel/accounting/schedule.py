@@ -8,7 +8,8 @@ and are the same for every ε, set and mechanism.
 """
 
 import math
-from typing import Literal
+
+from fedmodel.job import HeadStart
 
 __all__ = ["factor"]
 
@@ -16,9 +17,7 @@ _MEAN, _CLASS_SUMS = 0.06, 0.34  # the steps have the rest
 _ALONE = 0.12  # the mean's share where no step follows
 
 
-def factor(
-    round_: int, *, rounds: int, decay: float = 1.0, start: Literal["zero", "means"] = "zero"
-) -> float:
+def factor(round_: int, *, rounds: int, decay: float = 1.0, start: HeadStart = "zero") -> float:
     """Return the noise multiplier of a round over that of the first.
 
     Args:

@@ -19,12 +19,21 @@ from fedmodel.job.privacy import Privacy, ProposedPrivacy, Unit
 from fedmodel.job.proposal import Proposal
 from fedmodel.job.secagg import BITS, MaskedSums, ProposedSecAgg, SecAgg, masked_sums
 from fedmodel.job.start import why_not_means
-from fedmodel.job.train import Lora, Model, ProposedModel, ProposedTrain, Stage, Train
+from fedmodel.job.train import (
+    HeadStart,
+    Lora,
+    Model,
+    ProposedModel,
+    ProposedTrain,
+    Stage,
+    Train,
+)
 
 __all__ = [
     "BITS",
     "Aggregation",
     "Federation",
+    "HeadStart",
     "Job",
     "Lora",
     "MaskedSums",

@@ -6,8 +6,10 @@ from typing import Literal, TypeAlias
 from fedmodel.config import ABSENT
 from fedmodel.job.checks import require
 
-__all__ = ["Lora", "Model", "ProposedModel", "ProposedTrain", "Stage", "Train"]
+__all__ = ["HeadStart", "Lora", "Model", "ProposedModel", "ProposedTrain", "Stage", "Train"]
 
+# What steps start from: the starting weights, or a head of released means.
+HeadStart: TypeAlias = Literal["zero", "means"]
 # What a round of training the head asks the sites for.
 Stage: TypeAlias = Literal["mean", "class-sums", "steps"]
 
@@ -164,7 +166,7 @@ class Train(ProposedTrain):
     """
 
     # Later than the format of a job: absent from its JSON where it is as it was before.
-    start: Literal["zero", "means"] = field(default="zero", metadata=ABSENT)
+    start: HeadStart = field(default="zero", metadata=ABSENT)
 
     def stage(self, round_: int) -> Stage:
         """Return what a round asks for (1, 2, …).

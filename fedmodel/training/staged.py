@@ -130,11 +130,11 @@ def staged(learner: Learner, job: Job, round_: int, vector: Vector) -> Iterator[
         yield vector
         return
     stage, (frame, own) = job.train.stage(round_), check_head(job, vector)
+    if learner.asked is not None:
+        raise ProtocolError("another round of this network is under way")
     learner.load_vector(own)
     centre = torch.from_numpy(frame.centre.astype("float32")).to(learner.device)
     opening = 1.0 if stage == "steps" else opening_scale(job.privacy)
-    if learner.asked is not None:
-        raise ProtocolError("another round of this network is under way")
     learner.asked = Asked(stage, centre, frame.scale / BIAS, BIAS * opening)
     try:
         yield own

@@ -95,9 +95,8 @@ def collect_updates(
             require_weight(update)
         return update
 
-    together: Combination | Weighed = Combination(job.aggregation)
-    if weighs(job, invitation.round):
-        together = Weighed(job)
+    own_noise = weighs(job, invitation.round)
+    together = Weighed(job) if own_noise else Combination(job.aggregation)
     givers: list[int] = []
     failures: dict[int, Failure] = {}
     sha256s: dict[int, str] = {}
